@@ -1,0 +1,46 @@
+"""Passes by name. The registry is a literal table, loaded lazily; third parties add by the entry-point group
+`xbcompile.passes`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from xbcompile.errors import PipelineError
+from xbcompile.ir.network_pass import Pass
+
+PASSES = {
+    "analogue": "xbcompile.passes.analogue:Analogue",
+    "bitserial": "xbcompile.passes.bitserial:BitSerial",
+    "calibrate-offsets": "xbcompile.passes.calibrate_offsets:CalibrateOffsets",
+    "fold-batchnorm": "xbcompile.passes.fold_batchnorm:FoldBatchNorm",
+    "pca": "xbcompile.passes.pca:PrincipalComponents",
+    "quantize": "xbcompile.passes.quantize:Quantize",
+    "recalibrate": "xbcompile.passes.recalibrate:Recalibrate",
+    "thermometer": "xbcompile.passes.thermometer:Thermometer",
+}
+
+
+@cache
+def _registered() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in entry_points(group="xbcompile.passes"):
+        if entry.name in PASSES or entry.name in found:
+            other = found.get(entry.name, PASSES.get(entry.name))
+            raise PipelineError(f"pass name {entry.name!r} is claimed by both {other} and {entry.value}; uninstall one")
+        found[entry.name] = entry.value
+    return found
+
+
+def pass_names() -> list[str]:
+    """Names of all passes, shipped and registered."""
+    return sorted([*PASSES, *_registered()])
+
+
+def load_pass(name: str) -> type[Pass]:
+    """The class of a pass in `pass_names()`."""
+    module, _, attribute = {**PASSES, **_registered()}[name].partition(":")
+    loaded: type[Pass] = getattr(import_module(module), attribute)
+    return loaded

@@ -1,0 +1,70 @@
+"""What the input-coding passes share: the range of a layer's inputs, and coding every layer that has no code yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from xbcompile.errors import PassError
+from xbcompile.ir import InputCode, MatrixLayer, Network, Patches
+from xbcompile.ir.network_pass import NetworkPass, PassContext
+
+
+@dataclass(frozen=True)
+class InputCoding(NetworkPass):
+    """Base of `thermometer`, `bitserial` and `analogue`.
+
+    The range is `low` and `high` where given, else the smallest and largest value of each layer's inputs on the
+    calibration inputs, else (without calibration inputs) each vector's own range, found when it runs.
+
+    Args:
+        low: real value of the smallest code, the same for all layers; None: calibrated.
+        high: real value of the largest code; None: calibrated.
+    """
+
+    scheme: ClassVar[str]
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise PassError("give both low= and high=, or neither")
+        if self.low is not None and self.high is not None and not -np.inf < self.low < self.high < np.inf:
+            raise PassError(f"low={self.low:g} high={self.high:g} is no range; low must be below high, both finite")
+
+    def slices(self) -> int:
+        """Slices per input vector."""
+        return 1
+
+    def run(self, network: Network, context: PassContext) -> Network:
+        """Code every layer that has no input code yet."""
+        if all(layer.input_code is not None for layer in network.layers):
+            return network
+        measured: dict[str, np.ndarray] = {}
+        if self.low is None and context.calibration is not None:
+            measured = context.layer_inputs(network, self.name)
+        return network.with_layers(
+            layer if layer.input_code else replace(layer, input_code=self.code(layer, measured.get(layer.name)))
+            for layer in network.layers
+        )
+
+    def code(self, layer: MatrixLayer, values: np.ndarray | None) -> InputCode:
+        """The input code of one layer; `values` are its inputs on the calibration data."""
+        if values is None:
+            return InputCode(self.scheme, self.slices(), self.low, self.high)
+        low, high = float(np.float32(values.min())), float(np.float32(values.max()))
+        if not np.isfinite([low, high]).all():
+            raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
+        if isinstance(layer.geometry, Patches):  # padding drives rows with 0
+            low, high = min(low, 0.0), max(high, 0.0)
+        if low == high:  # a constant input still needs a step
+            high = low + 1.0
+        return InputCode(self.scheme, self.slices(), low, high)
+
+    def ensures(self, before: Network, after: Network, context: PassContext) -> None:
+        """Every layer is coded."""
+        for layer in after.layers:
+            if layer.input_code is None:
+                raise PassError(f"layer {layer.name!r} has no input code")

@@ -1,0 +1,131 @@
+"""pca: a matrix layer's inputs -> their principal components, fewer rows on the array.
+
+    y = x @ W + b     ->     z = (x - mean) @ V  (digital)     y = z @ (V^T W) + (mean @ W + b)
+
+Exact when all components are kept; else the projection drops the directions of least variance. Fitted on calibration inputs only.
+Source: MultiSpin.AI deliverable D4.2 (2026), section 3.2.3 (87 components keep 90 % of MNIST's variance).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from xbcompile.errors import PassError
+from xbcompile.ir import Contraction, DigitalSegment, MatrixLayer, Network
+from xbcompile.ir.network_pass import NetworkPass, PassContext
+
+
+@dataclass(frozen=True)
+class PrincipalComponents(NetworkPass):
+    """Reduce the inputs of one matrix layer.
+
+    Args:
+        variance: keep as many components as explain this part of the variance (0 < variance <= 1).
+        components: keep exactly this many; give one of the two.
+        layer: name of the layer; empty: the first one.
+    """
+
+    name: ClassVar[str] = "pca"
+    needs_calibration: ClassVar[bool] = True
+    variance: float | None = None
+    components: int | None = None
+    layer: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.variance is None) == (self.components is None):
+            raise PassError("give one of variance= and components=")
+        if self.variance is not None and not 0 < self.variance <= 1:
+            raise PassError(f"variance={self.variance:g} is out of range; allowed: above 0, up to 1")
+        if self.components is not None and self.components < 1:
+            raise PassError(f"components={self.components} is out of range; allowed: 1 or more")
+
+    def chosen(self, network: Network) -> MatrixLayer:
+        """The layer whose inputs are reduced."""
+        by_name = {layer.name: layer for layer in network.layers}
+        if not self.layer:
+            return network.layers[0]
+        if self.layer not in by_name:
+            raise PassError(f"there is no matrix layer {self.layer!r}; allowed: {', '.join(by_name)}")
+        return by_name[self.layer]
+
+    def requires(self, network: Network, context: PassContext) -> None:
+        """A dense layer on the last axis, still real-valued, with enough calibration inputs."""
+        layer = self.chosen(network)
+        if layer.geometry != Contraction():
+            raise PassError(f"layer {layer.name!r} is no dense layer over the last axis; choose another with layer=")
+        if layer.weight_code is not None or layer.input_code is not None:
+            raise PassError(f"layer {layer.name!r} is already coded; put pca before quantize and input coding")
+        if layer.element_type != onnx.TensorProto.FLOAT:
+            raise PassError(f"layer {layer.name!r} is not float32")
+        if self.components is not None and self.components > layer.inputs:
+            raise PassError(f"components={self.components} exceeds the {layer.inputs} inputs of layer {layer.name!r}")
+        context.require_calibration(self.name)
+
+    def run(self, network: Network, context: PassContext) -> Network:
+        """Insert the projection and rewrite weights and bias."""
+        layer = self.chosen(network)
+        values = context.layer_inputs(network, self.name)[layer.name].reshape(-1, layer.inputs).astype(np.float64)
+        mean = values.mean(axis=0)
+        centred = values - mean
+        variances, vectors = np.linalg.eigh(centred.T @ centred / len(values))
+        variances, vectors = np.maximum(variances[::-1], 0), vectors[:, ::-1]
+        count = self.components or _count_for(variances, self.variance or 1.0)
+        if count > len(values) - 1 and count < layer.inputs:
+            raise PassError(f"{count} components cannot be estimated from {len(values)} calibration vectors; give more")
+        basis = vectors[:, :count] * _signs(vectors[:, :count])
+        segment = _projection(network, layer, mean, basis)
+        weights = layer.weights[0].astype(np.float64)
+        reduced = replace(
+            layer,
+            input=segment.output_names[0],
+            weights=(basis.T @ weights).astype(np.float32)[None],
+            bias=(mean @ weights + layer.bias).astype(np.float32),
+        )
+        nodes = []
+        for node in network.nodes:
+            nodes.extend([segment, reduced] if node is layer else [node])
+        return replace(network, nodes=tuple(nodes))
+
+    def ensures(self, before: Network, after: Network, context: PassContext) -> None:
+        """The layer has no more inputs than it had."""
+        if self.chosen(after).inputs > self.chosen(before).inputs:
+            raise PassError("the number of inputs grew")
+
+
+def _count_for(variances: np.ndarray, share: float) -> int:
+    explained = np.cumsum(variances) / max(variances.sum(), np.finfo(float).tiny)
+    return int(min(np.searchsorted(explained, share - 1e-12) + 1, len(variances)))
+
+
+def _signs(basis: np.ndarray) -> np.ndarray:
+    """Make each component's largest entry positive: eigenvectors have no sign of their own."""
+    largest = basis[np.abs(basis).argmax(axis=0), np.arange(basis.shape[1])]
+    return np.where(largest < 0, -1.0, 1.0)
+
+
+def _projection(network: Network, layer: MatrixLayer, mean: np.ndarray, basis: np.ndarray) -> DigitalSegment:
+    prefix = f"{layer.name}/pca"
+    nodes = [
+        helper.make_node("Sub", [layer.input, f"{prefix}/mean"], [f"{prefix}/centred"], f"{prefix}/centre"),
+        helper.make_node(
+            "MatMul", [f"{prefix}/centred", f"{prefix}/basis"], [f"{prefix}/components"], f"{prefix}/project"
+        ),
+    ]
+    value = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    graph = helper.make_graph(
+        nodes,
+        prefix,
+        [helper.make_value_info(layer.input, value)],
+        [helper.make_value_info(f"{prefix}/components", value)],
+        [
+            numpy_helper.from_array(mean.astype(np.float32), f"{prefix}/mean"),
+            numpy_helper.from_array(np.ascontiguousarray(basis.astype(np.float32)), f"{prefix}/basis"),
+        ],
+    )
+    imports = [helper.make_opsetid(domain, version) for domain, version in network.opset_imports]
+    return DigitalSegment(prefix, helper.make_model(graph, opset_imports=imports, ir_version=network.ir_version))

@@ -1,0 +1,72 @@
+"""Commissioning a chip: fitting the program's device passes through the device, layer by layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xbcompile.ir.activations import evaluate
+from xbcompile.ir.network_pass import DevicePass
+from xbcompile.program import device_passes
+from xbcompile.runtime.gather import collect, lay_out, vectors_per_sample
+
+if TYPE_CHECKING:
+    from xbcompile.runtime.session import Session
+
+# Noise counters of commissioning start here, far from those of any run.
+COMMISSION_SAMPLE = 1 << 40
+
+
+def commission(session: Session) -> None:
+    """Fit every device pass of the program's pipeline on its calibration inputs; the session keeps the corrections."""
+    for each in device_passes(session.program.pipeline):
+        feeds = {name: value[: each.samples] for name, value in session.program.calibration.items()}
+        if each.observes == "readings":
+            _fit_column_offsets(session, each, feeds)
+        else:
+            _fit_outputs(session, each, feeds)
+
+
+class _ColumnErrors:
+    """Sum of errors and number of readings per physical column."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.total = np.zeros(shape)
+        self.count = np.zeros(shape)
+
+    def observe(self, arrays: np.ndarray, columns: np.ndarray, readings: np.ndarray, exact: np.ndarray) -> None:
+        """See ReadingObserver."""
+        index = (arrays[:, None], columns)
+        np.add.at(self.total, index, (readings - exact).sum(axis=(1, 2), dtype=np.float64))
+        np.add.at(self.count, index, float(readings.shape[1] * readings.shape[2]))
+
+
+def _fit_column_offsets(session: Session, each: DevicePass, feeds: dict[str, np.ndarray]) -> None:
+    """All layers at once, on the network's ideal activations: the offset belongs to the array, not to a layer."""
+    program = session.program
+    errors = _ColumnErrors((program.schedule.arrays, program.spec.columns))
+    layers = program.network.layers
+    inputs = evaluate(program.network, feeds, [layer.input for layer in layers])
+    for executor, x in zip(session.executors, inputs, strict=True):
+        executor.run(x, observer=errors)
+    offset = each.fit(errors.total / np.maximum(errors.count, 1), session.device.lsb)  # type: ignore[attr-defined]
+    for executor in session.executors:
+        executor.column_offset = offset
+
+
+def _fit_outputs(session: Session, each: DevicePass, feeds: dict[str, np.ndarray]) -> None:
+    """In order of execution: each layer sees what the corrected layers before it give."""
+    program = session.program
+    layers = program.network.layers
+    references = evaluate(program.network, feeds, [layer.output for layer in layers])
+
+    def execute(index: int, x: np.ndarray) -> np.ndarray:
+        executor, layer = session.executors[index], layers[index]
+        first_vector = COMMISSION_SAMPLE * vectors_per_sample(layer, x.shape)
+        y, shape = executor.vectors(x, first_vector)
+        gain, shift = each.fit(y, collect(layer, references[index]).astype(np.float64))  # type: ignore[attr-defined]
+        executor.gain, executor.shift = gain * executor.gain, gain * executor.shift + shift
+        return lay_out(layer, (gain * y + shift).astype(x.dtype), shape)
+
+    session.walk(feeds, execute)

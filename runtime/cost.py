@@ -1,0 +1,71 @@
+"""What a run costs: counts of array events, and energy and time from the target's own numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbcompile.ir.schedule import tile_columns
+from xbcompile.program import Program
+
+
+@dataclass
+class Counters:
+    """Array events of a session so far (commissioning not counted).
+
+    Args:
+        inferences: samples run.
+        reads: array activations: tiles x slices x vectors.
+        dot_products: each used column of a tile counted per read, as Jung et al. (2022) count.
+    """
+
+    inferences: int = 0
+    reads: int = 0
+    dot_products: int = 0
+
+    def count(self, program: Program, layer: int, vectors: int) -> None:
+        """Add the reads of one layer for a number of vectors."""
+        schedule, node = program.schedule, program.network.layers[layer]
+        tiles = schedule.tiles[schedule.tiles_of(layer)]
+        # Groups see the same vectors, one matrix each: every tile is read once per vector of its own group.
+        self.reads += len(tiles) * node.slices * vectors
+        self.dot_products += int(tile_columns(tiles).sum()) * node.slices * vectors
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts, energy and time of a number of inferences on the arrays (digital parts not included).
+
+    Args:
+        weight_updates: images written.
+        rows_written: rows written.
+        reads: array activations.
+        dot_products: used columns read.
+        energy_j: writes and reads.
+        time_s: the schedule's makespan times the number of batches, plus the first write of a stationary program.
+    """
+
+    weight_updates: int
+    rows_written: int
+    reads: int
+    dot_products: int
+    energy_j: float
+    time_s: float
+
+
+def cost_of(program: Program, counters: Counters) -> Cost:
+    """Cost of what the counters hold, for a program that serves `schedule.batch` inferences per weight update."""
+    schedule, spec = program.schedule, program.spec
+    batches = int(np.ceil(counters.inferences / schedule.batch))
+    updates = schedule.weight_updates * (1 if schedule.stationary else batches)
+    rows = updates * spec.rows
+    first_write_s = spec.t_write_s if schedule.stationary else 0.0
+    return Cost(
+        weight_updates=updates,
+        rows_written=rows,
+        reads=counters.reads,
+        dot_products=counters.dot_products,
+        energy_j=rows * spec.e_write_row_j + counters.reads * spec.e_read_j,
+        time_s=first_write_s + batches * schedule.makespan_s,
+    )

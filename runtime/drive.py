@@ -1,0 +1,92 @@
+"""Coding input vectors as drives: the arithmetic of `InputCode`, float32 as the host graph does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbcompile.ir import Contraction, InputCode, MatrixLayer
+
+
+@dataclass(frozen=True)
+class CodedInput:
+    """Coded vectors of one layer.
+
+    Args:
+        value: float32 [groups, V, K]: the level index (a whole number), the analogue v in 0..1, or x itself.
+        gain: float64 [V or 1]: x ~= gain * (sum_t c_t * u_t) + shift for drives u in the target's alphabet.
+        shift: float64 [V or 1].
+    """
+
+    value: np.ndarray
+    gain: np.ndarray
+    shift: np.ndarray
+
+
+def code_vectors(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, bipolar: bool) -> CodedInput:
+    """Code gathered vectors.
+
+    Args:
+        layer: the layer, with its input code.
+        x: the input tensor that the vectors were gathered from (for ranges found at run time).
+        vectors: float32 [groups, V, K].
+        bipolar: drives are -1/+1 instead of 0/1.
+    """
+    code = layer.input_code
+    if code is None:
+        return CodedInput(vectors, np.ones(1), np.zeros(1))
+    low, high = _range(layer, code, x, vectors.shape[1])
+    if code.steps == 0:
+        span = (high - low).astype(np.float32)
+        span = np.where(span > 0, span, np.float32(1))
+        value = np.minimum(np.maximum(vectors, low[:, None]), high[:, None])
+        value = (value - low[:, None]) / span[:, None]
+        return CodedInput(value, span.astype(np.float64), low.astype(np.float64))
+    step = (high - low) / np.float32(code.steps)
+    step = np.where(step > 0, step, np.float32(1))
+    value = np.rint((vectors - low[:, None]) / step[:, None])
+    np.clip(value, 0, code.steps, out=value)
+    gain, shift = step.astype(np.float64), low.astype(np.float64)
+    if bipolar:  # sum c u = 2 L - sum c
+        return CodedInput(value, gain / 2, shift + gain * code.coefficients.sum() / 2)
+    return CodedInput(value, gain, shift)
+
+
+def _range(layer: MatrixLayer, code: InputCode, x: np.ndarray, vectors: int) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high, float32 [1] or [V]."""
+    if not code.is_dynamic:
+        return np.array([code.low], np.float32), np.array([code.high], np.float32)
+    geometry = layer.geometry
+    if isinstance(geometry, Contraction):
+        return x.min(axis=geometry.input_axis).ravel(), x.max(axis=geometry.input_axis).ravel()
+    axes = tuple(range(1, x.ndim))
+    zero = np.float32(0)  # padding must be representable
+    low, high = np.minimum(x.min(axis=axes), zero), np.maximum(x.max(axis=axes), zero)
+    per_sample = vectors // max(1, len(x))
+    return np.repeat(low, per_sample), np.repeat(high, per_sample)
+
+
+def slices_of(code: InputCode | None, value: np.ndarray, bipolar: bool, out: np.ndarray) -> None:
+    """Expand coded values to drives per slice.
+
+    Args:
+        code: the layer's input code.
+        value: float32 [...]: level indices, analogue values or inputs.
+        bipolar: drives are -1/+1 instead of 0/1.
+        out: float32 [slices, ...], filled.
+    """
+    if code is None or code.scheme == "analogue":
+        out[0] = value
+        return
+    low = np.float32(-1 if bipolar else 0)
+    if code.scheme == "thermometer":
+        for t in range(code.bits):
+            np.greater_equal(value, np.float32(t + 1), out=out[t], casting="unsafe")
+    else:
+        whole = value.astype(np.int32)
+        for t in range(code.bits):
+            out[t] = (whole >> t) & 1
+    if bipolar:
+        out *= 2
+        out += low

@@ -1,0 +1,226 @@
+"""One matrix layer on a device: drive the tiles, read them, recombine on the digital side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from xbcompile.ir import Patches
+from xbcompile.program import Program
+from xbcompile.runtime.drive import CodedInput, code_vectors, slices_of
+from xbcompile.runtime.gather import gather, lay_out, vectors_per_sample
+from xbcompile.targets import BatchedDevice
+from xbcompile.targets.ideal import IdealArray
+
+# Values in one block of drives: small enough for the cache to help, large enough for numpy to run at full speed.
+BLOCK_VALUES = 1 << 22
+# Gathered input values in one piece of a layer's input: bounds the memory of a convolution's patches.
+PIECE_VALUES = 1 << 26
+# Tiles evaluated together at most; a constant, so that sums never depend on the number of vectors.
+BLOCK_TILES = 256
+
+
+class ReadingObserver(Protocol):
+    """Something that wants to see readings beside the exact sums that they stand for."""
+
+    def observe(self, arrays: np.ndarray, columns: np.ndarray, readings: np.ndarray, exact: np.ndarray) -> None:
+        """See used columns only: arrays [tiles], physical columns [tiles, width], both others [tiles, vectors, slices, width]."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Tiles that add into the same output columns of one group, as tables.
+
+    Args:
+        group: index of the matrix.
+        m0: first output column.
+        tiles: int [n] indices into the schedule's tile table.
+        arrays: int [n] physical arrays.
+        source: int [n, rows], index of the input that drives each row; 0 where idle.
+        idle: bool [n, rows].
+        columns: int [n, width], physical columns.
+        cells: [n, rows, columns] level indices.
+        idle_sum: float64 [n, width], what idle rows add to one ideal read.
+    """
+
+    group: int
+    m0: int
+    tiles: np.ndarray
+    arrays: np.ndarray
+    source: np.ndarray
+    idle: np.ndarray
+    columns: np.ndarray
+    cells: np.ndarray
+    idle_sum: np.ndarray
+
+
+class LayerExecutor:
+    """Executes one layer of a program.
+
+    Args:
+        program: the program.
+        index: which matrix layer.
+        device: a device with the batched path.
+    """
+
+    def __init__(self, program: Program, index: int, device: BatchedDevice) -> None:
+        self.program = program
+        self.layer = program.network.layers[index]
+        self.device = device
+        self.bipolar = program.spec.drive == "bipolar"
+        self.ideal = IdealArray(program.spec)
+        assert self.layer.weight_code is not None
+        self.code = self.layer.weight_code
+        self.level_sum = self.code.weighted_cells().sum(axis=1, dtype=np.float64)  # [groups, outputs]
+        self.tiles = program.schedule.tiles_of(index)
+        outputs = self.layer.groups * self.layer.outputs
+        # Digital corrections fitted on the device: y -> gain * y + shift per output; one offset per physical column.
+        self.gain = np.ones(outputs)
+        self.shift = np.zeros(outputs)
+        self.column_offset: np.ndarray | None = None  # float64 [arrays, columns]
+
+    @property
+    def slices(self) -> int:
+        """Reads per vector and tile."""
+        return self.layer.slices
+
+    def run(self, x: np.ndarray, first_vector: int = 0, observer: ReadingObserver | None = None) -> np.ndarray:
+        """Evaluate the layer, corrections included.
+
+        Args:
+            x: input tensor.
+            first_vector: index of its first vector, the noise counter.
+            observer: sees every reading and its exact sum.
+
+        Returns:
+            the output tensor, of x's type.
+        """
+        y, shape = self.vectors(x, first_vector, observer)
+        return lay_out(self.layer, y.astype(x.dtype), shape)
+
+    def vectors(
+        self, x: np.ndarray, first_vector: int = 0, observer: ReadingObserver | None = None
+    ) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Output vectors, float64 [V, groups * outputs], and the shape that `lay_out` needs; see `run`."""
+        layer = self.layer
+        single = x.astype(np.float32, copy=False)
+        pieces = self._pieces(single)
+        results = []
+        for piece in pieces:
+            vectors, shape = gather(layer, piece)
+            coded = code_vectors(layer, piece, vectors, self.bipolar)
+            sums = np.zeros((layer.groups, vectors.shape[1], layer.outputs))
+            for block in self._blocks():
+                self._add_block(block, coded.value[block.group], first_vector, sums, observer)
+            results.append(self._recombine(sums, coded) * self.gain + self.shift)
+            first_vector += vectors.shape[1]
+        if len(pieces) > 1:
+            shape = (len(single), *shape[1:])
+        return (np.concatenate(results) if len(results) > 1 else results[0]), shape
+
+    def _pieces(self, x: np.ndarray) -> list[np.ndarray]:
+        """The input split along axis 0, so that gathered vectors stay within PIECE_VALUES."""
+        geometry = self.layer.geometry
+        separable = isinstance(geometry, Patches) or x.ndim > -geometry.input_axis
+        values = vectors_per_sample(self.layer, x.shape) * self.layer.groups * self.layer.inputs
+        size = max(1, PIECE_VALUES // max(values, 1))
+        if not separable or len(x) <= size:
+            return [x]
+        return [x[first : first + size] for first in range(0, len(x), size)]
+
+    def _blocks(self) -> Iterator[_Block]:
+        table = self.program.schedule.tiles[self.tiles]
+        keys = np.stack([table["group"], table["m0"], table["m1"]], axis=1)
+        starts = np.flatnonzero(np.r_[True, np.any(keys[1:] != keys[:-1], axis=1)]) if len(keys) else []
+        for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
+            for first in range(start, end, BLOCK_TILES):
+                yield self._block(self.tiles[first : min(first + BLOCK_TILES, end)])
+
+    def _block(self, tiles: np.ndarray) -> _Block:
+        program, spec = self.program, self.program.spec
+        table = program.schedule.tiles[tiles]
+        row = np.arange(spec.rows)
+        source = table["k0"][:, None] + row - table["row"][:, None]
+        idle = (source < table["k0"][:, None]) | (source >= table["k1"][:, None])
+        width = int(table["m1"][0] - table["m0"][0])
+        permutation = program.schedule.column_permutation[table["image"]]
+        logical = table["column"][:, None] + np.arange(width)
+        columns = np.take_along_axis(permutation, logical, axis=1).astype(np.intp)
+        cells = program.cells(table["image"])
+        idle_sum = np.zeros((len(tiles), width))
+        idle_drive = np.where(idle, spec.row_weight * spec.idle_drive, 0.0)
+        if np.any(idle_drive):
+            values = cells if spec.levels is None else spec.levels[cells]
+            every = np.einsum("ir,irc->ic", idle_drive, values.astype(np.float64))
+            idle_sum = np.take_along_axis(every, columns, axis=1)
+        return _Block(
+            group=int(table["group"][0]),
+            m0=int(table["m0"][0]),
+            tiles=tiles,
+            arrays=program.schedule.image_array[table["image"]],
+            source=np.where(idle, 0, source),
+            idle=idle,
+            columns=columns,
+            cells=cells,
+            idle_sum=idle_sum,
+        )
+
+    def _add_block(
+        self, block: _Block, value: np.ndarray, first_vector: int, sums: np.ndarray, observer: ReadingObserver | None
+    ) -> None:
+        """Read the block's tiles for all vectors and add them up in `sums` [groups, V, outputs]."""
+        loaded = self.device.load(block.arrays, block.tiles, block.cells)
+        exact = self.ideal.load(block.arrays, block.tiles, block.cells) if observer else None
+        tiles, rows = block.source.shape
+        size = max(1, BLOCK_VALUES // (tiles * rows * self.slices))
+        coefficients = self.layer.input_code.coefficients if self.layer.input_code else np.ones(1)
+        constant = block.idle_sum * coefficients.sum()
+        if self.column_offset is not None:
+            offset = np.take_along_axis(self.column_offset[block.arrays], block.columns, axis=1)
+            constant = constant - offset * coefficients.sum()
+        width = block.columns.shape[1]
+        for start in range(0, len(value), size):
+            drives = self._drives(block, value[start : start + size])
+            readings = loaded.read(drives, first_vector + start)
+            if exact is not None and observer is not None:
+                sampled = exact.read(drives, first_vector + start)
+                index = block.columns[:, None, None, :]
+                observer.observe(
+                    block.arrays,
+                    block.columns,
+                    np.take_along_axis(readings, index, axis=3),
+                    np.take_along_axis(sampled, index, axis=3),
+                )
+            if np.all(coefficients == 1.0):
+                total = readings.sum(axis=2, dtype=np.float64)
+            else:
+                total = np.einsum("t,ivtc->ivc", coefficients, readings.astype(np.float64))
+            chosen = np.take_along_axis(total, block.columns[:, None, :], axis=2)
+            chosen -= constant[:, None, :]
+            sums[block.group, start : start + size, block.m0 : block.m0 + width] += chosen.sum(axis=0)
+
+    def _drives(self, block: _Block, value: np.ndarray) -> np.ndarray:
+        """Drives [tiles, V, slices, rows] of coded values [V, K]."""
+        tiles, rows = block.source.shape
+        drives = np.empty((tiles, len(value), self.slices, rows), np.float32)
+        for i in range(tiles):
+            slices_of(self.layer.input_code, value[:, block.source[i]], self.bipolar, drives[i].transpose(1, 0, 2))
+        if block.idle.any():
+            idle_drive = self.program.spec.idle_drive
+            np.copyto(drives, idle_drive, where=block.idle[:, None, None, :])
+        return drives
+
+    def _recombine(self, sums: np.ndarray, coded: CodedInput) -> np.ndarray:
+        """Undo both codes: sums [groups, V, outputs] -> float64 [V, groups * outputs]."""
+        code, layer = self.code, self.layer
+        gain, shift = coded.gain[:, None], coded.shift[:, None]
+        y = code.scale[:, None, :] * (gain * sums + shift * self.level_sum[:, None, :])
+        if np.any(code.offset):
+            drive_sum = coded.value.sum(axis=2, dtype=np.float64)[..., None]
+            if self.bipolar and layer.input_code is not None:
+                drive_sum = 2 * drive_sum - layer.inputs * layer.input_code.coefficients.sum()
+            y += code.offset[:, None, :] * (gain * drive_sum + shift * layer.inputs)
+        return y.transpose(1, 0, 2).reshape(sums.shape[1], -1) + layer.bias

@@ -1,0 +1,163 @@
+"""A session: one program on one chip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from xbcompile.errors import DataError
+from xbcompile.ir import MatrixLayer
+from xbcompile.ir.activations import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
+from xbcompile.program import Program
+from xbcompile.runtime.commission import commission
+from xbcompile.runtime.cost import Counters
+from xbcompile.runtime.gather import lay_out, vectors_per_sample
+from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.runtime.one_by_one import batched
+from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
+from xbcompile.targets import Device
+
+
+class Session:
+    """Runs a program: digital segments in onnxruntime, matrix layers on the device.
+
+    The pipeline's device passes are fitted here, on the program's calibration inputs, because they belong to the chip and not
+    to the program. The same program, device and seed give the same outputs whatever the chunking and the threads.
+
+    Args:
+        program: what to run.
+        device: a device name of the program's target (see `Target.device_names`), a Device, or None for the default.
+        seed: which simulated chip.
+
+    Raises:
+        TargetError: the target has no such device.
+    """
+
+    def __init__(self, program: Program, device: str | Device | None = None, seed: int = 0) -> None:
+        self.program = program
+        chosen = program.target.device(device, seed) if device is None or isinstance(device, str) else device
+        self.device = batched(chosen)
+        self.counters = Counters()
+        self.executors = [LayerExecutor(program, i, self.device) for i in range(len(program.network.layers))]
+        self._index = {layer.name: i for i, layer in enumerate(program.network.layers)}
+        self._segments: dict[str, ort.InferenceSession] = {
+            segment.name: make_session(segment.model) for segment in program.network.segments
+        }
+        self._statistics = [StatisticsCollector(self.device) for _ in self.executors]
+        if program.calibration:
+            commission(self)
+
+    @property
+    def statistics(self) -> list[LayerStatistics]:
+        """Per-layer statistics of the first samples of every run."""
+        names = [layer.name for layer in self.program.network.layers]
+        return [c.result(name) for c, name in zip(self._statistics, names, strict=True)]
+
+    def run(self, feeds: dict[str, np.ndarray], first_sample: int = 0, observe: bool = False) -> dict[str, Any]:
+        """Run the model once on exactly these inputs.
+
+        Args:
+            feeds: graph inputs by name.
+            first_sample: index of the first sample in a longer run; noise depends on it.
+            observe: also collect statistics of readings.
+
+        Returns:
+            graph outputs by name.
+        """
+        check_feeds(self.program, feeds)
+
+        def execute(index: int, x: np.ndarray) -> np.ndarray:
+            layer = self.program.network.layers[index]
+            first_vector = first_sample * vectors_per_sample(layer, x.shape)
+            y, shape = self.executors[index].vectors(x, first_vector, self._statistics[index] if observe else None)
+            self.counters.count(self.program, index, len(y))
+            return lay_out(layer, y.astype(x.dtype), shape)
+
+        return self.walk(feeds, execute)
+
+    def walk(self, feeds: dict[str, Any], execute: Callable[[int, np.ndarray], np.ndarray]) -> dict[str, Any]:
+        """Run the network with `execute(index, x)` in place of each matrix layer; graph outputs by name."""
+        network = self.program.network
+        values: dict[str, Any] = dict(feeds)
+        last_use = {name: i for i, node in enumerate(network.nodes) for name in node.input_names}
+        public = {value.name for value in network.outputs}
+        for i, node in enumerate(network.nodes):
+            if isinstance(node, MatrixLayer):
+                values[node.output] = execute(self._index[node.name], values[node.input])
+            else:
+                inputs = {name: values[name] for name in node.input_names}
+                values.update(_run_segment(self._segments[node.name], inputs, model_batch(network.inputs)))
+            for name in node.input_names:
+                if last_use[name] == i and name not in public:
+                    values.pop(name, None)
+        return {value.name: values[value.name] for value in network.outputs}
+
+    def run_samples(
+        self, feeds: dict[str, np.ndarray], progress: Callable[[int], None] | None = None, chunk: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Run any number of samples (axis 0 of every input), chunk by chunk; outputs are joined along axis 0.
+
+        Args:
+            feeds: graph inputs by name.
+            progress: told the number of samples done after each chunk.
+            chunk: samples per chunk; None chooses by memory, or by the model's fixed batch.
+
+        Raises:
+            DataError: the samples do not fill the model's fixed batch, or an input does not fit.
+        """
+        samples = check_samples(self.program, feeds)
+        fixed = model_batch(self.program.network.inputs)
+        size = fixed or chunk or CHUNK_SAMPLES
+        self.counters.inferences += samples
+        parts: list[dict[str, np.ndarray]] = []
+        for first, part in sample_chunks(feeds, size):
+            parts.append(self.run(part, first, observe=first == 0))
+            if progress is not None:
+                progress(min(samples, first + size))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _run_segment(segment: ort.InferenceSession, inputs: dict[str, Any], batch: int | None) -> dict[str, Any]:
+    """Run a digital segment; in runs of the model's fixed batch where it has one and more samples come."""
+    names = [value.name for value in segment.get_outputs()]
+    samples = max((len(value) for value in inputs.values() if np.ndim(value)), default=0)
+    if batch is None or samples <= batch:
+        return dict(zip(names, segment.run(names, inputs), strict=True))
+    parts = [segment.run(names, chunk) for _, chunk in sample_chunks(inputs, batch)]
+    return {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
+
+
+def check_feeds(program: Program, feeds: dict[str, np.ndarray]) -> None:
+    """Raise DataError when names, types or shapes of the inputs do not fit the model."""
+    for value in program.network.inputs:
+        if value.name not in feeds:
+            raise DataError(f"model input {value.name!r} is missing; given: {', '.join(feeds) or 'none'}")
+        dims = value.type.tensor_type.shape.dim if value.type.tensor_type.HasField("shape") else None
+        x = feeds[value.name]
+        if dims is None:
+            continue
+        wanted = [d.dim_value if d.HasField("dim_value") else None for d in dims]
+        found = np.shape(x)
+        if len(found) != len(wanted) or any(w is not None and w != f for w, f in zip(wanted, found, strict=True)):
+            text = "x".join("?" if w is None else str(w) for w in wanted)
+            raise DataError(f"input {value.name!r} has shape {'x'.join(map(str, found))}; the model wants {text}")
+    unknown = sorted(set(feeds) - {value.name for value in program.network.inputs})
+    if unknown:
+        raise DataError(f"the model has no input {unknown[0]!r}")
+
+
+def check_samples(program: Program, feeds: dict[str, np.ndarray]) -> int:
+    """Number of samples; raises DataError when inputs disagree, are empty, or do not fill the model's fixed batch."""
+    counts = {name: len(value) for name, value in feeds.items()}
+    samples = next(iter(counts.values()), 0)
+    if samples == 0:
+        raise DataError("there are no samples to run")
+    if len(set(counts.values())) > 1:
+        raise DataError(f"inputs have different numbers of samples: {counts}")
+    fixed = model_batch(program.network.inputs)
+    if fixed and samples % fixed:
+        raise DataError(f"{samples} samples do not fill the model's fixed batch of {fixed}; give a multiple of {fixed}")
+    return samples

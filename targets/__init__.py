@@ -1,0 +1,11 @@
+"""Targets: descriptions of arrays (TOML files with a source and a unit per number) and the models behind them.
+
+The registries are literal tables; third parties add to them by the entry-point group `xbcompile.models`.
+"""
+
+from __future__ import annotations
+
+from xbcompile.targets.description import Target, load_target, target_names
+from xbcompile.targets.device import BatchedDevice, Device, LoadedImages, ReadStamp
+
+__all__ = ["BatchedDevice", "Device", "LoadedImages", "ReadStamp", "Target", "load_target", "target_names"]

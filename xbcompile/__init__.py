@@ -1,0 +1,54 @@
+"""xbcompile: compile ONNX networks to tiled analogue crossbar arrays and execute them with device errors.
+
+import xbcompile
+
+program = xbcompile.compile("model.onnx", target="mram64", calibration="mnist:train:1000")
+program.save("model.xbar")
+session = xbcompile.Session(xbcompile.load_program("model.xbar"), seed=1)
+outputs = session.run_samples({"input": images})
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from xbcompile.api import compile
+    from xbcompile.errors import XbcompileError
+    from xbcompile.program import Program, load_program
+    from xbcompile.runtime import Session
+    from xbcompile.targets import Target, load_target
+    from xbcompile.verify import verify
+
+# Loaded on first use: importing the package stays instant.
+_PUBLIC = {
+    "Program": "xbcompile.program",
+    "Session": "xbcompile.runtime",
+    "Target": "xbcompile.targets",
+    "XbcompileError": "xbcompile.errors",
+    "compile": "xbcompile.api",
+    "load_program": "xbcompile.program",
+    "load_target": "xbcompile.targets",
+    "verify": "xbcompile.verify",
+}
+
+__all__ = [
+    "Program",
+    "Session",
+    "Target",
+    "XbcompileError",
+    "compile",
+    "load_program",
+    "load_target",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'xbcompile' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PUBLIC[name]), name)

@@ -1,0 +1,218 @@
+"""The public functions: compile a model, and what the command line is made of."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+import onnx
+
+from xbcompile.data import load_data
+from xbcompile.errors import PassError, TargetError, VerifyError
+from xbcompile.frontend import import_network, load_model
+from xbcompile.ir import ArraySpec, MatrixLayer, Network, WeightCode
+from xbcompile.ir.network_pass import Pass, PassContext
+from xbcompile.ir.rows import row_weight_of_layer
+from xbcompile.pipeline import parse_pipeline, print_pipeline, run_pipeline
+from xbcompile.program import Program, with_stored_weights
+from xbcompile.targets import Target, load_target
+from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
+from xbcompile.verify import verify
+
+
+def compile(  # the name that users expect, as re.compile
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    target: str | os.PathLike[str] | Target = "mram64",
+    *,
+    passes: str | None = None,
+    calibration: str | dict[str, np.ndarray] | None = None,
+    arrays: int = 1,
+    batch: int = 1,
+    pack: bool = True,
+    cuts: str = "greedy",
+    scramble: bool = True,
+    seed: int = 0,
+    digital: Collection[str] = (),
+    embed_model: bool = True,
+    after_pass: Callable[[Pass, Network], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Program:
+    """Compile an ONNX model to a program; it is verified before it is returned.
+
+    Args:
+        model: path of an .onnx file, or a model in memory.
+        target: name of a shipped target, path of a .toml description, or a Target.
+        passes: pipeline text; None takes the target's own.
+        calibration: `SET:train:N`, path of a .npz file, or arrays by input name; needed by passes that fit to data.
+        arrays: physical arrays; 0 takes as many as there are weight images (nothing is rewritten).
+        batch: inferences served between two weight updates.
+        pack: several tiles may share one array; False keeps one tile per image.
+        cuts: "greedy", or "free" to choose the cuts of residual strips together with the packing.
+        scramble: permute the columns of each image.
+        seed: of the permutations.
+        digital: names (or patterns) of nodes that stay digital.
+        embed_model: keep the user's model in the program, for `run` to report its software accuracy.
+        after_pass: called after each network pass.
+        warn: called with each warning.
+
+    Raises:
+        XbcompileError: bad input of any kind, or (VerifyError) a program that does not verify.
+    """
+    chosen = target if isinstance(target, Target) else load_target(target)
+    proto = load_model(model)
+    network = import_network(proto, digital)
+    data = load_data(calibration, network.inputs).inputs if isinstance(calibration, str) else calibration
+    pipeline = choose_pipeline(chosen, passes, data is not None, warn)
+    layouts = _LayoutCache(chosen.array_spec, pack, cuts)
+    context = PassContext(chosen.array_spec, data, layouts.row_weights)
+    network = run_pipeline(pipeline, network, context, after_pass)
+    network = _continuous_where_uncoded(network, chosen)
+    check_fits(network, chosen)
+    layout = layouts.layout(network)
+    schedule = make_schedule(
+        layout,
+        [layer.slices * (layer.vectors_per_inference or 1) for layer in network.layers],
+        network.layer_dependencies(),
+        chosen.array_spec,
+        arrays=arrays,
+        batch=batch,
+        seed=seed,
+        scramble=scramble,
+    )
+    needed = max((p.samples for p in pipeline if hasattr(p, "samples")), default=0)
+    program = Program(
+        network=with_stored_weights(network),
+        schedule=schedule,
+        target=chosen,
+        pipeline=print_pipeline(pipeline),
+        calibration={name: value[:needed] for name, value in data.items()} if data and needed else {},
+        source=proto.SerializeToString(deterministic=True) if embed_model else None,
+        options={"cuts": cuts, "pack": pack, "scramble": scramble, "seed": seed},
+    )
+    findings = verify(program)
+    if findings:
+        raise VerifyError(findings)
+    return program
+
+
+def choose_pipeline(
+    target: Target, passes: str | None, has_calibration: bool, warn: Callable[[str], None] | None = None
+) -> tuple[Pass, ...]:
+    """The passes to run: the user's, or the target's own without those that need calibration inputs that are not there.
+
+    Raises:
+        PassError: the user asked for a pass that needs calibration inputs and gave none.
+    """
+    chosen = parse_pipeline(target.pipeline if passes is None else passes)
+    lacking = [] if has_calibration else [p for p in chosen if p.needs_calibration]
+    if not lacking:
+        return chosen
+    names = ", ".join(p.name for p in lacking)
+    if passes is not None:
+        raise PassError(
+            f"pass {names} needs calibration inputs; give them with --calibration mnist:train:1000 or FILE.npz"
+        )
+    if warn is not None:
+        warn(
+            f"no calibration inputs: {names} left out and input ranges taken per vector at run time, which costs accuracy; "
+            "give --calibration mnist:train:1000 or FILE.npz"
+        )
+    return tuple(p for p in chosen if p not in lacking)
+
+
+def _continuous_where_uncoded(network: Network, target: Target) -> Network:
+    """On a target whose cells hold any real value, weights that no pass coded are stored as they are."""
+    if target.array_spec.levels is not None:
+        return network
+    from dataclasses import replace
+
+    return network.with_layers(
+        replace(layer, weight_code=WeightCode.continuous(layer.weights))
+        for layer in network.layers
+        if layer.weight_code is None
+    )
+
+
+def check_fits(network: Network, target: Target) -> None:
+    """Raise TargetError when a layer's codes are none that the target's array accepts."""
+    spec = target.array_spec
+    for layer in network.layers:
+        code = layer.weight_code
+        if code is None:
+            raise TargetError(
+                f"layer {layer.name!r} has real-valued weights, but cells of target {target.name!r} hold {_count(spec)} levels; "
+                "add quantize{} to the passes"
+            )
+        stored = code.levels
+        if (stored is None) != (spec.levels is None) or (
+            stored is not None and spec.levels is not None and not np.array_equal(stored, spec.levels)
+        ):
+            if spec.levels is None:  # any level is a real value
+                continue
+            raise TargetError(f"layer {layer.name!r}: its levels are not those of target {target.name!r}")
+        if layer.input_code is None and spec.drive != "unbounded":
+            raise TargetError(
+                f"layer {layer.name!r} has uncoded inputs, but rows of target {target.name!r} take {spec.drive} drives; "
+                f"add {_coding_for(layer, spec)} to the passes"
+            )
+
+
+def _count(spec: ArraySpec) -> str:
+    return "any" if spec.levels is None else str(len(spec.levels))
+
+
+def _coding_for(layer: MatrixLayer, spec: ArraySpec) -> str:
+    return "analogue" if spec.drive == "analogue" else "thermometer{bits=8}"
+
+
+class _LayoutCache:
+    """Layouts by matrix shapes: passes ask for row positions before the weights are coded, the tiler asks again."""
+
+    def __init__(self, spec: ArraySpec, pack: bool, cuts: str) -> None:
+        self.spec, self.pack, self.cuts = spec, pack, cuts
+        self._layouts: dict[tuple[tuple[int, ...], ...], Layout] = {}
+
+    def layout(self, network: Network) -> Layout:
+        """Tiles of a network's matrices."""
+        shapes = tuple(layer.weights.shape for layer in network.layers)
+        if shapes not in self._layouts:
+            self._layouts[shapes] = plan_layout(
+                [MatrixShape(*shape) for shape in shapes],
+                self.spec.rows,
+                self.spec.columns,
+                pack=self.pack,
+                cuts=self.cuts,
+                fixed_rows=self.spec.has_row_weights,
+            )
+        return self._layouts[shapes]
+
+    def row_weights(self, network: Network) -> list[np.ndarray | None]:
+        """See PassContext."""
+        if not self.spec.has_row_weights:
+            return [None] * len(network.layers)
+        tiles = self.layout(network).tiles
+        return [row_weight_of_layer(tiles, i, layer.weights.shape, self.spec) for i, layer in enumerate(network.layers)]
+
+
+def evaluate_accuracy(
+    program: Program,
+    inputs: dict[str, np.ndarray],
+    labels: np.ndarray,
+    *,
+    device: str | None = None,
+    seeds: Collection[int] = (0,),
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Accuracy over several chips; see docs for the keys."""
+    from xbcompile.runtime import Session
+
+    started = time.perf_counter()
+    accuracies = []
+    for seed in seeds:
+        outputs = Session(program, device, seed).run_samples(inputs, progress)
+        first = outputs[program.network.outputs[0].name]
+        accuracies.append(float((first.reshape(len(first), -1).argmax(axis=1) == labels).mean()))
+    return {"accuracies": accuracies, "seconds": time.perf_counter() - started}

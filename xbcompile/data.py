@@ -1,0 +1,210 @@
+"""Data for calibration and evaluation: `mnist:train:1000`, `fashion-mnist:test`, `digits:test`, or a .npz file."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from xbcompile.errors import DataError
+
+ENVIRONMENT_VARIABLE = "XBCOMPILE_DATA"
+LABELS = "labels"
+
+# SHA-256 of the original gzip files, and where they are kept.
+_MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+_FASHION_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
+_FILES = {
+    "mnist": (
+        _MNIST_URL,
+        {
+            "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        },
+    ),
+    "fashion-mnist": (
+        _FASHION_URL,
+        {
+            "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        },
+    ),
+}
+_DIGITS_TRAINING = 1437  # scikit-learn's 1,797 digits: the first 1,437 train, the last 360 test
+_SETS = (*_FILES, "digits")
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Inputs of a model, and labels where there are any.
+
+    Args:
+        name: as the user wrote it.
+        inputs: by graph input name; axis 0 counts samples.
+        labels: int64 [samples], or None.
+    """
+
+    name: str
+    inputs: dict[str, np.ndarray]
+    labels: np.ndarray | None
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.inputs.values())))
+
+
+def load_data(spec: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
+    """Load data and shape it for a model.
+
+    Args:
+        spec: `SET:train[:N]`, `SET:test[:N]` with SET one of mnist, fashion-mnist, digits; or the path of a .npz file whose
+            arrays are named like the model's inputs (any name if there is one input), with an optional array `labels`.
+        model_inputs: the model's graph inputs.
+
+    Raises:
+        DataError: unknown set or part, missing or damaged file, or arrays that do not fit the model.
+    """
+    if spec.endswith(".npz"):
+        return _from_npz(spec, model_inputs)
+    name, _, rest = spec.partition(":")
+    if name not in _SETS:
+        raise DataError(f"unknown data {spec!r}; allowed: {', '.join(f'{s}:test[:N]' for s in _SETS)}, or a .npz file")
+    part, _, count_text = rest.partition(":")
+    if part not in ("train", "test"):
+        raise DataError(f"data {spec!r}: part {part!r} is unknown; allowed: train, test")
+    if len(model_inputs) != 1:
+        raise DataError(f"data {spec!r} has one array, but the model has {len(model_inputs)} inputs; use a .npz file")
+    pixels, labels = _digits(part) if name == "digits" else _idx_set(name, part)
+    if count_text:
+        if not count_text.isdigit() or not 1 <= int(count_text) <= len(pixels):
+            raise DataError(f"data {spec!r}: {count_text!r} samples; allowed: 1 to {len(pixels)}")
+        pixels, labels = pixels[: int(count_text)], labels[: int(count_text)]
+    return Data(spec, {model_inputs[0].name: _shaped(pixels, model_inputs[0], spec)}, labels.astype(np.int64))
+
+
+def _idx_set(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images scaled to 0..1, float32 [N, 28, 28], and labels uint8 [N]."""
+    prefix = "train" if part == "train" else "t10k"
+    images = _read_idx(_find(name, f"{prefix}-images-idx3-ubyte.gz"))
+    labels = _read_idx(_find(name, f"{prefix}-labels-idx1-ubyte.gz"))
+    return images.astype(np.float32) / np.float32(255), labels
+
+
+def _find(name: str, file: str) -> Path:
+    """The file in the user's data folder, or downloaded into the user's cache and checked."""
+    folder = os.environ.get(ENVIRONMENT_VARIABLE)
+    if folder:
+        path = Path(folder) / name / file
+        if not path.is_file():
+            raise DataError(f"{ENVIRONMENT_VARIABLE} is {folder!r}, but {path} does not exist")
+        return path
+    import platformdirs
+    import pooch
+    import requests
+
+    url, checksums = _FILES[name]
+    cache = Path(platformdirs.user_cache_dir("xbcompile")) / name
+    try:
+        return Path(
+            pooch.retrieve(
+                url + file, f"sha256:{checksums[file]}", file, cache, downloader=pooch.HTTPDownloader(progressbar=True)
+            )
+        )
+    except (requests.RequestException, OSError, ValueError) as error:
+        raise DataError(
+            f"{name} is not in the cache {cache} and cannot be downloaded ({type(error).__name__}); set "
+            f"{ENVIRONMENT_VARIABLE} to a folder that holds {name}/{file}"
+        ) from None
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """Read an IDX file of unsigned bytes (the format of Yann LeCun's MNIST page)."""
+    try:
+        raw = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} is no valid gzip file: {error}") from None
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
+        raise DataError(f"{path} is no IDX file of unsigned bytes")
+    rank = raw[3]
+    shape = tuple(np.frombuffer(raw, ">u4", rank, 4).astype(int)) if len(raw) >= 4 + 4 * rank else ()
+    body = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank)
+    if not shape or body.size != np.prod(shape):
+        raise DataError(f"{path} is truncated")
+    return body.reshape(shape)
+
+
+def _digits(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's bundled 8x8 digits scaled to 0..1, float32 [N, 64], and labels."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise DataError("the digits data comes with scikit-learn; install it: pip install 'xbcompile[demo]'") from None
+    bunch = load_digits()
+    pixels, labels = (bunch.data / 16).astype(np.float32), bunch.target
+    chosen = slice(None, _DIGITS_TRAINING) if part == "train" else slice(_DIGITS_TRAINING, None)
+    return pixels[chosen], labels[chosen]
+
+
+def _from_npz(path: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise DataError(f"data file {path!r} does not exist") from None
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"data file {path!r} is no valid .npz file without pickles: {error}") from None
+    labels = arrays.pop(LABELS, None)
+    names = [value.name for value in model_inputs]
+    if len(names) == len(arrays) == 1 and names[0] not in arrays:
+        arrays = {names[0]: next(iter(arrays.values()))}
+    missing, extra = sorted(set(names) - set(arrays)), sorted(set(arrays) - set(names))
+    if missing or extra:
+        found = ", ".join(sorted(arrays)) or "none"
+        raise DataError(f"data file {path!r} has arrays {found}; the model's inputs are {', '.join(names)}")
+    inputs = {value.name: _shaped(arrays[value.name], value, f"{path}, array {value.name!r}") for value in model_inputs}
+    counts = {name: len(x) for name, x in inputs.items()}
+    if labels is not None:
+        counts[LABELS] = len(labels)
+    if len(set(counts.values())) > 1:
+        raise DataError(f"data file {path!r}: arrays have different numbers of samples: {counts}")
+    if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+        raise DataError(
+            f"data file {path!r}: labels must be whole numbers, one per sample; found {labels.dtype} {labels.shape}"
+        )
+    return Data(path, inputs, None if labels is None else labels.astype(np.int64))
+
+
+def _shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str) -> np.ndarray:
+    """`x` as the model's input wants it: its type, and its shape behind axis 0."""
+    tensor = value.type.tensor_type
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    if x.ndim == 0 or len(x) == 0:
+        raise DataError(f"{where}: there are no samples (shape {x.shape})")
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"{where}: type {x.dtype} is not numeric")
+    if x.dtype.kind == "f" and dtype.kind != "f":
+        raise DataError(f"{where}: type {x.dtype} does not fit the model's input {value.name!r} of type {dtype}")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise DataError(f"{where}: there are NaN or infinite values")
+    x = x.astype(dtype, copy=False)
+    if not tensor.HasField("shape") or not tensor.shape.dim:
+        return x
+    rest = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim][1:]
+    if None not in rest and x[0].size == np.prod(rest):
+        return x.reshape(len(x), *rest)
+    if x.ndim - 1 == len(rest) and all(r is None or r == n for r, n in zip(rest, x.shape[1:], strict=True)):
+        return x
+    wanted = "x".join("?" if r is None else str(r) for r in rest) or "scalar"
+    found = "x".join(map(str, x.shape[1:])) or "scalar"
+    raise DataError(f"{where}: samples have shape {found}; the model's input {value.name!r} wants {wanted}")

@@ -1,0 +1,47 @@
+"""The user's faults, one class per kind of input; our own faults stay ordinary exceptions.
+
+A message says what is wrong, where (node, layer, key), the value found, the values allowed and what to try. The
+command line prints it as one line and exits with status 1; a Python caller catches `XbcompileError`.
+"""
+
+from __future__ import annotations
+
+
+class XbcompileError(Exception):
+    """Base of every error that the user can mend."""
+
+
+class ModelError(XbcompileError):
+    """The ONNX model cannot be read, or holds something that cannot be compiled."""
+
+
+class DataError(XbcompileError):
+    """A data set or a calibration file is missing, damaged, or does not fit the model's inputs."""
+
+
+class PipelineError(XbcompileError):
+    """The pass pipeline text names an unknown pass or option, or gives an impossible value."""
+
+
+class PassError(XbcompileError):
+    """A pass cannot run on this network, or its result breaks its own postcondition."""
+
+
+class TargetError(XbcompileError):
+    """A target description is unknown, malformed or out of range, or a network breaks the target's demands."""
+
+
+class ScheduleError(XbcompileError):
+    """The matrices cannot be mapped with the options given."""
+
+
+class ProgramError(XbcompileError):
+    """A program file is damaged, of another format version, or not a program at all."""
+
+
+class VerifyError(XbcompileError):
+    """A program is wrong; `findings` lists every check that failed, one line each."""
+
+    def __init__(self, findings: list[str]) -> None:
+        self.findings = findings
+        super().__init__("; ".join(findings))

@@ -1,0 +1,58 @@
+"""What the compiler may know of a target's array: sizes, alphabets, costs. No resistance, current or voltage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbcompile.ir.content import ContentEqual
+
+DRIVES = ("analogue", "bipolar", "unipolar", "unbounded")
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySpec(ContentEqual):
+    """One physical array as seen by passes, tiler, program and runtime.
+
+    Args:
+        rows: rows (inputs) of the array.
+        columns: columns (outputs) of the array.
+        levels: float32 [L] strictly increasing normalised cell levels; None: a cell holds any real value.
+        drive: what a row accepts in one read: "bipolar" (-1 or +1), "unipolar" (0 or 1), "analogue" (0..1),
+            "unbounded" (any real number; only an ideal array).
+        row_weight: float64 [rows], weight of each row's product in a read, normalised to mean 1.
+        idle_drive: float32 [rows], drive of rows that a read does not use.
+        neutral_level: uint8 [rows], level index written into unused cells of each row (0 when levels is None).
+        t_write_row_s: time to write one row.
+        t_read_s: time of one read (all columns).
+        e_write_row_j: energy to write one row.
+        e_read_j: energy of one read (all columns).
+    """
+
+    rows: int
+    columns: int
+    levels: np.ndarray | None
+    drive: str
+    row_weight: np.ndarray
+    idle_drive: np.ndarray
+    neutral_level: np.ndarray
+    t_write_row_s: float
+    t_read_s: float
+    e_write_row_j: float
+    e_read_j: float
+
+    @property
+    def has_row_weights(self) -> bool:
+        """Whether a row's position changes its weight in a read."""
+        return bool(np.any(self.row_weight != 1.0))
+
+    @property
+    def t_write_s(self) -> float:
+        """Time to write the whole array."""
+        return self.rows * self.t_write_row_s
+
+    @property
+    def e_write_j(self) -> float:
+        """Energy to write the whole array."""
+        return self.rows * self.e_write_row_j

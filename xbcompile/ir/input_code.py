@@ -1,0 +1,50 @@
+"""The code that turns a layer's real inputs into drives of the array's rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SCHEMES = ("analogue", "thermometer", "bitserial")
+
+
+@dataclass(frozen=True)
+class InputCode:
+    """`x ~= low + step * sum_t coefficients[t] * v_t`, with slices v_t in [0, 1] (binary, or one analogue value).
+
+    With L = round((x - low) / step) clipped to 0..steps: the thermometer code has v_t = (L >= t) for t = 1..steps and
+    coefficients 1 (summing equal weights keeps the noise power at `steps` s^2, Jung et al. 2022, Methods "BNN
+    algorithm"); the bit-serial code has the bits of L and powers of two. The analogue code has a single slice v = (x - low) /
+    (high - low), clipped to 0..1, and no rounding.
+
+    A target's rows take v as it is (unipolar, analogue) or as u = 2 v - 1 (bipolar).
+
+    Args:
+        scheme: "analogue", "thermometer" or "bitserial".
+        bits: slices: 1 for analogue, T for a T-level thermometer, B for a B-bit code.
+        low: real value of code 0; None: each vector's own minimum, taken when it runs.
+        high: real value of the largest code; None: each vector's own maximum.
+    """
+
+    scheme: str
+    bits: int = 1
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def steps(self) -> int:
+        """Number of steps between `low` and `high`; 0 for the analogue code, which has none."""
+        return {"analogue": 0, "thermometer": self.bits, "bitserial": 2**self.bits - 1}[self.scheme]
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """Digital weight of each slice, float64 [bits]."""
+        if self.scheme == "bitserial":
+            return 2.0 ** np.arange(self.bits)
+        return np.ones(self.bits)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the range is each vector's own."""
+        return self.low is None or self.high is None

@@ -1,0 +1,115 @@
+"""The two kinds of node in a network: matrix layers (on arrays) and digital segments (in onnxruntime)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from xbcompile.ir.content import ContentEqual
+from xbcompile.ir.geometry import Geometry
+from xbcompile.ir.input_code import InputCode
+from xbcompile.ir.weight_code import WeightCode
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixLayer(ContentEqual):
+    """One matrix-vector-multiplication layer: `output[m] = sum_k input[k] * weights[k, m] + bias[m]` per vector.
+
+    Args:
+        name: unique; the ONNX node's name (or its operator and output name where it has none).
+        input: name of the tensor that it reads.
+        output: name of the tensor that it writes.
+        weights: float32 [groups, inputs, outputs], the real weights (groups is 1 but for grouped convolutions).
+        bias: float32 [groups * outputs]; zeros where the model has none.
+        geometry: how vectors are gathered and outputs laid out.
+        element_type: ONNX element type (`onnx.TensorProto.FLOAT`, ...) of input and output.
+        vectors_per_inference: input vectors per inference (1 for a dense layer, output pixels for a convolution, per
+            batch item where axis 0 is the model's batch); None when the shapes leave it open.
+        weight_code: how the weights are stored; None until a pass quantizes.
+        input_code: how the inputs are driven; None until a pass codes them (then x itself drives the rows, which only an
+            unbounded array accepts).
+    """
+
+    name: str
+    input: str
+    output: str
+    weights: np.ndarray
+    bias: np.ndarray
+    geometry: Geometry
+    element_type: int = onnx.TensorProto.FLOAT
+    vectors_per_inference: int | None = None
+    weight_code: WeightCode | None = None
+    input_code: InputCode | None = None
+
+    @property
+    def groups(self) -> int:
+        """Number of independent matrices (groups of a convolution)."""
+        return int(self.weights.shape[0])
+
+    @property
+    def inputs(self) -> int:
+        """K, the rows of each matrix."""
+        return int(self.weights.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """M, the columns of each matrix."""
+        return int(self.weights.shape[2])
+
+    @property
+    def slices(self) -> int:
+        """Reads per input vector and tile."""
+        return 1 if self.input_code is None else self.input_code.bits
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Tensors read, as `DigitalSegment` has them."""
+        return (self.input,)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Tensors written."""
+        return (self.output,)
+
+
+@dataclass(frozen=True, eq=False)
+class DigitalSegment(ContentEqual):
+    """A connected or unconnected piece of the model that onnxruntime runs as it is.
+
+    Args:
+        name: unique.
+        model: a complete ONNX model with the initializers it needs; its graph inputs and outputs carry the network's
+            tensor names.
+    """
+
+    name: str
+    model: onnx.ModelProto
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Tensors that it reads."""
+        return tuple(value.name for value in self.model.graph.input)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Tensors that it writes."""
+        return tuple(value.name for value in self.model.graph.output)
+
+
+@dataclass(frozen=True)
+class LoweringRecord:
+    """What became of one MVM-like node of the model.
+
+    Args:
+        node: name of the ONNX node.
+        operator: its operator type.
+        lowered: whether it is a matrix layer now.
+        reason: why it stayed digital; empty where it was lowered.
+    """
+
+    node: str
+    operator: str
+    lowered: bool
+    reason: str = ""

@@ -1,0 +1,105 @@
+"""The pass contract: requires, run, ensures.
+
+A pass is a frozen dataclass with a `name`; its fields are its options, spelled alike in the pipeline text, the log and the
+tests. A network pass maps a Network to a Network at compile time. A device pass is fitted on the device itself, when a
+session starts on a chip: it comes last in a pipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+
+from xbcompile.errors import PassError
+from xbcompile.ir.activations import layer_inputs
+from xbcompile.ir.array_spec import ArraySpec
+from xbcompile.ir.network import Network
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass may know besides the network.
+
+    Args:
+        spec: the target's array.
+        calibration: calibration inputs by graph input name, axis 0 counts samples; None where none were given.
+        row_weights: gives, per matrix layer of a network, the weight of the row on which each weight will sit: float32
+            [groups, inputs, outputs], or None where all rows count alike. It follows from shapes alone.
+    """
+
+    spec: ArraySpec
+    calibration: dict[str, np.ndarray] | None
+    row_weights: Callable[[Network], list[np.ndarray | None]]
+
+    def require_calibration(self, user: str) -> dict[str, np.ndarray]:
+        """The calibration inputs.
+
+        Raises:
+            PassError: there are none; `user` says who needs them.
+        """
+        if self.calibration is None:
+            raise PassError(
+                f"{user} needs calibration inputs; give them with --calibration mnist:train:1000 or FILE.npz"
+            )
+        return self.calibration
+
+    def layer_inputs(self, network: Network, user: str) -> dict[str, np.ndarray]:
+        """Input tensor of every matrix layer on the calibration inputs, by layer name (the network's ideal meaning)."""
+        return layer_inputs(network, self.require_calibration(user))
+
+
+class Pass:
+    """Base of network passes and device passes."""
+
+    name: ClassVar[str]
+    needs_calibration: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        """The pass as it is written in a pipeline: options that differ from their defaults."""
+        options = " ".join(
+            f"{f.name}={_text(getattr(self, f.name))}"
+            for f in fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
+            if getattr(self, f.name) != f.default
+        )
+        return f"{self.name}{{{options}}}" if options else self.name
+
+
+class NetworkPass(Pass):
+    """A pass that rewrites the network when it is compiled."""
+
+    def requires(self, network: Network, context: PassContext) -> None:
+        """Raise PassError when the network is not what this pass expects."""
+
+    def run(self, network: Network, context: PassContext) -> Network:
+        """Return the rewritten network; the same object when nothing changed."""
+        raise TypeError(f"{type(self).__name__} must define run")
+
+    def ensures(self, before: Network, after: Network, context: PassContext) -> None:
+        """Raise PassError when the result is not what this pass promises."""
+
+    def __call__(self, network: Network, context: PassContext) -> Network:
+        """requires -> run -> ensures, and the network's own check."""
+        self.requires(network, context)
+        result = self.run(network, context)
+        if result is not network:
+            result.check()
+        if [v.name for v in result.outputs] != [v.name for v in network.outputs]:
+            raise PassError(f"pass {self.name} changed the network's outputs")
+        self.ensures(network, result, context)
+        return result
+
+
+class DevicePass(Pass):
+    """A pass that is fitted through the device when a session starts, on the program's calibration inputs."""
+
+    needs_calibration = True
+    samples: int
+
+    observes: ClassVar[str]  # "readings" (per physical column) or "outputs" (per layer output)
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,51 @@
+"""The code that stands for a layer's real weights on an array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbcompile.ir.content import ContentEqual
+
+
+@dataclass(frozen=True, eq=False)
+class WeightCode(ContentEqual):
+    """`W[g, k, m] ~= row_weight[g, k, m] * scale[g, m] * levels[codes[g, k, m]] + offset[g, m]`.
+
+    Scale and offset are digital, one per output column: they cost the array nothing. The row weight is the factor that the
+    target's readout gives to the row on which a weight sits.
+
+    Args:
+        levels: float32 [L], strictly increasing normalised level table; None when cells hold any real value.
+        codes: uint8 [groups, inputs, outputs] index into `levels`, or float32 cell values when `levels` is None.
+        scale: float32 [groups, outputs].
+        offset: float32 [groups, outputs].
+        row_weight: float32 [groups, inputs, outputs], or None where every row counts alike.
+    """
+
+    levels: np.ndarray | None
+    codes: np.ndarray
+    scale: np.ndarray
+    offset: np.ndarray
+    row_weight: np.ndarray | None = None
+
+    @classmethod
+    def continuous(cls, weights: np.ndarray) -> WeightCode:
+        """The code of an array whose cells hold any real value: float32 weights [groups, inputs, outputs] as they are."""
+        groups, _, outputs = weights.shape
+        ones = np.ones((groups, outputs), np.float32)
+        return cls(None, weights.astype(np.float32), ones, np.zeros_like(ones))
+
+    def cell_values(self) -> np.ndarray:
+        """Normalised cell contents, float32 [groups, inputs, outputs]: `levels[codes]`."""
+        return self.codes if self.levels is None else self.levels[self.codes]
+
+    def weighted_cells(self) -> np.ndarray:
+        """What one unit of drive adds to an ideal read, float32 [groups, inputs, outputs]: row weight times level."""
+        cells = self.cell_values()
+        return cells if self.row_weight is None else self.row_weight * cells
+
+    def dequantized(self) -> np.ndarray:
+        """The real weights that the code stands for, float32 [groups, inputs, outputs]."""
+        return self.weighted_cells() * self.scale[:, None, :] + self.offset[:, None, :]
