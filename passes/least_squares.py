@@ -288,7 +288,7 @@ def _fit_with_offset(
 def _outermost(codes: npt.NDArray[np.int64], plan: _SearchPlan) -> Codes:
     """Codes of the same fit that lie further out, where the table has such."""
     used, end = np.unique(codes), plan.threshold.size
-    if used.size == 1:
+    if used.size == 2:
         codes = np.where(codes == used[0], 0, end)
     elif plan.equidistant:
         codes = (codes - used[0]) * (end // (used[-1] - used[0]))

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 from xbcompile.errors import PassError, PipelineError
@@ -35,7 +36,7 @@ def parse_pipeline(text: str) -> tuple[Pass, ...]:
         position = match.end()
         if match[3] == "," and not text[position:].strip():
             raise PipelineError("pipeline text ends with a comma; write pass,pass{option=value}")
-    for first, second in zip(passes, passes[1:], strict=False):
+    for first, second in pairwise(passes):
         if isinstance(first, DevicePass) and isinstance(second, NetworkPass):
             raise PipelineError(f"{first.name} is fitted on the device and must come after {second.name}")
     return tuple(passes)

@@ -207,20 +207,21 @@ class _LayerBody:
         layer = self.layer
         matrix = self.emit("Reshape", weights, self.constant(np.array([layer.inputs, layer.outputs], np.int64)))
         bias = layer.bias
-        if geometry.input_axis == geometry.output_axis == -2:
+        output_axis = -2 if geometry.squeeze and geometry.input_axis == -2 else geometry.output_axis
+        if geometry.input_axis == output_axis == -2:  # the constant on the left, x of any rank
             y = self.emit("MatMul", self.emit("Transpose", matrix, perm=[1, 0]), x)
             bias = bias[:, None]
         else:
             if geometry.input_axis == -2:
                 x = self.emit("Transpose", x, perm=[1, 0])
             y = self.emit("MatMul", x, matrix)
-            if geometry.output_axis == -2:
+            if output_axis == -2:
                 y = self.emit("Transpose", y, perm=[1, 0])
                 bias = bias[:, None]
         if np.any(bias):
             y = self.emit("Add", y, self.parameter("bias", bias))
         if geometry.squeeze:
-            axes = [geometry.output_axis]
+            axes = [output_axis]
             y = (
                 self.emit("Squeeze", y, self.constant(np.array(axes, np.int64)))
                 if self.opset >= 13

@@ -1,0 +1,42 @@
+"""Print the software accuracy of every model in this folder, computed by onnxruntime on its full test set.
+
+Needs numpy, onnx and onnxruntime, and scikit-learn for the digits; no torch. These accuracies are the
+baselines that a compiled program is compared with. The binary networks quantize their activations inside the
+graph, so the numbers include that rounding.
+
+Run: python models/evaluate.py   (a few seconds)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from common import MODELS_DIR, accuracy, command_line, load_digits_split, load_mnist, predict
+
+MNIST_MODELS = ("mnist_mlp", "mnist_mlp_pca87", "mnist_bnn", "mnist_bnn_plain")
+
+
+def xor_accuracy() -> float:
+    """Return the percentage of the four input pairs whose output is on the right side of one half."""
+    pairs = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
+    on = predict(MODELS_DIR / "xor.onnx", pairs)[:, 0] > 0.5
+    return 100 * float(np.mean(on == [False, True, True, False]))
+
+
+def main() -> None:
+    """Check each model and print a Markdown table."""
+    command_line(__doc__).parse_args()
+    mnist, digits = load_mnist("test"), load_digits_split("test")
+    rows = [(name, len(mnist[1]), accuracy(MODELS_DIR / f"{name}.onnx", *mnist)) for name in MNIST_MODELS]
+    rows.append(("digits_mlp", len(digits[1]), accuracy(MODELS_DIR / "digits_mlp.onnx", *digits)))
+    rows.append(("xor", 4, xor_accuracy()))
+    print("| model | bytes | test samples | software accuracy |")
+    print("| --- | --- | --- | --- |")
+    for name, samples, percent in rows:
+        path = MODELS_DIR / f"{name}.onnx"
+        onnx.checker.check_model(path, full_check=True)
+        print(f"| {name} | {path.stat().st_size:,} | {samples:,} | {percent:.2f} % |")
+
+
+if __name__ == "__main__":
+    main()

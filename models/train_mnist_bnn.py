@@ -1,0 +1,179 @@
+"""Train mnist_bnn.onnx and mnist_bnn_plain.onnx: 784-128-10 with binary weights for a resistance-sum array.
+
+What for: the two-layer perceptron that Jung et al. (Nature 601, 2022) run on their 64x64 STT-MRAM crossbar
+(software 95.24 %, array 93.23 %): binary weights, inputs and activations as 8-slice thermometer codes, batch
+normalization digital.
+
+mnist_bnn        trained with the array's row weights (see binary_training.py), so its weights are +- the
+                 weight of the array row that each sits in, and with the array's readout and device spread.
+mnist_bnn_plain  (--plain) weights +-1; trained with plain Gaussian noise on the sums and no other knowledge
+                 of the array. It shows what a network trained elsewhere costs on this array.
+
+The graph rounds the input and the hidden activations to 0, 1/8, ... 1 itself, so an 8-slice thermometer code
+loses nothing against onnxruntime. The weights are int8 signs behind DequantizeLinear; in mnist_bnn its scale
+along the input axis is the row weight. The residual 16 inputs sit on other rows in the second block of 64
+outputs, so W1 is two halves joined by Concat.
+
+Settings were chosen with --holdout 5000 (train on the first 55,000 training images, look at the other 5,000);
+the shipped files are trained on all 60,000. The test images are read once, for the last line.
+
+Run: python models/train_mnist_bnn.py           (about 6 minutes on one core)
+     python models/train_mnist_bnn.py --plain   (about 2 minutes on one core)
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from binary_training import (
+    EPSILON,
+    LEVELS,
+    BinaryLayer,
+    BinaryNetwork,
+    Phase,
+    Recipe,
+    round_to_levels,
+    row_weights,
+    set_statistics,
+    train,
+)
+from common import MODELS_DIR, accuracy, command_line, constant, load_mnist, save_model
+from onnx import NodeProto, TensorProto, helper
+
+PIXELS, HIDDEN, CLASSES = 784, 128, 10
+SIGMAS = (2.0, 1.0)  # Gaussian error of the sums of layer 1 and 2, where one weight and one full input add 1
+
+Part = tuple[list[NodeProto], list[TensorProto]]
+
+
+def rounding_nodes(name: str, source: str, target: str) -> list[NodeProto]:
+    """Build Clip(0, 1), Mul 8, Round, Div 8."""
+    steps = [
+        ("Clip", [source, "zero", "one"], "clip"),
+        ("Mul", [f"{name}_clip", "levels"], "scale"),
+        ("Round", [f"{name}_scale"], "round"),
+        ("Div", [f"{name}_round", "levels"], "unscale"),
+    ]
+    nodes = []
+    for kind, inputs, step in steps:
+        nodes.append(helper.make_node(kind, inputs, [f"{name}_{step}"], name=f"{name}_{step}"))
+    nodes[-1].output[0] = target
+    return nodes
+
+
+def weight_parts(name: str, signs: np.ndarray, gains: np.ndarray) -> Part:
+    """Build int8 signs -> DequantizeLinear; one for each run of columns that shares its row weights."""
+    scalar = bool(np.all(gains == 1))
+    blocks = [(0, signs.shape[1])]
+    if not scalar:
+        edges = [0, *(np.flatnonzero(np.any(np.diff(gains, axis=1) != 0, axis=0)) + 1), signs.shape[1]]
+        blocks = list(pairwise(edges))
+    nodes, constants, halves = [], [], []
+    for index, (first, end) in enumerate(blocks):
+        suffix = f".{index}" if len(blocks) > 1 else ""
+        scale = np.float32(1) if scalar else gains[:, first]
+        constants.append(constant(f"{name}.signs{suffix}", signs[:, first:end].astype(np.int8)))
+        constants.append(constant(f"{name}.scale{suffix}", np.asarray(scale, dtype=np.float32)))
+        halves.append(f"{name}.weight{suffix}")
+        inputs = [f"{name}.signs{suffix}", f"{name}.scale{suffix}"]
+        axis = {} if scalar else {"axis": 0}
+        nodes.append(helper.make_node("DequantizeLinear", inputs, [halves[-1]], name=halves[-1], **axis))
+    if len(halves) > 1:
+        nodes.append(helper.make_node("Concat", halves, [f"{name}.weight"], name=f"{name}.weight", axis=1))
+    return nodes, constants
+
+
+def layer_parts(index: int, layer: BinaryLayer, source: str, target: str) -> Part:
+    """Build the weights, MatMul and BatchNormalization of one layer."""
+    name, norm = f"fc{index}", f"bn{index}"
+    nodes, constants = weight_parts(name, layer.signs().numpy(), layer.gains.numpy())
+    nodes.append(helper.make_node("MatMul", [source, f"{name}.weight"], [f"{name}_sum"], name=name))
+    values = {
+        "scale": layer.norm.weight,
+        "bias": layer.norm.bias,
+        "mean": layer.norm.running_mean,
+        "variance": layer.norm.running_var,
+    }
+    constants += [constant(f"{norm}.{key}", value.detach().numpy()) for key, value in values.items()]
+    inputs = [f"{name}_sum", *(f"{norm}.{key}" for key in values)]
+    nodes.append(helper.make_node("BatchNormalization", inputs, [target], name=norm, epsilon=EPSILON))
+    return nodes, constants
+
+
+def write(path: Path, network: BinaryNetwork, description: str) -> None:
+    """Write the network."""
+    first = layer_parts(1, network.layers[0], "pixels", "fc1_normal")
+    second = layer_parts(2, network.layers[1], "hidden", "logits")
+    nodes = rounding_nodes("quantize_input", "input", "pixels") + first[0]
+    nodes += rounding_nodes("quantize_hidden", "fc1_normal", "hidden") + second[0]
+    scalars = {"zero": 0, "one": 1, "levels": LEVELS}
+    constants = [constant(name, np.float32(value)) for name, value in scalars.items()]
+    save_model(path, nodes, constants + first[1] + second[1], PIXELS, CLASSES, description=description)
+
+
+@torch.no_grad()
+def report(network: BinaryNetwork, images: torch.Tensor, labels: torch.Tensor) -> None:
+    """Print the accuracy without disturbance and as read from arrays with three draws of the devices.
+
+    Batch statistics over the given images stand for the recalibration of each output on the array.
+    """
+    ideal, read = Phase(0, True, "none"), Phase(0, True, "readout")
+    network.eval()
+    print(f"software {100 * (network(images, ideal).argmax(1) == labels).float().mean():.2f} %")
+    network.train()
+    for layer in network.layers:
+        layer.norm.momentum = 0.0
+    measured = [100 * float((network(images, read).argmax(1) == labels).float().mean()) for _ in range(3)]
+    print(f"modelled array {np.mean(measured):.2f} %")
+
+
+def main() -> None:
+    """Train one of the two networks and write it, or only report hold-out accuracies."""
+    parser = command_line(__doc__)
+    parser.add_argument("--plain", action="store_true", help="no knowledge of the array but Gaussian noise")
+    parser.add_argument("--epochs", type=int, nargs=3, help="of real, binary + Gaussian, binary + readout")
+    parser.add_argument("--learning-rate", type=float, default=1e-2)
+    parser.add_argument("--label-smoothing", type=float, default=0.0)
+    parser.add_argument("--sigmas", type=float, nargs=2, default=SIGMAS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--holdout", type=int, default=0, help="keep back N training images; write nothing")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+
+    torch.manual_seed(arguments.seed)
+    torch.set_num_threads(1)
+    shapes = ((PIXELS, HIDDEN), (HIDDEN, CLASSES))
+    gains = tuple(np.ones(shape, np.float32) if arguments.plain else row_weights(*shape) for shape in shapes)
+    network = BinaryNetwork(gains, arguments.sigmas)
+    epochs = arguments.epochs or ((3, 37, 0) if arguments.plain else (3, 25, 12))
+    phases = (
+        Phase(epochs[0], False, "none"),
+        Phase(epochs[1], True, "gaussian"),
+        Phase(epochs[2], True, "readout"),
+    )
+    recipe = Recipe(
+        phases,
+        learning_rate=arguments.learning_rate,
+        label_smoothing=arguments.label_smoothing,
+        seed=arguments.seed,
+    )
+    images, labels = (torch.from_numpy(array) for array in load_mnist("train"))
+    images = round_to_levels(images)
+    kept = len(images) - arguments.holdout
+    train(images[:kept], labels[:kept], network, recipe)
+    set_statistics(network, images[:kept])
+    if arguments.holdout:
+        report(network, images[kept:], labels[kept:])
+        return
+    name = "mnist_bnn_plain" if arguments.plain else "mnist_bnn"
+    path = arguments.output or MODELS_DIR / f"{name}.onnx"
+    kind = "+-1" if arguments.plain else "+- the array's row weight"
+    write(path, network, f"MNIST, 784-128-10, binary weights {kind}, nine-level activations")
+    print(f"{path.name}: test accuracy {accuracy(path, *load_mnist('test')):.2f} %")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from xbcompile.errors import ModelError
+from xbcompile.frontend import engine, import_network, load_model
+from xbcompile.frontend.tensors import dense
+
+
+@pytest.fixture
+def model(build, rng):
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+    return build(nodes, {"x": ["n", 40]}, ["y"], {"w": rng.uniform(-1, 1, (40, 30))})
+
+
+def with_external_data(model, **entries):
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return model
+
+
+def save(model, folder):
+    path = folder / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_file_and_memory(model, tmp_path):
+    path = save(model, tmp_path)
+    assert load_model(path) == load_model(str(path)) == load_model(model) == model
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ModelError, match=r"nothing\.onnx: no such file; check the path"):
+        load_model(tmp_path / "nothing.onnx")
+
+
+def test_folder(tmp_path):
+    with pytest.raises(ModelError, match=r": not a file; give the path of an \.onnx file"):
+        load_model(tmp_path)
+
+
+def test_unreadable_file(model, tmp_path, monkeypatch):
+    path = save(model, tmp_path)
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(ModelError, match=r"model\.onnx: cannot be read: Permission denied"):
+        load_model(path)
+
+
+def test_empty_file(tmp_path):
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(ModelError, match="the file is empty; export or download the model again"):
+        load_model(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("content", [b"<html>not found</html>", b"\x80\x02}q\x00.", bytes(range(256))])
+def test_not_onnx(tmp_path, content):
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        load_model(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
+def test_truncated(model, tmp_path, part):
+    path = save(model, tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(ModelError, match="not an ONNX model, or a truncated one"):
+        load_model(path)
+
+
+def test_no_graph():
+    with pytest.raises(ModelError, match="the model: no graph in it, so it is not an ONNX model"):
+        load_model(onnx.ModelProto(ir_version=8))
+
+
+@pytest.mark.parametrize("opset", [1, 6, 99])
+def test_opset(model, opset):
+    model.opset_import[0].version = opset
+    with pytest.raises(ModelError, match=rf"opset {opset} is not supported \(allowed: 7 to {engine.newest_opset()}\)"):
+        load_model(model)
+
+
+@pytest.mark.parametrize("opset", [7, 13, 21, engine.newest_opset()])
+def test_supported_opset(model, check, rng, opset):
+    model.opset_import[0].version = opset
+    check(model, {"x": rng.uniform(-1, 1, (3, 40)).astype("f")})
+
+
+def test_ir_version_unknown_to_onnx(model):
+    model.ir_version = onnx.IR_VERSION + 1
+    with pytest.raises(ModelError, match=r"IR version \d+ is newer than onnx \S+ reads \(at most \d+\); upgrade onnx"):
+        load_model(model)
+
+
+def test_ir_version_unknown_to_onnxruntime(model, monkeypatch):
+    monkeypatch.setattr(engine, "newest_ir_version", lambda: 8)
+    loaded = load_model(model)
+    assert (loaded.ir_version, model.ir_version) == (8, 9)
+    assert loaded.graph == model.graph
+    network = import_network(loaded)
+    assert network.ir_version == 8
+    assert all(segment.model.ir_version == 8 for segment in network.segments)
+
+
+@pytest.mark.parametrize("ir_version", [3, 4, 8, 13])
+def test_ir_versions(model, check, rng, ir_version):
+    model.ir_version = ir_version
+    if ir_version == 3:
+        model.graph.input.append(helper.make_tensor_value_info("w", 1, [40, 30]))
+    network = check(model, {"x": rng.uniform(-1, 1, (3, 40)).astype("f")})
+    assert [value.name for value in network.inputs] == ["x"]
+    assert network.records[0].lowered
+
+
+def test_probing_finds_the_limits(monkeypatch):
+    monkeypatch.setattr(engine, "_reads", lambda ir_version, opset: ir_version <= 6 and opset <= 9)
+    engine.newest_ir_version.cache_clear()
+    engine.newest_opset.cache_clear()
+    assert (engine.newest_ir_version(), engine.newest_opset()) == (6, 9)
+    monkeypatch.undo()
+    engine.newest_ir_version.cache_clear()
+    engine.newest_opset.cache_clear()
+    assert not engine._reads(99, 13)
+    assert not engine._reads(8, 999)
+
+
+def test_external_data(model, tmp_path, check, rng):
+    data = model.graph.initializer[0].raw_data
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "w.bin").write_bytes(bytes(64) + data + bytes(8))
+    expected = onnx.ModelProto.FromString(model.SerializeToString())
+    path = save(with_external_data(model, location="data/w.bin", offset=64, length=len(data)), tmp_path)
+    assert load_model(path) == expected
+    check(load_model(path), {"x": rng.uniform(-1, 1, (3, 40)).astype("f")})
+
+
+def test_external_data_to_the_end_of_the_file(model, tmp_path):
+    (tmp_path / "w.bin").write_bytes(model.graph.initializer[0].raw_data)
+    path = save(with_external_data(model, location="w.bin"), tmp_path)
+    assert len(load_model(path).graph.initializer[0].raw_data) == 4800
+
+
+def test_external_data_in_a_body_and_an_attribute(tmp_path, model):
+    (tmp_path / "w.bin").write_bytes(model.graph.initializer[0].raw_data)
+    constant = helper.make_node("Constant", [], ["w"], value=model.graph.initializer[0])
+    with_external_data(model, location="w.bin")
+    constant.attribute[0].t.CopyFrom(model.graph.initializer[0])
+    del model.graph.initializer[:]
+    model.graph.node.insert(0, constant)
+    assert import_network(load_model(save(model, tmp_path))).records[0].lowered
+
+
+def test_external_data_missing(model, tmp_path):
+    path = save(with_external_data(model, location="w.bin"), tmp_path)
+    with pytest.raises(ModelError, match=r'external data "w\.bin" of tensor "w" is missing; put the file beside'):
+        load_model(path)
+
+
+@pytest.mark.parametrize("location", ["../w.bin", "{folder}/w.bin", "link.bin", "inside/../../w.bin"])
+def test_external_data_outside(model, tmp_path, location):
+    outside = tmp_path / "w.bin"
+    outside.write_bytes(model.graph.initializer[0].raw_data)
+    folder = tmp_path / "model"
+    (folder / "inside").mkdir(parents=True)
+    (folder / "link.bin").symlink_to(outside)
+    path = save(with_external_data(model, location=location.format(folder=tmp_path)), folder)
+    with pytest.raises(ModelError, match=r'of tensor "w" lies outside the model\'s folder'):
+        load_model(path)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, 4801), (1, 4800), (-1, 100), (0, -5), (9999, 1)])
+def test_external_data_truncated(model, tmp_path, offset, length):
+    (tmp_path / "w.bin").write_bytes(model.graph.initializer[0].raw_data)
+    path = save(with_external_data(model, location="w.bin", offset=offset, length=length), tmp_path)
+    with pytest.raises(ModelError, match=r"are asked for, but the file has 4800; it is truncated"):
+        load_model(path)
+
+
+def test_external_data_malformed(model, tmp_path):
+    (tmp_path / "w.bin").touch()
+    path = save(with_external_data(model, location="w.bin", offset="many"), tmp_path)
+    with pytest.raises(ModelError, match=r'"w" has a malformed offset or length'):
+        load_model(path)
+
+
+def test_external_data_of_a_model_in_memory(model):
+    with pytest.raises(ModelError, match=r'tensor "w" is external data, whose folder a model in memory does not tell'):
+        load_model(with_external_data(model, location="w.bin"))
+
+
+def test_data_that_does_not_fit_the_shape(model):
+    model.graph.initializer[0].dims[0] = 41
+    with pytest.raises(
+        ModelError, match=r'"w" holds 4800 bytes, but its shape \[41, 30\] and element type FLOAT need 4920'
+    ):
+        load_model(model)
+
+
+def test_external_data_shorter_than_the_shape(model, tmp_path):
+    (tmp_path / "w.bin").write_bytes(bytes(4))
+    path = save(with_external_data(model, location="w.bin"), tmp_path)
+    with pytest.raises(ModelError, match=r'"w" holds 4 bytes, but its shape \[40, 30\]'):
+        load_model(path)
+
+
+def test_invalid_model(model):
+    model.graph.node[1].op_type = "Nonsense"
+    with pytest.raises(ModelError, match=r"^the model: not a valid ONNX model: .*Nonsense") as caught:
+        load_model(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_cycle(model):
+    model.graph.node[0].input[0] = "y"
+    with pytest.raises(ModelError, match=r"not a valid ONNX model: .*sorted"):
+        load_model(model)
+
+
+def test_unsorted_nodes_are_sorted(model, check, rng):
+    model.graph.node.reverse()
+    check(model, {"x": rng.uniform(-1, 1, (3, 40)).astype("f")})
+
+
+def test_sparse_initializers(build, check, rng):
+    values, flat = np.array([1.0, -2.0, 3.0], "f"), np.array([1, 4, 11])
+    expected = np.zeros(12, "f")
+    expected[flat] = values
+    for indices in (flat, np.stack(np.unravel_index(flat, (4, 3)), 1)):
+        sparse = helper.make_sparse_tensor(
+            numpy_helper.from_array(values, "w"), numpy_helper.from_array(indices, "i"), [4, 3]
+        )
+        assert np.array_equal(numpy_helper.to_array(dense(sparse)).ravel(), expected)
+        model = build([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": [2, 4]}, ["y"])
+        model.graph.sparse_initializer.append(sparse)
+        (layer,) = check(model, {"x": rng.uniform(-1, 1, (2, 4)).astype("f")}).nodes
+        assert np.array_equal(layer.weights[0].ravel(), expected)

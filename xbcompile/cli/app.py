@@ -1,0 +1,233 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from xbcompile import __version__
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Compile ONNX networks to tiled analogue crossbar arrays and execute them with device errors.",
+)
+
+_Program = Annotated[Path, typer.Argument(metavar="P.xbar", help="A compiled program.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+class Cuts(StrEnum):
+    """How residual strips are cut."""
+
+    greedy = "greedy"
+    free = "free"
+
+
+def _console() -> Console:
+    # Piped output is not cut to 80 columns.
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, indent=1))
+
+
+def _warn(text: str) -> None:
+    print(f"xbcompile: warning: {text}", file=sys.stderr)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command("compile")
+def compile_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="P.xbar", help="Program file to write.")],
+    target: Annotated[str, typer.Option(help="Name of a shipped target, or path of a .toml description.")] = "mram64",
+    passes: Annotated[
+        str | None, typer.Option(help="Pipeline, e.g. 'quantize{scheme=binary},thermometer{bits=8}'.")
+    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="Inputs to fit on: mnist:train:1000 or FILE.npz.")] = None,
+    arrays: Annotated[int, typer.Option(help="Physical arrays; 0: as many as there are weight images.")] = 1,
+    batch: Annotated[int, typer.Option(help="Inferences served between two weight updates.")] = 1,
+    pack: Annotated[bool, typer.Option("--pack/--no-pack", help="Several tiles may share one array.")] = True,
+    cuts: Annotated[
+        Cuts, typer.Option(help="free: choose the cuts of residual strips together with the packing.")
+    ] = Cuts.greedy,
+    scramble: Annotated[
+        bool, typer.Option("--scramble/--no-scramble", help="Permute the columns of every image.")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the column permutations.")] = 0,
+    digital: Annotated[
+        list[str] | None, typer.Option(help="Name or pattern of nodes that stay digital; repeatable.")
+    ] = None,
+    embed_model: Annotated[
+        bool, typer.Option("--embed-model/--no-embed-model", help="Keep the model in the program.")
+    ] = True,
+    print_after: Annotated[str | None, typer.Option(help="Print the network after this pass, or after 'all'.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Compile a model to a program file; the program is verified before it is written."""
+    from xbcompile.api import compile as compile_model
+    from xbcompile.cli.printing import network_printer
+    from xbcompile.report.summary import summarize
+    from xbcompile.report.tables import print_summary
+
+    program = compile_model(
+        model,
+        target,
+        passes=passes,
+        calibration=calibration,
+        arrays=arrays,
+        batch=batch,
+        pack=pack,
+        cuts=cuts.value,
+        scramble=scramble,
+        seed=seed,
+        digital=digital or (),
+        embed_model=embed_model,
+        after_pass=network_printer(print_after, passes, target),
+        warn=_warn,
+    )
+    program.save(output)
+    summary = summarize(program)
+    if as_json:
+        _print_json(summary)
+        return
+    console = _console()
+    print_summary(console, summary)
+    console.print(f"verified and written: {output} ({output.stat().st_size:,} bytes, sha256 {program.digest[:16]})")
+
+
+@app.command("inspect")
+def inspect_command(
+    program: _Program,
+    schedule: Annotated[bool, typer.Option("--schedule", help="Print every step.")] = False,
+    image: Annotated[int | None, typer.Option(help="Print the cells of this weight image.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show what a program is: layers, tiles, images, weight updates, reads, bounds, energy and time."""
+    from xbcompile.errors import ProgramError
+    from xbcompile.program import load_program
+    from xbcompile.report import summary, tables
+
+    loaded = load_program(program)
+    if image is not None and not 0 <= image < loaded.schedule.images:
+        raise ProgramError(f"image {image} does not exist; allowed: 0 to {loaded.schedule.images - 1}")
+    result = summary.summarize(loaded)
+    if schedule:
+        result["schedule"] = summary.schedule_rows(loaded)
+    if image is not None:
+        result["image"] = summary.image_contents(loaded, image)
+    if as_json:
+        _print_json(result)
+        return
+    console = _console()
+    tables.print_summary(console, result)
+    if schedule:
+        tables.print_schedule(console, result["schedule"])
+    if image is not None:
+        tables.print_image(console, result["image"])
+
+
+@app.command("run")
+def run_command(
+    program: _Program,
+    data: Annotated[str, typer.Option(help="mnist:test[:N], another set, or FILE.npz.")],
+    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
+    repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE.npz", help="Write the outputs.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Execute a program with device errors: outputs or accuracy, counters, cost."""
+    from xbcompile.cli.running import run_program
+    from xbcompile.report.tables import print_run
+
+    result = run_program(program, data, device, seed, repeat, output, show_progress=not as_json and sys.stderr.isatty())
+    if as_json:
+        _print_json(result)
+    else:
+        print_run(_console(), result)
+
+
+@app.command("verify")
+def verify_command(
+    program: _Program,
+    model: Annotated[Path | None, typer.Option(help="Also compare with this model's interface and outputs.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Check a program on its own: schedule tables, codes, equivalence with its host graph. Exit status 1 on a finding."""
+    from xbcompile.cli.verifying import verify_program
+
+    result = verify_program(program, model)
+    if as_json:
+        _print_json(result)
+    else:
+        for finding in result["findings"]:
+            print(f"finding: {finding}")
+        for note in result["notes"]:
+            print(f"note: {note}")
+        print("wrong" if result["findings"] else "right: schedule tables, codes and equivalence")
+    if result["findings"]:
+        raise typer.Exit(1)
+
+
+@app.command("targets")
+def targets_command(
+    name: Annotated[str | None, typer.Argument(help="Show one target's numbers.")] = None, as_json: _Json = False
+) -> None:
+    """List the targets, or one target's numbers with unit and source."""
+    from xbcompile.cli.printing import print_target, print_targets, target_json
+    from xbcompile.targets import load_target, target_names
+
+    targets = [load_target(name)] if name else [load_target(each) for each in target_names()]
+    if as_json:
+        _print_json({"targets": [target_json(target) for target in targets]})
+    elif name:
+        print_target(_console(), targets[0])
+    else:
+        print_targets(_console(), targets)
+
+
+@app.command("passes")
+def passes_command(as_json: _Json = False) -> None:
+    """List the passes with their options."""
+    from xbcompile.cli.printing import describe_passes, print_passes
+
+    described = describe_passes()
+    if as_json:
+        _print_json({"passes": described})
+    else:
+        print_passes(_console(), described)
+
+
+@app.command("characterize")
+def characterize_command(
+    target: Annotated[str, typer.Argument(help="A target of model resistance_sum.")] = "mram64",
+    seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
+    vectors: Annotated[int, typer.Option(min=1, help="Input vectors per dot product.")] = 1000,
+    as_json: _Json = False,
+) -> None:
+    """Measure a simulated array as its paper did: error over all dot products, delays, efficiency."""
+    from xbcompile.cli.characterizing import characterize_target, print_characterization
+
+    result = characterize_target(target, seed, vectors)
+    if as_json:
+        _print_json(result)
+    else:
+        print_characterization(_console(), result)

@@ -1,0 +1,110 @@
+"""The run command's work: accuracy over chips, counters, cost."""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from xbcompile.data import load_data
+from xbcompile.ir.activations import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
+from xbcompile.program import Program, load_program, write_atomically
+from xbcompile.runtime import Counters, Session, cost_of
+
+
+def run_program(
+    path: Path, data: str, device: str | None, seed: int, repeat: int, output: Path | None, show_progress: bool
+) -> dict[str, Any]:
+    """Run a program on `repeat` chips; the keys are those of `run --json`."""
+    program = load_program(path)
+    loaded = load_data(data, program.network.inputs)
+    started = time.perf_counter()
+    seeds = list(range(seed, seed + repeat))
+    total = Counters()
+    accuracies, outputs, statistics = [], {}, []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
+        task = progress.add_task("samples", total=loaded.samples * repeat)
+        for done, each in enumerate(seeds):
+            session = Session(program, device, each)
+            outputs = session.run_samples(
+                loaded.inputs,
+                lambda n, base=done: progress.update(task, completed=base * loaded.samples + n),  # type: ignore[misc]
+            )
+            total.inferences += session.counters.inferences
+            total.reads += session.counters.reads
+            total.dot_products += session.counters.dot_products
+            statistics = session.statistics if done == 0 else statistics
+            if loaded.labels is not None:
+                accuracies.append(accuracy_of(outputs[program.network.outputs[0].name], loaded.labels))
+            has_converter = session.device.lsb is not None
+    if output is not None:
+        save_outputs(output, outputs)
+    cost = cost_of(program, total)
+    return {
+        "device": device or program.target.device_names[0],
+        "data": data,
+        "samples": loaded.samples,
+        "seeds": seeds,
+        "accuracy": None if loaded.labels is None else _accuracy(program, loaded.inputs, loaded.labels, accuracies),
+        "layers": [asdict(layer) for layer in statistics],
+        "has_converter": has_converter,
+        "counters": {
+            "inferences": total.inferences,
+            "reads": total.reads,
+            "dot_products": total.dot_products,
+            "weight_updates": cost.weight_updates,
+            "rows_written": cost.rows_written,
+        },
+        "cost": {
+            "energy_j": cost.energy_j,
+            "energy_per_inference_j": cost.energy_j / total.inferences,
+            "time_s": cost.time_s,
+            "time_per_inference_s": cost.time_s / total.inferences,
+        },
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def accuracy_of(output: np.ndarray, labels: np.ndarray) -> float:
+    """Fraction of samples classified right: the largest entry, or above one half where there is a single entry."""
+    flat = output.reshape(len(output), -1)
+    predicted = flat.argmax(axis=1) if flat.shape[1] > 1 else flat[:, 0] > 0.5
+    return float((predicted == labels).mean())
+
+
+def _accuracy(
+    program: Program, inputs: dict[str, np.ndarray], labels: np.ndarray, measured: list[float]
+) -> dict[str, Any]:
+    return {
+        "mean": float(np.mean(measured)),
+        "std": float(np.std(measured)),
+        "per_seed": measured,
+        "software": software_accuracy(program, inputs, labels),
+    }
+
+
+def software_accuracy(program: Program, inputs: dict[str, np.ndarray], labels: np.ndarray) -> float | None:
+    """Accuracy of the original model in onnxruntime on the same inputs; None where the program does not hold it."""
+    if program.source is None:
+        return None
+    session = make_session(onnx.ModelProto.FromString(program.source))
+    name = program.network.outputs[0].name
+    size = model_batch(program.network.inputs) or CHUNK_SAMPLES
+    return accuracy_of(
+        np.concatenate([session.run([name], chunk)[0] for _, chunk in sample_chunks(inputs, size)]), labels
+    )
+
+
+def save_outputs(path: Path, outputs: dict[str, np.ndarray]) -> None:
+    """Write outputs as .npz, atomically."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **outputs)  # type: ignore[arg-type]  # names are the model's
+    write_atomically(path, buffer.getvalue())

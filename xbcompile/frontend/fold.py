@@ -1,0 +1,200 @@
+"""Evaluating what depends on constants alone, so that weights behind Transpose, DequantizeLinear, ... are constants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from xbcompile.errors import ModelError
+from xbcompile.frontend import engine
+from xbcompile.frontend.graph import (
+    ONNX_DOMAINS,
+    SKELETON_BYTES,
+    Graph,
+    bodies,
+    make_model,
+    named,
+    reads,
+    without_dead_nodes,
+)
+from xbcompile.frontend.tensors import elements, item_bytes, to_array
+from xbcompile.frontend.types import infer_types, value_info
+
+LARGEST_GROWTH_BYTES = 64 * 2**20
+
+_DOMAINS = (*ONNX_DOMAINS, "ai.onnx.ml", "com.microsoft")
+
+# Operators whose result is not a function of their inputs; Dropout is one where it trains.
+_RANDOM = frozenset(
+    {
+        "Bernoulli",
+        "BiasDropout",
+        "BitmaskBiasDropout",
+        "BitmaskDropout",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Sampling",
+    }
+)
+
+# What onnxruntime hands over as a numpy array of the same element type.
+_NUMPY_TYPES = frozenset(
+    {
+        TensorProto.BOOL,
+        TensorProto.DOUBLE,
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+        TensorProto.INT8,
+        TensorProto.INT16,
+        TensorProto.INT32,
+        TensorProto.INT64,
+        TensorProto.STRING,
+        TensorProto.UINT8,
+        TensorProto.UINT16,
+        TensorProto.UINT32,
+        TensorProto.UINT64,
+    }
+)
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """The graph with all that depends on constants alone evaluated, by one onnxruntime run.
+
+    Shapes that a first run reveals may allow a second. Random operators stay, and so does what would grow by more than
+    `LARGEST_GROWTH_BYTES`, and what depends on an overridable initializer.
+
+    Raises:
+        ModelError: onnxruntime cannot evaluate a constant part of the model.
+    """
+    origins: dict[str, int] = {}
+    while True:
+        foldable = _foldable(graph, origins)
+        wanted = _wanted(graph, foldable)
+        if not wanted:
+            return graph
+        constants = _evaluate(graph, foldable, wanted)
+        graph = replace(graph, constants={**graph.constants, **constants})
+        nodes = (_without_outputs(node, constants.keys()) for node in graph.nodes)
+        graph = replace(graph, nodes=tuple(node for node in nodes if node is not None))
+        graph = infer_types(without_dead_nodes(graph))
+
+
+def _without_outputs(node: NodeProto, names: Iterable[str]) -> NodeProto | None:
+    """The node without the outputs that are constants now; None when none is left."""
+    folded = set(node.output) & set(names)
+    if not folded:
+        return node
+    kept = NodeProto()
+    kept.CopyFrom(node)
+    kept.output[:] = ["" if name in folded else name for name in node.output]
+    return kept if any(kept.output) else None
+
+
+def _foldable(graph: Graph, origins: dict[str, int]) -> dict[str, NodeProto]:
+    """The nodes that can be evaluated, by output name.
+
+    `origins` holds, and is given, the number of elements of the model's own constants that each result derives from: a
+    chain of small growths is a large one.
+    """
+    known = {name for name in graph.constants if name not in graph.overridable}
+    for name in known:
+        origins.setdefault(name, elements(graph.constants[name]))
+    foldable: dict[str, NodeProto] = {}
+    for node in graph.nodes:
+        inputs = set(reads(node))
+        if not inputs <= known or not _is_deterministic(node):
+            continue
+        source = sum(origins[name] for name in inputs)
+        outputs = [name for name in node.output if name]
+        if any(_growth_bytes(graph, name, source) > LARGEST_GROWTH_BYTES for name in outputs):
+            continue
+        for name in outputs:
+            foldable[name] = node
+            origins[name] = source
+        known.update(outputs)
+    return foldable
+
+
+def _growth_bytes(graph: Graph, name: str, source_elements: int) -> float:
+    """How much larger than its constants a value is, element type apart; infinite where its size is not known.
+
+    Sequences have no size of their own: their elements are other values.
+    """
+    if name in graph.types and not graph.types[name].HasField("tensor_type"):
+        return 0
+    shape = graph.shape(name)
+    if shape is None:
+        return math.inf
+    sizes = [size for size in shape if size is not None]
+    if len(sizes) < len(shape):
+        return math.inf
+    return (math.prod(sizes) - source_elements) * item_bytes(graph.types[name].tensor_type.elem_type)
+
+
+def _is_deterministic(node: NodeProto) -> bool:
+    if node.domain not in _DOMAINS or node.op_type in _RANDOM:
+        return False
+    if node.op_type == "Dropout" and len(node.input) > 2:
+        return False
+    return all(_is_deterministic(inner) for body in bodies(node) for inner in body.node)
+
+
+def _wanted(graph: Graph, foldable: dict[str, NodeProto]) -> list[str]:
+    """The values to make constants: those at the border between nodes that can be evaluated and nodes that stay.
+
+    A value that no initializer can hold (a sequence, an element type that numpy lacks) keeps its node.
+    """
+    stays = [node for node in graph.nodes if not foldable.keys() & set(node.output)]
+    pending = [*graph.output_names, *(name for node in stays for name in reads(node))]
+    wanted: dict[str, None] = {}
+    seen: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name in seen or name not in foldable:
+            continue
+        seen.add(name)
+        if graph.types[name].tensor_type.elem_type in _NUMPY_TYPES:
+            wanted[name] = None
+        else:
+            pending.extend(reads(foldable[name]))
+    return [name for node in graph.nodes for name in node.output if name in wanted]
+
+
+def _evaluate(graph: Graph, foldable: dict[str, NodeProto], wanted: list[str]) -> dict[str, TensorProto]:
+    """Run the nodes behind the wanted values; large constants are fed, so that the model to run stays small."""
+    needed = {id(foldable[name]) for name in wanted}
+    nodes: list[NodeProto] = []
+    sources: dict[str, None] = {}
+    for node in reversed(graph.nodes):
+        if id(node) not in needed:
+            continue
+        nodes.append(node)
+        for name in reads(node):
+            if name in foldable:
+                needed.add(id(foldable[name]))
+            else:
+                sources[name] = None
+    fed = {name: graph.constants[name] for name in sources if _is_fed(graph.constants[name])}
+    proto = helper.make_graph(
+        nodes[::-1],
+        "constants",
+        [value_info(graph, name) for name in fed],
+        [value_info(graph, name) for name in wanted],
+        [named(graph.constants[name], name) for name in sources if name not in fed],
+    )
+    try:
+        session = engine.open_session(make_model(graph, proto))
+        values = session.run(wanted, {name: to_array(tensor) for name, tensor in fed.items()})
+    except engine.ERRORS as error:
+        raise ModelError(f"onnxruntime cannot evaluate the model's constants: {engine.one_line(error)}") from error
+    return {name: numpy_helper.from_array(value, name) for name, value in zip(wanted, values, strict=True)}
+
+
+def _is_fed(tensor: TensorProto) -> bool:
+    return tensor.data_type in _NUMPY_TYPES and tensor.ByteSize() > SKELETON_BYTES

@@ -1,0 +1,248 @@
+"""Turning MVM-like nodes into matrix layers, and recording why the others stay digital."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
+
+from xbcompile.errors import ModelError
+from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, bodies, reads, unused
+from xbcompile.frontend.operators import LOWERINGS, NOT_LOWERED, Matrix, StaysDigital, bias_vector
+from xbcompile.ir import Contraction, LoweringRecord, MatrixLayer
+
+MARK = ("xbcompile", "digital")  # a node's metadata that keeps it digital
+
+Step = NodeProto | MatrixLayer
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The graph after lowering: its nodes, some of them matrix layers now, and a record of each MVM-like node."""
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    records: tuple[LoweringRecord, ...]
+
+
+@dataclass
+class _Build:
+    """What grows while the nodes are gone through."""
+
+    constants: dict[str, TensorProto]
+    types: dict[str, TypeProto]
+    steps: list[Step] = field(default_factory=list)
+    records: list[LoweringRecord] = field(default_factory=list)
+    fused: set[int] = field(default_factory=set)
+
+
+def with_node_names(graph: Graph) -> Graph:
+    """Give every node a unique name: its own, or operator and output name where it has none."""
+    used: set[str] = set()
+    nodes = []
+    for node in graph.nodes:
+        name = unused(_name(node), used)
+        used.add(name)
+        if name != node.name:
+            named = NodeProto()
+            named.CopyFrom(node)
+            named.name = name
+            node = named
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def lower_nodes(graph: Graph, digital: Collection[str]) -> Lowered:
+    """Lower every node that can be, except those marked in the model or matched by a pattern of `digital`.
+
+    Raises:
+        ModelError: a pattern matches no MVM-like node, weights are not finite, or nothing could be lowered.
+    """
+    _check_patterns(graph, digital)
+    readers = _readers(graph)
+    build = _Build(dict(graph.constants), dict(graph.types))
+    for node in graph.nodes:
+        if id(node) in build.fused:
+            continue
+        build.records.extend(_records_inside(node, graph))
+        if not _is_mvm_like(node):
+            build.steps.append(node)
+            continue
+        try:
+            matrix = _lower(node, graph, digital)
+        except StaysDigital as reason:
+            build.steps.append(node)
+            build.records.append(LoweringRecord(node.name, node.op_type, False, str(reason)))
+            continue
+        _add_layer(node, matrix, graph, readers, build)
+        build.records.append(LoweringRecord(node.name, node.op_type, True))
+    if not any(record.lowered for record in build.records):
+        raise _nothing_lowered(build.records)
+    lowered = replace(graph, constants=build.constants, types=build.types)
+    return Lowered(lowered, tuple(build.steps), tuple(build.records))
+
+
+def _lower(node: NodeProto, graph: Graph, digital: Collection[str]) -> Matrix:
+    if _is_marked(node):
+        raise StaysDigital("marked digital in the model")
+    for pattern in digital:
+        if _matches(node.name, pattern):
+            raise StaysDigital(f'kept digital by "{pattern}"')
+    if node.op_type not in LOWERINGS or node.domain not in ONNX_DOMAINS:
+        raise StaysDigital(f"{node.op_type} is not lowered yet")
+    return LOWERINGS[node.op_type](node, graph)
+
+
+def _add_layer(
+    node: NodeProto, matrix: Matrix, graph: Graph, readers: dict[str, list[NodeProto | None]], build: _Build
+) -> None:
+    output, bias = node.output[0], matrix.bias
+    addition = _bias_addition(node, matrix, graph, readers)
+    if addition is not None:
+        add, bias = addition
+        build.fused.add(id(add))
+        output = add.output[0]
+    product = output
+    if matrix.addend is not None:
+        product = unused(f"{output}_product", build.types)
+        build.types[product] = graph.types[output]
+    groups, _, outputs = matrix.weights.shape
+    build.steps.append(
+        MatrixLayer(
+            name=node.name,
+            input=matrix.input,
+            output=product,
+            weights=np.ascontiguousarray(matrix.weights),
+            bias=np.zeros(groups * outputs, np.float32) if bias is None else np.ascontiguousarray(bias),
+            geometry=matrix.geometry,
+            element_type=graph.constants[matrix.constant].data_type,
+            vectors_per_inference=_vectors(matrix, graph, node.output[0]),
+        )
+    )
+    if matrix.addend is not None:
+        build.steps.extend(_additions(matrix, product, output, build))
+
+
+def _bias_addition(
+    node: NodeProto, matrix: Matrix, graph: Graph, readers: dict[str, list[NodeProto | None]]
+) -> tuple[NodeProto, np.ndarray] | None:
+    """The Add that gives a MatMul's only reader its bias, and the bias."""
+    product = node.output[0]
+    if node.op_type != "MatMul" or len(readers[product]) != 1:
+        return None
+    add = readers[product][0]
+    if add is None or add.op_type != "Add" or add.domain not in ONNX_DOMAINS or _is_marked(add):
+        return None
+    other = add.input[0] if add.input[1] == product else add.input[1]
+    shape = graph.shape(product)
+    bias = bias_vector(add, graph, other, matrix, None if shape is None else len(shape))
+    return None if bias is None else (add, bias)
+
+
+def _additions(matrix: Matrix, product: str, output: str, build: _Build) -> Iterator[NodeProto]:
+    """The digital nodes that add an addend to the layer's product, scaled and reshaped as it must be."""
+    addend = matrix.addend
+    assert addend is not None
+    if matrix.addend_shape is not None:
+        shape = _add_constant(f"{output}_addend_shape", np.array(matrix.addend_shape, np.int64), build)
+        reshaped = unused(f"{output}_addend", build.types)
+        build.types[reshaped] = _untyped_like(build.types[output])
+        yield helper.make_node("Reshape", [addend, shape], [reshaped])
+        addend = reshaped
+    if matrix.addend_scale != 1.0:
+        dtype = helper.tensor_dtype_to_np_dtype(build.types[output].tensor_type.elem_type)
+        scale = _add_constant(f"{output}_beta", np.array(matrix.addend_scale, dtype), build)
+        scaled = unused(f"{output}_scaled", build.types)
+        build.types[scaled] = _untyped_like(build.types[output])
+        yield helper.make_node("Mul", [addend, scale], [scaled])
+        addend = scaled
+    yield helper.make_node("Add", [product, addend], [output])
+
+
+def _add_constant(name: str, array: np.ndarray, build: _Build) -> str:
+    name = unused(name, build.types)
+    build.constants[name] = numpy_helper.from_array(array, name)
+    build.types[name] = helper.make_tensor_type_proto(build.constants[name].data_type, array.shape)
+    return name
+
+
+def _untyped_like(type_proto: TypeProto) -> TypeProto:
+    """The element type without the shape."""
+    return helper.make_tensor_type_proto(type_proto.tensor_type.elem_type, None)
+
+
+def _vectors(matrix: Matrix, graph: Graph, output: str) -> int | None:
+    """Input vectors per inference; axis 0 counts as the batch unless it is contracted or the only one."""
+    if isinstance(matrix.geometry, Contraction):
+        shape = graph.shape(matrix.input)
+        axis = 0 if shape is None else len(shape) + matrix.geometry.input_axis
+    else:
+        shape = graph.shape(output)
+        axis = 1
+    if shape is None:
+        return None
+    kept = [size for i, size in enumerate(shape) if i not in (0, axis)]
+    return None if None in kept else math.prod(size for size in kept if size is not None)
+
+
+def _readers(graph: Graph) -> dict[str, list[NodeProto | None]]:
+    """Nodes that read each value, once per reading; None stands for the graph's outputs."""
+    readers: dict[str, list[NodeProto | None]] = {name: [] for node in graph.nodes for name in node.output}
+    for node in graph.nodes:
+        for name in reads(node):
+            readers.setdefault(name, []).append(node)
+    for name in graph.output_names:
+        readers.setdefault(name, []).append(None)
+    return readers
+
+
+def _records_inside(node: NodeProto, graph: Graph) -> Iterator[LoweringRecord]:
+    """Records of the nodes in a control-flow node's bodies, or in a function that could not be inlined."""
+    called = [f for f in graph.functions if (f.domain, f.name) == (node.domain, node.op_type)]
+    inside = [("body of", body.node) for body in bodies(node)]
+    inside += [("function of another opset called by", function.node) for function in called]
+    for kind, nodes in inside:
+        for inner in nodes:
+            if _is_mvm_like(inner):
+                reason = f'inside the {kind} {node.op_type} "{_name(node)}"'
+                yield LoweringRecord(_name(inner), inner.op_type, False, reason)
+            yield from _records_inside(inner, graph)
+
+
+def _is_mvm_like(node: NodeProto) -> bool:
+    if node.domain in ONNX_DOMAINS:
+        return node.op_type in LOWERINGS or node.op_type in NOT_LOWERED[""]
+    return node.op_type in NOT_LOWERED.get(node.domain, ())
+
+
+def _is_marked(node: NodeProto) -> bool:
+    return any((entry.key, entry.value) == MARK for entry in node.metadata_props)
+
+
+def _name(node: NodeProto) -> str:
+    return node.name or f"{node.op_type}_{next(filter(None, node.output), '')}"
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def _check_patterns(graph: Graph, digital: Collection[str]) -> None:
+    names = [node.name for node in graph.nodes if _is_mvm_like(node)]
+    names += [record.node for node in graph.nodes for record in _records_inside(node, graph)]
+    for pattern in digital:
+        if not any(_matches(name, pattern) for name in names):
+            raise ModelError(
+                f'digital "{pattern}" matches no node with a matrix; such nodes are: {", ".join(names) or "none"}'
+            )
+
+
+def _nothing_lowered(records: list[LoweringRecord]) -> ModelError:
+    if not records:
+        return ModelError("the model has no matrix to put on arrays: no Conv, Gemm or MatMul with constant weights")
+    found = "; ".join(f"{r.operator} {r.node}: {r.reason}" for r in records)
+    return ModelError(f"no matrix of the model can be put on arrays: {found}")

@@ -1,0 +1,270 @@
+"""How each MVM-like operator becomes a matrix: one function per operator, and the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper
+
+from xbcompile.errors import ModelError
+from xbcompile.frontend.graph import Graph
+from xbcompile.frontend.tensors import to_array
+from xbcompile.ir import Contraction, Geometry, Patches
+
+LOWERED_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One node as a matrix, before it has names.
+
+    Args:
+        constant: name of the constant that holds the weights.
+        input: name of the tensor that holds the input vectors.
+        weights: float32 [groups, inputs, outputs].
+        geometry: how vectors are gathered.
+        bias: float32 [groups * outputs], or None.
+        addend: name of a tensor to be added to the product digitally, or None.
+        addend_scale: factor of the addend.
+        addend_shape: shape to give to the addend first, or None.
+    """
+
+    constant: str
+    input: str
+    weights: np.ndarray
+    geometry: Geometry
+    bias: np.ndarray | None = None
+    addend: str | None = None
+    addend_scale: float = 1.0
+    addend_shape: tuple[int, ...] | None = None
+
+
+class StaysDigital(Exception):  # not an error: its text is the reason, and the caller records it
+    """A node is not lowered."""
+
+
+def lower_gemm(node: NodeProto, graph: Graph) -> Matrix:
+    """`alpha A' B' + beta C` with a constant A or B."""
+    a, b = node.input[:2]
+    trans_a, trans_b = attribute(node, "transA", 0), attribute(node, "transB", 0)
+    if _constant_is_right(node, graph):
+        constant, source = b, a
+        weights = _weights(node, graph, b)
+        matrix = weights.T if trans_b else weights
+        geometry = Contraction(input_axis=-2 if trans_a else -1)
+    else:
+        constant, source = a, b
+        weights = _weights(node, graph, a)
+        matrix = weights if trans_a else weights.T
+        geometry = Contraction(input_axis=-1 if trans_b else -2, output_axis=-2)
+    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+    if alpha != 1.0:
+        matrix = matrix * np.float32(alpha)
+    result = Matrix(constant, source, matrix[None], geometry)
+    if len(node.input) < 3 or not node.input[2] or beta == 0.0:
+        return result
+    bias = bias_vector(node, graph, node.input[2], result, rank=2)
+    if bias is None:
+        return replace(result, addend=node.input[2], addend_scale=beta)
+    return replace(result, bias=bias * np.float32(beta))
+
+
+def lower_matmul(node: NodeProto, graph: Graph) -> Matrix:
+    """A product with a constant on either side, of activations of any rank."""
+    right = _constant_is_right(node, graph)
+    source, constant = node.input if right else reversed(node.input)
+    weights = _weights(node, graph, constant)
+    rank = _rank(graph, source)
+    if weights.ndim > 2:
+        weights = _without_batch(weights, rank)
+    if weights.ndim == 1:
+        matrix = weights[:, None]
+        geometry = Contraction(input_axis=-1 if right else _input_axis_left(rank), squeeze=True)
+    elif right:
+        matrix, geometry = weights, Contraction()
+    else:
+        matrix = weights.T
+        axis = _input_axis_left(rank)
+        geometry = Contraction(input_axis=axis, output_axis=axis)
+    return Matrix(constant, source, matrix[None], geometry)
+
+
+def _without_batch(weights: np.ndarray, rank: int | None) -> np.ndarray:
+    """Drop leading axes of size 1 where that leaves the rank of the result as it is."""
+    if any(size != 1 for size in weights.shape[:-2]):
+        raise StaysDigital(f"the constant is a batch of matrices, of shape {list(weights.shape)}")
+    if rank is None:
+        raise StaysDigital(f"the constant has {weights.ndim} axes and the other operand's rank is unknown")
+    if rank < weights.ndim:
+        raise StaysDigital(f"the constant has {weights.ndim} axes, more than the other operand ({rank})")
+    return weights.reshape(weights.shape[-2:])
+
+
+def _input_axis_left(rank: int | None) -> int:
+    """The contracted axis of the right operand of a MatMul."""
+    if rank is None:
+        raise StaysDigital("the constant is on the left and the other operand's rank is unknown")
+    return -1 if rank == 1 else -2
+
+
+def lower_conv(node: NodeProto, graph: Graph) -> Matrix:
+    """A convolution over one to three spatial axes, with groups."""
+    if not _is_constant(graph, node.input[1]):
+        raise StaysDigital(_why_not_constant(graph, node.input[1], "the kernel"))
+    kernel = _weights(node, graph, node.input[1])
+    spatial = kernel.ndim - 2
+    if not 1 <= spatial <= 3:
+        raise StaysDigital(f"a convolution over {spatial} axes is not lowered")
+    groups = attribute(node, "group", 1)
+    auto_pad = attribute(node, "auto_pad", b"").decode() or "NOTSET"
+    geometry = Patches(
+        kernel=kernel.shape[2:],
+        strides=tuple(attribute(node, "strides", (1,) * spatial)),
+        dilations=tuple(attribute(node, "dilations", (1,) * spatial)),
+        pads=tuple(attribute(node, "pads", (0,) * (2 * spatial))) if auto_pad == "NOTSET" else (0,) * (2 * spatial),
+        auto_pad=auto_pad,
+    )
+    shape = graph.shape(node.input[0])
+    channels = None if shape is None or len(shape) < 2 else shape[1]
+    if kernel.shape[0] % groups or channels not in (None, groups * kernel.shape[1]):
+        raise ModelError(
+            f'node "{node.name}" (Conv): "{node.input[1]}" of shape {list(kernel.shape)} does not fit {groups} groups '
+            f'of the channels of "{node.input[0]}", of shape {None if shape is None else list(shape)}; mend the model'
+        )
+    inputs = int(np.prod(kernel.shape[1:]))
+    weights = kernel.reshape(groups, kernel.shape[0] // groups, inputs).transpose(0, 2, 1)
+    result = Matrix(node.input[1], node.input[0], weights, geometry)
+    if len(node.input) < 3 or not node.input[2]:
+        return result
+    bias = node.input[2]
+    if _is_constant(graph, bias):
+        return replace(result, bias=_weights(node, graph, bias))
+    return replace(result, addend=bias, addend_shape=(1, -1) + (1,) * spatial)
+
+
+LOWERINGS: dict[str, Callable[[NodeProto, Graph], Matrix]] = {
+    "Conv": lower_conv,
+    "Gemm": lower_gemm,
+    "MatMul": lower_matmul,
+}
+
+# Operators with weights that are not lowered yet, by domain.
+NOT_LOWERED: dict[str, frozenset[str]] = {
+    "": frozenset(
+        {
+            "ConvInteger",
+            "ConvTranspose",
+            "DeformConv",
+            "Einsum",
+            "GRU",
+            "LSTM",
+            "MatMulInteger",
+            "QLinearConv",
+            "QLinearMatMul",
+            "RNN",
+        }
+    ),
+    "com.microsoft": frozenset(
+        {
+            "Attention",
+            "ConvTransposeWithDynamicPads",
+            "DynamicQuantizeLSTM",
+            "DynamicQuantizeMatMul",
+            "FusedConv",
+            "FusedGemm",
+            "FusedMatMul",
+            "FusedMatMulActivation",
+            "GemmFastGelu",
+            "GemmFloat8",
+            "MatMulBnb4",
+            "MatMulFpQ4",
+            "MatMulInteger16",
+            "MatMulIntegerToFloat",
+            "MatMulNBits",
+            "MoE",
+            "NhwcConv",
+            "NhwcFusedConv",
+            "QAttention",
+            "QGemm",
+            "QLinearConv",
+            "QMoE",
+            "SparseToDenseMatMul",
+            "TransposeMatMul",
+        }
+    ),
+}
+
+
+def attribute(node: NodeProto, name: str, default: Any) -> Any:
+    """The value of a node's attribute."""
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def bias_vector(node: NodeProto, graph: Graph, name: str, matrix: Matrix, rank: int | None) -> np.ndarray | None:
+    """A tensor added to the layer's output as one value per output; None when it is not constant or not that.
+
+    `rank` is the output's; an unknown one counts as the smallest possible.
+    """
+    geometry = matrix.geometry
+    if not _is_constant(graph, name) or not isinstance(geometry, Contraction):
+        return None
+    shape, outputs = tuple(graph.constants[name].dims), matrix.weights.shape[2]
+    lowest = 0 if geometry.squeeze else -geometry.output_axis
+    rank = lowest if rank is None else rank
+    if len(shape) > rank:
+        return None
+    full = (1,) * (rank - len(shape)) + shape
+    axis = None if geometry.squeeze else rank + geometry.output_axis
+    if any(size != 1 for i, size in enumerate(full) if i != axis):
+        return None
+    if axis is not None and full[axis] not in (1, outputs):
+        return None
+    return np.broadcast_to(_weights(node, graph, name).reshape(-1), (outputs,))
+
+
+def _constant_is_right(node: NodeProto, graph: Graph) -> bool:
+    left, right = node.input[:2]
+    if _is_constant(graph, left) and _is_constant(graph, right):
+        raise StaysDigital("both operands are constant")
+    if _is_constant(graph, left) or _is_constant(graph, right):
+        return _is_constant(graph, right)
+    for name in (right, left):
+        if name in graph.overridable:
+            raise StaysDigital(_why_not_constant(graph, name, "the operand"))
+    raise StaysDigital("both operands are activations")
+
+
+def _is_constant(graph: Graph, name: str) -> bool:
+    return name in graph.constants and name not in graph.overridable
+
+
+def _why_not_constant(graph: Graph, name: str, what: str) -> str:
+    if name in graph.overridable:
+        return f'{what} "{name}" is a graph input with a default value, which a caller may override'
+    return f'{what} "{name}" is an activation'
+
+
+def _rank(graph: Graph, name: str) -> int | None:
+    shape = graph.shape(name)
+    return None if shape is None else len(shape)
+
+
+def _weights(node: NodeProto, graph: Graph, name: str) -> np.ndarray:
+    """A constant as float32, checked to be finite."""
+    tensor = graph.constants[name]
+    if tensor.data_type not in LOWERED_TYPES:
+        type_name = TensorProto.DataType.Name(tensor.data_type).lower()
+        raise StaysDigital(f"element type {type_name} is not lowered")
+    if 0 in tensor.dims:
+        raise StaysDigital(f'"{name}" is empty, of shape {list(tensor.dims)}')
+    with np.errstate(over="ignore"):  # found below
+        array = to_array(tensor).astype(np.float32, copy=False)
+    if not np.isfinite(array.min()) or not np.isfinite(array.max()):
+        raise ModelError(
+            f'node "{node.name}" ({node.op_type}): initializer "{name}" holds NaN or infinite values (as float32); '
+            f"mend the weights, or keep the node digital"
+        )
+    return array

@@ -1,0 +1,1 @@
+"""What users see of a program and a run: plain data for --json, tables for the terminal."""

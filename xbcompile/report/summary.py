@@ -1,0 +1,172 @@
+"""The facts of a program as plain data: the keys of `inspect --json`. Every key is documented in docs/json.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xbcompile.ir.schedule import READ, tile_columns, tile_rows
+from xbcompile.program import FORMAT_VERSION, Program
+
+
+def summarize(program: Program) -> dict[str, Any]:
+    """Describe a program: itself, its layers, totals, and what became of each MVM-like node."""
+    return {
+        "program": _program(program),
+        "layers": [_layer(program, i) for i in range(len(program.network.layers))],
+        "totals": totals(program),
+        "nodes": [
+            {"node": r.node, "operator": r.operator, "lowered": r.lowered, "reason": r.reason}
+            for r in program.network.records
+        ],
+    }
+
+
+def _program(program: Program) -> dict[str, Any]:
+    schedule = program.schedule
+    return {
+        "format_version": FORMAT_VERSION,
+        "digest": program.digest,
+        "model": program.network.name,
+        "target": program.target.name,
+        "pipeline": program.pipeline,
+        "array_rows": schedule.rows,
+        "array_columns": schedule.columns,
+        "arrays": schedule.arrays,
+        "batch": schedule.batch,
+        "stationary": schedule.stationary,
+        "packing_status": schedule.packing_status,
+        **program.options,
+    }
+
+
+def _layer(program: Program, index: int) -> dict[str, Any]:
+    schedule, layer, spec = program.schedule, program.network.layers[index], program.spec
+    tiles = schedule.tiles[schedule.tiles_of(index)]
+    vectors = layer.vectors_per_inference or 1
+    reads = len(tiles) * layer.slices * vectors
+    images = np.unique(tiles["image"])
+    code, input_code = layer.weight_code, layer.input_code
+    return {
+        "layer": layer.name,
+        "groups": layer.groups,
+        "inputs": layer.inputs,
+        "outputs": layer.outputs,
+        "levels": None if code is None or code.levels is None else len(code.levels),
+        "input_code": "none" if input_code is None else input_code.scheme,
+        "input_low": None if input_code is None else input_code.low,
+        "input_high": None if input_code is None else input_code.high,
+        "slices": layer.slices,
+        "vectors_per_inference": layer.vectors_per_inference,
+        "tiles": len(tiles),
+        "images": len(images),
+        "reads_per_inference": reads,
+        "dot_products_per_inference": int(tile_columns(tiles).sum()) * layer.slices * vectors,
+        "weights": int(layer.weights.size),
+        "utilisation": layer.weights.size / (len(images) * spec.rows * spec.columns),
+        "e_read_per_inference_j": reads * spec.e_read_j,
+        "t_read_per_inference_s": reads * spec.t_read_s,
+    }
+
+
+def totals(program: Program) -> dict[str, Any]:
+    """Sums over the layers, and what the schedule costs."""
+    schedule, spec = program.schedule, program.spec
+    layers = [_layer(program, i) for i in range(len(program.network.layers))]
+    reads = sum(layer["reads_per_inference"] for layer in layers)
+    weights = sum(layer["weights"] for layer in layers)
+    rows_written = schedule.weight_updates * spec.rows
+    e_write_j = rows_written * spec.e_write_row_j
+    e_write_per_inference_j = 0.0 if schedule.stationary else e_write_j / schedule.batch
+    return {
+        "layers": len(layers),
+        "weights": weights,
+        "tiles": len(schedule.tiles),
+        "images": schedule.images,
+        "images_lower_bound": schedule.images_lower_bound,
+        "images_gap": schedule.images / max(schedule.images_lower_bound, 1) - 1,
+        "utilisation": weights / (schedule.images * spec.rows * spec.columns),
+        "weight_updates": schedule.weight_updates,
+        "weight_updates_lower_bound": schedule.weight_updates_lower_bound,
+        "rows_written": rows_written,
+        "reads_per_inference": reads,
+        "dot_products_per_inference": sum(layer["dot_products_per_inference"] for layer in layers),
+        "makespan_s": schedule.makespan_s,
+        "makespan_lower_bound_s": schedule.makespan_lower_bound_s,
+        "t_per_inference_s": schedule.makespan_s / schedule.batch,
+        "e_read_per_inference_j": reads * spec.e_read_j,
+        "e_write_j": e_write_j,
+        "e_write_per_inference_j": e_write_per_inference_j,
+        "e_per_inference_j": reads * spec.e_read_j + e_write_per_inference_j,
+    }
+
+
+def schedule_rows(program: Program) -> list[dict[str, Any]]:
+    """The schedule's steps as plain rows."""
+    schedule, layers = program.schedule, program.network.layers
+    rows = []
+    for step in schedule.steps:
+        row: dict[str, Any] = {
+            "start_s": float(step["start_s"]),
+            "end_s": float(step["end_s"]),
+            "operation": "read" if step["operation"] == READ else "write",
+            "array": int(step["array"]),
+            "image": int(step["image"]),
+        }
+        if step["operation"] == READ:
+            tile = schedule.tiles[step["tile"]]
+            layer = layers[tile["layer"]]
+            row |= {
+                "tile": int(step["tile"]),
+                "layer": layer.name,
+                "group": int(tile["group"]),
+                "inputs": [int(tile["k0"]), int(tile["k1"])],
+                "outputs": [int(tile["m0"]), int(tile["m1"])],
+                "row": int(tile["row"]),
+                "column": int(tile["column"]),
+                "reads": layer.slices * (layer.vectors_per_inference or 1) * schedule.batch,
+            }
+        rows.append(row)
+    return rows
+
+
+def image_contents(program: Program, image: int) -> dict[str, Any]:
+    """One weight image: physical cells, the tiles in it, and what its level indices mean on the device."""
+    schedule, layers = program.schedule, program.network.layers
+    tiles = schedule.tiles[schedule.tiles["image"] == image]
+    cells = program.cells(np.array([image]))[0]
+    levels = program.spec.levels
+    described = []
+    for tile in tiles:
+        layer = layers[tile["layer"]]
+        entry: dict[str, Any] = {
+            "layer": layer.name,
+            "group": int(tile["group"]),
+            "inputs": [int(tile["k0"]), int(tile["k1"])],
+            "outputs": [int(tile["m0"]), int(tile["m1"])],
+            "row": int(tile["row"]),
+            "column": int(tile["column"]),
+            "rows": int(tile_rows(tile)),
+            "columns": int(tile_columns(tile)),
+        }
+        code = layer.weight_code
+        if code is not None and levels is not None and not program.spec.has_row_weights:
+            entry["real_levels"] = _real_levels(code.scale, code.offset, levels, tile)
+        described.append(entry)
+    return {
+        "image": image,
+        "array": int(schedule.image_array[image]),
+        "tiles": described,
+        "column_permutation": schedule.column_permutation[image].tolist(),
+        "levels": None if levels is None else levels.tolist(),
+        "states": program.target.parameters.state_names(),
+        "cells": cells.tolist(),
+    }
+
+
+def _real_levels(scale: np.ndarray, offset: np.ndarray, levels: np.ndarray, tile: np.void) -> list[list[float]]:
+    """Real weight of each level index, one list per distinct column code of the tile."""
+    columns = slice(int(tile["m0"]), int(tile["m1"]))
+    pairs = np.stack([scale[tile["group"], columns], offset[tile["group"], columns]], axis=1).astype(np.float64)
+    return [(s * levels.astype(np.float64) + o).tolist() for s, o in np.unique(pairs, axis=0)]

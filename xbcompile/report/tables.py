@@ -1,0 +1,162 @@
+"""Terminal tables of programs and runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from xbcompile.report.units import percent, si
+
+
+def print_summary(console: Console, summary: dict[str, Any]) -> None:
+    """The schedule summary that `compile` and `inspect` print."""
+    program, total = summary["program"], summary["totals"]
+    console.print(
+        f"[bold]{program['model']}[/] on [bold]{program['target']}[/] "
+        f"({program['array_rows']}x{program['array_columns']}, {_arrays(program)}), passes: {program['pipeline'] or 'none'}"
+    )
+    table = Table("layer", "matrix", "code", "input", header_style="bold")
+    for name in ("tiles", "images", "reads / inference", "dot products", "utilisation", "read energy"):
+        table.add_column(name, justify="right")
+    for layer in summary["layers"]:
+        table.add_row(
+            layer["layer"],
+            f"{layer['groups']}x " * (layer["groups"] > 1) + f"{layer['inputs']}x{layer['outputs']}",
+            "real" if layer["levels"] is None else f"{layer['levels']} levels",
+            _input_text(layer),
+            f"{layer['tiles']:,}",
+            f"{layer['images']:,}",
+            f"{layer['reads_per_inference']:,}",
+            f"{layer['dot_products_per_inference']:,}",
+            percent(layer["utilisation"], 1),
+            si(layer["e_read_per_inference_j"], "J"),
+        )
+    table.add_section()
+    table.add_row(
+        "total",
+        f"{total['weights']:,} weights",
+        "",
+        "",
+        f"{total['tiles']:,}",
+        f"{total['images']:,}",
+        f"{total['reads_per_inference']:,}",
+        f"{total['dot_products_per_inference']:,}",
+        percent(total["utilisation"], 1),
+        si(total["e_read_per_inference_j"], "J"),
+    )
+    console.print(table)
+    _print_schedule_facts(console, program, total)
+    digital = [node for node in summary["nodes"] if not node["lowered"]]
+    for node in digital:
+        console.print(f"digital: {node['node']} ({node['operator']}): {node['reason']}")
+
+
+def _print_schedule_facts(console: Console, program: dict[str, Any], total: dict[str, Any]) -> None:
+    once = "once" if program["stationary"] else f"per batch of {program['batch']}"
+    console.print(
+        f"weight updates {once}: [bold]{total['weight_updates']:,}[/] (at least {total['weight_updates_lower_bound']:,}); "
+        f"images: {total['images']:,}, area bound {total['images_lower_bound']:,} "
+        f"(gap {percent(total['images_gap'], 1)}; packing {program['packing_status']})"
+    )
+    console.print(
+        f"time per batch {si(total['makespan_s'], 's')} (at least {si(total['makespan_lower_bound_s'], 's')}), "
+        f"per inference {si(total['t_per_inference_s'], 's')}; energy per inference {si(total['e_per_inference_j'], 'J')} "
+        f"(reads {si(total['e_read_per_inference_j'], 'J')}, writes {si(total['e_write_per_inference_j'], 'J')})"
+    )
+
+
+def _arrays(program: dict[str, Any]) -> str:
+    count = program["arrays"]
+    held = "weights stay" if program["stationary"] else "recycled"
+    return f"{count:,} array{'s' * (count > 1)}, {held}"
+
+
+def _input_text(layer: dict[str, Any]) -> str:
+    if layer["input_code"] == "none":
+        return "as it is"
+    text = layer["input_code"] if layer["slices"] == 1 else f"{layer['input_code']} {layer['slices']}"
+    if layer["input_low"] is None:
+        return f"{text}, own range"
+    return f"{text}, {layer['input_low']:.3g}..{layer['input_high']:.3g}"
+
+
+def print_schedule(console: Console, rows: list[dict[str, Any]]) -> None:
+    """The steps, one per line."""
+    table = Table("start", "end", "step", "array", "image", "tile", "what", header_style="bold")
+    for row in rows:
+        what = (
+            ""
+            if row["operation"] == "write"
+            else (
+                f"{row['layer']}[{row['inputs'][0]}:{row['inputs'][1]}, {row['outputs'][0]}:{row['outputs'][1]}] "
+                f"at row {row['row']}, {row['reads']:,} reads"
+            )
+        )
+        table.add_row(
+            si(row["start_s"], "s"),
+            si(row["end_s"], "s"),
+            row["operation"],
+            str(row["array"]),
+            str(row["image"]),
+            str(row.get("tile", "")),
+            what,
+        )
+    console.print(table)
+
+
+def print_image(console: Console, image: dict[str, Any]) -> None:
+    """One image's physical cells."""
+    console.print(f"[bold]image {image['image']}[/] in array {image['array']}")
+    for tile in image["tiles"]:
+        console.print(
+            f"  {tile['layer']}[{tile['inputs'][0]}:{tile['inputs'][1]}, {tile['outputs'][0]}:{tile['outputs'][1]}] "
+            f"at row {tile['row']}, logical column {tile['column']}"
+        )
+        for real in tile.get("real_levels", [])[:4]:
+            console.print("    weights of the levels: " + ", ".join(f"{value:.4g}" for value in real))
+    for index, state in enumerate(image["states"]):
+        console.print(f"  {index} = level {image['levels'][index]:.4g}, {state}")
+    for row in image["cells"]:
+        text = (
+            "".join(f"{cell:d}" for cell in row)
+            if image["states"] and len(image["states"]) < 10
+            else " ".join(map(str, row))
+        )
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def print_run(console: Console, result: dict[str, Any]) -> None:
+    """Accuracy, statistics, counters and cost of a run."""
+    accuracy = result["accuracy"]
+    if accuracy is not None:
+        software = accuracy["software"]
+        drop = "" if software is None else f", drop {100 * (software - accuracy['mean']):.2f} points"
+        console.print(
+            f"accuracy on {result['device']}: [bold]{percent(accuracy['mean'])}[/] ± {100 * accuracy['std']:.2f} "
+            f"({len(result['seeds'])} chip{'s' * (len(result['seeds']) > 1)}, {result['samples']:,} samples); "
+            f"software {'unknown' if software is None else percent(software)}{drop}"
+        )
+    table = Table("layer", header_style="bold")
+    for name in ("readings observed", "saturated", "mean error", "mean |error|"):
+        table.add_column(name, justify="right")
+    unit = "LSB" if result["has_converter"] else "dot"
+    for layer in result["layers"]:
+        table.add_row(
+            layer["layer"],
+            f"{layer['readings']:,}",
+            percent(layer["saturated_fraction"]),
+            f"{layer['mean_error_lsb']:.3f} {unit}",
+            f"{layer['mean_absolute_error_lsb']:.3f} {unit}",
+        )
+    console.print(table)
+    counters, cost = result["counters"], result["cost"]
+    console.print(
+        f"{counters['inferences']:,} inferences: {counters['dot_products']:,} dot products, {counters['reads']:,} reads, "
+        f"{counters['weight_updates']:,} weight updates, {counters['rows_written']:,} rows written"
+    )
+    console.print(
+        f"energy {si(cost['energy_j'], 'J')} ({si(cost['energy_per_inference_j'], 'J')} per inference), "
+        f"array time {si(cost['time_s'], 's')}; simulated in {result['seconds']:.1f} s"
+    )

@@ -1,0 +1,71 @@
+"""Packings of moderate numbers of rectangles: fill one array after another in several orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from xbcompile.tiler.free_space import RULES, FreeSpace
+from xbcompile.tiler.pack_bands import Bin, Kind, images_of
+
+_FILL_CHECKS = 400_000  # rectangle checks that one fill may cost before it is given up
+_ALL_CHECKS = 1_500_000  # the same for all fills together
+_RANDOM_ORDERS = 200
+
+
+def pack_fills(
+    kinds: Sequence[Kind], counts: Sequence[int], rows: int, columns: int, *, best: list[Bin], enough: int
+) -> list[Bin]:
+    """Improve on `best` by first-fit fills; stop at `enough` arrays or when the work allowance is spent."""
+    allowance = _ALL_CHECKS
+    for order, rule in _orders(kinds):
+        checks = [min(allowance, _FILL_CHECKS)]
+        bins = _fill(kinds, list(counts), order, rule, (rows, columns), checks)
+        allowance -= min(allowance, _FILL_CHECKS) - max(checks[0], 0)
+        if bins is not None and images_of(bins) < images_of(best):
+            best = bins
+        if images_of(best) <= enough or allowance <= 0:
+            break
+    return best
+
+
+def _orders(kinds: Sequence[Kind]) -> Iterator[tuple[list[int], str]]:
+    """Orders to place the kinds in, and rules where: the classical ones first, then random mixtures."""
+    row, height, width = np.array(kinds, dtype=np.int64).T
+    keys = [height * width, height, width, height + width, np.maximum(height, width)]
+    for key in keys:
+        for rule in RULES:
+            yield np.lexsort((row, -width, -height, -key)).tolist(), rule
+    stream = np.random.Generator(np.random.Philox(key=1))
+    for turn in range(_RANDOM_ORDERS):
+        key = keys[turn % len(keys)] * (1.0 + stream.random(len(kinds)))
+        yield np.lexsort((row, -width, -height, -key)).tolist(), RULES[turn % len(RULES)]
+
+
+def _fill(
+    kinds: Sequence[Kind], left: list[int], order: list[int], rule: str, array: tuple[int, int], checks: list[int]
+) -> list[Bin] | None:
+    """First fit: one array after another, each kind in turn as often as it fits. None when `checks[0]` runs out."""
+    bins: list[Bin] = []
+    while order:
+        space, placed = FreeSpace(*array), Bin(1)
+        used: dict[int, int] = {}
+        for kind in order:
+            row, height, width = kinds[kind]
+            while used.get(kind, 0) < left[kind] and space.rectangles:
+                checks[0] -= len(space.rectangles)
+                position = space.find(row, height, width, rule)
+                if position is None:
+                    break
+                space.take(*position, height, width)
+                placed.placed.append((kind, *position))
+                used[kind] = used.get(kind, 0) + 1
+            if checks[0] < 0:
+                return None
+        placed.copies = min(left[kind] // count for kind, count in used.items())
+        for kind, count in used.items():
+            left[kind] -= count * placed.copies
+        order = [kind for kind in order if left[kind]]
+        bins.append(placed)
+    return bins
