@@ -2,10 +2,11 @@
 
     y[m]  ->  gain[m] * y[m] + offset[m]
 
-Least squares of the network's ideal layer outputs against the device's, on unlabelled calibration inputs, layer by layer:
-a later layer is fitted on what the recalibrated earlier ones give. It costs nothing where a batch-norm or bias follows.
-It corrects what stays the same from read to read: devices, converter offsets, quantization bias. Source: ordinary least
-squares; the effect was measured, see docs/architecture.md.
+Least squares of the user's model's own layer outputs against the device's, on unlabelled calibration inputs, layer by
+layer: a later layer is fitted on what the recalibrated earlier ones give. It costs nothing where a batch-norm or bias
+follows. It corrects what stays the same from read to read: devices, converter offsets, and the mean and gain error of
+quantization. (A program without the user's model takes its own ideal meaning instead, and corrects the device alone.)
+Source: ordinary least squares; the effect was measured, see docs/architecture.md.
 """
 
 from __future__ import annotations

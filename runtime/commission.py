@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
-from xbcompile.ir.activations import evaluate
+from xbcompile.ir.activations import evaluate, evaluate_model
 from xbcompile.ir.network_pass import DevicePass
-from xbcompile.program import device_passes
+from xbcompile.program import Program, device_passes
 from xbcompile.runtime.gather import collect, lay_out, vectors_per_sample
 
 if TYPE_CHECKING:
@@ -55,11 +56,24 @@ def _fit_column_offsets(session: Session, each: DevicePass, feeds: dict[str, np.
         executor.column_offset = offset
 
 
+def reference_outputs(program: Program, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """What each matrix layer's output should be: the user's model's own tensor of that name, where the program holds the
+    model and the model has that tensor (quantization is then corrected along with the device); else the ideal meaning's.
+    """
+    names = [layer.output for layer in program.network.layers]
+    ideal = dict(zip(names, evaluate(program.network, feeds, names), strict=True))
+    if program.source is not None:
+        model = onnx.ModelProto.FromString(program.source)
+        own = [name for name in names if any(name in node.output for node in model.graph.node)]
+        originals = evaluate_model(model, program.network.inputs, feeds, own)
+        ideal |= {n: v for n, v in zip(own, originals, strict=True) if v.shape == ideal[n].shape}
+    return [ideal[name] for name in names]
+
+
 def _fit_outputs(session: Session, each: DevicePass, feeds: dict[str, np.ndarray]) -> None:
     """In order of execution: each layer sees what the corrected layers before it give."""
-    program = session.program
-    layers = program.network.layers
-    references = evaluate(program.network, feeds, [layer.output for layer in layers])
+    layers = session.program.network.layers
+    references = reference_outputs(session.program, feeds)
 
     def execute(index: int, x: np.ndarray) -> np.ndarray:
         executor, layer = session.executors[index], layers[index]

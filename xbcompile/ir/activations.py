@@ -50,15 +50,23 @@ def evaluate(network: Network, feeds: dict[str, np.ndarray], tensors: list[str])
     Raises:
         DataError: the model has a fixed batch size that does not divide the number of samples.
     """
+    return evaluate_model(to_onnx(network), network.inputs, feeds, tensors)
+
+
+def evaluate_model(
+    model: onnx.ModelProto,
+    inputs: tuple[onnx.ValueInfoProto, ...],
+    feeds: dict[str, np.ndarray],
+    tensors: list[str],
+) -> list[np.ndarray]:
+    """`evaluate` for any ONNX model with these graph inputs; the model's list of outputs is replaced."""
     computed = sorted(set(tensors) - set(feeds))
     if not computed:
         return [feeds[name] for name in tensors]
-    model = to_onnx(network)
-    kept = set(computed)
     del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in kept)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed)
     session = make_session(model)
-    batch = model_batch(network.inputs)
+    batch = model_batch(inputs)
     samples = next(iter(feeds.values())).shape[0]
     if batch is not None and samples % batch:
         raise DataError(f"{samples} samples do not fill the model's fixed batch of {batch}; give a multiple of {batch}")

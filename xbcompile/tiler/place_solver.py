@@ -11,7 +11,7 @@ from xbcompile.tiler.pack_solver import Allowance
 from xbcompile.tiler.place import Placement, Work
 
 SOLVER_LOADS, SOLVER_VISITS = 60, 120  # more than this is left to list scheduling
-_HORIZON_BITS = 30  # the solver's own, coarser time
+_HORIZON_BITS = 12  # the solver's own, coarser time: order and arrays are what it is asked for
 
 
 def improve_placement(work: Work, arrays: int, placement: Placement, *, shortest: int, effort: float) -> Placement:
