@@ -1,10 +1,12 @@
 """Binary networks for a resistance-sum array: the weights of the array's rows, and the training in torch.
 
 Source of the array: the 64x64 STT-MRAM crossbar of Jung et al. (Nature 601, 2022). A column of N cells in
-series is read by the delay of its distributed RC line (Elmore), C_P per cell and C_L at the end: tau = sum_j
-R_j (C_P (N - j) + C_L), row j = 0 being at the supply. So a cell counts by its row: by 1.65 at the supply
-down to 0.35 at the end, mean 1. This is known in advance, linear, and the largest error of the array when
-ignored; the networks here are trained with it.
+series is read by the delay of its distributed RC line (Elmore), C_P per cell and C_L at the end:
+
+    tau = sum_j R_j (C_P (N - j) + C_L), row j = 0 being at the supply.
+
+So a cell counts by its row: by 1.65 at the supply down to 0.35 at the end, mean 1. This is known in advance,
+linear, and the largest error of the array when ignored; the networks here are trained with it.
 
 The other errors (4-bit converter, spread of the resistances) enter the training as Gaussian noise on the
 sums. Sums on the devices and converter themselves, drawn anew for every batch, gave the same accuracy for
@@ -136,7 +138,8 @@ def train(images: torch.Tensor, labels: torch.Tensor, network: BinaryNetwork, re
             with torch.no_grad():
                 for latent in latents:
                     latent.clamp_(-1, 1)
-        print(f"epoch {epoch + 1} of {epochs}, binary {binary}: loss {loss_sum / steps_per_epoch:.4f}", flush=True)
+        mean_loss = loss_sum / steps_per_epoch
+        print(f"epoch {epoch + 1} of {epochs}, binary {binary}: loss {mean_loss:.4f}", flush=True)
 
 
 @torch.no_grad()

@@ -129,7 +129,7 @@ def main() -> None:
     """Train one of the two networks and write it, or only report hold-out accuracies."""
     parser = command_line(__doc__)
     parser.add_argument("--plain", action="store_true", help="weights +-1, no knowledge of the rows")
-    parser.add_argument("--epochs", type=int, nargs=2, default=(3, 37), help="with real and with binary weights")
+    parser.add_argument("--epochs", type=int, nargs=2, default=(3, 37), help="with real, with binary weights")
     parser.add_argument("--learning-rate", type=float, default=1e-2)
     parser.add_argument("--sigmas", type=float, nargs=2, default=SIGMAS)
     parser.add_argument("--seed", type=int, default=0)

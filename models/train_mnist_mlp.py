@@ -6,7 +6,8 @@ of the variance (98.03 %). The projection is fitted on the training images alone
 metadata "xbcompile" = "digital", so a compiler leaves it to the digital side, as the report does.
 
 Weight decay matters beyond the accuracy: it takes the weights of pixels that are never on to zero, where
-initial random values would widen the range that a least-squares quantization has to cover.
+initial random values would widen the range that a least-squares quantization has to cover. 1e-4 is as good on
+held-out images as 1e-5 (98.4 % and 98.5 %), with weights 0.6 times as large.
 
 Settings were chosen with --holdout 5000 (train on the first 55,000 training images, look at the other 5,000);
 the shipped files are trained on all 60,000. The test images are read once, for the last line.

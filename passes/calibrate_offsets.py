@@ -2,8 +2,9 @@
 
     reading[column]  ->  reading[column] + offset[column]
 
-The offset is minus the mean error of all reads of that column on the calibration inputs, rounded to the converter's code
-where the device has one (a digital offset on its output code). Scrambled columns share it, since it belongs to the array.
+The offset is minus the mean error of all reads of that column on the calibration inputs, rounded to the converter's
+code where the device has one (a digital offset on its output code). Scrambled columns share it, since it belongs to
+the array.
 Source: Jung et al., Nature 601, 211 (2022), "we add offset digital values to some columns", Extended Data Fig. 4.
 """
 

@@ -2,7 +2,8 @@
 
     y = x @ W + b     ->     z = (x - mean) @ V  (digital)     y = z @ (V^T W) + (mean @ W + b)
 
-Exact when all components are kept; else the projection drops the directions of least variance. Fitted on calibration inputs only.
+Exact when all components are kept; else the projection drops the directions of least variance. Fitted on calibration
+inputs only.
 Source: MultiSpin.AI deliverable D4.2 (2026), section 3.2.3 (87 components keep 90 % of MNIST's variance).
 """
 
@@ -86,7 +87,7 @@ class PrincipalComponents(NetworkPass):
             weights=(basis.T @ weights).astype(np.float32)[None],
             bias=(mean @ weights + layer.bias).astype(np.float32),
         )
-        nodes = []
+        nodes: list[MatrixLayer | DigitalSegment] = []
         for node in network.nodes:
             nodes.extend([segment, reduced] if node is layer else [node])
         return replace(network, nodes=tuple(nodes))
@@ -99,7 +100,7 @@ class PrincipalComponents(NetworkPass):
 
 def _count_for(variances: np.ndarray, share: float) -> int:
     explained = np.cumsum(variances) / max(variances.sum(), np.finfo(float).tiny)
-    return int(min(np.searchsorted(explained, share - 1e-12) + 1, len(variances)))
+    return min(int(np.searchsorted(explained, share - 1e-12)) + 1, len(variances))
 
 
 def _signs(basis: np.ndarray) -> np.ndarray:

@@ -3,9 +3,10 @@
     y = x @ W            W float
     y = x @ (g * scale * levels[codes] + offset)
 
-Exactness: each scheme is the global least-squares optimum of ||W - W_hat||^2 for its form; see `least_squares`. Sources:
-binary: Rastegari et al., XNOR-Net (2016), equation 6; N equidistant levels: MultiSpin.AI deliverable D4.2 (2026), section
-2.3; row weights: the delay of Jung et al. (2022), equation 3.
+Exactness: each scheme is the global least-squares optimum of ||W - W_hat||^2 for its form; see `least_squares`.
+    Sources:
+binary: Rastegari et al., XNOR-Net (2016), equation 6; N equidistant levels: MultiSpin.AI deliverable D4.2 (2026),
+    section 2.3; row weights: the delay of Jung et al. (2022), equation 3.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ def _fit_column_offsets(session: Session, each: DevicePass, feeds: dict[str, np.
 
 def reference_outputs(program: Program, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     """What each matrix layer's output should be: the user's model's own tensor of that name, where the program holds the
-    model and the model has that tensor (quantization is then corrected along with the device); else the ideal meaning's.
+    model and the model has that tensor (quantization is then corrected along with the device); else the ideal
+    meaning's.
     """
     names = [layer.output for layer in program.network.layers]
     ideal = dict(zip(names, evaluate(program.network, feeds, names), strict=True))

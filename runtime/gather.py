@@ -15,8 +15,8 @@ def gather(layer: MatrixLayer, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ..
         x: its input tensor.
 
     Returns:
-        vectors [groups, V, K], a view where possible, and the shape that `lay_out` needs to undo the flattening. Vectors
-        count up along axis 0 of x first, so the vectors of one sample are neighbours.
+        vectors [groups, V, K], a view where possible, and the shape that `lay_out` needs to undo the flattening.
+        Vectors count up along axis 0 of x first, so the vectors of one sample are neighbours.
     """
     geometry = layer.geometry
     if isinstance(geometry, Contraction):

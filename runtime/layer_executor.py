@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -134,8 +135,8 @@ class LayerExecutor:
     def _blocks(self) -> Iterator[_Block]:
         table = self.program.schedule.tiles[self.tiles]
         keys = np.stack([table["group"], table["m0"], table["m1"]], axis=1)
-        starts = np.flatnonzero(np.r_[True, np.any(keys[1:] != keys[:-1], axis=1)]) if len(keys) else []
-        for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
+        changes = 1 + np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1))
+        for start, end in pairwise([0, *changes.tolist(), len(keys)]):
             for first in range(start, end, BLOCK_TILES):
                 yield self._block(self.tiles[first : min(first + BLOCK_TILES, end)])
 

@@ -24,8 +24,9 @@ from xbcompile.targets import Device
 class Session:
     """Runs a program: digital segments in onnxruntime, matrix layers on the device.
 
-    The pipeline's device passes are fitted here, on the program's calibration inputs, because they belong to the chip and not
-    to the program. The same program, device and seed give the same outputs whatever the chunking and the threads.
+    The pipeline's device passes are fitted here, on the program's calibration inputs, because they belong to the chip
+    and not to the program. The same program, device and seed give the same outputs whatever the chunking and the
+    threads.
 
     Args:
         program: what to run.

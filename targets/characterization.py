@@ -1,7 +1,7 @@
 """Characterising a resistance-sum array the way its paper did.
 
-Source: Jung et al., Nature 601, 211 (2022), "Time-domain array readout" and Fig. 2d: W = R_H everywhere, 1,000 input vectors per
-dot product, every column read, one digital offset per column.
+Source: Jung et al., Nature 601, 211 (2022), "Time-domain array readout" and Fig. 2d: W = R_H everywhere, 1,000 input
+    vectors per dot product, every column read, one digital offset per column.
 """
 
 from __future__ import annotations

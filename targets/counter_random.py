@@ -1,8 +1,8 @@
 """Counter-based random numbers: Philox 4x32-10, so that an error depends on what is read and never on when.
 
-Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11. Normals come from a table of the
-inverse distribution function with linear interpolation: only additions and multiplications at run time, hence the same
-bits on every machine.
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11. Normals come from a table of
+    the inverse distribution function with linear interpolation: only additions and multiplications at run time, hence
+    the same bits on every machine.
 """
 
 from __future__ import annotations
@@ -55,6 +55,24 @@ def normal_of(word, table):  # type: ignore[no-untyped-def]  # numba infers floa
     fraction = np.float32(word & uint32(2 ** (32 - _TABLE_BITS) - 1)) * np.float32(2.0 ** -(32 - _TABLE_BITS))
     low = table[index]
     return low + (table[index + 1] - low) * fraction
+
+
+@njit(cache=True, error_model="numpy")
+def fill_read_words(words, vector, slice_index, tile, array, k0, k1):  # type: ignore[no-untyped-def]
+    """Fill uint32 [4 * blocks] with the random words of one read, one per column.
+
+    Counter of a block: (vector, slice and block, tile, array); word i of block b goes to column i * blocks + b, so that
+    neighbouring columns come from neighbouring counters and the loop runs in vector registers.
+    """
+    blocks = words.size // 4
+    low, high = uint32(vector), uint32(uint64(vector) >> uint64(32))
+    base = uint32(uint32(slice_index) << uint32(16))
+    for b in range(blocks):
+        r0, r1, r2, r3 = philox(low, uint32(uint32(base + uint32(b)) ^ high), tile, array, k0, k1)
+        words[b] = r0
+        words[blocks + b] = r1
+        words[2 * blocks + b] = r2
+        words[3 * blocks + b] = r3
 
 
 @njit(cache=True, parallel=True)

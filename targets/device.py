@@ -21,7 +21,8 @@ class Device(Protocol):
 
     Attributes:
         lsb: reading difference of one converter code, in dot-product units; None without a converter.
-        reading_limits: smallest and largest reading that the converter can give, before digital offsets; None without one.
+        reading_limits: smallest and largest reading that the converter can give, before digital offsets; None without
+            one.
     """
 
     lsb: float | None

@@ -1,13 +1,15 @@
 """Emulator of a resistance-sum array: exact dot products plus errors drawn from measured histograms.
 
-Source: Jung et al., Nature 601, 211 (2022), Methods "Emulator". Errors are grouped by column N_C and by N_delta, the number of
-high cells in the column's top half minus that in its bottom half: with 64 rows and columns 64 x 65 = 4,160 groups. An error is
-drawn from its group's histogram and added to the exact dot product. The histograms come from characterising the physics model
-of the same chip with 4,160,000 digital-offset-corrected dot products.
+Source: Jung et al., Nature 601, 211 (2022), Methods "Emulator". Errors are grouped by column N_C and by N_delta, the
+    number of high cells in the column's top half minus that in its bottom half: with 64 rows and columns 64 x 65 =
+    4,160 groups. An error is drawn from its group's histogram and added to the exact dot product. The histograms come
+    from characterising the physics model of the same chip with 4,160,000 digital-offset-corrected dot products.
 
-What such a histogram cannot carry: where inside a half the high cells sit. The delay's row weight falls linearly along the
-whole column, so two patterns of one N_delta differ by what the weights inside the halves do; the emulator gives both the same
-distribution. For a network not trained for row weights that is just more spread; for one that is, it is lost signal.
+What such a histogram cannot carry: where inside a half the high cells sit. The delay's row weight falls linearly along
+the whole column, so two patterns of one N_delta differ by what the weights inside the halves do; the emulator gives
+both the same distribution. For a network not trained for row weights that is just more spread; for one that is, it is
+lost
+signal.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ import numpy as np
 from numba import njit, prange, uint32, uint64
 
 from xbcompile.targets.characterization import column_offsets
-from xbcompile.targets.counter_random import key_of, philox, standard_normal, uniform
+from xbcompile.targets.counter_random import fill_read_words, key_of, standard_normal, uniform
 from xbcompile.targets.device import SimulatedDevice
 from xbcompile.targets.resistance_sum import ResistanceSumArray, ResistanceSumParameters
 
 _DRAW_STREAM = 0x44524157
 _PATTERN_STREAM = 0x50410000
-# The paper's count, 4,160,000 dot products, as images x vectors x 64 columns; it does not say how inputs and weights were
-# chosen: random patterns in which the share of high cells in each half has this spread around one half (assumed).
+# The paper's count, 4,160,000 dot products, as images x vectors x 64 columns; it does not say how inputs and weights
+# were chosen: random patterns in which the share of high cells in each half has this spread around one half (assumed).
 CHARACTERIZATION_IMAGES = 65
 CHARACTERIZATION_VECTORS = 1000
 HIGH_SHARE_SIGMA = 0.12
@@ -145,7 +147,7 @@ def _thresholds(counts: np.ndarray) -> np.ndarray:
     return (cumulative * (2.0**32) / cumulative[:, :, -1:]).astype(np.uint64)
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, error_model="numpy")
 def _add_errors(  # type: ignore[no-untyped-def]
     dots, top, top_rows, bottom_rows, table, first_bin, first_vector, first_slice, tile, array, k0, k1
 ):
@@ -153,21 +155,16 @@ def _add_errors(  # type: ignore[no-untyped-def]
     vectors, slices, columns = dots.shape
     bins = table.shape[2]
     for v in prange(vectors):
-        vector = first_vector + uint64(v)
+        words = np.empty(4 * ((columns + 3) // 4), np.uint32)
         for t in range(slices):
-            for block in range((columns + 3) // 4):
-                word1 = uint32((uint64(first_slice) + uint64(t)) * uint64(65536) + uint64(block))
-                word1 ^= uint32(vector >> uint64(32))
-                r0, r1, r2, r3 = philox(uint32(vector), word1, tile, array, k0, k1)
-                for i in range(min(4, columns - 4 * block)):
-                    word = uint64(r0 if i == 0 else (r1 if i == 1 else (r2 if i == 2 else r3)))
-                    m = 4 * block + i
-                    delta = int((top_rows + top[v, t, m]) / 2 - (bottom_rows + dots[v, t, m]) / 2 + bottom_rows)
-                    low, high = 0, bins - 1
-                    while low < high:
-                        middle = (low + high) // 2
-                        if word < table[m, delta, middle]:
-                            high = middle
-                        else:
-                            low = middle + 1
-                    dots[v, t, m] += top[v, t, m] + first_bin + np.float32(low)
+            fill_read_words(words, first_vector + uint64(v), first_slice + uint32(t), tile, array, k0, k1)
+            for m in range(columns):
+                delta = int((top_rows + top[v, t, m]) / 2 - (bottom_rows + dots[v, t, m]) / 2 + bottom_rows)
+                low, high = 0, bins - 1
+                while low < high:
+                    middle = (low + high) // 2
+                    if uint64(words[m]) < table[m, delta, middle]:
+                        high = middle
+                    else:
+                        low = middle + 1
+                dots[v, t, m] += top[v, t, m] + first_bin + np.float32(low)

@@ -1,7 +1,7 @@
 """Exact sums: matrices rounded to a common binary step so that a float product has no rounding left in it.
 
-When every entry is a multiple of 2**-s and every partial sum fits the mantissa, a matrix product gives the same bits in any
-order of summation: whatever the chunking, the threads, the library or the machine.
+When every entry is a multiple of 2**-s and every partial sum fits the mantissa, a matrix product gives the same bits
+in any order of summation: whatever the chunking, the threads, the library or the machine.
 """
 
 from __future__ import annotations

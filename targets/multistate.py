@@ -1,12 +1,12 @@
 """Array of multistate magnetic tunnel junctions: currents in, voltages summed along the columns.
 
-Source: MultiSpin.AI deliverable D4.2, "Standard ML tasks" (2026), section 2.3. Inputs are currents I = a_I x + b_I, weights
-resistances R = a_R A + b_R, a column's voltage is V = sum_n R_n I_n. Expanding, with N rows,
-    V = a_R a_I sum(A x) + b_R a_I sum(x) + a_R b_I sum(A) + N b_R b_I,
+Source: MultiSpin.AI deliverable D4.2, "Standard ML tasks" (2026), section 2.3. Inputs are currents I = a_I x + b_I,
+    weights resistances R = a_R A + b_R, a column's voltage is V = sum_n R_n I_n. Expanding, with N rows, V = a_R a_I
+    sum(A x) + b_R a_I sum(x) + a_R b_I sum(A) + N b_R b_I,
 so that  sum(A x) = (V - b_R a_I sum(x) - a_R b_I sum(A) - N b_R b_I) / (a_R a_I).
 (The report's vector form drops one term: it folds b_R a_I sum(x) + N b_R b_I into b_R sum(I), which is right, since
-sum(I) = a_I sum(x) + N b_I.) Here the drive v in 0..1 is itself the scaled input, I = i_max v, so b_I is 0 on the array and the
-input's own offset is handled where all input codes are; levels A are normalised to -1..1.
+sum(I) = a_I sum(x) + N b_I.) Here the drive v in 0..1 is itself the scaled input, I = i_max v, so b_I is 0 on the
+array and the input's own offset is handled where all input codes are; levels A are normalised to -1..1.
 """
 
 from __future__ import annotations

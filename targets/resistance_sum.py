@@ -1,11 +1,11 @@
 """Resistance-sum MRAM array with time-to-digital readout, path by path.
 
-Source: Jung et al., "A crossbar array of magnetoresistive memory devices for in-memory computing", Nature 601, 211 (2022).
-A cell holds a weight and its complement in two MTJ-transistor paths; the input selects one, so the cell's resistance is R_H
-where weight and input agree and R_L where they differ. A column's cells are in series; its delay (equation 3, Elmore)
-    tau = C_P sum_k sum_{j<=k} R_j + C_L sum_k R_k
-weighs row j by C_P (N - j + 1) + C_L; dividing by the effective capacitance C = (N + 1) C_P / 2 + C_L (equation 5) makes the
-mean weight 1. A time-to-digital converter codes the delay; out-of-range delays saturate.
+Source: Jung et al., "A crossbar array of magnetoresistive memory devices for in-memory computing", Nature 601, 211
+    (2022). A cell holds a weight and its complement in two MTJ-transistor paths; the input selects one, so the cell's
+    resistance is R_H where weight and input agree and R_L where they differ. A column's cells are in series; its delay
+    (equation 3, Elmore) tau = C_P sum_k sum_{j<=k} R_j + C_L sum_k R_k
+weighs row j by C_P (N - j + 1) + C_L; dividing by the effective capacitance C = (N + 1) C_P / 2 + C_L (equation 5)
+makes the mean weight 1. A time-to-digital converter codes the delay; out-of-range delays saturate.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numba import njit, prange, uint32, uint64
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.counter_random import NORMAL_TABLE, key_of, normal_of, philox, standard_normal
+from xbcompile.targets.counter_random import NORMAL_TABLE, fill_read_words, key_of, normal_of, standard_normal
 from xbcompile.targets.device import SimulatedDevice
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.quantity import quantity
@@ -190,27 +190,18 @@ class ResistanceSumImages:
         return sums
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, error_model="numpy")
 def _convert(  # type: ignore[no-untyped-def]
     sums, constant, jitter, lowest, lsb, codes, middle, table, first_vector, first_slice, tile, array, k0, k1
 ):
-    """Turn weighted sums [vectors, slices, columns] into decoded converter readings in place.
-
-    Counter of a block of four columns: (vector, slice and column block, tile, array).
-    """
+    """Turn weighted sums [vectors, slices, columns] into decoded converter readings in place."""
     vectors, slices, columns = sums.shape
-    top = np.float32(codes - 1)
+    top, per_lsb = np.float32(codes - 1), np.float32(1) / lsb
     for v in prange(vectors):
-        vector = first_vector + uint64(v)
+        words = np.empty(4 * ((columns + 3) // 4), np.uint32)
         for t in range(slices):
-            for block in range((columns + 3) // 4):
-                word1 = uint32((uint64(first_slice) + uint64(t)) * uint64(65536) + uint64(block))
-                word1 ^= uint32(vector >> uint64(32))
-                r0, r1, r2, r3 = philox(uint32(vector), word1, tile, array, k0, k1)
-                for i in range(min(4, columns - 4 * block)):
-                    word = r0 if i == 0 else (r1 if i == 1 else (r2 if i == 2 else r3))
-                    m = 4 * block + i
-                    dot = sums[v, t, m] + constant[m] + jitter * normal_of(uint32(word), table)
-                    code = np.floor((dot - lowest) / lsb)
-                    code = min(max(code, np.float32(0)), top)
-                    sums[v, t, m] = middle + lsb * code
+            fill_read_words(words, first_vector + uint64(v), first_slice + uint32(t), tile, array, k0, k1)
+            for m in range(columns):
+                dot = sums[v, t, m] + constant[m] + jitter * normal_of(words[m], table)
+                code = np.floor((dot - lowest) * per_lsb)
+                sums[v, t, m] = middle + lsb * min(max(code, np.float32(0)), top)

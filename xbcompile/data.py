@@ -68,8 +68,9 @@ def load_data(spec: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
     """Load data and shape it for a model.
 
     Args:
-        spec: `SET:train[:N]`, `SET:test[:N]` with SET one of mnist, fashion-mnist, digits; or the path of a .npz file whose
-            arrays are named like the model's inputs (any name if there is one input), with an optional array `labels`.
+        spec: `SET:train[:N]`, `SET:test[:N]` with SET one of mnist, fashion-mnist, digits; or the path of a .npz file
+            whose arrays are named like the model's inputs (any name if there is one input), with an optional array
+            `labels`.
         model_inputs: the model's graph inputs.
 
     Raises:
@@ -201,7 +202,7 @@ def _shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str) -> np.ndarray
     if not tensor.HasField("shape") or not tensor.shape.dim:
         return x
     rest = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim][1:]
-    if None not in rest and x[0].size == np.prod(rest):
+    if None not in rest and x[0].size == np.prod([r or 0 for r in rest]):
         return x.reshape(len(x), *rest)
     if x.ndim - 1 == len(rest) and all(r is None or r == n for r, n in zip(rest, x.shape[1:], strict=True)):
         return x

@@ -1,7 +1,7 @@
 """A program: the inert result of compiling, and its file.
 
-The file is a zip archive without compression (bytes then depend on nothing but content), its members in a fixed order with
-fixed times, closed by a SHA-256 of everything before it:
+The file is a zip archive without compression (bytes then depend on nothing but content), its members in a fixed order
+with fixed times, closed by a SHA-256 of everything before it:
 
     manifest.json     format version, pipeline, options, layers, order of execution
     target.json       the target's description, complete
@@ -212,7 +212,8 @@ def load_program(path: str | os.PathLike[str]) -> Program:
     """Read a program file.
 
     Raises:
-        ProgramError: the file is missing, no program, damaged (one flipped byte is enough) or of another format version.
+        ProgramError: the file is missing, no program, damaged (one flipped byte is enough) or of another format
+            version.
     """
     name = os.fspath(path)
     try:
@@ -239,7 +240,7 @@ def load_program(path: str | os.PathLike[str]) -> Program:
 
 def _read(archive: zipfile.ZipFile, manifest: dict[str, Any], where: str) -> Program:
     target = Target.from_table(json.loads(archive.read("target.json")), where)
-    tables = {table: _load_npy(archive, f"schedule/{table}.npy") for table in _TABLES}
+    tables: dict[str, Any] = {table: _load_npy(archive, f"schedule/{table}.npy") for table in _TABLES}
     schedule = Schedule(**tables, **manifest["schedule"])
     host = onnx.ModelProto.FromString(archive.read("host.onnx"))
     nodes: list[MatrixLayer | DigitalSegment] = []
@@ -259,7 +260,7 @@ def _read(archive: zipfile.ZipFile, manifest: dict[str, Any], where: str) -> Pro
         opset_imports=tuple((o.domain, o.version) for o in host.opset_import if o.domain != "xbcompile"),
         ir_version=host.ir_version,
     )
-    return Program(
+    program = Program(
         network=network,
         schedule=schedule,
         target=target,
@@ -268,6 +269,8 @@ def _read(archive: zipfile.ZipFile, manifest: dict[str, Any], where: str) -> Pro
         source=archive.read("source.onnx") if "source.onnx" in archive.namelist() else None,
         options=manifest["options"],
     )
+    program.__dict__["host"] = host  # the file's own, so that verification compares the file with itself
+    return program
 
 
 def _segment_of(host: onnx.ModelProto, described: dict[str, Any]) -> DigitalSegment:
@@ -297,13 +300,14 @@ def _names_read(graph: onnx.GraphProto) -> set[str]:
 def _layer_of(
     archive: zipfile.ZipFile, index: int, described: dict[str, Any], schedule: Schedule, spec: ArraySpec
 ) -> MatrixLayer:
-    shape = tuple(described["shape"])
+    groups, inputs, outputs = described["shape"]
+    shape = (groups, inputs, outputs)
     code = WeightCode(
         levels=spec.levels,
         codes=unpack_codes(_load_npy(archive, f"layers/{index}.codes.npy"), shape, spec.levels),
         scale=_load_npy(archive, f"layers/{index}.scale.npy"),
         offset=_load_npy(archive, f"layers/{index}.offset.npy"),
-        row_weight=row_weight_of_layer(schedule.tiles, index, shape, spec),  # type: ignore[arg-type]  # three ints
+        row_weight=row_weight_of_layer(schedule.tiles, index, shape, spec),
     )
     input_code = described["input_code"]
     return MatrixLayer(
@@ -324,7 +328,8 @@ def _geometry_of(described: dict[str, Any]) -> Geometry:
     kind = described.pop("kind")
     if kind == "Contraction":
         return Contraction(**described)
-    return Patches(**{k: tuple(v) if isinstance(v, list) else v for k, v in described.items()})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}
+    return Patches(**fields)
 
 
 def with_stored_weights(network: Network) -> Network:

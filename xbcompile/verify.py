@@ -1,7 +1,9 @@
 """Checks of a program on its own, without trust in the compiler that made it.
 
-The schedule tables are checked against the matrices, the host graph (plain onnxruntime) against the runtime on the exact
-device, layer by layer on the same inputs, so that a rounding difference in one layer cannot hide in, or be blamed on, another.
+The schedule tables are checked against the matrices, the host graph (plain onnxruntime) against the runtime on the
+exact device, layer by layer on the same inputs, so that a rounding difference in one layer cannot hide in, or be
+blamed on,
+another.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import onnx
 from onnx import helper
 
 from xbcompile.ir import Network, Schedule
-from xbcompile.ir.activations import evaluate, model_batch
+from xbcompile.ir.activations import evaluate_model, model_batch
 from xbcompile.ir.schedule import READ, WRITE
 from xbcompile.program import Program
 from xbcompile.runtime.layer_executor import LayerExecutor
@@ -35,6 +37,7 @@ def verify(program: Program, equivalence: bool = True) -> list[str]:
     findings = check_tiles(program.schedule, program.network)
     findings += check_placement(program.schedule)
     findings += check_steps(program.schedule, program.network)
+    findings += check_durations(program)
     findings += check_codes(program)
     if findings or not equivalence:
         return findings
@@ -66,7 +69,8 @@ def check_tiles(schedule: Schedule, network: Network) -> list[str]:
             if wrong.any():
                 g, k, m = (int(v[0]) for v in np.nonzero(wrong))
                 findings.append(
-                    f"tiles: {int(wrong.sum())} weights of layer {layer.name!r} are {what}, the first at group {g}, row {k}, column {m}"
+                    f"tiles: {int(wrong.sum())} weights of layer {layer.name!r} are {what}, "
+                    f"the first at group {g}, row {k}, column {m}"
                 )
     return findings
 
@@ -123,6 +127,10 @@ def check_steps(schedule: Schedule, network: Network) -> list[str]:
             return [f"steps: {name} indices outside 0..{high - 1}"]
     if np.any(steps["end_s"] < steps["start_s"]):
         return ["steps: a step ends before it starts"]
+    if np.any(np.diff(steps["start_s"]) < 0):
+        return ["steps: the table is not in order of start time"]
+    if np.any(steps["tile"][writes] != -1):
+        return ["steps: a write names a tile; only reads have one"]
     tile = steps["tile"][reads]
     if np.any(tile < 0) or np.any(tile >= len(schedule.tiles)):
         return [f"steps: tile indices outside 0..{len(schedule.tiles) - 1}"]
@@ -163,14 +171,52 @@ def _layer_order(schedule: Schedule, network: Network) -> list[str]:
     first, last = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(first, layer, reads["start_s"])
     np.maximum.at(last, layer, reads["end_s"])
+    # Where steps take no time, the order of the table is the order of execution.
+    position = np.arange(len(reads))
+    first_position, last_position = np.full(count, len(reads)), np.full(count, -1)
+    np.minimum.at(first_position, layer, position)
+    np.maximum.at(last_position, layer, position)
     for i, waits_for in enumerate(network.layer_dependencies()):
         for j in waits_for:
-            if first[i] < last[j] * (1 - 1e-12) - 1e-18:
+            if first[i] < last[j] * (1 - 1e-12) - 1e-18 or first_position[i] < last_position[j]:
                 names = network.layers[i].name, network.layers[j].name
                 return [
                     f"steps: layer {names[0]!r} is read before layer {names[1]!r}, on which it depends, is complete"
                 ]
     return []
+
+
+def check_durations(program: Program) -> list[str]:
+    """Each step lasts as long as the target's writes and reads do; what the schedule says of itself is true."""
+    schedule, spec, steps = program.schedule, program.spec, program.schedule.steps
+    if (schedule.rows, schedule.columns) != (spec.rows, spec.columns):
+        return [
+            f"schedule: it is for an array of {schedule.rows}x{schedule.columns}, the target's is {spec.rows}x{spec.columns}"
+        ]
+    if schedule.batch < 1:
+        return [f"schedule: batch is {schedule.batch}"]
+    reads = steps["operation"] == READ
+    per_layer = [
+        n.slices * (n.vectors_per_inference or 1) * schedule.batch * spec.t_read_s for n in program.network.layers
+    ]
+    expected = np.full(len(steps), spec.t_write_s)
+    valid = reads & (steps["tile"] >= 0) & (steps["tile"] < len(schedule.tiles))
+    layer = schedule.tiles["layer"][steps["tile"][valid]]
+    expected[valid] = np.array([*per_layer, 0.0])[np.clip(layer, -1, len(per_layer))]
+    # Times are whole multiples of a tick that is at most 2**-50 of the sum of all work.
+    wrong = ~np.isclose(steps["end_s"] - steps["start_s"], expected, rtol=1e-9, atol=1e-12 * expected.sum())
+    findings = [f"steps: step {int(i)} does not last as long as the target's" for i in np.flatnonzero(wrong)[:1]]
+    written_once = schedule.arrays == schedule.images == schedule.weight_updates
+    if schedule.stationary != (written_once and bool(np.all(steps["end_s"][~reads] <= 0))):
+        findings.append(f"schedule: stationary is {schedule.stationary}, its writes say otherwise")
+    for what, bound, value in (
+        ("images", schedule.images_lower_bound, schedule.images),
+        ("weight updates", schedule.weight_updates_lower_bound, schedule.weight_updates),
+        ("makespan", schedule.makespan_lower_bound_s * (1 - 1e-9), schedule.makespan_s),
+    ):
+        if not bound <= value:
+            findings.append(f"schedule: lower bound of {what} is above the schedule's own {value:g}")
+    return findings
 
 
 def check_codes(program: Program) -> list[str]:
@@ -198,9 +244,10 @@ def check_equivalence(program: Program) -> list[str]:
     """Each matrix layer on the exact device equals its host-graph function on the same inputs, to float rounding."""
     findings = []
     layers = program.network.layers
-    values = evaluate(
-        program.network, probe_inputs(program), [t for layer in layers for t in (layer.input, layer.output)]
-    )
+    host = onnx.ModelProto()
+    host.CopyFrom(program.host)
+    tensors = [t for layer in layers for t in (layer.input, layer.output)]
+    values = evaluate_model(host, program.network.inputs, probe_inputs(program), tensors)
     for i, layer in enumerate(layers):
         x, reference = values[2 * i], values[2 * i + 1]
         result = LayerExecutor(program, i, IdealArray(program.spec)).run(x)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from xbcompile.data import load_data
 from xbcompile.ir.activations import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
 from xbcompile.program import Program, load_program, write_atomically
-from xbcompile.runtime import Counters, Session, cost_of
+from xbcompile.runtime import Counters, LayerStatistics, Session, cost_of
 
 
 def run_program(
@@ -28,7 +28,9 @@ def run_program(
     started = time.perf_counter()
     seeds = list(range(seed, seed + repeat))
     total = Counters()
-    accuracies, outputs, statistics = [], {}, []
+    accuracies: list[float] = []
+    outputs: dict[str, np.ndarray] = {}
+    statistics: list[LayerStatistics] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
         task = progress.add_task("samples", total=loaded.samples * repeat)

@@ -17,7 +17,8 @@ from xbcompile.verify import probe_inputs, verify
 def verify_program(path: Path, model: Path | None) -> dict[str, Any]:
     """Findings (wrong), and notes (worth knowing), about a program file."""
     program = load_program(path)
-    findings, notes = verify(program), []
+    findings = verify(program)
+    notes: list[str] = []
     if model is not None and not findings:
         findings, notes = compare_with_model(program, model)
     return {"findings": findings, "notes": notes}

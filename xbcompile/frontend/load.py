@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import onnx
+import onnx.version_converter
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf brings no types
 from onnx import ModelProto, TensorProto
 
@@ -13,12 +14,16 @@ from xbcompile.errors import ModelError
 from xbcompile.frontend import engine
 from xbcompile.frontend.graph import ONNX_DOMAINS, from_model, skeleton
 from xbcompile.frontend.tensors import check_sizes, model_tensors
+from xbcompile.ir.host import OLDEST_OPSET
+
+_CONVERTED_OPSET = 13
 
 
 def load_model(source: str | os.PathLike[str] | ModelProto) -> ModelProto:
     """Read and check a model; its external data is read into it.
 
-    The result's IR version is one that the installed onnxruntime reads.
+    The result's IR version is one that the installed onnxruntime reads, its opset one that the host graph can be written
+    in (older ones are converted).
 
     Raises:
         ModelError: the file is missing or no ONNX model, its external data is missing or outside its folder, a version
@@ -35,6 +40,7 @@ def load_model(source: str | os.PathLike[str] | ModelProto) -> ModelProto:
     _load_external_data(model, where, folder)
     check_sizes(model, where)
     _check_model(model, where)
+    model = _modernized(model, where)
     if model.ir_version <= engine.newest_ir_version():
         return model
     readable = ModelProto()
@@ -128,3 +134,18 @@ def _check_model(model: ModelProto, where: str) -> None:
         onnx.checker.check_model(checked)
     except onnx.checker.ValidationError as error:
         raise ModelError(f"{where}: not a valid ONNX model: {engine.one_line(error)}") from error
+
+
+def _modernized(model: ModelProto, where: str) -> ModelProto:
+    """The model in an opset that has the operators of the host graph's functions; as it is where it has them."""
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ONNX_DOMAINS), OLDEST_OPSET)
+    if opset >= OLDEST_OPSET:
+        return model
+    try:
+        converted: ModelProto = onnx.version_converter.convert_version(model, _CONVERTED_OPSET)
+    except (RuntimeError, onnx.version_converter.ConvertError) as error:
+        raise ModelError(
+            f"{where}: opset {opset} is too old to compile (allowed: {OLDEST_OPSET} or newer), and onnx cannot convert "
+            f"it to {_CONVERTED_OPSET}: {engine.one_line(error)}; export the model with a newer opset"
+        ) from error
+    return converted

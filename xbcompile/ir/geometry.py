@@ -28,8 +28,8 @@ class Contraction:
 class Patches:
     """A convolution over 1 to 3 spatial axes of x, of shape `[batch, channels, *spatial]`.
 
-    The K inputs of group g are the flattened patch `[channels / groups, *kernel]` (the layout of an ONNX Conv weight), the
-    output is `[batch, groups * M, *output_spatial]`.
+    The K inputs of group g are the flattened patch `[channels / groups, *kernel]` (the layout of an ONNX Conv weight),
+    the output is `[batch, groups * M, *output_spatial]`.
 
     Args:
         kernel: kernel size per spatial axis.

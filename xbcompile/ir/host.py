@@ -1,13 +1,14 @@
 """The host graph: the network written back as one ONNX model that plain onnxruntime runs.
 
 Each matrix layer is a node of domain `xbcompile` whose function body states, in standard operators, the layer's ideal
-arithmetic: code the input, rebuild the weights from levels, scale, offset and row weights, multiply, add the bias. It is the
-meaning against which programs are verified, and it is how passes see activations.
+arithmetic: code the input, rebuild the weights from levels, scale, offset and row weights, multiply, add the bias. It
+    is the meaning against which programs are verified, and it is how passes see activations.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import onnx
@@ -111,13 +112,13 @@ class _LayerBody:
             DOMAIN, self.type_name, ["x", *self.formal_names], ["y"], self.nodes, [helper.make_opsetid("", self.opset)]
         )
 
-    def emit(self, operator: str, *inputs: str, **attributes: object) -> str:
+    def emit(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Append a node and return the name of its single output."""
         output = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
-    def constant(self, value: np.ndarray) -> str:
+    def constant(self, value: np.ndarray | np.generic) -> str:
         """A small constant inside the body."""
         return self.emit("Constant", value=numpy_helper.from_array(np.asarray(value)))
 
@@ -235,7 +236,7 @@ class _LayerBody:
         channels = layer.inputs // int(np.prod(geometry.kernel))
         shape = np.array([layer.groups * layer.outputs, channels, *geometry.kernel], np.int64)
         kernel = self.emit("Reshape", self.emit("Transpose", weights, perm=[0, 2, 1]), self.constant(shape))
-        attributes: dict[str, object] = {
+        attributes: dict[str, Any] = {
             "kernel_shape": list(geometry.kernel),
             "strides": list(geometry.strides),
             "dilations": list(geometry.dilations),

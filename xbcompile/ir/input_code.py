@@ -15,8 +15,8 @@ class InputCode:
 
     With L = round((x - low) / step) clipped to 0..steps: the thermometer code has v_t = (L >= t) for t = 1..steps and
     coefficients 1 (summing equal weights keeps the noise power at `steps` s^2, Jung et al. 2022, Methods "BNN
-    algorithm"); the bit-serial code has the bits of L and powers of two. The analogue code has a single slice v = (x - low) /
-    (high - low), clipped to 0..1, and no rounding.
+    algorithm"); the bit-serial code has the bits of L and powers of two. The analogue code has a single slice v = (x -
+    low) / (high - low), clipped to 0..1, and no rounding.
 
     A target's rows take v as it is (unipolar, analogue) or as u = 2 v - 1 (bipolar).
 

@@ -28,8 +28,8 @@ class MatrixLayer(ContentEqual):
         vectors_per_inference: input vectors per inference (1 for a dense layer, output pixels for a convolution, per
             batch item where axis 0 is the model's batch); None when the shapes leave it open.
         weight_code: how the weights are stored; None until a pass quantizes.
-        input_code: how the inputs are driven; None until a pass codes them (then x itself drives the rows, which only an
-            unbounded array accepts).
+        input_code: how the inputs are driven; None until a pass codes them (then x itself drives the rows, which only
+            an unbounded array accepts).
     """
 
     name: str

@@ -1,8 +1,8 @@
 """The pass contract: requires, run, ensures.
 
-A pass is a frozen dataclass with a `name`; its fields are its options, spelled alike in the pipeline text, the log and the
-tests. A network pass maps a Network to a Network at compile time. A device pass is fitted on the device itself, when a
-session starts on a chip: it comes last in a pipeline.
+A pass is a frozen dataclass with a `name`; its fields are its options, spelled alike in the pipeline text, the log and
+the tests. A network pass maps a Network to a Network at compile time. A device pass is fitted on the device itself,
+when a session starts on a chip: it comes last in a pipeline.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import numpy as np
 
 from xbcompile.ir.content import ContentEqual
 
-# One row per tile: the piece [k0:k1, m0:m1] of one group of one layer's matrix sits in weight image `image`, its first weight
-# at physical row `row` and logical column `column` (the image's permutation gives physical columns).
+# One row per tile: the piece [k0:k1, m0:m1] of one group of one layer's matrix sits in weight image `image`, its first
+# weight at physical row `row` and logical column `column` (the image's permutation gives physical columns).
 TILE = np.dtype(
     [
         ("layer", "<i4"),
@@ -26,8 +26,9 @@ TILE = np.dtype(
 
 WRITE, READ = 0, 1
 
-# One row per step: write `image` into `array` (tile is -1), or read `tile` from the image that `array` holds for all vectors and
-# slices of one batch. Times are seconds from the start of one batch; stationary images are written before time 0.
+# One row per step: write `image` into `array` (tile is -1), or read `tile` from the image that `array` holds for all
+# vectors and slices of one batch. Times are seconds from the start of one batch; stationary images are written before
+# time 0.
 STEP = np.dtype(
     [
         ("operation", "u1"),

@@ -13,8 +13,8 @@ from xbcompile.ir.content import ContentEqual
 class WeightCode(ContentEqual):
     """`W[g, k, m] ~= row_weight[g, k, m] * scale[g, m] * levels[codes[g, k, m]] + offset[g, m]`.
 
-    Scale and offset are digital, one per output column: they cost the array nothing. The row weight is the factor that the
-    target's readout gives to the row on which a weight sits.
+    Scale and offset are digital, one per output column: they cost the array nothing. The row weight is the factor that
+    the target's readout gives to the row on which a weight sits.
 
     Args:
         levels: float32 [L], strictly increasing normalised level table; None when cells hold any real value.

@@ -19,7 +19,7 @@ from xbcompile.tiler.pack import Packing, number_images
 _SMALL = 150  # residual tiles up to which all strips are laid anew
 _CHUNK = 400  # tiles that are taken out of their images at a time otherwise
 _CHUNK_ORDERS = 12
-_LEAST_CHECKS, _CHECKS_PER_EFFORT = 200_000, 1_000_000  # allowance, in checks of a piece against a free rectangle
+_LEAST_CHECKS, _CHECKS_PER_EFFORT = 200_000, 4_000_000  # allowance, in checks of a piece against a free rectangle
 
 
 def cut_free(packing: Packing, shapes: Sequence[MatrixShape], rows: int, columns: int, *, effort: float) -> Packing:

@@ -11,11 +11,12 @@ from xbcompile.errors import ScheduleError
 from xbcompile.ir.content import ContentEqual
 from xbcompile.tiler.cut import MatrixShape, check_array, check_shapes, cut_greedy
 from xbcompile.tiler.cut_free import cut_free
-from xbcompile.tiler.pack import bound_tiles, pack_tiles
+from xbcompile.tiler.pack import bound_tiles, number_images, pack_tiles
 from xbcompile.tiler.pack_bounds import area_bound
+from xbcompile.tiler.regroup import regroup
 
 CUTS = ("greedy", "free")
-DEFAULT_EFFORT = 4.0
+DEFAULT_EFFORT = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,8 @@ def plan_layout(
             images.
         fixed_rows: with greedy cuts, tiles stay at the rows that `cut_greedy` gives them, as targets need whose rows
             carry different weights; free cuts choose the rows in any case.
-        effort: deterministic time allowed to each solver call, about seconds; 0 for heuristics alone.
+        effort: work allowed to the searches, in the solver's deterministic time (one unit takes some seconds); 0 for
+            heuristics alone. More can only give fewer images, or a proof.
 
     Returns:
         The layout; equal arguments give equal layouts.
@@ -85,5 +87,7 @@ def plan_layout(
     bound = max(area, packing.lower_bound)
     if cuts == "free":
         packing, bound = cut_free(packing, shapes, rows, columns, effort=effort), area
+    tiles = regroup(packing.tiles, rows, columns, fixed_rows=fixed_rows and cuts == "greedy")
+    tiles["image"] = number_images(tiles["image"])
     status = "optimal" if packing.images == bound else "feasible"
-    return Layout(rows, columns, packing.tiles, packing.images, bound, area, status)
+    return Layout(rows, columns, tiles, packing.images, bound, area, status)

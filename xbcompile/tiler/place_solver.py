@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,9 +38,10 @@ def improve_placement(work: Work, arrays: int, placement: Placement, *, shortest
     model = _PlacementModel(work, arrays, loads, shortest, makespan)
     model.hint(placement)
     solver = Allowance(effort).solver()
+    solver.parameters.linearization_level = 0  # no relaxation of these models is worth its time
     if solver.solve(model.model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return placement
-    better = model.replay(solver)
+    better = model.solution(solver)
     return better if better.makespan(work) < makespan else placement
 
 
@@ -73,7 +75,9 @@ class _PlacementModel:
         self.model = cp_model.CpModel()
         self.read = [self.model.new_int_var(0, self.horizon, f"read{v}") for v in range(work.visits)]
         self.start = [self.model.new_int_var(0, self.horizon, f"start{i}") for i in range(len(loads))]
+        self.size = [self.model.new_int_var(0, self.horizon, f"size{i}") for i in range(len(loads))]
         self.on = [[self.model.new_bool_var(f"on{i}_{a}") for a in range(arrays)] for i in range(len(loads))]
+        self.ends = [self.model.new_int_var(0, self.horizon, f"end{rank}") for rank in range(len(work.layers))]
         lowest = max(0, shortest // self.unit - 2 * work.visits)
         self.makespan = self.model.new_int_var(lowest, self.horizon, "makespan")
         self._occupy_arrays()
@@ -90,13 +94,12 @@ class _PlacementModel:
             model.add(self.read[first] >= self.start[i] + self.write_duration)
             for one, two in zip(load.visits, load.visits[1:], strict=False):
                 model.add(self.read[two] >= self.read[one] + self.durations[one])
-            end = self.read[last] + self.durations[last]
-            size = model.new_int_var(0, self.horizon, f"size{i}")
+            end: cp_model.LinearExprT = self.read[last] + self.durations[last]
+            size = self.size[i]
             spans.append(model.new_interval_var(self.start[i], size, end, f"span{i}"))
             model.add_exactly_one(self.on[i])
-            for array in range(self.arrays):
-                on = self.on[i][array]
-                on_array[array].append(model.new_optional_interval_var(self.start[i], size, end, on, f"{i}on{array}"))
+            for intervals, on in zip(on_array, self.on[i], strict=True):
+                intervals.append(model.new_optional_interval_var(self.start[i], size, end, on, f"{i}"))
             if i and self.loads[i - 1].image == load.image:
                 for one, two in zip(self.on[i - 1], self.on[i], strict=True):
                     model.add(one == two)
@@ -106,13 +109,12 @@ class _PlacementModel:
 
     def _order_layers(self) -> None:
         work = self.work
-        ends = [self.model.new_int_var(0, self.horizon, f"end{rank}") for rank in range(len(work.layers))]
         for visit, rank in enumerate(work.rank.tolist()):
             end = self.read[visit] + self.durations[visit]
-            self.model.add(ends[rank] >= end)
+            self.model.add(self.ends[rank] >= end)
             self.model.add(self.makespan >= end)
             for before in work.waits_for[rank]:
-                self.model.add(self.read[visit] >= ends[before])
+                self.model.add(self.read[visit] >= self.ends[before])
 
     def _break_symmetry(self) -> None:
         """Arrays are alike; so are images that are read alike."""
@@ -130,18 +132,39 @@ class _PlacementModel:
             like[look] = i
 
     def hint(self, placement: Placement) -> None:
-        """Start the search from a placement."""
-        for visit, start in enumerate(placement.read_start.tolist()):
-            self.model.add_hint(self.read[visit], start // self.unit)
+        """Start the search from a placement: its order and arrays, in the solver's time."""
+        order = np.lexsort((placement.sequence, placement.read_start)).tolist()
+        array_of = [int(placement.array[load.visits[0]]) for load in self.loads]
+        names = {array: name for name, array in enumerate(dict.fromkeys(array_of))}
+        array_of = [names[array] for array in array_of]
+        replayed = self._replay(order, array_of, self.write_duration, self.durations)
+        ends = [0] * len(self.work.layers)
+        for visit, start in enumerate(replayed.read_start.tolist()):
+            rank = int(self.work.rank[visit])
+            ends[rank] = max(ends[rank], start + self.durations[visit])
+            self.model.add_hint(self.read[visit], start)
         for i, load in enumerate(self.loads):
-            self.model.add_hint(self.start[i], int(placement.write_start[load.visits[0]]) // self.unit)
+            first, last = int(replayed.write_start[load.visits[0]]), load.visits[-1]
+            self.model.add_hint(self.start[i], first)
+            self.model.add_hint(self.size[i], int(replayed.read_start[last]) + self.durations[last] - first)
+            for array, on in enumerate(self.on[i]):
+                self.model.add_hint(on, array == array_of[i])
+        for end, ticks in zip(self.ends, ends, strict=True):
+            self.model.add_hint(end, ticks)
+        self.model.add_hint(self.makespan, max(ends))
 
-    def replay(self, solver: cp_model.CpSolver) -> Placement:
+    def solution(self, solver: cp_model.CpSolver) -> Placement:
         """The solver's arrays and order in exact time, every step as early as it can be."""
+        array_of = [next(a for a in range(self.arrays) if solver.boolean_value(on[a])) for on in self.on]
+        order = sorted(range(self.work.visits), key=lambda v: (solver.value(self.read[v]), v))
+        return self._replay(order, array_of, self.work.write_ticks, self.work.visit_ticks.tolist())
+
+    def _replay(
+        self, order: Sequence[int], array_of: Sequence[int], write_ticks: int, durations: Sequence[int]
+    ) -> Placement:
+        """Time the visits in the given order, with the loads on the given arrays."""
         work = self.work
         load_of = {visit: i for i, load in enumerate(self.loads) for visit in load.visits}
-        array_of = [next(a for a in range(self.arrays) if solver.boolean_value(on[a])) for on in self.on]
-        order = sorted(range(work.visits), key=lambda v: (solver.value(self.read[v]), v))
         free, ends = [0] * self.arrays, [0] * len(work.layers)
         columns = np.zeros((4, work.visits), dtype=np.int64)
         write = np.zeros(work.visits, dtype=bool)
@@ -149,9 +172,9 @@ class _PlacementModel:
             load, rank = load_of[visit], int(work.rank[visit])
             array, earliest = array_of[load], free[array_of[load]]
             write[visit] = first = visit == self.loads[load].visits[0]
-            loaded = earliest + (work.write_ticks if first else 0)
+            loaded = earliest + (write_ticks if first else 0)
             start = max([loaded, *(ends[before] for before in work.waits_for[rank])])
             columns[:, visit] = array, earliest, start, sequence
-            free[array] = start + int(work.visit_ticks[visit])
+            free[array] = start + durations[visit]
             ends[rank] = max(ends[rank], free[array])
         return Placement(columns[0], write, columns[1], columns[2], columns[3])

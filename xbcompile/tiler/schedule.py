@@ -46,7 +46,8 @@ def make_schedule(
         batch: inferences served by one write of an image, at least 1.
         seed: seed of the column permutations.
         scramble: False: no column is moved.
-        effort: deterministic time allowed to the solver, about seconds; 0 for list scheduling alone.
+        effort: work allowed to the solver, in its deterministic time (one unit takes some seconds); 0 for list
+            scheduling alone.
 
     Returns:
         The schedule. Times are rounded to a common power-of-two fraction of a second (at most 2**-50 of the sum of all

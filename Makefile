@@ -1,0 +1,37 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := build/demo.xbar
+
+.PHONY: help demo test check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test,check]'
+	@touch $@
+
+demo: $(VENV)/installed ## compile a shipped model, run it on a simulated array with device errors
+	@mkdir -p build
+	$(BIN)/xbcompile compile models/digits_mlp.onnx --target docs/my_chip.toml --calibration digits:train:1000 -o $(DEMO)
+	$(BIN)/xbcompile verify $(DEMO)
+	$(BIN)/xbcompile run $(DEMO) --data digits:test --repeat 5
+
+test: $(VENV)/installed ## the whole test suite
+	$(BIN)/python -m pytest --numprocesses 2
+
+check: $(VENV)/installed ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@rm -rf build/check && mkdir -p build/check
+	@cp -r xbcompile build/check/xbcompile  # the package as it is installed: mypy cannot follow package-dir
+	@cp -r passes runtime targets build/check/xbcompile/
+	cd build/check && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p xbcompile
+
+bench: $(VENV)/installed ## timings: compile and full MNIST runs, beside a plain numpy simulation
+	$(BIN)/python benchmarks/bench.py
+
+clean: ## remove the virtual environment and build files
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,38 @@
+"""Data and small programs that several tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+MODELS = Path(__file__).parent.parent / "models"
+
+
+def _missing(what: str) -> None:
+    """Skip where a developer's machine lacks the data; fail where continuous integration does."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what}, and CI is set")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Callable[[str, int], tuple[np.ndarray, np.ndarray]]:
+    """Images float32 [N, 784] in 0..1 and labels of one part of MNIST, from $XBCOMPILE_DATA; nothing is downloaded."""
+    from xbcompile.data import ENVIRONMENT_VARIABLE, load_data
+    from xbcompile.frontend import import_network, load_model
+
+    folder = os.environ.get(ENVIRONMENT_VARIABLE)
+    if not folder or not (Path(folder) / "mnist" / "t10k-images-idx3-ubyte.gz").is_file():
+        _missing(f"MNIST is needed in ${ENVIRONMENT_VARIABLE}/mnist")
+    inputs = import_network(load_model(MODELS / "mnist_bnn.onnx")).inputs
+
+    def load(part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        data = load_data(f"mnist:{part}:{count}", inputs)
+        assert data.labels is not None
+        return data.inputs["input"], data.labels
+
+    return load
