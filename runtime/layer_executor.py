@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -13,11 +14,12 @@ from xbcompile.ir import Patches
 from xbcompile.program import Program
 from xbcompile.runtime.drive import CodedInput, code_vectors, slices_of
 from xbcompile.runtime.gather import gather, lay_out, vectors_per_sample
+from xbcompile.runtime.one_by_one import OneByOne
 from xbcompile.targets import BatchedDevice
 from xbcompile.targets.ideal import IdealArray
 
 # Values in one block of drives: small enough for the cache to help, large enough for numpy to run at full speed.
-BLOCK_VALUES = 1 << 22
+BLOCK_VALUES = 1 << 20
 # Gathered input values in one piece of a layer's input: bounds the memory of a convolution's patches.
 PIECE_VALUES = 1 << 26
 # Tiles evaluated together at most; a constant, so that sums never depend on the number of vectors.
@@ -65,9 +67,11 @@ class LayerExecutor:
         program: the program.
         index: which matrix layer.
         device: a device with the batched path.
+        threads: worker threads; the result does not depend on it.
     """
 
-    def __init__(self, program: Program, index: int, device: BatchedDevice) -> None:
+    def __init__(self, program: Program, index: int, device: BatchedDevice, threads: int = 1) -> None:
+        self.threads = threads
         self.program = program
         self.layer = program.network.layers[index]
         self.device = device
@@ -183,7 +187,8 @@ class LayerExecutor:
             offset = np.take_along_axis(self.column_offset[block.arrays], block.columns, axis=1)
             constant = constant - offset * coefficients.sum()
         width = block.columns.shape[1]
-        for start in range(0, len(value), size):
+
+        def add_run(start: int) -> None:
             drives = self._drives(block, value[start : start + size])
             readings = loaded.read(drives, first_vector + start)
             if exact is not None and observer is not None:
@@ -202,6 +207,15 @@ class LayerExecutor:
             chosen = np.take_along_axis(total, block.columns[:, None, :], axis=2)
             chosen -= constant[:, None, :]
             sums[block.group, start : start + size, block.m0 : block.m0 + width] += chosen.sum(axis=0)
+
+        starts = range(0, len(value), size)
+        if self.threads == 1 or observer is not None or isinstance(self.device, OneByOne):
+            for start in starts:
+                add_run(start)
+            return
+        # Runs of vectors write disjoint rows of the sums; numpy and the kernels release the interpreter.
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(add_run, starts))
 
     def _drives(self, block: _Block, value: np.ndarray) -> np.ndarray:
         """Drives [tiles, V, slices, rows] of coded values [V, K]."""

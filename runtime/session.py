@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from threadpoolctl import ThreadpoolController
 
 from xbcompile.errors import DataError
 from xbcompile.ir import MatrixLayer
@@ -32,17 +34,23 @@ class Session:
         program: what to run.
         device: a device name of the program's target (see `Target.device_names`), a Device, or None for the default.
         seed: which simulated chip.
+        threads: worker threads; None takes one per processor.
 
     Raises:
         TargetError: the target has no such device.
     """
 
-    def __init__(self, program: Program, device: str | Device | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, program: Program, device: str | Device | None = None, seed: int = 0, threads: int | None = None
+    ) -> None:
         self.program = program
         chosen = program.target.device(device, seed) if device is None or isinstance(device, str) else device
         self.device = batched(chosen)
         self.counters = Counters()
-        self.executors = [LayerExecutor(program, i, self.device) for i in range(len(program.network.layers))]
+        workers = threads or os.cpu_count() or 1
+        self.executors = [LayerExecutor(program, i, self.device, workers) for i in range(len(program.network.layers))]
+        # The work is split over our own threads; a threaded BLAS below them would only compete.
+        self._blas = ThreadpoolController().select(user_api="blas")
         self._index = {layer.name: i for i, layer in enumerate(program.network.layers)}
         self._segments: dict[str, ort.InferenceSession] = {
             segment.name: make_session(segment.model) for segment in program.network.segments
@@ -73,7 +81,8 @@ class Session:
         def execute(index: int, x: np.ndarray) -> np.ndarray:
             layer = self.program.network.layers[index]
             first_vector = first_sample * vectors_per_sample(layer, x.shape)
-            y, shape = self.executors[index].vectors(x, first_vector, self._statistics[index] if observe else None)
+            with self._blas.limit(limits=1):
+                y, shape = self.executors[index].vectors(x, first_vector, self._statistics[index] if observe else None)
             self.counters.count(self.program, index, len(y))
             return lay_out(layer, y.astype(x.dtype), shape)
 

@@ -8,7 +8,7 @@ Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange, uint32, uint64
+from numba import njit, uint32, uint64
 from scipy.special import ndtri
 
 _TABLE_BITS = 12
@@ -75,9 +75,9 @@ def fill_read_words(words, vector, slice_index, tile, array, k0, k1):  # type: i
         words[3 * blocks + b] = r3
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True)
 def _fill_words(words, stream, k0, k1):  # type: ignore[no-untyped-def]
-    for block in prange((words.size + 3) // 4):
+    for block in range((words.size + 3) // 4):
         r = philox(uint32(block), uint32(uint64(block) >> uint64(32)), uint32(stream), uint32(0x58424152), k0, k1)
         for i in range(min(4, words.size - 4 * block)):
             words[4 * block + i] = r[i]

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange, uint32, uint64
+from numba import njit, uint32, uint64
 
 from xbcompile.targets.characterization import column_offsets
 from xbcompile.targets.counter_random import fill_read_words, key_of, standard_normal, uniform
@@ -147,15 +147,15 @@ def _thresholds(counts: np.ndarray) -> np.ndarray:
     return (cumulative * (2.0**32) / cumulative[:, :, -1:]).astype(np.uint64)
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _add_errors(  # type: ignore[no-untyped-def]
     dots, top, top_rows, bottom_rows, table, first_bin, first_vector, first_slice, tile, array, k0, k1
 ):
     """Add to bottom-half dot products [vectors, slices, columns] the top half's and an error of the right group, in place."""
     vectors, slices, columns = dots.shape
     bins = table.shape[2]
-    for v in prange(vectors):
-        words = np.empty(4 * ((columns + 3) // 4), np.uint32)
+    words = np.empty(4 * ((columns + 3) // 4), np.uint32)
+    for v in range(vectors):
         for t in range(slices):
             fill_read_words(words, first_vector + uint64(v), first_slice + uint32(t), tile, array, k0, k1)
             for m in range(columns):

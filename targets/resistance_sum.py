@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange, uint32, uint64
+from numba import njit, uint32, uint64
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
@@ -190,15 +190,15 @@ class ResistanceSumImages:
         return sums
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def _convert(  # type: ignore[no-untyped-def]
     sums, constant, jitter, lowest, lsb, codes, middle, table, first_vector, first_slice, tile, array, k0, k1
 ):
     """Turn weighted sums [vectors, slices, columns] into decoded converter readings in place."""
     vectors, slices, columns = sums.shape
     top, per_lsb = np.float32(codes - 1), np.float32(1) / lsb
-    for v in prange(vectors):
-        words = np.empty(4 * ((columns + 3) // 4), np.uint32)
+    words = np.empty(4 * ((columns + 3) // 4), np.uint32)
+    for v in range(vectors):
         for t in range(slices):
             fill_read_words(words, first_vector + uint64(v), first_slice + uint32(t), tile, array, k0, k1)
             for m in range(columns):
