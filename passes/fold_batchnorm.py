@@ -49,8 +49,9 @@ def _fold_one(network: Network) -> Network | None:
         if not isinstance(segment, DigitalSegment) or layer.element_type != onnx.TensorProto.FLOAT:
             continue
         node = _only_batchnorm_reader(segment, layer.output)
-        if node is not None:
-            return _folded(network, layer, segment, node)
+        folded = None if node is None else _folded_layer(layer, segment, node)
+        if node is not None and folded is not None:
+            return _replaced(network, layer, folded, segment, node)
     return None
 
 
@@ -83,21 +84,34 @@ def _only_batchnorm_reader(segment: DigitalSegment, tensor: str) -> onnx.NodePro
 def _captures(node: onnx.NodeProto, tensor: str) -> bool:
     """Whether a subgraph of the node reads the tensor."""
     graphs = [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
-    return any(tensor in inner.input or _captures(inner, tensor) for graph in graphs for inner in graph.node)
+    return any(
+        tensor in {value.name for value in graph.output}
+        or any(tensor in inner.input or _captures(inner, tensor) for inner in graph.node)
+        for graph in graphs
+    )
 
 
-def _folded(network: Network, layer: MatrixLayer, segment: DigitalSegment, node: onnx.NodeProto) -> Network:
-    graph = segment.model.graph
-    constants = {i.name: i for i in graph.initializer if i.name in set(node.input[1:5])}
+def _folded_layer(layer: MatrixLayer, segment: DigitalSegment, node: onnx.NodeProto) -> MatrixLayer | None:
+    """The layer with the batch norm in it; None where the channels differ or the result is not finite (such as from a
+    variance below 0): then onnxruntime has the say.
+    """
+    constants = {i.name: i for i in segment.model.graph.initializer if i.name in set(node.input[1:5])}
     gamma, beta, mean, variance = (numpy_helper.to_array(constants[n]).astype(np.float64) for n in node.input[1:5])
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
-    factor = gamma / np.sqrt(variance + epsilon)
-    folded = replace(
-        layer,
-        weights=(layer.weights * factor.reshape(layer.groups, 1, layer.outputs)).astype(np.float32),
-        bias=((layer.bias - mean) * factor + beta).astype(np.float32),
-        output=node.output[0],
-    )
+    if gamma.shape != layer.bias.shape:
+        return None
+    with np.errstate(all="ignore"):
+        factor = gamma / np.sqrt(variance + epsilon)
+        weights = (layer.weights * factor.reshape(layer.groups, 1, layer.outputs)).astype(np.float32)
+        bias = ((layer.bias - mean) * factor + beta).astype(np.float32)
+    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+        return None
+    return replace(layer, weights=weights, bias=bias, output=node.output[0])
+
+
+def _replaced(
+    network: Network, layer: MatrixLayer, folded: MatrixLayer, segment: DigitalSegment, node: onnx.NodeProto
+) -> Network:
     rest = _without(segment, node, layer.output)
     nodes: list[MatrixLayer | DigitalSegment] = []
     for each in network.nodes:

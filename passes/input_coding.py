@@ -31,8 +31,10 @@ class InputCoding(NetworkPass):
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):
             raise PassError("give both low= and high=, or neither")
-        if self.low is not None and self.high is not None and not -np.inf < self.low < self.high < np.inf:
-            raise PassError(f"low={self.low:g} high={self.high:g} is no range; low must be below high, both finite")
+        if self.low is not None and self.high is not None and not _is_range(self.low, self.high):
+            raise PassError(
+                f"low={self.low:g} high={self.high:g} is no range; low must be below high, both finite as float32"
+            )
 
     def slices(self) -> int:
         """Slices per input vector."""
@@ -60,7 +62,7 @@ class InputCoding(NetworkPass):
         if isinstance(layer.geometry, Patches):  # padding drives rows with 0
             low, high = min(low, 0.0), max(high, 0.0)
         if low == high:  # a constant input still needs a step
-            high = low + 1.0
+            high = low + max(1.0, abs(low))
         return InputCode(self.scheme, self.slices(), low, high)
 
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
@@ -68,3 +70,10 @@ class InputCoding(NetworkPass):
         for layer in after.layers:
             if layer.input_code is None:
                 raise PassError(f"layer {layer.name!r} has no input code")
+
+
+def _is_range(low: float, high: float) -> bool:
+    """Whether the arithmetic, which is in float32, sees a finite span above 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        span = np.float32(high) - np.float32(low)
+    return bool(np.isfinite(span) and span > 0)

@@ -54,9 +54,17 @@ class PrincipalComponents(NetworkPass):
             raise PassError(f"there is no matrix layer {self.layer!r}; allowed: {', '.join(by_name)}")
         return by_name[self.layer]
 
+    def is_reduced(self, network: Network, layer: MatrixLayer) -> bool:
+        """Whether an earlier run reduced the layer to another number of components."""
+        return layer.inputs != self.components and any(node.name == f"{layer.name}/pca" for node in network.nodes)
+
     def requires(self, network: Network, context: PassContext) -> None:
         """A dense layer on the last axis, still real-valued, with enough calibration inputs."""
         layer = self.chosen(network)
+        if self.is_reduced(network, layer):
+            raise PassError(
+                f"the inputs of layer {layer.name!r} are already reduced to {layer.inputs} components; give pca once"
+            )
         if layer.geometry != Contraction():
             raise PassError(f"layer {layer.name!r} is no dense layer over the last axis; choose another with layer=")
         if layer.weight_code is not None or layer.input_code is not None:
@@ -70,7 +78,11 @@ class PrincipalComponents(NetworkPass):
     def run(self, network: Network, context: PassContext) -> Network:
         """Insert the projection and rewrite weights and bias."""
         layer = self.chosen(network)
+        if any(node.name == f"{layer.name}/pca" for node in network.nodes):
+            return network
         values = context.layer_inputs(network, self.name)[layer.name].reshape(-1, layer.inputs).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
         mean = values.mean(axis=0)
         centred = values - mean
         variances, vectors = np.linalg.eigh(centred.T @ centred / len(values))

@@ -128,7 +128,10 @@ class Quantize(NetworkPass):
     ) -> WeightCode:
         """Express the code in the target's own level table, of which this table is an affine picture."""
         own = context.spec.levels
-        if own is not None and not np.array_equal(own, table):
+        if own is None:  # cells hold any real value: they hold the levels themselves
+            cells = np.ascontiguousarray(table.astype(np.float32)[codes])
+            return WeightCode(None, cells, scale.astype(np.float32), offset.astype(np.float32), row_weight)
+        if not np.array_equal(own, table):
             embedding = _embedding(table, own)
             assert embedding is not None  # requires() saw to it
             index, factor, shift = embedding

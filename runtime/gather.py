@@ -76,3 +76,13 @@ def vectors_per_sample(layer: MatrixLayer, shape: tuple[int, ...]) -> int:
     kept = list(shape)
     del kept[geometry.input_axis]
     return int(np.prod(kept[1:])) if len(kept) > 1 else 1
+
+
+def count_vectors(layer: MatrixLayer, shape: tuple[int, ...]) -> int:
+    """Vectors of an input tensor of this shape: what `gather` gives."""
+    geometry = layer.geometry
+    if isinstance(geometry, Patches):
+        return shape[0] * vectors_per_sample(layer, shape)
+    kept = list(shape)
+    del kept[geometry.input_axis]
+    return int(np.prod(kept))

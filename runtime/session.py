@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from onnx import helper
 from threadpoolctl import ThreadpoolController
 
 from xbcompile.errors import DataError
@@ -16,7 +17,7 @@ from xbcompile.ir.activations import CHUNK_SAMPLES, make_session, model_batch, s
 from xbcompile.program import Program
 from xbcompile.runtime.commission import commission
 from xbcompile.runtime.cost import Counters
-from xbcompile.runtime.gather import lay_out, vectors_per_sample
+from xbcompile.runtime.gather import count_vectors, lay_out
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import batched
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
@@ -77,10 +78,12 @@ class Session:
             graph outputs by name.
         """
         check_feeds(self.program, feeds)
+        samples = max((len(value) for value in feeds.values() if np.ndim(value)), default=1)
 
         def execute(index: int, x: np.ndarray) -> np.ndarray:
             layer = self.program.network.layers[index]
-            first_vector = first_sample * vectors_per_sample(layer, x.shape)
+            # Axis 0 of a layer's input may count something else than samples, behind a Reshape.
+            first_vector = first_sample * (count_vectors(layer, x.shape) // max(1, samples))
             with self._blas.limit(limits=1):
                 y, shape = self.executors[index].vectors(x, first_vector, self._statistics[index] if observe else None)
             self.counters.count(self.program, index, len(y))
@@ -145,8 +148,11 @@ def check_feeds(program: Program, feeds: dict[str, np.ndarray]) -> None:
     for value in program.network.inputs:
         if value.name not in feeds:
             raise DataError(f"model input {value.name!r} is missing; given: {', '.join(feeds) or 'none'}")
-        dims = value.type.tensor_type.shape.dim if value.type.tensor_type.HasField("shape") else None
         x = feeds[value.name]
+        dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if np.asarray(x).dtype != dtype:
+            raise DataError(f"input {value.name!r} has type {np.asarray(x).dtype}; the model wants {dtype}")
+        dims = value.type.tensor_type.shape.dim if value.type.tensor_type.HasField("shape") else None
         if dims is None:
             continue
         wanted = [d.dim_value if d.HasField("dim_value") else None for d in dims]

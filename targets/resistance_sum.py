@@ -47,7 +47,8 @@ class ResistanceSumParameters:
     f_clock_hertz: float = quantity("Hz", 1, 1e12, "clock; one read per cycle")
     write_cycles_per_row: int = quantity("1", 1, 1024, "clock cycles to write one row")
     p_read_watt: float = quantity("W", 0, 1e3, "power of array and converters while reading")
-    e_write_array_j: float = quantity("J", 0, 1e3, "energy to write the whole array")
+    v_write_volt: float = quantity("V", 0, 1e3, "write voltage over a path")
+    i_write_ampere: float = quantity("A", 0, 1, "write current through a path")
 
     def __post_init__(self) -> None:
         if self.r_low_ohm >= self.r_high_ohm:
@@ -73,6 +74,12 @@ class ResistanceSumParameters:
     def dot_of_lowest_code(self) -> float:
         """Dot product in the middle of code 0."""
         return self.tdc_lowest_dot + self.tdc_dots_per_code - 1
+
+    @property
+    def e_write_array_j(self) -> float:
+        """Energy to write the whole array: both paths of every cell, one clock cycle each."""
+        paths = 2 * self.rows * self.columns
+        return paths * self.v_write_volt * self.i_write_ampere / self.f_clock_hertz
 
     def delay_s(self, dot: np.ndarray | float) -> np.ndarray | float:
         """Delay to V_REF of a column of nominal devices at a (weighted) dot product."""

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from xbcompile.data import load_data
-from xbcompile.errors import PassError, TargetError, VerifyError
+from xbcompile.data import data_of, load_data
+from xbcompile.errors import DataError, PassError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, WeightCode
-from xbcompile.ir.network_pass import Pass, PassContext
+from xbcompile.ir.activations import model_batch
+from xbcompile.ir.network_pass import DevicePass, Pass, PassContext
 from xbcompile.ir.rows import row_weight_of_layer
 from xbcompile.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.program import Program, with_stored_weights
@@ -28,7 +29,7 @@ def compile(  # the name that users expect, as re.compile
     target: str | os.PathLike[str] | Target = "mram64",
     *,
     passes: str | None = None,
-    calibration: str | dict[str, np.ndarray] | None = None,
+    calibration: str | os.PathLike[str] | dict[str, np.ndarray] | None = None,
     arrays: int = 1,
     batch: int = 1,
     pack: bool = True,
@@ -63,8 +64,8 @@ def compile(  # the name that users expect, as re.compile
     """
     chosen = target if isinstance(target, Target) else load_target(target)
     proto = load_model(model)
-    network = import_network(proto, digital)
-    data = load_data(calibration, network.inputs).inputs if isinstance(calibration, str) else calibration
+    network = import_network(proto, (digital,) if isinstance(digital, str) else digital)
+    data = _calibration(calibration, network)
     pipeline = choose_pipeline(chosen, passes, data is not None, warn)
     layouts = _LayoutCache(chosen.array_spec, pack, cuts)
     context = PassContext(chosen.array_spec, data, layouts.row_weights)
@@ -82,13 +83,12 @@ def compile(  # the name that users expect, as re.compile
         seed=seed,
         scramble=scramble,
     )
-    needed = max((p.samples for p in pipeline if hasattr(p, "samples")), default=0)
     program = Program(
         network=with_stored_weights(network),
         schedule=schedule,
         target=chosen,
         pipeline=print_pipeline(pipeline),
-        calibration={name: value[:needed] for name, value in data.items()} if data and needed else {},
+        calibration={} if data is None else _for_devices(data, pipeline, network),
         source=proto.SerializeToString(deterministic=True) if embed_model else None,
         options={"cuts": cuts, "pack": pack, "scramble": scramble, "seed": seed},
     )
@@ -96,6 +96,35 @@ def compile(  # the name that users expect, as re.compile
     if findings:
         raise VerifyError(findings)
     return program
+
+
+def _calibration(
+    given: str | os.PathLike[str] | dict[str, np.ndarray] | None, network: Network
+) -> dict[str, np.ndarray] | None:
+    if given is None:
+        return None
+    if isinstance(given, dict):
+        return data_of(given, None, network.inputs, "calibration").inputs
+    return load_data(os.fspath(given), network.inputs).inputs
+
+
+def _for_devices(data: dict[str, np.ndarray], pipeline: tuple[Pass, ...], network: Network) -> dict[str, np.ndarray]:
+    """The calibration inputs that device passes need, in whole batches where the model's batch is fixed.
+
+    Raises:
+        DataError: there is not one whole batch.
+    """
+    needed = max((p.samples for p in pipeline if isinstance(p, DevicePass)), default=0)
+    if not needed:
+        return {}
+    batch, samples = model_batch(network.inputs) or 1, len(next(iter(data.values())))
+    kept = min(needed, samples) // batch * batch
+    if not kept:
+        raise DataError(
+            f"device passes use {min(needed, samples)} of {samples} calibration samples, which do not fill the model's "
+            f"fixed batch of {batch}; give more samples, and samples={batch} or more to the pass"
+        )
+    return {name: value[:kept] for name, value in data.items()}
 
 
 def choose_pipeline(

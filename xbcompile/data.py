@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +90,7 @@ def load_data(spec: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
         raise DataError(f"data {spec!r} has one array, but the model has {len(model_inputs)} inputs; use a .npz file")
     pixels, labels = _digits(part) if name == "digits" else _idx_set(name, part)
     if count_text:
-        if not count_text.isdigit() or not 1 <= int(count_text) <= len(pixels):
+        if not count_text.isdecimal() or not 1 <= int(count_text) <= len(pixels):
             raise DataError(f"data {spec!r}: {count_text!r} samples; allowed: 1 to {len(pixels)}")
         pixels, labels = pixels[: int(count_text)], labels[: int(count_text)]
     return Data(spec, {model_inputs[0].name: _shaped(pixels, model_inputs[0], spec)}, labels.astype(np.int64))
@@ -99,6 +101,8 @@ def _idx_set(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
     prefix = "train" if part == "train" else "t10k"
     images = _read_idx(_find(name, f"{prefix}-images-idx3-ubyte.gz"))
     labels = _read_idx(_find(name, f"{prefix}-labels-idx1-ubyte.gz"))
+    if images.ndim != 3 or labels.shape != images.shape[:1] or not len(images):
+        raise DataError(f"{name}: images of shape {images.shape} and labels of shape {labels.shape} are no pairs")
     return images.astype(np.float32) / np.float32(255), labels
 
 
@@ -133,16 +137,16 @@ def _read_idx(path: Path) -> np.ndarray:
     """Read an IDX file of unsigned bytes (the format of Yann LeCun's MNIST page)."""
     try:
         raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is no valid gzip file: {error}") from None
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
         raise DataError(f"{path} is no IDX file of unsigned bytes")
     rank = raw[3]
-    shape = tuple(np.frombuffer(raw, ">u4", rank, 4).astype(int)) if len(raw) >= 4 + 4 * rank else ()
-    body = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank)
-    if not shape or body.size != np.prod(shape):
-        raise DataError(f"{path} is truncated")
-    return body.reshape(shape)
+    start = 4 + 4 * rank
+    shape = np.frombuffer(raw[4:start], ">u4").tolist() if len(raw) >= start else []
+    if not shape or len(raw) - start != math.prod(shape):
+        raise DataError(f"{path} is truncated, or longer than its header says")
+    return np.frombuffer(raw[start:], np.uint8).reshape(shape)
 
 
 def _digits(part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -159,36 +163,49 @@ def _digits(part: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _from_npz(path: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
     try:
+        with zipfile.ZipFile(path):  # a single array or a pickle also loads, but is not what was asked for
+            pass
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"data file {path!r} does not exist") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
         raise DataError(f"data file {path!r} is no valid .npz file without pickles: {error}") from None
-    labels = arrays.pop(LABELS, None)
     names = [value.name for value in model_inputs]
-    if len(names) == len(arrays) == 1 and names[0] not in arrays:
+    labels = arrays.pop(LABELS, None) if LABELS not in names else None
+    if len(names) == len(arrays) == 1:
         arrays = {names[0]: next(iter(arrays.values()))}
-    missing, extra = sorted(set(names) - set(arrays)), sorted(set(arrays) - set(names))
-    if missing or extra:
+    return data_of(arrays, labels, model_inputs, path)
+
+
+def data_of(
+    arrays: dict[str, np.ndarray], labels: np.ndarray | None, model_inputs: tuple[onnx.ValueInfoProto, ...], where: str
+) -> Data:
+    """Check arrays by input name, and labels, against a model.
+
+    Raises:
+        DataError: a name, type, shape, value or number of samples does not fit.
+    """
+    names = [value.name for value in model_inputs]
+    if set(arrays) != set(names):
         found = ", ".join(sorted(arrays)) or "none"
-        raise DataError(f"data file {path!r} has arrays {found}; the model's inputs are {', '.join(names)}")
-    inputs = {value.name: _shaped(arrays[value.name], value, f"{path}, array {value.name!r}") for value in model_inputs}
-    counts = {name: len(x) for name, x in inputs.items()}
-    if labels is not None:
-        counts[LABELS] = len(labels)
-    if len(set(counts.values())) > 1:
-        raise DataError(f"data file {path!r}: arrays have different numbers of samples: {counts}")
+        raise DataError(f"data {where!r} has arrays {found}; the model's inputs are {', '.join(names)}")
+    inputs = {v.name: _shaped(np.asarray(arrays[v.name]), v, f"{where}, array {v.name!r}") for v in model_inputs}
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
         raise DataError(
-            f"data file {path!r}: labels must be whole numbers, one per sample; found {labels.dtype} {labels.shape}"
+            f"data {where!r}: labels must be whole numbers, one per sample; found {labels.dtype} {labels.shape}"
         )
-    return Data(path, inputs, None if labels is None else labels.astype(np.int64))
+    counts = {name: len(x) for name, x in inputs.items()} | ({} if labels is None else {LABELS: len(labels)})
+    if len(set(counts.values())) > 1:
+        raise DataError(f"data {where!r}: arrays have different numbers of samples: {counts}")
+    return Data(where, inputs, None if labels is None else labels.astype(np.int64))
 
 
 def _shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str) -> np.ndarray:
     """`x` as the model's input wants it: its type, and its shape behind axis 0."""
     tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or tensor.elem_type == onnx.TensorProto.STRING:
+        raise DataError(f"{where}: the model's input {value.name!r} takes no numbers, so no array fits it")
     dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     if x.ndim == 0 or len(x) == 0:
         raise DataError(f"{where}: there are no samples (shape {x.shape})")
@@ -198,7 +215,13 @@ def _shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str) -> np.ndarray
         raise DataError(f"{where}: type {x.dtype} does not fit the model's input {value.name!r} of type {dtype}")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise DataError(f"{where}: there are NaN or infinite values")
-    x = x.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):  # told below
+        converted = x.astype(dtype, copy=False)
+    if (dtype.kind == "f" and not np.isfinite(converted).all()) or (
+        dtype.kind in "iub" and not np.array_equal(converted, x)
+    ):
+        raise DataError(f"{where}: there are values outside the range of the model's input {value.name!r}, {dtype}")
+    x = converted
     if not tensor.HasField("shape") or not tensor.shape.dim:
         return x
     rest = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim][1:]

@@ -167,6 +167,7 @@ class Program(ContentEqual):
             "pipeline": self.pipeline,
             "options": self.options,
             "calibration": sorted(self.calibration),
+            "ir_version": self.network.ir_version,
             "schedule": schedule,
             "records": [asdict(record) for record in self.network.records],
             "nodes": _describe_nodes(self.network),
@@ -247,7 +248,7 @@ def _read(archive: zipfile.ZipFile, manifest: dict[str, Any], where: str) -> Pro
     layers = 0
     for described in manifest["nodes"]:
         if "segment" in described:
-            nodes.append(_segment_of(host, described))
+            nodes.append(_segment_of(host, described, manifest["ir_version"]))
         else:
             nodes.append(_layer_of(archive, layers, described, schedule, target.array_spec))
             layers += 1
@@ -258,7 +259,7 @@ def _read(archive: zipfile.ZipFile, manifest: dict[str, Any], where: str) -> Pro
         nodes=tuple(nodes),
         records=tuple(LoweringRecord(**record) for record in manifest["records"]),
         opset_imports=tuple((o.domain, o.version) for o in host.opset_import if o.domain != "xbcompile"),
-        ir_version=host.ir_version,
+        ir_version=manifest["ir_version"],
     )
     program = Program(
         network=network,
@@ -273,10 +274,10 @@ def _read(archive: zipfile.ZipFile, manifest: dict[str, Any], where: str) -> Pro
     return program
 
 
-def _segment_of(host: onnx.ModelProto, described: dict[str, Any]) -> DigitalSegment:
+def _segment_of(host: onnx.ModelProto, described: dict[str, Any], ir_version: int) -> DigitalSegment:
     types = {value.name: value for value in [*host.graph.value_info, *host.graph.input, *host.graph.output]}
     first, count = described["first"], described["count"]
-    model = onnx.ModelProto(ir_version=host.ir_version)
+    model = onnx.ModelProto(ir_version=ir_version, producer_name="xbcompile")
     model.opset_import.extend(o for o in host.opset_import if o.domain != "xbcompile")
     graph = model.graph
     graph.name = described["segment"]

@@ -36,6 +36,8 @@ def verify(program: Program, equivalence: bool = True) -> list[str]:
     """
     findings = check_tiles(program.schedule, program.network)
     findings += check_placement(program.schedule)
+    if findings:  # steps refer to tiles: with wrong ones there is no telling what a step does
+        return findings
     findings += check_steps(program.schedule, program.network)
     findings += check_durations(program)
     findings += check_codes(program)
@@ -191,7 +193,8 @@ def check_durations(program: Program) -> list[str]:
     schedule, spec, steps = program.schedule, program.spec, program.schedule.steps
     if (schedule.rows, schedule.columns) != (spec.rows, spec.columns):
         return [
-            f"schedule: it is for an array of {schedule.rows}x{schedule.columns}, the target's is {spec.rows}x{spec.columns}"
+            f"schedule: it is for an array of {schedule.rows}x{schedule.columns}, "
+            f"the target's is {spec.rows}x{spec.columns}"
         ]
     if schedule.batch < 1:
         return [f"schedule: batch is {schedule.batch}"]

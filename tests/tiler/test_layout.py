@@ -16,19 +16,19 @@ from xbcompile.errors import ScheduleError
 from xbcompile.tiler import MatrixShape, plan_layout
 
 OPTIONS = [{"pack": False}, {"fixed_rows": True}, {}, {"cuts": "free"}, {"cuts": "free", "fixed_rows": True}]
-ONCE = settings(deadline=None, derandomize=True, max_examples=60)
+ONCE = settings(deadline=None, derandomize=True, max_examples=50)
 
 
 @ONCE
 @given(shape_lists, array_sizes, st.sampled_from(OPTIONS))
 def test_any_layout_is_valid(shapes, size, options):
-    check_layout(plan_layout(shapes, *size, effort=0.05, **options), shapes)
+    check_layout(plan_layout(shapes, *size, effort=0.01, **options), shapes)
 
 
 @ONCE
 @given(shape_lists, array_sizes)
 def test_more_freedom_never_needs_more_images(shapes, size):
-    unpacked, fixed, packed, free = (plan_layout(shapes, *size, effort=0.05, **o) for o in OPTIONS[:4])
+    unpacked, fixed, packed, free = (plan_layout(shapes, *size, effort=0.01, **o) for o in OPTIONS[:4])
     assert unpacked.images >= fixed.images
     assert unpacked.images >= packed.images >= free.images
     assert unpacked.area_lower_bound == free.area_lower_bound
@@ -86,11 +86,11 @@ def test_layouts_compare_by_content():
 def layout_digest() -> str:
     """Digest of layouts that need every stage: bands, fills, the solver, free cuts."""
     rng = np.random.Generator(np.random.Philox(key=5))
-    many = [MatrixShape(1, int(k), int(m)) for k, m in rng.integers(1, 70, (60, 2))]
+    many = [MatrixShape(1, int(k), int(m)) for k, m in rng.integers(1, 70, (40, 2))]
     digest = hashlib.sha256()
     for shapes in (MLP_200, LENET_5, many):
         for options in OPTIONS:
-            layout = plan_layout(shapes, 64, 64, effort=0.5, **options)
+            layout = plan_layout(shapes, 64, 64, effort=0.1, **options)
             digest.update(layout.tiles.tobytes())
             digest.update(repr((layout.images, layout.images_lower_bound, layout.packing_status)).encode())
     return digest.hexdigest()

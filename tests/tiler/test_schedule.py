@@ -169,9 +169,9 @@ def schedule_digest() -> str:
     digest = hashlib.sha256()
     for shapes in (MLP, LENET_5, MLP_200):
         for arrays in (0, 1, 3, 7):
-            layout = plan_layout(shapes, 64, 64, effort=0.3)
+            layout = plan_layout(shapes, 64, 64, effort=0.05)
             spec = array_spec(64, 64)
-            schedule = make_schedule(layout, [8] * len(shapes), CHAIN[: len(shapes)], spec, arrays=arrays, effort=0.3)
+            schedule = make_schedule(layout, [8] * len(shapes), CHAIN[: len(shapes)], spec, arrays=arrays, effort=0.05)
             for table in (schedule.steps, schedule.image_array, schedule.column_permutation):
                 digest.update(table.tobytes())
     return digest.hexdigest()

@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from xbcompile.errors import XbcompileError
 
+INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
+
 
 def main() -> None:
     """Run the command line; a user's error is one line on standard error and exit status 1."""
+    if sys.stdout is None:  # closed by the caller: there is nothing to print to
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open until the process ends
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except XbcompileError as error:
+        _fail(str(error))
+    except BrokenPipeError:  # the reader of our output went away
+        _discard_output()
+        sys.exit(1)
+    except OSError as error:
+        _discard_output()
+        where = f"{error.filename!r}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}")
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime."):
+            raise
+        _fail(f"onnxruntime cannot run the model: {error}")
+
+
+def _run() -> None:
     from xbcompile.cli.app import app
 
+    hook, sys.unraisablehook = sys.unraisablehook, _heed_interruption
     try:
         app()
-    except XbcompileError as error:
-        text = " ".join(str(error).split())
-        print(f"xbcompile: error: {text}", file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:  # the reader of our output went away
-        sys.stderr.close()
-        sys.exit(1)
+    finally:  # here, where a full disk or a closed pipe can still be told
+        sys.unraisablehook = hook
+        sys.stdout.flush()
+
+
+def _heed_interruption(lost: sys.UnraisableHookArgs) -> None:
+    """An interruption that falls into a finalizer would be swallowed, and the command would go on."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        os._exit(INTERRUPTED)
+    sys.__unraisablehook__(lost)
+
+
+def _discard_output() -> None:
+    """Send what is buffered and cannot be written to nowhere: else the interpreter would complain at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(text: str) -> None:
+    print(f"xbcompile: error: {' '.join(text.split())}", file=sys.stderr)
+    sys.exit(1)

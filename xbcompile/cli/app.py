@@ -81,10 +81,12 @@ def compile_command(
 ) -> None:
     """Compile a model to a program file; the program is verified before it is written."""
     from xbcompile.api import compile as compile_model
+    from xbcompile.cli.output import check_output
     from xbcompile.cli.printing import network_printer
     from xbcompile.report.summary import summarize
     from xbcompile.report.tables import print_summary
 
+    check_output(output, model, calibration, target)
     program = compile_model(
         model,
         target,
@@ -155,9 +157,12 @@ def run_command(
     as_json: _Json = False,
 ) -> None:
     """Execute a program with device errors: outputs or accuracy, counters, cost."""
+    from xbcompile.cli.output import check_output
     from xbcompile.cli.running import run_program
     from xbcompile.report.tables import print_run
 
+    if output is not None:
+        check_output(output, program, data)
     result = run_program(program, data, device, seed, repeat, output, show_progress=not as_json and sys.stderr.isatty())
     if as_json:
         _print_json(result)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from xbcompile.errors import PipelineError
 from xbcompile.ir import DigitalSegment, Network
-from xbcompile.ir.network_pass import Pass
+from xbcompile.ir.network_pass import NetworkPass, Pass
 from xbcompile.passes import load_pass, pass_names
 from xbcompile.pipeline import parse_pipeline
 from xbcompile.targets import Target, load_target
@@ -22,9 +22,12 @@ def network_printer(print_after: str | None, passes: str | None, target: str) ->
     """A callback that prints the network after the named pass, or after every pass for 'all'."""
     if print_after is None:
         return None
-    present = [p.name for p in parse_pipeline(load_target(target).pipeline if passes is None else passes)]
-    if print_after != "all" and print_after not in present:
-        raise PipelineError(f"--print-after {print_after!r} is not in the pipeline; allowed: all, {', '.join(present)}")
+    pipeline = parse_pipeline(load_target(target).pipeline if passes is None else passes)
+    allowed = ["all", *(p.name for p in pipeline if isinstance(p, NetworkPass))]
+    if print_after not in allowed:
+        raise PipelineError(
+            f"--print-after {print_after!r} is no network pass of the pipeline; allowed: {', '.join(allowed)}"
+        )
 
     def show(each: Pass, network: Network) -> None:
         if print_after in ("all", each.name):

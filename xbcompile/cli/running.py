@@ -76,9 +76,14 @@ def run_program(
 
 
 def accuracy_of(output: np.ndarray, labels: np.ndarray) -> float:
-    """Fraction of samples classified right: the largest entry, or above one half where there is a single entry."""
+    """Fraction of samples classified right: the largest entry; of a single entry the class itself where it is a whole
+    number, else whether it is above one half.
+    """
     flat = output.reshape(len(output), -1)
-    predicted = flat.argmax(axis=1) if flat.shape[1] > 1 else flat[:, 0] > 0.5
+    if flat.shape[1] > 1:
+        predicted = flat.argmax(axis=1)
+    else:
+        predicted = flat[:, 0] > 0.5 if flat.dtype.kind == "f" else flat[:, 0]
     return float((predicted == labels).mean())
 
 

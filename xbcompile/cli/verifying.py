@@ -36,6 +36,10 @@ def compare_with_model(program: Program, path: Path) -> tuple[list[str], list[st
     if outputs != [value.name for value in program.network.outputs]:
         return [f"model: outputs are {outputs}, the program's {[v.name for v in program.network.outputs]}"], []
     feeds = probe_inputs(program)
+    shapes = {name: shape for name, shape in inputs if not _fits(feeds[name].shape, shape)}
+    if shapes:
+        own_shapes = {name: list(feeds[name].shape) for name in shapes}
+        return [f"model: inputs have shapes {shapes}, the program takes {own_shapes}"], []
     wanted = session.run(None, feeds)
     found = Session(program, "ideal").run(feeds)
     notes = []
@@ -48,3 +52,9 @@ def compare_with_model(program: Program, path: Path) -> tuple[list[str], list[st
             difference = float(np.abs(result - reference).max(initial=0))
             notes.append(f"output {name!r}: largest difference from the model {difference:.3g}, of {size:.3g}")
     return [], notes
+
+
+def _fits(found: tuple[int, ...], wanted: list[int | str | None]) -> bool:
+    return len(found) == len(wanted) and all(
+        not isinstance(w, int) or w == f for f, w in zip(found, wanted, strict=True)
+    )

@@ -31,4 +31,6 @@ def _same(left: Any, right: Any) -> bool:
             and left.shape == right.shape
             and bool(np.array_equal(left, right, equal_nan=left.dtype.kind == "f"))
         )
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
     return bool(left == right)

@@ -16,9 +16,10 @@ from xbcompile.tiler.cut import MatrixShape
 from xbcompile.tiler.fill import Filler, Piece, Placed
 from xbcompile.tiler.pack import Packing, number_images
 
-_SMALL = 150  # residual tiles up to which all strips are laid anew
+_SMALL = 300  # residual tiles up to which all strips are laid anew
 _CHUNK = 400  # tiles that are taken out of their images at a time otherwise
 _CHUNK_ORDERS = 12
+_MARGINS = (1.3, 1.1, 1.0)
 _LEAST_CHECKS, _CHECKS_PER_EFFORT = 200_000, 4_000_000  # allowance, in checks of a piece against a free rectangle
 
 
@@ -42,7 +43,12 @@ def cut_free(packing: Packing, shapes: Sequence[MatrixShape], rows: int, columns
         return best
     full = (tile_rows(packing.tiles) == rows) & (tile_columns(packing.tiles) == columns)
     filler = Filler(rows, columns, _LEAST_CHECKS + int(_CHECKS_PER_EFFORT * effort))
-    repaired = _repair(best, full, filler)
+    repaired = best
+    for margin in _MARGINS:
+        images = packing.images + 1
+        while bound < repaired.images < images:
+            images = repaired.images
+            repaired = _repair(repaired, filler, margin)
     if np.count_nonzero(~full) > _SMALL:
         return repaired
     limit = len(repaired.tiles) - int(full.sum()) if repaired.images == bound else None
@@ -69,8 +75,11 @@ def _strip_variants(shapes: Sequence[MatrixShape], rows: int, columns: int) -> I
         yield strips
 
 
-def _repair(packing: Packing, full: np.ndarray, filler: Filler) -> Packing:
-    """Empty the least filled images, a chunk at a time, and put their tiles, cut where needed, into fewer."""
+def _repair(packing: Packing, filler: Filler, margin: float) -> Packing:
+    """Empty the least filled images, a chunk at a time, and put their tiles, cut where needed, into fewer.
+
+    A chunk has `margin` times the free cells that it must lose: the more, the fewer cuts.
+    """
     tiles, cells = packing.tiles, filler.rows * filler.columns
     area = np.bincount(tiles["image"], weights=tile_rows(tiles).astype(np.int64) * tile_columns(tiles))
     spare = cells - area.astype(np.int64)
@@ -79,9 +88,10 @@ def _repair(packing: Packing, full: np.ndarray, filler: Filler) -> Packing:
     emptied = np.zeros(packing.images, dtype=bool)
     refilled: list[list[Placed]] = []
     excess = packing.images - packing.lower_bound
-    saved_at_once = excess if np.count_nonzero(~full) <= _SMALL else 1
+    residual = np.count_nonzero((tile_rows(tiles) < filler.rows) | (tile_columns(tiles) < filler.columns))
+    saved_at_once = excess if residual <= _SMALL else 1
     while excess and filler.checks > 0:
-        enough = np.searchsorted(np.cumsum(spare[waiting]), saved_at_once * cells) + 1
+        enough = np.searchsorted(np.cumsum(spare[waiting]), int(saved_at_once * cells * margin)) + 1
         chunk = waiting[:enough]
         if enough > len(waiting) or per_image[chunk].sum() > _CHUNK:
             break

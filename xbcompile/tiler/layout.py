@@ -64,7 +64,7 @@ def plan_layout(
         fixed_rows: with greedy cuts, tiles stay at the rows that `cut_greedy` gives them, as targets need whose rows
             carry different weights; free cuts choose the rows in any case.
         effort: work allowed to the searches, in the solver's deterministic time (one unit takes some seconds); 0 for
-            heuristics alone. More can only give fewer images, or a proof.
+            heuristics alone.
 
     Returns:
         The layout; equal arguments give equal layouts.

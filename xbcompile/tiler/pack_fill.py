@@ -20,9 +20,8 @@ def pack_fills(
     """Improve on `best` by first-fit fills; stop at `enough` arrays or when the work allowance is spent."""
     allowance = _ALL_CHECKS
     for order, rule in _orders(kinds):
-        checks = [min(allowance, _FILL_CHECKS)]
-        bins = _fill(kinds, list(counts), order, rule, (rows, columns), checks)
-        allowance -= min(allowance, _FILL_CHECKS) - max(checks[0], 0)
+        bins, checks = _fill(kinds, counts, order, rule, (rows, columns), min(allowance, _FILL_CHECKS))
+        allowance -= checks
         if bins is not None and images_of(bins) < images_of(best):
             best = bins
         if images_of(best) <= enough or allowance <= 0:
@@ -44,28 +43,32 @@ def _orders(kinds: Sequence[Kind]) -> Iterator[tuple[list[int], str]]:
 
 
 def _fill(
-    kinds: Sequence[Kind], left: list[int], order: list[int], rule: str, array: tuple[int, int], checks: list[int]
-) -> list[Bin] | None:
-    """First fit: one array after another, each kind in turn as often as it fits. None when `checks[0]` runs out."""
-    bins: list[Bin] = []
+    kinds: Sequence[Kind], counts: Sequence[int], order: list[int], rule: str, array: tuple[int, int], limit: int
+) -> tuple[list[Bin] | None, int]:
+    """First fit: one array after another, each kind in turn as often as it fits.
+
+    Returns:
+        The packing, or None when it takes more than `limit` rectangle checks; and the checks made.
+    """
+    left, bins, checks = list(counts), [], 0
     while order:
         space, placed = FreeSpace(*array), Bin(1)
         used: dict[int, int] = {}
         for kind in order:
             row, height, width = kinds[kind]
             while used.get(kind, 0) < left[kind] and space.rectangles:
-                checks[0] -= len(space.rectangles)
+                checks += len(space.rectangles)
                 position = space.find(row, height, width, rule)
                 if position is None:
                     break
                 space.take(*position, height, width)
                 placed.placed.append((kind, *position))
                 used[kind] = used.get(kind, 0) + 1
-            if checks[0] < 0:
-                return None
+            if checks > limit:
+                return None, checks
         placed.copies = min(left[kind] // count for kind, count in used.items())
         for kind, count in used.items():
             left[kind] -= count * placed.copies
         order = [kind for kind in order if left[kind]]
         bins.append(placed)
-    return bins
+    return bins, checks

@@ -75,6 +75,12 @@ class Placement:
         """End of the last read, ticks from the start of the batch."""
         return int((self.read_start + work.visit_ticks).max(initial=0))
 
+    def image_array(self, work: Work) -> np.ndarray:
+        """Array of each image, int32 [images]."""
+        result = np.zeros(work.images, dtype=np.int32)
+        result[work.image] = self.array
+        return result
+
 
 def order_layers(dependencies: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """Order the layers so that each follows those it waits for, earlier indices first.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from ortools.sat.python import cp_model
@@ -29,11 +30,11 @@ def improve_placement(work: Work, arrays: int, placement: Placement, *, shortest
         The given placement, or a shorter one with the same number of writes.
     """
     makespan = placement.makespan(work)
-    loads = _loads(work, placement)
     timeless = work.write_ticks == 0 or not work.visit_ticks.all()
-    if effort <= 0 or timeless or makespan <= shortest:
+    if effort <= 0 or arrays == 1 or timeless or makespan <= shortest or work.visits > SOLVER_VISITS:
         return placement
-    if arrays == 1 or len(loads) > SOLVER_LOADS or work.visits > SOLVER_VISITS:
+    loads = _loads(work, placement)
+    if len(loads) > SOLVER_LOADS:
         return placement
     model = _PlacementModel(work, arrays, loads, shortest, makespan)
     model.hint(placement)
@@ -92,7 +93,7 @@ class _PlacementModel:
         for i, load in enumerate(self.loads):
             first, last = load.visits[0], load.visits[-1]
             model.add(self.read[first] >= self.start[i] + self.write_duration)
-            for one, two in zip(load.visits, load.visits[1:], strict=False):
+            for one, two in pairwise(load.visits):
                 model.add(self.read[two] >= self.read[one] + self.durations[one])
             end: cp_model.LinearExprT = self.read[last] + self.durations[last]
             size = self.size[i]
@@ -101,8 +102,8 @@ class _PlacementModel:
             for intervals, on in zip(on_array, self.on[i], strict=True):
                 intervals.append(model.new_optional_interval_var(self.start[i], size, end, on, f"{i}"))
             if i and self.loads[i - 1].image == load.image:
-                for one, two in zip(self.on[i - 1], self.on[i], strict=True):
-                    model.add(one == two)
+                for before, now in zip(self.on[i - 1], self.on[i], strict=True):
+                    model.add(before == now)
         for intervals in on_array:
             model.add_no_overlap(intervals)
         model.add_cumulative(spans, [1] * len(spans), self.arrays)

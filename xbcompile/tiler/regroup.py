@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -120,4 +121,4 @@ class _Exchange:
 def _spread(layers: Sequence[int]) -> int:
     """Cost of an image: every further layer counts, more so the farther it is from the one before."""
     distinct = sorted(set(layers))
-    return sum(_FAR + min(two - one, _FAR) for one, two in zip(distinct, distinct[1:], strict=False))
+    return sum(_FAR + min(two - one, _FAR) for one, two in pairwise(distinct))

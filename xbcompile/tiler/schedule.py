@@ -34,8 +34,8 @@ def make_schedule(
     """Place the images of a layout on arrays and time their writes and reads.
 
     With an array per image the weights are stationary: written once, ending at time 0. With fewer arrays every batch
-    writes all images in turn; fewest writes come first, then the shortest makespan. A layer is read only after all
-    layers it waits for; an array can be written while others are read; digital work counts no time.
+    writes all images in turn: fewest writes first, then the shortest makespan. A layer is read after all layers it
+    waits for; an array can be written while others are read; digital work counts no time.
 
     Args:
         layout: from `plan_layout`, for an array of the size of `spec`.
@@ -50,9 +50,9 @@ def make_schedule(
             scheduling alone.
 
     Returns:
-        The schedule. Times are rounded to a common power-of-two fraction of a second (at most 2**-50 of the sum of all
-        work), so that sums are exact. Steps are in order of start time, then array; where steps take no time at all,
-        in order of execution. `images_lower_bound` is the layout's area bound, which holds for any cuts.
+        The schedule. Times are multiples of a power of two, 2**-50 of the sum of all work, so that sums are exact.
+        Steps are in order of start, then array; where steps take no time, in order of execution.
+        `images_lower_bound` is the layout's area bound, which holds for any cuts.
 
     Raises:
         ScheduleError: impossible numbers of arrays or inferences, or a layout for another array.
@@ -66,20 +66,16 @@ def make_schedule(
     used = work.images if stationary else arrays
     fewest = work.images if stationary else writes_bound(work, used)
     shortest = makespan_bound(work, used, 0 if stationary else fewest)
-    if stationary:
-        placement = place_stationary(work)
-    else:
-        placement = place_multiplexed(work, used)
+    placement = place_stationary(work) if stationary else place_multiplexed(work, used)
+    if not stationary:
         placement = improve_placement(work, used, placement, shortest=shortest, effort=effort)
-    image_array = np.zeros(work.images, dtype=np.int32)
-    image_array[work.image] = placement.array
     return Schedule(
         rows=layout.rows,
         columns=layout.columns,
         arrays=used,
         batch=batch,
         tiles=layout.tiles,
-        image_array=image_array,
+        image_array=placement.image_array(work),
         column_permutation=scramble_columns(work.images, layout.columns, seed=seed, scramble=scramble),
         steps=_steps(work, placement, tick_s, stationary=stationary),
         stationary=stationary,

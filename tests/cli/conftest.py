@@ -1,0 +1,99 @@
+"""Calling the command line in this process, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx
+import pytest
+from small_programs import dense_model
+
+from xbcompile.cli import main
+
+MODELS = Path(__file__).parents[2] / "models"
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def models() -> Path:
+    return MODELS
+
+
+@pytest.fixture
+def cli(folder, capsys, monkeypatch) -> Callable[..., Result]:
+    """Call `xbcompile` with these arguments."""
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["xbcompile", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return Result(status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def done(cli) -> Callable[..., Result]:
+    """Call `xbcompile` and expect success."""
+
+    def call(*arguments: object) -> Result:
+        result = cli(*arguments)
+        assert result.status == 0, result.err
+        return result
+
+    return call
+
+
+@pytest.fixture
+def refused(cli, folder) -> Callable[..., str]:
+    """Call `xbcompile` and expect one error line, status 1, nothing on standard output and no file touched."""
+
+    def call(*arguments: object) -> str:
+        before = _contents(folder)
+        result = cli(*arguments)
+        assert result.status == 1
+        assert result.out == ""
+        *warnings, line = result.err.splitlines()
+        assert all(each.startswith("xbcompile: warning: ") for each in warnings)
+        assert line.startswith("xbcompile: error: ")
+        assert _contents(folder) == before
+        return line
+
+    return call
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {os.path.relpath(path, folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def model(folder) -> Path:
+    """A network 6-4-3 in a file."""
+    path = folder / "model.onnx"
+    onnx.save(dense_model(6, 4, 3), path)
+    return path
+
+
+@pytest.fixture
+def program(model, done) -> Path:
+    """The network compiled for the exact array."""
+    done("compile", model, "-o", "program.xbar", "--target", "ideal")
+    return Path("program.xbar")

@@ -1,0 +1,201 @@
+"""The run, inspect, verify, targets, passes and characterize commands."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from model_kit import model_of, run_onnxruntime
+from onnx import helper
+from small_programs import dense_model
+
+from xbcompile import __version__, load_program
+from xbcompile.cli.running import accuracy_of
+from xbcompile.report.units import percent, si
+
+XOR = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+
+
+@pytest.fixture
+def xor(done, models, folder):
+    """The XOR network on its published array, and its truth table."""
+    np.savez(folder / "xor.npz", input=XOR, labels=np.array([0, 1, 1, 0]))
+    done("compile", models / "xor.onnx", "-o", "xor.xbar", "--target", "m2tj4", "--calibration", "xor.npz")
+    return "xor.xbar"
+
+
+def test_xor(done, xor):
+    result = json.loads(done("run", xor, "--data", "xor.npz", "-o", "out.npz", "--json").out)
+    assert (np.load("out.npz")["output"][:, 0] > 0.5).tolist() == [False, True, True, False]
+    assert result["accuracy"] == {"mean": 1.0, "std": 0.0, "per_seed": [1.0], "software": 1.0}
+
+
+def test_xor_image(done, xor):
+    """The deliverable's resistances: 150.59 * level + 8110.40 Ohm for the lowest and the highest of its four levels."""
+    shown = done("inspect", xor, "--image", 0).out
+    assert 150.59 * 8.58 + 8110.40 == pytest.approx(9402.46, abs=0.01)
+    assert 150.59 * 12.01 + 8110.40 == pytest.approx(9918.99, abs=0.01)
+    assert "0 = level -1, 9402 Ohm" in shown
+    assert "3 = level 1, 9919 Ohm" in shown
+    image = json.loads(done("inspect", xor, "--image", 0, "--json").out)["image"]
+    program = load_program(xor)
+    assert np.array_equal(image["cells"], program.cells(np.array([0]))[0])
+    assert sum(tile["rows"] * tile["columns"] for tile in image["tiles"]) == 2 * 2 + 2 * 1
+
+
+def test_schedule(done, xor):
+    result = json.loads(done("inspect", xor, "--schedule", "--json").out)
+    reads = [row for row in result["schedule"] if row["operation"] == "read"]
+    assert len(reads) == result["totals"]["tiles"]
+    assert sum(row["reads"] for row in reads) == result["totals"]["reads_per_inference"] * result["program"]["batch"]
+    assert result["totals"]["weight_updates"] == len(result["schedule"]) - len(reads)
+    assert "fc1[0:2, 0:2] at row" in done("inspect", xor, "--schedule").out
+
+
+def test_continuous_image(done, program):
+    shown = done("inspect", program, "--image", 0).out
+    assert len(shown.splitlines()[-64:][0].split()) == 64
+
+
+def test_counters(done, models, folder):
+    """Over 3 samples on 2 chips: reads and dot products of six inferences, images rewritten for each."""
+    np.savez(folder / "d.npz", input=np.zeros((3, 784), np.float32), labels=np.zeros(3, int))
+    done("compile", models / "mnist_bnn.onnx", "-o", "p.xbar", "--no-pack")
+    result = json.loads(done("run", "p.xbar", "--data", "d.npz", "--seed", 5, "--repeat", 2, "--json").out)
+    assert result["seeds"] == [5, 6]
+    assert result["samples"] == 3
+    assert result["counters"] == {
+        "inferences": 6,
+        "reads": 6 * 28 * 8,
+        "dot_products": 6 * 13_472,
+        "weight_updates": 6 * 28,
+        "rows_written": 6 * 28 * 64,
+    }
+    assert len(result["accuracy"]["per_seed"]) == 2
+    assert result["accuracy"]["mean"] == pytest.approx(np.mean(result["accuracy"]["per_seed"]))
+    assert result["accuracy"]["std"] == pytest.approx(np.std(result["accuracy"]["per_seed"]))
+    assert result["cost"]["energy_j"] == pytest.approx(6 * result["cost"]["energy_per_inference_j"])
+
+
+def test_software_accuracy(done, models, folder):
+    model = dense_model(6, 4, 3)
+    x = np.random.default_rng(4).random((50, 6), np.float32)
+    labels = np.random.default_rng(5).integers(0, 3, 50)
+    np.savez(folder / "d.npz", x=x, labels=labels)
+    onnx.save(model, folder / "model.onnx")
+    expected = float((run_onnxruntime(model, {"x": x})["y"].argmax(axis=1) == labels).mean())
+    done("compile", "model.onnx", "-o", "p.xbar", "--target", "ideal")
+    run = ("run", "p.xbar", "--data", "d.npz")
+    accuracy = json.loads(done(*run, "--json").out)["accuracy"]
+    assert accuracy["mean"] == accuracy["software"] == expected
+    assert f"software {percent(expected)}, drop 0.00 points" in done(*run).out
+    done("compile", "model.onnx", "-o", "p.xbar", "--target", "ideal", "--no-embed-model")
+    assert json.loads(done(*run, "--json").out)["accuracy"]["software"] is None
+    assert "software unknown" in done(*run).out
+    np.savez(folder / "d.npz", x=x)
+    assert json.loads(done(*run, "--json").out)["accuracy"] is None
+    assert "accuracy" not in done(*run).out
+
+
+def test_devices(done, xor):
+    for device in ("m2tj4", "ideal"):
+        assert json.loads(done("run", xor, "--data", "xor.npz", "--device", device, "--json").out)["device"] == device
+
+
+@pytest.mark.parametrize(
+    ("output", "labels", "expected"),
+    [
+        (np.array([[0.1, 0.9], [0.8, 0.2]]), [1, 1], 0.5),
+        (np.array([[0.1], [0.9], [0.5]]), [0, 1, 1], 2 / 3),
+        (np.array([3, 7, 7]), [3, 7, 2], 2 / 3),  # the model already gives the class
+        (np.array([True, False]), [1, 1], 0.5),
+        (np.array([[[[0.0, 2.0]]], [[[3.0, 2.0]]]]), [1, 0], 1.0),
+    ],
+)
+def test_accuracy_of(output, labels, expected):
+    assert accuracy_of(output, np.array(labels)) == expected
+
+
+def test_two_outputs_and_integers_in(done, folder):
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("MatMul", ["f", "w"], ["h"]),
+        helper.make_node("Relu", ["h"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": ["n", 4]}, ["h", "y"], {"w": np.random.default_rng(1).normal(size=(4, 3))})
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, folder / "m.onnx")
+    x = np.arange(20).reshape(5, 4)
+    np.savez(folder / "d.npz", x=x)
+    done("compile", "m.onnx", "-o", "p.xbar", "--target", "ideal")
+    done("run", "p.xbar", "--data", "d.npz", "-o", "out.npz")
+    expected, found = run_onnxruntime(model, {"x": x}), np.load("out.npz")
+    assert set(found) == {"h", "y"}
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
+
+
+def test_verify(done, cli, xor, models):
+    assert done("verify", xor).out == "right: schedule tables, codes and equivalence\n"
+    assert json.loads(done("verify", xor, "--json").out) == {"findings": [], "notes": []}
+    shown = done("verify", xor, "--model", models / "xor.onnx").out
+    assert shown.startswith("note: output 'output': largest difference from the model ")
+
+
+def test_verify_finds(cli, xor):
+    """A program with a tile moved one row down: its file is whole, its tables are wrong."""
+    program = load_program(xor)
+    program.schedule.tiles["row"][:] += 3
+    program.save("wrong.xbar")
+    result = cli("verify", "wrong.xbar")
+    assert result.status == 1
+    assert "lies outside its 4x4 array" in result.out
+    assert result.out.endswith("wrong\n")
+    result = cli("verify", "wrong.xbar", "--json")
+    assert result.status == 1
+    assert json.loads(result.out)["findings"]
+
+
+def test_targets(done):
+    shown = done("targets").out
+    listed = json.loads(done("targets", "--json").out)["targets"]
+    assert {"ideal", "m2tj4", "mram64"} <= {target["name"] for target in listed}
+    assert all(target["name"] in shown for target in listed)
+    one = json.loads(done("targets", "m2tj4", "--json").out)["targets"]
+    assert [target["name"] for target in one] == ["m2tj4"]
+    assert one[0]["quantities"]["rows"] == {"value": 4, "unit": "1", "source": "paper, section 3.1.2"}
+    assert "9402.46" in done("targets", "m2tj4").out
+
+
+def test_passes(done):
+    described = {each["name"]: each for each in json.loads(done("passes", "--json").out)["passes"]}
+    assert described["quantize"]["options"] == {"scheme": "levels", "levels": 0, "per": "column"}
+    shown = done("passes").out
+    assert all(name in shown for name in described)
+    assert "scheme=levels levels=0 per=column" in shown
+
+
+def test_characterize(done):
+    result = json.loads(done("characterize", "--vectors", 20, "--json").out)
+    # Full-size dot products of 64 columns, and no more of them than asked for.
+    assert result["target"] == "mram64"
+    assert result["delay_shortest_s"] < result["delay_longest_s"]
+    assert f"{result['mean_absolute_error_lsb']:.3f} LSB" in done("characterize", "--vectors", 20).out
+
+
+def test_version_and_help(done, cli):
+    assert done("--version").out == f"{__version__}\n"
+    shown = done("--help").out
+    assert all(name in shown for name in ("compile", "inspect", "run", "verify", "targets", "passes", "characterize"))
+    assert cli().status == 2
+
+
+def test_units():
+    assert si(3.1e-11, "J") == "31 pJ"
+    assert si(0, "s") == "0 s"
+    assert si(-2500, "m") == "-2.5 km"
+    assert si(1e-18, "J") == "0.001 fJ"
+    assert percent(0.9758) == "97.58 %"
+    assert percent(0.5, 0) == "50 %"

@@ -1,0 +1,276 @@
+"""Every corruption of a program's tables and codes is found, or leaves the program equivalent.
+
+What cannot be found, because the corrupted program computes the same in the same time:
+- tiles.row and tiles.column, where the tile moves onto free cells and all rows count alike;
+- column_permutation, where the corrupted row is still a bijection (where columns sit is arbitrary);
+- steps.start_s and end_s together, where the step moves into a gap of its array and of its layer's order;
+- codes, scale, offset and bias, where the host graph holds the same values (then it is another program, not a wrong one).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small_programs import convolution_model, convolution_program, images
+
+import xbcompile
+from xbcompile.ir import Schedule
+from xbcompile.ir.schedule import READ, WRITE
+from xbcompile.program import Program
+from xbcompile.runtime import Session
+from xbcompile.verify import verify
+
+TILE_FIELDS = ("layer", "group", "k0", "k1", "m0", "m1", "image", "row", "column")
+
+
+def corrupted(program: Program, **tables: object) -> Program:
+    """The program with other schedule fields."""
+    return replace(program, schedule=replace(program.schedule, **tables))
+
+
+def with_entry(program: Program, table: str, field: str | None, index: object, value: object) -> Program:
+    """The program with one entry of one table replaced."""
+    changed = getattr(program.schedule, table).copy()
+    (changed if field is None else changed[field])[index] = value
+    return corrupted(program, **{table: changed})
+
+
+def with_weight_code(program: Program, layer: int, **fields: object) -> Program:
+    """The program with another weight code, its host graph as it was: what a damaged file would hold."""
+    node = program.network.layers[layer]
+    code = replace(node.weight_code, **fields)
+    result = replace(program, network=program.network.with_layers([replace(node, weight_code=code)]))
+    result.__dict__["host"] = program.host
+    return result
+
+
+def same_outputs(program: Program, other: Program) -> bool:
+    feeds = {"x": images(3, 2, 4, 4)}
+    left, right = (Session(p, "ideal").run(feeds)["y"] for p in (program, other))
+    return bool(np.allclose(left, right, rtol=1e-6, atol=1e-6))
+
+
+@pytest.mark.parametrize("arrays", [0, 1, 2, 5])
+@pytest.mark.parametrize("target", ["m2tj4", "mram64", "ideal"])
+def test_a_right_program_has_no_findings(target: str, arrays: int) -> None:
+    passes = {"m2tj4": "quantize,analogue", "mram64": None, "ideal": None}[target]
+    assert verify(convolution_program(target, passes, arrays=arrays)) == []
+
+
+@pytest.mark.parametrize("change", [-1, 1, 1000, -1000])
+@pytest.mark.parametrize("field", TILE_FIELDS)
+@pytest.mark.parametrize("target", ["m2tj4", "mram64"])
+def test_each_field_of_each_tile_is_checked(target: str, field: str, change: int) -> None:
+    program = convolution_program(target, None if target == "mram64" else "quantize,analogue{low=0 high=1}")
+    found = 0
+    for tile in range(len(program.schedule.tiles)):
+        other = with_entry(program, "tiles", field, tile, program.schedule.tiles[field][tile] + change)
+        if verify(other):
+            found += 1
+        else:
+            assert field == "column" or (field == "row" and target == "m2tj4")
+            assert same_outputs(program, other)
+    assert found > 0
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(TILE_FIELDS), st.integers(0, 17), st.integers(-2, 12)), min_size=1, max_size=4)
+)
+def test_random_corruptions_of_tiles_are_found_or_harmless(entries: list[tuple[str, int, int]]) -> None:
+    program = convolution_program()
+    other = program
+    for field, tile, value in entries:
+        other = with_entry(other, "tiles", field, tile % len(program.schedule.tiles), value)
+    assert verify(other) or same_outputs(program, other)
+
+
+def test_exchanged_tiles_are_found() -> None:
+    program = convolution_program()
+    tiles = program.schedule.tiles
+    for first in range(len(tiles) - 1):
+        exchanged = tiles.copy()
+        exchanged[[first, first + 1]] = tiles[[first + 1, first]]
+        # Steps name tiles by index: the exchanged ones are in other images, or other layers' order breaks.
+        other = corrupted(program, tiles=exchanged)
+        assert verify(other) or same_outputs(program, other)
+
+
+def test_a_tile_left_out_or_doubled_is_found() -> None:
+    program = convolution_program()
+    tiles = program.schedule.tiles
+    assert any("in no tile" in finding for finding in verify(corrupted(program, tiles=tiles[:-1])))
+    doubled = np.concatenate([tiles, tiles[-1:]])
+    assert any("in more than one tile" in finding for finding in verify(corrupted(program, tiles=doubled)))
+
+
+@pytest.mark.parametrize("value", [-1, 2, "other"])
+def test_each_image_is_on_the_array_that_its_steps_use(value: int | str) -> None:
+    program = convolution_program()
+    for image in range(program.schedule.images):
+        array = 1 - program.schedule.image_array[image] if value == "other" else value
+        findings = verify(with_entry(program, "image_array", None, image, array))
+        assert any("array" in finding for finding in findings)
+
+
+def test_column_permutations_must_be_bijections() -> None:
+    program = convolution_program()
+    permutation = program.schedule.column_permutation
+    for image in range(program.schedule.images):
+        doubled = with_entry(program, "column_permutation", None, (image, 0), permutation[image, 1])
+        assert any(f"image {image} has no bijection" in finding for finding in verify(doubled))
+        beyond = with_entry(program, "column_permutation", None, (image, 2), 4)
+        assert any(f"image {image} has no bijection" in finding for finding in verify(beyond))
+        other = with_entry(program, "column_permutation", None, image, np.roll(permutation[image], 1))
+        assert verify(other) == []  # still a bijection:
+        assert same_outputs(program, other)
+    short = corrupted(program, column_permutation=permutation[:-1])
+    assert any("permutations: table has shape" in finding for finding in verify(short))
+
+
+@pytest.mark.parametrize("field", ["operation", "array", "image", "tile", "start_s", "end_s"])
+@pytest.mark.parametrize("change", [-1, 1, 200])
+def test_each_field_of_each_step_is_checked(field: str, change: int) -> None:
+    program = convolution_program()
+    steps = program.schedule.steps
+    unit = 1e-7 if field.endswith("_s") else 1  # a tenth of a read
+    for step in range(len(steps)):
+        value = float(steps[field][step]) + change * unit
+        if field == "operation":
+            value = {1: 1 - int(steps["operation"][step]), 200: 7, -1: 2}[change]
+        assert verify(with_entry(program, "steps", field, step, value)), f"step {step}"
+
+
+@pytest.mark.parametrize("target", ["m2tj4", "ideal"])
+def test_exchanged_steps_are_found_unless_their_order_is_free(target: str) -> None:
+    """Where steps take no time (ideal), the order of the table alone says what comes first."""
+    program = convolution_program(target, None if target == "ideal" else "quantize,analogue")
+    steps = program.schedule.steps
+    reads = np.flatnonzero(steps["operation"] == READ)
+    first_write = int(np.flatnonzero(steps["operation"] == WRITE)[0])
+    layer = program.schedule.tiles["layer"][steps["tile"][reads]]
+    pairs = [(first_write, int(reads[0])), (int(reads[layer == 0][0]), int(reads[layer == 1][-1]))]
+    for pair in pairs:
+        exchanged = steps.copy()
+        exchanged[list(pair)] = steps[list(pair[::-1])]
+        assert verify(corrupted(program, steps=exchanged)), pair
+
+
+def test_a_step_left_out_or_doubled_is_found() -> None:
+    program = convolution_program()
+    steps = program.schedule.steps
+    for step in range(len(steps)):
+        assert verify(corrupted(program, steps=np.delete(steps, step))), f"without step {step}"
+        assert verify(corrupted(program, steps=np.insert(steps, step, steps[step]))), f"step {step} twice"
+
+
+@pytest.mark.parametrize(
+    ("fields", "finding"),
+    [
+        ({"rows": 5}, "array of 5x4"),
+        ({"columns": 3}, "outside its 4x3 array|array of 4x3"),
+        ({"arrays": 1}, "array indices outside"),
+        ({"batch": 2}, "does not last as long"),
+        ({"batch": 0}, "batch is 0"),
+        ({"stationary": True}, "stationary is True"),
+        ({"images_lower_bound": 1000}, "lower bound of images"),
+        ({"weight_updates_lower_bound": 1000}, "lower bound of weight updates"),
+        ({"makespan_lower_bound_s": 1000.0}, "lower bound of makespan"),
+    ],
+)
+def test_what_the_schedule_says_of_itself_is_checked(fields: dict[str, object], finding: str) -> None:
+    findings = verify(corrupted(convolution_program(), **fields))
+    assert any(re.search(finding, each) for each in findings), findings
+
+
+def test_a_stationary_program_that_says_it_is_not_is_found() -> None:
+    program = convolution_program(arrays=0)
+    assert program.schedule.stationary
+    assert any("stationary is False" in each for each in verify(corrupted(program, stationary=False)))
+
+
+def test_each_code_is_compared_with_the_host_graph() -> None:
+    program = convolution_program()
+    for layer, node in enumerate(program.network.layers):
+        for position in range(0, node.weights.size, 7):
+            codes = node.weight_code.codes.copy()
+            codes.flat[position] ^= 1
+            findings = verify(with_weight_code(program, layer, codes=codes))
+            assert findings == [f"codes: layer {node.name!r} differs from the host graph's"]
+
+
+def test_codes_beyond_the_level_table_are_found() -> None:
+    program = convolution_program()
+    codes = program.network.layers[0].weight_code.codes.copy()
+    codes[1, 2, 0] = 4
+    assert any("beyond the target's 4 levels" in each for each in verify(with_weight_code(program, 0, codes=codes)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("field", ["scale", "offset"])
+def test_scales_and_offsets_must_be_finite(field: str, value: float) -> None:
+    program = convolution_program()
+    values = getattr(program.network.layers[1].weight_code, field).copy()
+    values[0, 3] = value
+    findings = verify(with_weight_code(program, 1, **{field: values}))
+    assert findings == [f"codes: layer 'fc' has a {field} that is not finite"]
+
+
+def test_a_bias_must_be_finite() -> None:
+    program = convolution_program()
+    layer = program.network.layers[0]
+    bias = layer.bias.copy()
+    bias[2] = np.nan
+    other = replace(program, network=program.network.with_layers([replace(layer, bias=bias)]))
+    assert verify(other) == ["codes: layer 'conv' has a bias that is not finite"]
+
+
+@pytest.mark.parametrize("field", ["scale", "offset"])
+def test_scales_and_offsets_are_compared_with_the_host_graph(field: str) -> None:
+    program = convolution_program()
+    for layer, node in enumerate(program.network.layers):
+        values = getattr(node.weight_code, field) + np.float32(0.01)
+        findings = verify(with_weight_code(program, layer, **{field: values}))
+        assert len(findings) == 1
+        assert f"equivalence: layer {node.name!r} differs from the host graph" in findings[0]
+
+
+def test_row_weights_must_be_those_of_the_rows() -> None:
+    """mram64 weighs row 0 by 1.653 and row 63 by 0.347: a code made for other rows is wrong by the ratio."""
+    program = convolution_program("mram64", None)
+    weight = program.network.layers[1].weight_code.row_weight
+    findings = verify(with_weight_code(program, 1, row_weight=weight[:, ::-1]))
+    assert len(findings) == 1
+    assert "equivalence: layer 'fc'" in findings[0]
+
+
+def test_a_layer_without_code_is_found() -> None:
+    program = convolution_program()
+    layer = replace(program.network.layers[0], weight_code=None)
+    other = corrupted(program)
+    other = replace(other, network=program.network.with_layers([layer]))
+    assert "codes: layer 'conv' has none" in verify(other)
+
+
+def test_compiling_refuses_a_wrong_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program is verified before it is returned: a broken tiler cannot hand one out."""
+    from xbcompile import api
+    from xbcompile.errors import VerifyError
+
+    honest = api.make_schedule
+
+    def broken(*args: object, **options: object) -> Schedule:
+        schedule = honest(*args, **options)
+        tiles = schedule.tiles.copy()
+        tiles["k0"][0] = 1
+        return replace(schedule, tiles=tiles)
+
+    monkeypatch.setattr(api, "make_schedule", broken)
+    with pytest.raises(VerifyError, match="weights of layer 'conv' are in no tile") as caught:
+        xbcompile.compile(convolution_model(), "ideal")
+    assert len(caught.value.findings) == 1
