@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,13 +15,15 @@ from xbcompile.program import Program
 from xbcompile.runtime.drive import CodedInput, code_vectors, slices_of
 from xbcompile.runtime.gather import gather, lay_out, vectors_per_sample
 from xbcompile.runtime.one_by_one import OneByOne
-from xbcompile.targets import BatchedDevice
+from xbcompile.targets import BatchedDevice, LoadedImages
 from xbcompile.targets.ideal import IdealArray
 
 # Values in one block of drives: small enough for the cache to help, large enough for numpy to run at full speed.
 BLOCK_VALUES = 1 << 20
 # Gathered input values in one piece of a layer's input: bounds the memory of a convolution's patches.
 PIECE_VALUES = 1 << 26
+# Cells of a layer up to which its images stay prepared between calls: at most 9 bytes each.
+KEPT_CELLS = 1 << 24
 # Tiles evaluated together at most; a constant, so that sums never depend on the number of vectors.
 BLOCK_TILES = 256
 
@@ -86,6 +88,7 @@ class LayerExecutor:
         self.gain = np.ones(outputs)
         self.shift = np.zeros(outputs)
         self.column_offset: np.ndarray | None = None  # float64 [arrays, columns]
+        self._kept: list[tuple[_Block, LoadedImages]] | None = None
 
     @property
     def slices(self) -> int:
@@ -118,8 +121,8 @@ class LayerExecutor:
             vectors, shape = gather(layer, piece)
             coded = code_vectors(layer, piece, vectors, self.bipolar)
             sums = np.zeros((layer.groups, vectors.shape[1], layer.outputs))
-            for block in self._blocks():
-                self._add_block(block, coded.value[block.group], first_vector, sums, observer)
+            for block, loaded in self._loaded_blocks():
+                self._add_block(block, loaded, coded.value[block.group], first_vector, sums, observer)
             results.append(self._recombine(sums, coded) * self.gain + self.shift)
             first_vector += vectors.shape[1]
         if len(pieces) > 1:
@@ -135,6 +138,17 @@ class LayerExecutor:
         if not separable or len(x) <= size:
             return [x]
         return [x[first : first + size] for first in range(0, len(x), size)]
+
+    def _loaded_blocks(self) -> Iterable[tuple[_Block, LoadedImages]]:
+        """Blocks with their images on the device; kept from call to call where they are small."""
+        if self._kept is not None:
+            return self._kept
+        loaded = ((block, self.device.load(block.arrays, block.tiles, block.cells)) for block in self._blocks())
+        spec = self.program.spec
+        if len(self.tiles) * spec.rows * spec.columns > KEPT_CELLS:
+            return loaded
+        self._kept = list(loaded)
+        return self._kept
 
     def _blocks(self) -> Iterator[_Block]:
         table = self.program.schedule.tiles[self.tiles]
@@ -174,10 +188,15 @@ class LayerExecutor:
         )
 
     def _add_block(
-        self, block: _Block, value: np.ndarray, first_vector: int, sums: np.ndarray, observer: ReadingObserver | None
+        self,
+        block: _Block,
+        loaded: LoadedImages,
+        value: np.ndarray,
+        first_vector: int,
+        sums: np.ndarray,
+        observer: ReadingObserver | None,
     ) -> None:
         """Read the block's tiles for all vectors and add them up in `sums` [groups, V, outputs]."""
-        loaded = self.device.load(block.arrays, block.tiles, block.cells)
         exact = self.ideal.load(block.arrays, block.tiles, block.cells) if observer else None
         tiles, rows = block.source.shape
         size = max(1, BLOCK_VALUES // (tiles * rows * self.slices))

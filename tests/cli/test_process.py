@@ -14,6 +14,8 @@ import onnx
 import pytest
 from small_programs import dense_model
 
+from xbcompile import load_program
+
 COMMAND = [sys.executable, "-c", "from xbcompile.cli import main; main()"]
 
 
@@ -98,9 +100,11 @@ def test_interruption_anywhere(folder):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert "Traceback" not in err
-        assert process.returncode in (0, 130)
-        assert sorted(os.listdir(folder)) == sorted(["model.onnx", *(["p.xbar"] if process.returncode == 0 else [])])
-        (folder / "p.xbar").unlink(missing_ok=True)
+        assert process.returncode in (0, 130, -signal.SIGINT)  # the last: when the work was done already
+        if process.returncode != 130:
+            load_program(folder / "p.xbar")  # whole
+            (folder / "p.xbar").unlink()
+        assert os.listdir(folder) == ["model.onnx"]
 
 
 def test_reader_goes_away(folder):

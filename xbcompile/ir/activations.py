@@ -20,6 +20,8 @@ def make_session(model: onnx.ModelProto, threads: int = 0) -> ort.InferenceSessi
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    # Idle workers of onnxruntime would spin on the processors that matrix layers need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

@@ -33,12 +33,11 @@ def make_schedule(
 ) -> Schedule:
     """Place the images of a layout on arrays and time their writes and reads.
 
-    With an array per image the weights are stationary: written once, ending at time 0. With fewer arrays every batch
-    writes all images in turn: fewest writes first, then the shortest makespan. A layer is read after all layers it
-    waits for; an array can be written while others are read; digital work counts no time.
+    With an array per image weights are stationary: written once, before time 0. With fewer arrays every batch writes
+    all images: fewest writes first, then the shortest makespan. Digital work counts no time.
 
     Args:
-        layout: from `plan_layout`, for an array of the size of `spec`.
+        layout: for an array of the size of `spec`.
         reads_per_tile: per layer, reads of each tile per inference: drive slices times vectors.
         dependencies: per layer, the layers whose results it needs.
         spec: the target's array; only its size and times are used.
@@ -46,22 +45,18 @@ def make_schedule(
         batch: inferences served by one write of an image, at least 1.
         seed: seed of the column permutations.
         scramble: False: no column is moved.
-        effort: work allowed to the solver, in its deterministic time (one unit takes some seconds); 0 for list
-            scheduling alone.
+        effort: the solver's deterministic time (one unit takes some seconds); 0 for list scheduling alone.
 
     Returns:
-        The schedule. Times are multiples of a power of two, 2**-50 of the sum of all work, so that sums are exact.
-        Steps are in order of start, then array; where steps take no time, in order of execution.
-        `images_lower_bound` is the layout's area bound, which holds for any cuts.
+        The schedule. Times are multiples of a power of two, 2**-50 of all work, so that sums are exact. Steps are in
+        order of start, then array; where some take no time, in order of execution. `images_lower_bound` is the
+        layout's area bound, which holds for any cuts.
 
     Raises:
         ScheduleError: impossible numbers of arrays or inferences, or a layout for another array.
     """
     _check(layout, spec, arrays, batch, seed)
-    if not len(reads_per_tile) == len(dependencies) == layout.tiles["layer"].max(initial=-1) + 1:
-        raise ValueError(f"{len(reads_per_tile)} reads and {len(dependencies)} dependencies for the layout's layers")
-    tick_s, write_ticks, read_ticks = _ticks(layout.tiles, reads_per_tile, spec, batch)
-    work = collect_work(layout.tiles, dependencies, read_ticks, write_ticks)
+    tick_s, work = _work(layout, reads_per_tile, dependencies, spec, batch)
     stationary = arrays == 0 or arrays >= work.images
     used = work.images if stationary else arrays
     fewest = work.images if stationary else writes_bound(work, used)
@@ -100,17 +95,20 @@ def _check(layout: Layout, spec: ArraySpec, arrays: int, batch: int, seed: int) 
         )
 
 
-def _ticks(
-    tiles: np.ndarray, reads_per_tile: Sequence[int], spec: ArraySpec, batch: int
-) -> tuple[float, int, np.ndarray]:
-    """Tick in seconds, duration of a write, and duration of one tile's reads per layer, in ticks."""
+def _work(
+    layout: Layout, reads_per_tile: Sequence[int], dependencies: Sequence[Sequence[int]], spec: ArraySpec, batch: int
+) -> tuple[float, Work]:
+    """The tick in seconds, and what has to be read in ticks."""
+    tiles = layout.tiles
+    if not len(reads_per_tile) == len(dependencies) == tiles["layer"].max(initial=-1) + 1:
+        raise ValueError(f"{len(reads_per_tile)} reads and {len(dependencies)} dependencies for the layout's layers")
     read_s = np.array([batch * reads * spec.t_read_s for reads in reads_per_tile], dtype=np.float64)
     counts = np.bincount(tiles["layer"], minlength=len(read_s))
-    # no schedule here takes longer than one write and one read after the other
+    # no schedule here takes longer than all writes and reads one after another
     longest_s = len(tiles) * spec.t_write_s + float(counts @ read_s)
-    exponent = math.frexp(longest_s)[1] - _TIME_BITS if longest_s else 0
-    tick_s = math.ldexp(1.0, exponent)
-    return tick_s, round(spec.t_write_s / tick_s), np.rint(read_s / tick_s).astype(np.int64)
+    tick_s = math.ldexp(1.0, math.frexp(longest_s)[1] - _TIME_BITS) if longest_s else 1.0
+    read_ticks = np.rint(read_s / tick_s).astype(np.int64)
+    return tick_s, collect_work(tiles, dependencies, read_ticks, round(spec.t_write_s / tick_s))
 
 
 def _steps(work: Work, placement: Placement, tick_s: float, *, stationary: bool) -> np.ndarray:
