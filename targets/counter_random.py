@@ -65,10 +65,11 @@ def fill_read_words(words, vector, slice_index, tile, array, k0, k1):  # type: i
     neighbouring columns come from neighbouring counters and the loop runs in vector registers.
     """
     blocks = words.size // 4
-    low, high = uint32(vector), uint32(uint64(vector) >> uint64(32))
-    base = uint32(uint32(slice_index) << uint32(16))
+    low, base = uint32(vector), uint32(uint32(slice_index) << uint32(16))
+    # A vector's high word goes into the key: in the counter it would meet the slice and block of another read.
+    high_key = uint32(k1 ^ uint32(uint64(vector) >> uint64(32)))
     for b in range(blocks):
-        r0, r1, r2, r3 = philox(low, uint32(uint32(base + uint32(b)) ^ high), tile, array, k0, k1)
+        r0, r1, r2, r3 = philox(low, uint32(base + uint32(b)), tile, array, k0, high_key)
         words[b] = r0
         words[blocks + b] = r1
         words[2 * blocks + b] = r2

@@ -170,12 +170,21 @@ def test_preconditions(model, context, samples, rng):
             each(coding(network, context), context)
     with pytest.raises(PassError, match="5 components cannot be estimated from 5 calibration vectors; give more"):
         PrincipalComponents(components=5)(network, context_of(calibration={"x": samples[:5]}))
-    half = model_of([helper.make_node("MatMul", ["x", "w"], ["y"], "fc")], {"x": ["n", 6]}, ["y"],
-                    {"w": rng.normal(size=(6, 2))}, dtype="float16")
+    half = model_of(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], "fc")],
+        {"x": ["n", 6]},
+        ["y"],
+        {"w": rng.normal(size=(6, 2))},
+        dtype="float16",
+    )
     with pytest.raises(PassError, match="layer 'fc' is not float32"):
         each(network_of(half), context)
-    conv = model_of([helper.make_node("Conv", ["x", "w"], ["y"], "conv")], {"x": ["n", 2, 4, 4]}, ["y"],
-                    {"w": rng.normal(size=(3, 2, 2, 2))})
+    conv = model_of(
+        [helper.make_node("Conv", ["x", "w"], ["y"], "conv")],
+        {"x": ["n", 2, 4, 4]},
+        ["y"],
+        {"w": rng.normal(size=(3, 2, 2, 2))},
+    )
     with pytest.raises(PassError, match="layer 'conv' is no dense layer over the last axis; choose another"):
         each(network_of(conv), context)
 

@@ -38,8 +38,8 @@ def test_dot_products_of_the_published_perceptron(perceptron: Program) -> None:
 
 
 def test_energy_and_time_of_the_published_perceptron(perceptron: Program) -> None:
-    """8,192 paths at 1.5 V and 90 uA for a cycle per array write, 347 uW for one 11.1 MHz cycle per read; 64 rows of two cycles per write. One array: nothing
-    overlaps."""
+    """8,192 paths at 1.5 V and 90 uA for a cycle per array write, 347 uW for a cycle per read; 64 rows of two cycles
+    per write. One array: nothing overlaps."""
     cost = cost_of(perceptron, Counters(inferences=10, reads=2240, dot_products=134_720))
     assert cost.energy_j == pytest.approx(10 * (28 * WRITE_J + 224 * 347e-6 / 11.1e6), rel=1e-9)
     assert cost.time_s == pytest.approx(10 * (28 * 64 * 2 + 224) / 11.1e6, rel=1e-9)

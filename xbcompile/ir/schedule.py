@@ -53,10 +53,11 @@ class Schedule(ContentEqual):
         tiles: TILE table; every weight of every layer is in exactly one tile.
         image_array: int32 [images], the physical array that each image is written into.
         column_permutation: uint16 [images, columns], physical column of each logical column; a bijection per row.
-        steps: STEP table in order of start time; each image is written before it is read.
+        steps: STEP table in order of start time, then array (where some step takes no time: then an order in which it
+            can be executed); each image is written before it is read.
         stationary: all images stay in their arrays: writes happen once, before the first batch.
-        images_lower_bound: no packing can use fewer images (area bound, or a proof by the solver).
-        packing_status: "optimal" (equals the bound), "feasible", or "unpacked".
+        images_lower_bound: no layout, whatever its cuts, has fewer images: ceil(weights / cells of an array).
+        packing_status: "optimal" (proven for the chosen cuts), "feasible" (best found), or "unpacked".
         makespan_lower_bound_s: no schedule of these images on these arrays is shorter.
         weight_updates_lower_bound: no schedule of these images on these arrays writes fewer images per batch.
     """
