@@ -23,7 +23,9 @@ CODINGS = (Thermometer, BitSerial, Analogue)
 
 
 def identity(size=4):
-    return model_of([helper.make_node("MatMul", ["x", "w"], ["y"], "fc")], {"x": ["n", size]}, ["y"], {"w": np.eye(size)})
+    return model_of(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], "fc")], {"x": ["n", size]}, ["y"], {"w": np.eye(size)}
+    )
 
 
 def convolution(pads=0, constant=None):
