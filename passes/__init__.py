@@ -40,7 +40,15 @@ def pass_names() -> list[str]:
 
 
 def load_pass(name: str) -> type[Pass]:
-    """The class of a pass in `pass_names()`."""
-    module, _, attribute = {**PASSES, **_registered()}[name].partition(":")
-    loaded: type[Pass] = getattr(import_module(module), attribute)
+    """The class of a pass in `pass_names()`.
+
+    Raises:
+        PipelineError: a registered package does not bring the class that it names.
+    """
+    where = {**PASSES, **_registered()}[name]
+    module, _, attribute = where.partition(":")
+    try:
+        loaded: type[Pass] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise PipelineError(f"pass {name!r} ({where}) cannot be loaded: {error}") from error
     return loaded

@@ -68,8 +68,6 @@ def _channels_on_axis_one(layer: MatrixLayer) -> bool:
 
 def _only_batchnorm_reader(segment: DigitalSegment, tensor: str) -> onnx.NodeProto | None:
     graph = segment.model.graph
-    if tensor in segment.output_names:
-        return None
     readers = [node for node in graph.node if tensor in node.input or _captures(node, tensor)]
     if len(readers) != 1 or readers[0].op_type != "BatchNormalization" or readers[0].domain not in ("", "ai.onnx"):
         return None

@@ -39,13 +39,12 @@ def code_vectors(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, bipolar
     low, high = _range(layer, code, x, vectors.shape[1])
     if code.steps == 0:
         span = (high - low).astype(np.float32)
-        span = np.where(span > 0, span, np.float32(1))
         value = np.minimum(np.maximum(vectors, low[:, None]), high[:, None])
-        value = (value - low[:, None]) / span[:, None]
+        value = (value - low[:, None]) / np.where(span > 0, span, np.float32(1))[:, None]
         return CodedInput(value, span.astype(np.float64), low.astype(np.float64))
     step = (high - low) / np.float32(code.steps)
-    step = np.where(step > 0, step, np.float32(1))
-    value = np.rint((vectors - low[:, None]) / step[:, None])
+    # A constant vector has a step of 0 and level 0: its value is the shift, and its readings do not count.
+    value = np.rint((vectors - low[:, None]) / np.where(step > 0, step, np.float32(1))[:, None])
     np.clip(value, 0, code.steps, out=value)
     gain, shift = step.astype(np.float64), low.astype(np.float64)
     if bipolar:  # sum c u = 2 L - sum c

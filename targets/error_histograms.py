@@ -60,22 +60,23 @@ class ErrorHistogramArray(SimulatedDevice):
 
     def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> EmulatedImages:
         """See BatchedDevice."""
-        tables = {int(array): _thresholds(self.histograms(int(array))[0]) for array in np.unique(arrays)}
-        bins = self.histograms(int(arrays[0]))[1]
+        tables = {}
+        for array in np.unique(arrays).tolist():
+            counts, bins = self.histograms(array)
+            tables[array] = _thresholds(counts), np.float32(bins[0])
         weights = 2.0 * cells.astype(np.float32) - 1.0
-        return EmulatedImages(self, np.asarray(arrays), np.asarray(tiles), weights.astype(np.float32), tables, bins)
+        return EmulatedImages(self, np.asarray(arrays), np.asarray(tiles), weights.astype(np.float32), tables)
 
 
 @dataclass(frozen=True, eq=False)
 class EmulatedImages:
-    """Written images as plain +-1 weights [images, rows, columns], and the arrays' cumulative histograms."""
+    """Written images as plain +-1 weights [images, rows, columns]; each array's cumulative histograms and first bin."""
 
     device: ErrorHistogramArray
     arrays: np.ndarray
     tiles: np.ndarray
     weights: np.ndarray
-    tables: dict[int, np.ndarray]
-    bins: np.ndarray
+    tables: dict[int, tuple[np.ndarray, np.float32]]
 
     def read(self, drives: np.ndarray, first_vector: int, first_slice: int = 0) -> np.ndarray:
         """See LoadedImages."""
@@ -90,8 +91,7 @@ class EmulatedImages:
                 top[i],
                 half,
                 rows - half,
-                self.tables[int(self.arrays[i])],
-                np.float32(self.bins[0]),
+                *self.tables[int(self.arrays[i])],
                 np.uint64(first_vector),
                 np.uint32(first_slice),
                 np.uint32(self.tiles[i]),

@@ -105,24 +105,24 @@ class MultistateArray(SimulatedDevice):
         unique, which = np.unique(arrays, return_inverse=True)
         tables = np.stack([self.cell_resistances_ohm(int(array)) for array in unique])
         r_ohm = tables[which[:, None, None], cells, row, column]
-        volt = r_ohm * p.i_max_ampere
-        bound = float(p.rows * volt.max())
-        return MultistateImages(p, round_to_exact(volt, bound, 53 - 24))
+        half_ohm, middle_ohm = (p.r_highest_ohm - p.r_lowest_ohm) / 2, (p.r_highest_ohm + p.r_lowest_ohm) / 2
+        deviation = (r_ohm - middle_ohm) / half_ohm
+        bound = float(p.rows * np.abs(deviation).max())
+        return MultistateImages(round_to_exact(deviation, bound, 53 - 24))
 
 
 @dataclass(frozen=True, eq=False)
 class MultistateImages:
-    """Written images: voltage of each cell at full current, float64 [images, rows, columns]."""
+    """Written images, float64 [images, rows, columns]: each cell's resistance as (R - middle) / half of the range.
 
-    parameters: MultistateParameters
-    volt_at_full_current: np.ndarray
+    A column's voltage is V = i_max (half sum(deviation v) + middle sum(v)). The recovery subtracts the second term, 37 times
+    the first on `m2tj4`; it is left out before rounding, or it would take the digits that the first one needs.
+    """
+
+    deviation: np.ndarray
 
     def read(self, drives: np.ndarray, first_vector: int, first_slice: int = 0) -> np.ndarray:
-        """See LoadedImages: column voltages, then the recovery of sum(A v) from them."""
-        p = self.parameters
+        """See LoadedImages: the recovered sum(A v) = (V / i_max - middle sum(v)) / half."""
         images, vectors, slices, rows = drives.shape
         v = np.rint(drives.reshape(images, vectors * slices, rows) / _DRIVE_STEP) * _DRIVE_STEP
-        volt = v @ self.volt_at_full_current
-        half_ohm, middle_ohm = (p.r_highest_ohm - p.r_lowest_ohm) / 2, (p.r_highest_ohm + p.r_lowest_ohm) / 2
-        sums = (volt / p.i_max_ampere - middle_ohm * v.sum(axis=-1, keepdims=True)) / half_ohm
-        return sums.reshape(images, vectors, slices, -1)
+        return (v @ self.deviation).reshape(images, vectors, slices, -1)

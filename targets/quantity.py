@@ -40,7 +40,10 @@ def parse_quantities(parameters: type, table: dict[str, Any], where: str) -> tup
     for name, entry in table.items():
         values[name] = _parse_one(name, entry, declared[name], where)
         sources[name] = entry["source"]
-    return parameters(**values), sources
+    try:
+        return parameters(**values), sources
+    except TargetError as error:  # numbers that do not go together
+        raise TargetError(f"{where}: {error}") from None
 
 
 def _parse_one(name: str, entry: Any, declared: Any, where: str) -> float | int:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-MODELS = Path(__file__).parent.parent / "models"
+from model_kit import MODELS
 
 
 def _missing(what: str) -> None:

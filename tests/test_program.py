@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import MODELS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_kit import run_onnxruntime
+from model_kit import MODELS, run_onnxruntime
 from small_programs import convolution_model, convolution_program, dense_model, images
 
 import xbcompile

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from model_kit import model_of
+from onnx import helper
 from small_programs import convolution_model, convolution_program, images
 
 import xbcompile
@@ -274,3 +276,20 @@ def test_compiling_refuses_a_wrong_schedule(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(VerifyError, match="weights of layer 'conv' are in no tile") as caught:
         xbcompile.compile(convolution_model(), "ideal")
     assert len(caught.value.findings) == 1
+
+
+def test_a_model_with_open_sizes_is_verified_layer_by_layer() -> None:
+    """No guess of the open size fits the matrix: the layer runs alone, and a wrong scale is found all the same."""
+    nodes = [helper.make_node("Softmax", ["x"], ["s"]), helper.make_node("MatMul", ["s", "w"], ["y"], name="m")]
+    weights = np.random.default_rng(0).normal(size=(5, 3))
+    program = xbcompile.compile(model_of(nodes, {"x": ["n", "k"]}, ["y"], {"w": weights}), "ideal")
+    assert verify(program) == []
+    findings = verify(with_weight_code(program, 0, scale=np.full((1, 3), 1.01, np.float32)))
+    assert len(findings) == 1
+    assert "equivalence: layer 'm' differs from the host graph" in findings[0]
+
+
+def test_rounding_is_measured_against_the_range_of_the_input_code() -> None:
+    """Inputs in 0..1 far below a range of 1e6: drives stand for the whole range, and so does their rounding."""
+    passes = "quantize{scheme=binary},thermometer{bits=8 low=-1e6 high=1e6}"
+    assert verify(convolution_program("mram64", passes)) == []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Collection
-from typing import Any
 
 import numpy as np
 import onnx
@@ -224,24 +222,3 @@ class _LayoutCache:
             return [None] * len(network.layers)
         tiles = self.layout(network).tiles
         return [row_weight_of_layer(tiles, i, layer.weights.shape, self.spec) for i, layer in enumerate(network.layers)]
-
-
-def evaluate_accuracy(
-    program: Program,
-    inputs: dict[str, np.ndarray],
-    labels: np.ndarray,
-    *,
-    device: str | None = None,
-    seeds: Collection[int] = (0,),
-    progress: Callable[[int], None] | None = None,
-) -> dict[str, Any]:
-    """Accuracy over several chips; see docs for the keys."""
-    from xbcompile.runtime import Session
-
-    started = time.perf_counter()
-    accuracies = []
-    for seed in seeds:
-        outputs = Session(program, device, seed).run_samples(inputs, progress)
-        first = outputs[program.network.outputs[0].name]
-        accuracies.append(float((first.reshape(len(first), -1).argmax(axis=1) == labels).mean()))
-    return {"accuracies": accuracies, "seconds": time.perf_counter() - started}

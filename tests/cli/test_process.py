@@ -107,6 +107,14 @@ def test_interruption_anywhere(folder):
         assert os.listdir(folder) == ["model.onnx"]
 
 
+def test_interruption_before_any_command(cli, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xbcompile.cli._run", interrupted)
+    assert cli("passes") == (130, "", "")
+
+
 def test_reader_goes_away(folder):
     process = start(folder, "targets", "--json")
     assert process.stdout.read(1) == "{"

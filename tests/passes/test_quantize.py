@@ -108,6 +108,26 @@ def test_grouped_convolution_equals_onnxruntime(scheme, per, target):
     assert_idempotent(each, network, context)
 
 
+@pytest.mark.parametrize("per", ["column", "matrix"])
+@pytest.mark.parametrize("scheme", TABLES)
+def test_groups_are_independent(scheme, per):
+    """Each group of a convolution gets the code that a dense layer with its weights gets."""
+    rng = np.random.default_rng(10)
+    weights, g = rng.normal(size=(2, 5, 3)).astype("f"), rng.uniform(0.4, 1.6, (2, 5, 3)).astype("f")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], "conv", group=2)
+    kernel = weights.transpose(0, 2, 1).reshape(6, 5, 1)
+    grouped = network_of(model_of([node], {"x": ["n", 10, 4]}, ["y"], {"w": kernel}))
+    each = Quantize(scheme, per=per)
+    for row_weight in (None, g):
+        context = context_of(spec_with(TABLES[scheme]), row_weights=lambda network: [row_weight])  # noqa: B023
+        code = each(grouped, context).layers[0].weight_code
+        for i in range(2):
+            own = None if row_weight is None else row_weight[i : i + 1]
+            context = context_of(spec_with(TABLES[scheme]), row_weights=lambda network: [own])  # noqa: B023
+            alone = code_of(weights[i], each, context)
+            np.testing.assert_allclose(code.dequantized()[i], alone.dequantized()[0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("scheme", ["binary", "ternary", "levels"])
 def test_row_weights(scheme):
     """A row's weight is part of the product: W ~ g scale level, least squares over all codes, without an offset."""

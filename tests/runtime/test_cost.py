@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import MODELS
+from model_kit import MODELS
 from small_programs import convolution_model, dense_model, images
 
 import xbcompile

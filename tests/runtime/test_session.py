@@ -191,6 +191,15 @@ def test_a_fixed_batch_is_kept() -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+def test_a_constant_vector_of_a_range_found_at_run_time_reads_no_noise() -> None:
+    """Its value is its range's lower end: x = low exactly, whatever the chip reads."""
+    program = program_of("dense", passes="quantize{scheme=binary},thermometer{bits=3}")
+    x = np.full((4, 100), 0.7, np.float32)
+    layer = program.network.layers[0]
+    found = Session(program).executors[0].run(x)
+    np.testing.assert_allclose(found, x @ layer.weights[0] + layer.bias, rtol=0, atol=1e-4)
+
+
 def test_progress_counts_samples() -> None:
     program, feeds = program_of("dense"), feeds_of("dense", 10)
     seen: list[int] = []

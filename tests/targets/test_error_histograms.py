@@ -32,20 +32,17 @@ def test_the_groups_and_the_counts_are_the_published_ones() -> None:
 
 
 def test_errors_of_opposite_groups_are_biased_opposite_ways() -> None:
-    """Extended Data Fig. 7 shows N_delta = -16 and +16 of one column: highs near the supply (top) weigh up to 1.65, near
-    the end down to 0.35. Moving 8 highs from bottom to top adds about 16 (1.327 - 0.673) / 2 x 2 = 10.5 to the delay in
-    dot-product units; the exact dot product stays, so N_delta = +16 errs upwards and -16 downwards."""
+    """Extended Data Fig. 7 shows N_delta = -16 and +16 of one column. The halves' mean row weights are 1 + s and 1 - s with
+    s = 0.332, their dot products differ by 2 N_delta: the weighted sum exceeds the dot product by 2 N_delta s = +-10.6."""
     counts, bins = chip().histograms(0)
     means = group_means(counts, bins)
     top, bottom = means[:, 32 + 16], means[:, 32 - 16]
     assert np.all(top > 0)
     assert np.all(bottom < 0)
     weight = load_target("mram64").parameters.row_weight
-    slope = (
-        weight[:32].mean() - weight[32:].mean()
-    ) / 2  # top and bottom halves' dots are +-N_delta: g_top N - g_bottom N
-    assert np.nanmean(top) == pytest.approx(2 * 16 * slope / 1, rel=0.15)
-    assert np.nanmean(bottom) == pytest.approx(-2 * 16 * slope / 1, rel=0.15)
+    half_difference = (weight[:32].mean() - weight[32:].mean()) / 2
+    assert np.nanmean(top) == pytest.approx(2 * 16 * half_difference, rel=0.15)
+    assert np.nanmean(bottom) == pytest.approx(-2 * 16 * half_difference, rel=0.15)
     assert np.nanmean(means[:, 32]) == pytest.approx(0, abs=1.0)
 
 
