@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from xbcompile.ir.activations import evaluate, evaluate_model
+from xbcompile.ir.activations import evaluate, evaluate_model, model_batch
 from xbcompile.ir.network_pass import DevicePass
 from xbcompile.program import Program, device_passes
 from xbcompile.runtime.gather import collect, lay_out, vectors_per_sample
@@ -22,7 +22,9 @@ COMMISSION_SAMPLE = 1 << 40
 def commission(session: Session) -> None:
     """Fit every device pass of the program's pipeline on its calibration inputs; the session keeps the corrections."""
     for each in device_passes(session.program.pipeline):
-        feeds = {name: value[: each.samples] for name, value in session.program.calibration.items()}
+        batch = model_batch(session.program.network.inputs) or 1
+        samples = max(each.samples // batch, 1) * batch
+        feeds = {name: value[:samples] for name, value in session.program.calibration.items()}
         if each.observes == "readings":
             _fit_column_offsets(session, each, feeds)
         else:

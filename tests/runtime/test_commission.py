@@ -151,6 +151,29 @@ def test_two_device_passes_are_fitted_in_order() -> None:
     np.testing.assert_allclose(found, run_onnxruntime(model, feeds)["y"], rtol=0, atol=2e-5)
 
 
+def test_a_second_recalibration_corrects_what_the_first_left() -> None:
+    """The first fits on two inputs that share a value of every output's error; both corrections act one after the other."""
+    model = dense_model(20, 9, 4)
+    program = compiled(model, "ideal", "recalibrate{samples=3},recalibrate{samples=30}")
+    session = Session(program, NoisyStart(program.spec))
+    feeds = {"x": images(12, 20, seed=9)}
+    np.testing.assert_allclose(session.run_samples(feeds)["y"], run_onnxruntime(model, feeds)["y"], rtol=0, atol=2e-5)
+
+
+class NoisyStart(FaultyColumns):
+    """Gain and offset, and one reading in the first calibration inputs that is wrong by 5, the first time only."""
+
+    def __init__(self, spec: ArraySpec) -> None:
+        super().__init__(spec, 0.7, 0.4)
+        self.wrong = {COMMISSION_SAMPLE}
+
+    def read(self, array: int, drive: np.ndarray, stamp: ReadStamp) -> np.ndarray:
+        error = 5.0 * (stamp.vector in self.wrong)
+        if array == 0 and stamp.vector == COMMISSION_SAMPLE + 2:
+            self.wrong.clear()
+        return super().read(array, drive, stamp) + error
+
+
 def test_commissioning_draws_other_noise_than_any_run() -> None:
     program = compiled(dense_model(20, 4), "ideal", "recalibrate{samples=5}")
     device = FaultyColumns(program.spec)

@@ -88,10 +88,17 @@ def ranges(draw: st.DrawFn) -> tuple[float | None, float | None]:
     st.booleans(),
     st.sampled_from(["dense", "conv", "padded", "columns"]),
     st.sampled_from([11, 17, 18]),
+    st.sampled_from([0.0, 3.0, -3.0]),
     st.integers(0, 2**32 - 1),
 )
 def test_drives_stand_for_the_host_graphs_input(
-    code: InputCode, span: tuple[float | None, float | None], bipolar: bool, kind: str, opset: int, seed: int
+    code: InputCode,
+    span: tuple[float | None, float | None],
+    bipolar: bool,
+    kind: str,
+    opset: int,
+    shift: float,
+    seed: int,
 ) -> None:
     """Padded convolutions included, where the range may not contain 0 exactly, or not at all."""
     rng = np.random.default_rng(seed)
@@ -109,6 +116,7 @@ def test_drives_stand_for_the_host_graphs_input(
         step = np.float32((np.float32(code.high) - np.float32(code.low)) / code.steps)
         x.flat[::3] = code.low + step * (rng.integers(0, code.steps + 1, x.flat[::3].shape) + 0.5)
     x.flat[1] = 0.0
+    x += np.float32(shift)  # all inputs above 0, below 0, or on both sides
     layer = identity_layer(geometry, inputs, code)
     found = driven(layer, x, bipolar and code.scheme != "analogue")
     expected = host_coded(layer, x, opset)

@@ -161,6 +161,8 @@ def test_outputs_do_not_depend_on_threads_or_block_sizes(kind: str, monkeypatch:
     expected = Session(program, seed=3, threads=1).run_samples(feeds)["y"]
     monkeypatch.setattr(layer_executor, "BLOCK_VALUES", 3000)
     assert np.array_equal(Session(program, seed=3, threads=4).run_samples(feeds)["y"], expected)
+    monkeypatch.setattr(layer_executor, "BLOCK_TILES", 1)  # the row tiles of one column come in several blocks
+    assert np.array_equal(Session(program, seed=3, threads=1).run_samples(feeds)["y"], expected)
     monkeypatch.setattr(layer_executor, "PIECE_VALUES", 900)
     assert np.array_equal(Session(program, seed=3, threads=2).run_samples(feeds)["y"], expected)
 

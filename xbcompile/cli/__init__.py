@@ -27,10 +27,15 @@ def main() -> None:
         _discard_output()
         where = f"{error.filename!r}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
-    except Exception as error:
-        if not type(error).__module__.startswith("onnxruntime."):
-            raise
+    except _onnxruntime_errors() as error:
         _fail(f"onnxruntime cannot run the model: {error}")
+
+
+def _onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises; asked for only when something was raised."""
+    from xbcompile.frontend.engine import ERRORS
+
+    return ERRORS
 
 
 def _run() -> None:

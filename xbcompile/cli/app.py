@@ -87,23 +87,24 @@ def compile_command(
     from xbcompile.report.tables import print_summary
 
     check_output(output, model, calibration, target)
-    program = compile_model(
-        model,
-        target,
-        passes=passes,
-        calibration=calibration,
-        arrays=arrays,
-        batch=batch,
-        pack=pack,
-        cuts=cuts.value,
-        scramble=scramble,
-        seed=seed,
-        digital=digital or (),
-        embed_model=embed_model,
-        after_pass=network_printer(print_after, passes, target),
-        warn=_warn,
-    )
-    program.save(output)
+    with Console(stderr=True).status(f"compiling {model} for {target}"):  # nothing where stderr is no terminal
+        program = compile_model(
+            model,
+            target,
+            passes=passes,
+            calibration=calibration,
+            arrays=arrays,
+            batch=batch,
+            pack=pack,
+            cuts=cuts.value,
+            scramble=scramble,
+            seed=seed,
+            digital=digital or (),
+            embed_model=embed_model,
+            after_pass=network_printer(print_after, passes, target),
+            warn=_warn,
+        )
+        program.save(output)
     summary = summarize(program)
     if as_json:
         _print_json(summary)
