@@ -111,6 +111,18 @@ def test_a_tile_left_out_or_doubled_is_found() -> None:
     assert any("in more than one tile" in finding for finding in verify(corrupted(program, tiles=doubled)))
 
 
+def test_overlapping_tiles_are_named() -> None:
+    program = convolution_program()
+    tiles = program.schedule.tiles
+    shared = np.flatnonzero(np.bincount(tiles["image"])[tiles["image"]] > 1)
+    first, second = np.flatnonzero(tiles["image"] == tiles["image"][shared[0]])[:2]
+    moved = tiles.copy()
+    for field in ("row", "column"):
+        moved[field][[first, second]] = 0
+    findings = verify(corrupted(program, tiles=moved), equivalence=False)
+    assert findings == [f"tiles: tile {second} overlaps another in image {tiles['image'][first]}"]
+
+
 @pytest.mark.parametrize("value", [-1, 2, "other"])
 def test_each_image_is_on_the_array_that_its_steps_use(value: int | str) -> None:
     program = convolution_program()
@@ -161,6 +173,20 @@ def test_exchanged_steps_are_found_unless_their_order_is_free(target: str) -> No
         exchanged = steps.copy()
         exchanged[list(pair)] = steps[list(pair[::-1])]
         assert verify(corrupted(program, steps=exchanged)), pair
+
+
+def test_reads_of_each_others_tiles_are_found() -> None:
+    """Two reads of one layer in different images exchange their tiles: each reads what its array does not hold."""
+    program = convolution_program()
+    steps = program.schedule.steps
+    layer = program.schedule.tiles["layer"][steps["tile"]]
+    reads = np.flatnonzero((steps["operation"] == READ) & (layer == 0))
+    first, second = reads[0], reads[steps["image"][reads] != steps["image"][reads[0]]][0]
+    exchanged = steps.copy()
+    exchanged["tile"][[first, second]] = steps["tile"][[second, first]]
+    assert verify(corrupted(program, steps=exchanged)) == [
+        "steps: a read names another image than the one that holds its tile"
+    ]
 
 
 def test_a_step_left_out_or_doubled_is_found() -> None:

@@ -152,7 +152,7 @@ def test_two_device_passes_are_fitted_in_order() -> None:
 
 
 def test_a_second_recalibration_corrects_what_the_first_left() -> None:
-    """The first fits on two inputs that share a value of every output's error; both corrections act one after the other."""
+    """The first is misled by a reading that is wrong once; gains multiply, and the first offset is scaled by the second."""
     model = dense_model(20, 9, 4)
     program = compiled(model, "ideal", "recalibrate{samples=3},recalibrate{samples=30}")
     session = Session(program, NoisyStart(program.spec))
