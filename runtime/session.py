@@ -28,8 +28,9 @@ class Session:
     """Runs a program: digital segments in onnxruntime, matrix layers on the device.
 
     The pipeline's device passes are fitted here, on the program's calibration inputs, because they belong to the chip
-    and not to the program. The same program, device and seed give the same outputs whatever the chunking and the
-    threads.
+    and not to the program. The same program, device and seed give the same readings whatever the chunking and the
+    threads, hence the same outputs, but for what is float arithmetic throughout: digital segments, and the `ideal`
+    device, follow the rounding of their libraries.
 
     Args:
         program: what to run.
@@ -58,7 +59,8 @@ class Session:
         }
         self._statistics = [StatisticsCollector(self.device) for _ in self.executors]
         if program.calibration:
-            commission(self)
+            with self._blas.limit(limits=1):
+                commission(self)
 
     @property
     def statistics(self) -> list[LayerStatistics]:

@@ -90,7 +90,7 @@ class Target:
             TargetError: this target has no such device.
         """
         kinds = _model(self.model, self.name)[1]
-        wanted = (name or self.device_names[0]).removeprefix(f"{self.name}-")
+        wanted = (self.device_names[0] if name is None else name).removeprefix(f"{self.name}-")
         if wanted == "ideal":
             from xbcompile.targets.ideal import IdealArray
 

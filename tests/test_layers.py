@@ -24,7 +24,7 @@ ORDER = [
     {"pipeline"},
     {"program"},
     {"runtime"},
-    {"verify"},
+    {"verification"},
     {"api", "report"},
     {"cli"},
 ]

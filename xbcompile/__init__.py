@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xbcompile.program import Program, load_program
     from xbcompile.runtime import Session
     from xbcompile.targets import Target, load_target
-    from xbcompile.verify import verify
+    from xbcompile.verification import verify
 
 # Loaded on first use: importing the package stays instant.
 _PUBLIC = {
@@ -31,7 +31,7 @@ _PUBLIC = {
     "compile": "xbcompile.api",
     "load_program": "xbcompile.program",
     "load_target": "xbcompile.targets",
-    "verify": "xbcompile.verify",
+    "verify": "xbcompile.verification",
 }
 
 __all__ = [

@@ -19,7 +19,7 @@ from xbcompile.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.program import Program, with_stored_weights
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
-from xbcompile.verify import verify
+from xbcompile.verification import verify
 
 
 def compile(  # the name that users expect, as re.compile

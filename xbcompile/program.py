@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf brings no types
 
 from xbcompile.errors import ProgramError
 from xbcompile.ir import (
@@ -230,13 +231,18 @@ def load_program(path: str | os.PathLike[str]) -> Program:
     if data[-_COMMENT_BYTES:] != _COMMENT + _sha256(data).encode():
         raise ProgramError(f"program file {name!r} is damaged: its digest does not match; compile it again")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if "manifest.json" not in archive.namelist():
+            raise ProgramError(f"{name!r} is an archive without manifest.json, so it is no xbcompile program")
         manifest = json.loads(archive.read("manifest.json"))
         version = manifest.get("format_version")
         if version != FORMAT_VERSION:
             raise ProgramError(
                 f"program file {name!r} has format version {version}; this xbcompile reads {FORMAT_VERSION}: compile it again"
             )
-        return _read(archive, manifest, name)
+        try:
+            return _read(archive, manifest, name)
+        except (KeyError, TypeError, DecodeError) as error:
+            raise ProgramError(f"program file {name!r} lacks a part that it must have: {error}") from None
 
 
 def _read(archive: zipfile.ZipFile, manifest: dict[str, Any], where: str) -> Program:

@@ -11,7 +11,7 @@ from xbcompile.frontend import load_model
 from xbcompile.ir.activations import make_session
 from xbcompile.program import Program, load_program
 from xbcompile.runtime import Session
-from xbcompile.verify import probe_inputs, verify
+from xbcompile.verification import probe_inputs, verify
 
 
 def verify_program(path: Path, model: Path | None) -> dict[str, Any]:

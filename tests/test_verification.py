@@ -25,7 +25,7 @@ from xbcompile.ir import Schedule
 from xbcompile.ir.schedule import READ, WRITE
 from xbcompile.program import Program
 from xbcompile.runtime import Session
-from xbcompile.verify import verify
+from xbcompile.verification import verify
 
 TILE_FIELDS = ("layer", "group", "k0", "k1", "m0", "m1", "image", "row", "column")
 
