@@ -58,14 +58,18 @@ def main() -> None:
         session = Session(program)
         session.run_samples({name: x[:1000] for name, x in data.inputs.items()})
         run_s = seconds(lambda s=session, d=data: s.run_samples(d.inputs))
-        reads = sum(len(program.schedule.tiles_of(i)) * x.slices for i, x in enumerate(program.network.layers)) * samples
+        reads = (
+            sum(len(program.schedule.tiles_of(i)) * x.slices for i, x in enumerate(program.network.layers)) * samples
+        )
         readings = reads * program.spec.columns
         rows.append((model, target, compile_s, run_s, readings, program))
     print(f"{'model':12} {'target':8} {'compile s':>10} {'run s':>8} {'readings':>14} {'readings/s':>12}")
     for model, target, compile_s, run_s, readings, _ in rows:
         print(f"{model:12} {target:8} {compile_s:10.2f} {run_s:8.2f} {readings:14,} {readings / run_s:12.3g}")
     plain_s = seconds(lambda: plain_numpy(rows[0][5], samples), repeats=1)
-    print(f"plain numpy simulation of the mram64 reads: {plain_s:.2f} s, {plain_s / rows[0][3]:.1f} times the run above")
+    print(
+        f"plain numpy simulation of the mram64 reads: {plain_s:.2f} s, {plain_s / rows[0][3]:.1f} times the run above"
+    )
 
 
 if __name__ == "__main__":
