@@ -15,12 +15,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from xbcompile.errors import PassError
-from xbcompile.ir.network_pass import DevicePass
+from xbcompile.ir.network_pass import ReadingsPass
 
 
 @dataclass(frozen=True)
-class CalibrateOffsets(DevicePass):
+class CalibrateOffsets(ReadingsPass):
     """Fit one offset per physical column of every array.
 
     Args:
@@ -28,12 +27,6 @@ class CalibrateOffsets(DevicePass):
     """
 
     name: ClassVar[str] = "calibrate-offsets"
-    observes: ClassVar[str] = "readings"
-    samples: int = 500
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise PassError(f"samples={self.samples} is out of range; allowed: 1 or more")
 
     def fit(self, mean_error: np.ndarray, lsb: float | None) -> np.ndarray:
         """Offsets from the mean error (reading minus exact sum) of each column, any shape, dot-product units."""

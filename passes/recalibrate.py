@@ -16,12 +16,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from xbcompile.errors import PassError
-from xbcompile.ir.network_pass import DevicePass
+from xbcompile.ir.network_pass import OutputsPass
 
 
 @dataclass(frozen=True)
-class Recalibrate(DevicePass):
+class Recalibrate(OutputsPass):
     """Fit gain and offset of every output of every matrix layer.
 
     Args:
@@ -29,12 +28,7 @@ class Recalibrate(DevicePass):
     """
 
     name: ClassVar[str] = "recalibrate"
-    observes: ClassVar[str] = "outputs"
-    samples: int = 500
-
-    def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise PassError(f"samples={self.samples} is out of range; allowed: 2 or more")
+    least_samples: ClassVar[int] = 2
 
     def fit(self, measured: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Least-squares gain and offset per column.

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from xbcompile.ir.activations import evaluate, evaluate_model, model_batch
-from xbcompile.ir.network_pass import DevicePass
+from xbcompile.ir.network_pass import OutputsPass, ReadingsPass
 from xbcompile.program import Program, device_passes
 from xbcompile.runtime.gather import collect, lay_out, vectors_per_sample
 
@@ -25,9 +25,9 @@ def commission(session: Session) -> None:
         batch = model_batch(session.program.network.inputs) or 1
         samples = max(each.samples // batch, 1) * batch
         feeds = {name: value[:samples] for name, value in session.program.calibration.items()}
-        if each.observes == "readings":
+        if isinstance(each, ReadingsPass):
             _fit_column_offsets(session, each, feeds)
-        else:
+        elif isinstance(each, OutputsPass):
             _fit_outputs(session, each, feeds)
 
 
@@ -45,7 +45,7 @@ class _ColumnErrors:
         np.add.at(self.count, index, float(readings.shape[1] * readings.shape[2]))
 
 
-def _fit_column_offsets(session: Session, each: DevicePass, feeds: dict[str, np.ndarray]) -> None:
+def _fit_column_offsets(session: Session, each: ReadingsPass, feeds: dict[str, np.ndarray]) -> None:
     """All layers at once, on the network's ideal activations: the offset belongs to the array, not to a layer."""
     program = session.program
     errors = _ColumnErrors((program.schedule.arrays, program.spec.columns))
@@ -53,7 +53,7 @@ def _fit_column_offsets(session: Session, each: DevicePass, feeds: dict[str, np.
     inputs = evaluate(program.network, feeds, [layer.input for layer in layers])
     for executor, x in zip(session.executors, inputs, strict=True):
         executor.run(x, observer=errors)
-    offset = each.fit(errors.total / np.maximum(errors.count, 1), session.device.lsb)  # type: ignore[attr-defined]
+    offset = each.fit(errors.total / np.maximum(errors.count, 1), session.device.lsb)
     for executor in session.executors:
         executor.column_offset = offset
 
@@ -73,7 +73,7 @@ def reference_outputs(program: Program, feeds: dict[str, np.ndarray]) -> list[np
     return [ideal[name] for name in names]
 
 
-def _fit_outputs(session: Session, each: DevicePass, feeds: dict[str, np.ndarray]) -> None:
+def _fit_outputs(session: Session, each: OutputsPass, feeds: dict[str, np.ndarray]) -> None:
     """In order of execution: each layer sees what the corrected layers before it give."""
     layers = session.program.network.layers
     references = reference_outputs(session.program, feeds)
@@ -82,7 +82,7 @@ def _fit_outputs(session: Session, each: DevicePass, feeds: dict[str, np.ndarray
         executor, layer = session.executors[index], layers[index]
         first_vector = COMMISSION_SAMPLE * vectors_per_sample(layer, x.shape)
         y, shape = executor.vectors(x, first_vector)
-        gain, shift = each.fit(y, collect(layer, references[index]).astype(np.float64))  # type: ignore[attr-defined]
+        gain, shift = each.fit(y, collect(layer, references[index]).astype(np.float64))
         executor.gain, executor.shift = gain * executor.gain, gain * executor.shift + shift
         return lay_out(layer, (gain * y + shift).astype(x.dtype), shape)
 

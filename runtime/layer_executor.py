@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 
 from xbcompile.ir import Patches
+from xbcompile.ir.gather import gather
 from xbcompile.program import Program
 from xbcompile.runtime.drive import CodedInput, code_vectors, slices_of
-from xbcompile.runtime.gather import gather, lay_out, vectors_per_sample
+from xbcompile.runtime.gather import lay_out, vectors_per_sample
 from xbcompile.runtime.one_by_one import OneByOne
 from xbcompile.targets import BatchedDevice, LoadedImages
 from xbcompile.targets.ideal import IdealArray

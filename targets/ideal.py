@@ -24,14 +24,11 @@ class IdealParameters:
 
     def array_spec(self) -> ArraySpec:
         """The array as the compiler sees it."""
-        return ArraySpec(
+        return ArraySpec.uniform(
             rows=self.rows,
             columns=self.columns,
             levels=None,
             drive="unbounded",
-            row_weight=np.ones(self.rows),
-            idle_drive=np.zeros(self.rows, np.float32),
-            neutral_level=np.zeros(self.rows, np.uint8),
             t_write_row_s=self.t_write_row_s,
             t_read_s=self.t_read_s,
             e_write_row_j=self.e_write_row_j,

@@ -61,14 +61,11 @@ class MultistateParameters:
 
     def array_spec(self) -> ArraySpec:
         """The array as the compiler sees it; an undriven row carries no current and adds nothing."""
-        return ArraySpec(
+        return ArraySpec.uniform(
             rows=self.rows,
             columns=self.columns,
             levels=np.linspace(-1, 1, self.states).astype(np.float32),
             drive="analogue",
-            row_weight=np.ones(self.rows),
-            idle_drive=np.zeros(self.rows, np.float32),
-            neutral_level=np.zeros(self.rows, np.uint8),
             t_write_row_s=self.t_write_row_s,
             t_read_s=self.t_read_s,
             e_write_row_j=self.e_write_row_j,

@@ -46,6 +46,7 @@ from xbcompile.ir import (
 )
 from xbcompile.ir.content import ContentEqual
 from xbcompile.ir.host import to_onnx
+from xbcompile.ir.network_pass import DevicePass
 from xbcompile.ir.rows import row_weight_of_layer
 from xbcompile.pipeline import parse_pipeline
 from xbcompile.targets import Target
@@ -401,10 +402,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray) -> N
         raise
 
 
-def device_passes(pipeline: str) -> list[Any]:
+def device_passes(pipeline: str) -> list[DevicePass]:
     """The device passes of a pipeline text, in order."""
-    from xbcompile.ir.network_pass import DevicePass
-
     return [p for p in parse_pipeline(pipeline) if isinstance(p, DevicePass)]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xbcompile.errors import PassError
-from xbcompile.ir.network_pass import DevicePass
+from xbcompile.ir.network_pass import ReadingsPass
 from xbcompile.passes.calibrate_offsets import CalibrateOffsets
 
 
@@ -32,8 +32,8 @@ def test_what_is_left_is_at_most_half_a_code():
 
 def test_contract():
     each = CalibrateOffsets(samples=10)
-    assert isinstance(each, DevicePass)
-    assert (each.observes, each.needs_calibration, str(each)) == ("readings", True, "calibrate-offsets{samples=10}")
+    assert isinstance(each, ReadingsPass)
+    assert (each.needs_calibration, str(each)) == (True, "calibrate-offsets{samples=10}")
     assert str(CalibrateOffsets()) == "calibrate-offsets"
     with pytest.raises(PassError, match="samples=0 is out of range; allowed: 1 or more"):
         CalibrateOffsets(samples=0)

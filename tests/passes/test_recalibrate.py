@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xbcompile.errors import PassError
-from xbcompile.ir.network_pass import DevicePass
+from xbcompile.ir.network_pass import OutputsPass
 from xbcompile.passes.recalibrate import Recalibrate
 
 
@@ -43,8 +43,8 @@ def test_single_vector():
 
 def test_contract():
     each = Recalibrate(samples=10)
-    assert isinstance(each, DevicePass)
-    assert (each.observes, each.needs_calibration, str(each)) == ("outputs", True, "recalibrate{samples=10}")
+    assert isinstance(each, OutputsPass)
+    assert (each.needs_calibration, str(each)) == (True, "recalibrate{samples=10}")
     assert str(Recalibrate()) == "recalibrate"
     for wrong in (1, 0, -5):
         with pytest.raises(PassError, match=rf"samples={wrong} is out of range; allowed: 2 or more"):

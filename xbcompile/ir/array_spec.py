@@ -42,6 +42,20 @@ class ArraySpec(ContentEqual):
     e_write_row_j: float
     e_read_j: float
 
+    @classmethod
+    def uniform(cls, rows: int, columns: int, levels: np.ndarray | None, drive: str, **costs: float) -> ArraySpec:
+        """An array whose rows count alike and add nothing when undriven; `costs` are the four times and energies."""
+        return cls(
+            rows=rows,
+            columns=columns,
+            levels=levels,
+            drive=drive,
+            row_weight=np.ones(rows),
+            idle_drive=np.zeros(rows, np.float32),
+            neutral_level=np.zeros(rows, np.uint8),
+            **costs,
+        )
+
     @property
     def has_row_weights(self) -> bool:
         """Whether a row's position changes its weight in a read."""

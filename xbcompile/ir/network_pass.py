@@ -92,13 +92,37 @@ class NetworkPass(Pass):
         return result
 
 
+@dataclass(frozen=True)
 class DevicePass(Pass):
-    """A pass that is fitted through the device when a session starts, on the program's calibration inputs."""
+    """A pass that is fitted through the device when a session starts, on the program's calibration inputs.
 
-    needs_calibration = True
-    samples: int
+    Args:
+        samples: calibration inputs to use at most.
+    """
 
-    observes: ClassVar[str]  # "readings" (per physical column) or "outputs" (per layer output)
+    needs_calibration: ClassVar[bool] = True
+    least_samples: ClassVar[int] = 1
+    samples: int = 500
+
+    def __post_init__(self) -> None:
+        if self.samples < self.least_samples:
+            raise PassError(f"samples={self.samples} is out of range; allowed: {self.least_samples} or more")
+
+
+class ReadingsPass(DevicePass):
+    """A device pass that corrects the readings of each physical column."""
+
+    def fit(self, mean_error: np.ndarray, lsb: float | None) -> np.ndarray:
+        """Offsets of columns, any shape, from their mean error (reading minus exact sum); dot-product units."""
+        raise TypeError(f"{type(self).__name__} must define fit")
+
+
+class OutputsPass(DevicePass):
+    """A device pass that corrects each output of each matrix layer."""
+
+    def fit(self, measured: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gain and offset [outputs] that take measured layer outputs [vectors, outputs] to the right ones."""
+        raise TypeError(f"{type(self).__name__} must define fit")
 
 
 def _text(value: object) -> str:

@@ -119,16 +119,23 @@ def schedule_rows(program: Program) -> list[dict[str, Any]]:
             layer = layers[tile["layer"]]
             row |= {
                 "tile": int(step["tile"]),
-                "layer": layer.name,
-                "group": int(tile["group"]),
-                "inputs": [int(tile["k0"]), int(tile["k1"])],
-                "outputs": [int(tile["m0"]), int(tile["m1"])],
-                "row": int(tile["row"]),
-                "column": int(tile["column"]),
+                **_tile_place(layer.name, tile),
                 "reads": layer.slices * (layer.vectors_per_inference or 1) * schedule.batch,
             }
         rows.append(row)
     return rows
+
+
+def _tile_place(layer: str, tile: np.void) -> dict[str, Any]:
+    """Which piece of which matrix, and where it sits in its image."""
+    return {
+        "layer": layer,
+        "group": int(tile["group"]),
+        "inputs": [int(tile["k0"]), int(tile["k1"])],
+        "outputs": [int(tile["m0"]), int(tile["m1"])],
+        "row": int(tile["row"]),
+        "column": int(tile["column"]),
+    }
 
 
 def image_contents(program: Program, image: int) -> dict[str, Any]:
@@ -140,13 +147,8 @@ def image_contents(program: Program, image: int) -> dict[str, Any]:
     described = []
     for tile in tiles:
         layer = layers[tile["layer"]]
-        entry: dict[str, Any] = {
-            "layer": layer.name,
-            "group": int(tile["group"]),
-            "inputs": [int(tile["k0"]), int(tile["k1"])],
-            "outputs": [int(tile["m0"]), int(tile["m1"])],
-            "row": int(tile["row"]),
-            "column": int(tile["column"]),
+        entry = {
+            **_tile_place(layer.name, tile),
             "rows": int(tile_rows(tile)),
             "columns": int(tile_columns(tile)),
         }

@@ -1,0 +1,46 @@
+"""Input tensors -> vectors: how a layer's geometry reads its input, in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xbcompile.ir.geometry import Contraction, Patches
+from xbcompile.ir.layer import MatrixLayer
+
+
+def gather(layer: MatrixLayer, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Collect the input vectors of a layer.
+
+    Args:
+        layer: the matrix layer.
+        x: its input tensor.
+
+    Returns:
+        vectors [groups, V, K], a view where possible, and the shape that `lay_out` needs to undo the flattening.
+        Vectors count up along axis 0 of x first, so the vectors of one sample are neighbours.
+    """
+    geometry = layer.geometry
+    if isinstance(geometry, Contraction):
+        moved = np.moveaxis(x, geometry.input_axis, -1)
+        return moved.reshape(1, -1, layer.inputs), moved.shape[:-1]
+    return _patches(layer, geometry, x)
+
+
+def _patches(layer: MatrixLayer, geometry: Patches, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    rank = len(geometry.kernel)
+    spatial = x.shape[2:]
+    pads = geometry.resolved_pads(spatial)
+    widths = [(0, 0), (0, 0), *((pads[i], pads[i + rank]) for i in range(rank))]
+    padded = np.pad(x, widths) if any(pads) else x
+    extent = tuple((k - 1) * d + 1 for k, d in zip(geometry.kernel, geometry.dilations, strict=True))
+    axes = tuple(range(2, 2 + rank))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=axes)  # [N, C, *out, *extent]
+    strided = tuple(slice(None, None, s) for s in geometry.strides)
+    dilated = tuple(slice(None, None, d) for d in geometry.dilations)
+    windows = windows[(slice(None), slice(None), *strided, *dilated)]
+    batch, output = x.shape[0], windows.shape[2 : 2 + rank]
+    split = windows.reshape(batch, layer.groups, -1, *windows.shape[2:])  # [N, G, C/G, *out, *kernel]
+    out_axes = tuple(range(3, 3 + rank))
+    kernel_axes = tuple(range(3 + rank, 3 + 2 * rank))
+    ordered = split.transpose(1, 0, *out_axes, 2, *kernel_axes)  # [G, N, *out, C/G, *kernel]
+    return ordered.reshape(layer.groups, -1, layer.inputs), (batch, *output)
