@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -37,7 +37,10 @@ class Counters:
 class Cost:
     """Counts, energy and time of a number of inferences on the arrays (digital parts not included).
 
+    The costs of several chips add up.
+
     Args:
+        inferences: samples run.
         weight_updates: images written.
         rows_written: rows written.
         reads: array activations.
@@ -46,6 +49,7 @@ class Cost:
         time_s: the schedule's makespan times the number of batches, plus the first write of a stationary program.
     """
 
+    inferences: int
     weight_updates: int
     rows_written: int
     reads: int
@@ -53,15 +57,19 @@ class Cost:
     energy_j: float
     time_s: float
 
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
 
 def cost_of(program: Program, counters: Counters) -> Cost:
-    """Cost of what the counters hold, for a program that serves `schedule.batch` inferences per weight update."""
+    """Cost of what one session's counters hold, for a program that serves `schedule.batch` inferences per weight update."""
     schedule, spec = program.schedule, program.spec
     batches = int(np.ceil(counters.inferences / schedule.batch))
     updates = schedule.weight_updates * (1 if schedule.stationary else batches)
     rows = updates * spec.rows
     first_write_s = spec.t_write_s if schedule.stationary else 0.0
     return Cost(
+        inferences=counters.inferences,
         weight_updates=updates,
         rows_written=rows,
         reads=counters.reads,

@@ -79,6 +79,15 @@ def test_counters(done, models, folder):
     assert result["cost"]["energy_j"] == pytest.approx(6 * result["cost"]["energy_per_inference_j"])
 
 
+def test_every_chip_is_written_for_itself(done, models, folder):
+    """Stationary: each of 3 chips is written once. Batches of 4: 6 samples are 2 batches on each chip, not 5 in all."""
+    np.savez(folder / "d.npz", input=np.zeros((6, 784), np.float32))
+    for options, updates in ((("--arrays", 0), 3 * 28), (("--batch", 4), 3 * 2 * 28)):
+        done("compile", models / "mnist_bnn.onnx", "-o", "p.xbar", "--no-pack", *options)
+        result = json.loads(done("run", "p.xbar", "--data", "d.npz", "--repeat", 3, "--json").out)
+        assert result["counters"]["weight_updates"] == updates
+
+
 def test_software_accuracy(done, models, folder):
     model = dense_model(6, 4, 3)
     x = np.random.default_rng(4).random((50, 6), np.float32)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import asdict
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from xbcompile.data import load_data
 from xbcompile.ir.activations import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
 from xbcompile.program import Program, load_program, write_atomically
-from xbcompile.runtime import Counters, LayerStatistics, Session, cost_of
+from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of
 
 
 def run_program(
@@ -27,7 +29,7 @@ def run_program(
     loaded = load_data(data, program.network.inputs)
     started = time.perf_counter()
     seeds = list(range(seed, seed + repeat))
-    total = Counters()
+    costs: list[Cost] = []
     accuracies: list[float] = []
     outputs: dict[str, np.ndarray] = {}
     statistics: list[LayerStatistics] = []
@@ -40,16 +42,14 @@ def run_program(
                 loaded.inputs,
                 lambda n, base=done: progress.update(task, completed=base * loaded.samples + n),  # type: ignore[misc]
             )
-            total.inferences += session.counters.inferences
-            total.reads += session.counters.reads
-            total.dot_products += session.counters.dot_products
+            costs.append(cost_of(program, session.counters))
             statistics = session.statistics if done == 0 else statistics
             if loaded.labels is not None:
                 accuracies.append(accuracy_of(outputs[program.network.outputs[0].name], loaded.labels))
             has_converter = session.device.lsb is not None
     if output is not None:
         save_outputs(output, outputs)
-    cost = cost_of(program, total)
+    cost = reduce(add, costs)
     return {
         "device": device or program.target.device_names[0],
         "data": data,
@@ -59,17 +59,17 @@ def run_program(
         "layers": [asdict(layer) for layer in statistics],
         "has_converter": has_converter,
         "counters": {
-            "inferences": total.inferences,
-            "reads": total.reads,
-            "dot_products": total.dot_products,
+            "inferences": cost.inferences,
+            "reads": cost.reads,
+            "dot_products": cost.dot_products,
             "weight_updates": cost.weight_updates,
             "rows_written": cost.rows_written,
         },
         "cost": {
             "energy_j": cost.energy_j,
-            "energy_per_inference_j": cost.energy_j / total.inferences,
+            "energy_per_inference_j": cost.energy_j / cost.inferences,
             "time_s": cost.time_s,
-            "time_per_inference_s": cost.time_s / total.inferences,
+            "time_per_inference_s": cost.time_s / cost.inferences,
         },
         "seconds": time.perf_counter() - started,
     }
