@@ -3,26 +3,38 @@
     y = x @ W            W float
     y = x @ (g * scale * levels[codes] + offset)
 
-Exactness: each scheme is the global least-squares optimum of ||W - W_hat||^2 for its form; see `least_squares`.
+Exactness: with method=least-squares each scheme is the global optimum of ||W - W_hat||^2 for its form; see
+`least_squares`. With method=data-aware the codes keep the layer's outputs on the calibration inputs instead,
+||x @ W - x @ W_hat - b||^2, never worse there than the least-squares codes; see `data_aware`. Layers are fitted in
+order, each on what the quantized earlier ones give, and the mean error goes into the bias.
     Sources:
 binary: Rastegari et al., XNOR-Net (2016), equation 6; N equidistant levels: MultiSpin.AI deliverable D4.2 (2026),
-    section 2.3; row weights: the delay of Jung et al. (2022), equation 3.
+    section 2.3; row weights: the delay of Jung et al. (2022), equation 3; data-aware: Frantar et al., GPTQ (2022).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import gcd
 from typing import ClassVar
 
 import numpy as np
 
 from xbcompile.errors import PassError
-from xbcompile.ir import MatrixLayer, Network, WeightCode
+from xbcompile.ir import Contraction, MatrixLayer, Network, WeightCode
+from xbcompile.ir.activations import evaluate, model_batch
+from xbcompile.ir.gather import gather
 from xbcompile.ir.network_pass import NetworkPass, PassContext
-from xbcompile.passes import least_squares
+from xbcompile.passes import data_aware, least_squares
 
 SCHEMES = ("binary", "ternary", "levels")
 SCOPES = ("column", "matrix")
+METHODS = ("least-squares", "data-aware")
+DEFAULT_SAMPLES = 10_000
+
+CHUNK_VALUES = 1 << 24  # values of gathered vectors at once: bounds the memory of a convolution's patches
+MAX_VECTORS = 100_000  # vectors of a layer that count; more of one picture's patches tell little
 
 
 @dataclass(frozen=True)
@@ -33,18 +45,31 @@ class Quantize(NetworkPass):
         scheme: "binary" (-1, +1; sign with least-squares scale), "ternary" (-1, 0, +1), or "levels".
         levels: number of equidistant levels for scheme=levels; 0 takes the target's own level table.
         per: "column": scale and offset per output; "matrix": one pair per group of a layer.
+        method: "least-squares" (of the weights, without data), or "data-aware" (of the outputs on calibration inputs,
+            per column; rewrites the bias).
+        samples: calibration inputs that data-aware uses at most, the first ones.
     """
 
     name: ClassVar[str] = "quantize"
     scheme: str = "levels"
     levels: int = 0
     per: str = "column"
+    method: str = "least-squares"
+    samples: int = DEFAULT_SAMPLES
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise PassError(f"scheme={self.scheme} is unknown; allowed: {', '.join(SCHEMES)}")
         if self.per not in SCOPES:
             raise PassError(f"per={self.per} is unknown; allowed: {', '.join(SCOPES)}")
+        if self.method not in METHODS:
+            raise PassError(f"method={self.method} is unknown; allowed: {', '.join(METHODS)}")
+        if self.method == "data-aware" and self.per != "column":
+            raise PassError(f"method=data-aware is per column; per={self.per} goes with method=least-squares")
+        if self.samples < 1:
+            raise PassError(f"samples={self.samples} is out of range; allowed: 1 or more")
+        if self.method != "data-aware" and self.samples != DEFAULT_SAMPLES:
+            raise PassError(f"samples={self.samples} goes with method=data-aware, not method={self.method}")
         if self.levels and self.scheme != "levels":
             raise PassError(f"levels={self.levels} goes with scheme=levels, not scheme={self.scheme}")
         if self.levels != 0 and not 2 <= self.levels <= 256:
@@ -82,26 +107,71 @@ class Quantize(NetworkPass):
         if all(layer.weight_code is not None for layer in network.layers):
             return network
         weights_of_rows = context.row_weights(network)
+        if self.method == "data-aware":
+            return self.run_on_data(network, weights_of_rows, context)
         layers = [
             layer if layer.weight_code else replace(layer, weight_code=self.encode(layer, row_weight, context))
             for layer, row_weight in zip(network.layers, weights_of_rows, strict=True)
         ]
         return network.with_layers(layers)
 
+    def run_on_data(self, network: Network, weights_of_rows: list[np.ndarray | None], context: PassContext) -> Network:
+        """Layer by layer: codes and bias on what the quantized earlier layers give."""
+        feeds = self.feeds(network, context)
+        result, changed = network, [False] * len(network.layers)
+        for i, (layer, waits_for) in enumerate(zip(network.layers, network.layer_dependencies(), strict=True)):
+            changed[i] = layer.weight_code is None or any(changed[j] for j in waits_for)
+            if layer.weight_code is not None:
+                continue
+            original = evaluate(network, feeds, [layer.input])[0]
+            seen = original
+            if any(changed[j] for j in waits_for):
+                seen = evaluate(result, feeds, [layer.input])[0]
+            if not (np.isfinite(original).all() and np.isfinite(seen).all()):
+                raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
+            result = result.with_layers([self.encode_on_data(layer, seen, original, weights_of_rows[i], context)])
+        return result
+
+    def feeds(self, network: Network, context: PassContext) -> dict[str, np.ndarray]:
+        """The first calibration inputs, as many as `samples` allows and the model's batch divides."""
+        calibration = context.require_calibration("quantize{method=data-aware}")
+        count = min(self.samples, len(next(iter(calibration.values()))))
+        batch = model_batch(network.inputs) or 1
+        count = max(count // batch, 1) * batch
+        return {name: value[:count] for name, value in calibration.items()}
+
+    def encode_on_data(
+        self,
+        layer: MatrixLayer,
+        seen: np.ndarray,
+        original: np.ndarray,
+        row_weight: np.ndarray | None,
+        context: PassContext,
+    ) -> MatrixLayer:
+        """Fit one layer's code to its input tensors, and its bias to the mean error."""
+        table = self.level_table(context)
+        codes = np.empty(layer.weights.shape, np.uint8)
+        scale, offset = (np.empty((layer.groups, layer.outputs)) for _ in range(2))
+        moments = data_aware.moments(_vectors(layer, seen, original))
+        for g, weights in enumerate(layer.weights):
+            own = None if row_weight is None else row_weight[g]
+            start = data_aware.DataAwareFit(*self.fit(weights, own, table))
+            found = data_aware.fit(moments[g], weights, table, start, own, with_offset=self.scheme == "levels")
+            codes[g], scale[g], offset[g] = found.codes, found.scale, found.offset
+        code = self.on_target(table, codes, scale, offset, row_weight, context)
+        stored = code.dequantized()
+        mean_error = [
+            m.mean_original @ layer.weights[g].astype(np.float64) - m.mean @ stored[g] for g, m in enumerate(moments)
+        ]
+        bias = (layer.bias + np.concatenate(mean_error)).astype(np.float32)
+        return replace(layer, weight_code=code, bias=bias)
+
     def encode(self, layer: MatrixLayer, row_weight: np.ndarray | None, context: PassContext) -> WeightCode:
         """Fit one layer's code."""
         groups, inputs, outputs = layer.weights.shape
         table = self.level_table(context)
-        columns, row_columns = self.columns(layer.weights), None if row_weight is None else self.columns(row_weight)
-        if self.scheme == "binary":
-            codes, scale = least_squares.fit_binary(columns, row_columns)
-            offset = np.zeros_like(scale)
-        elif self.scheme == "ternary":
-            codes, scale = least_squares.fit_ternary(columns, row_columns)
-            offset = np.zeros_like(scale)
-        else:
-            fit = least_squares.fit_levels(columns, table.astype(np.float64), row_columns)
-            codes, scale, offset = fit.codes, fit.scale, fit.offset
+        row_columns = None if row_weight is None else self.columns(row_weight)
+        codes, scale, offset = self.fit(self.columns(layer.weights), row_columns, table)
         if self.per == "matrix":
             codes = codes.reshape(inputs, outputs, groups).transpose(2, 0, 1)
             scale, offset = (np.repeat(v[:, None], outputs, axis=1) for v in (scale, offset))
@@ -109,6 +179,17 @@ class Quantize(NetworkPass):
             codes = codes.reshape(inputs, groups, outputs).transpose(1, 0, 2)
             scale, offset = scale.reshape(groups, outputs), offset.reshape(groups, outputs)
         return self.on_target(table, codes, scale, offset, row_weight, context)
+
+    def fit(
+        self, columns: np.ndarray, row_weight: np.ndarray | None, table: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Least-squares codes, scale and offset of columns [inputs, problems]."""
+        if self.scheme == "levels":
+            fit = least_squares.fit_levels(columns, table.astype(np.float64), row_weight)
+            return fit.codes, fit.scale, fit.offset
+        closed_form = least_squares.fit_binary if self.scheme == "binary" else least_squares.fit_ternary
+        codes, scale = closed_form(columns, row_weight)
+        return codes, scale, np.zeros_like(scale)
 
     def columns(self, weights: np.ndarray) -> np.ndarray:
         """Weights [groups, inputs, outputs] as independent problems, one per column of the result."""
@@ -150,6 +231,24 @@ class Quantize(NetworkPass):
         for layer in after.layers:
             if layer.weight_code is None or layer.weight_code.codes.shape != layer.weights.shape:
                 raise PassError(f"layer {layer.name!r} has no weight code of shape {layer.weights.shape}")
+
+
+def _vectors(layer: MatrixLayer, seen: np.ndarray, original: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of input vectors [groups, vectors, inputs], in pieces along axis 0; every n-th where there are too many."""
+    geometry = layer.geometry
+    if isinstance(geometry, Contraction) and seen.ndim + geometry.input_axis == 0:  # axis 0 holds the inputs
+        yield gather(layer, seen)[0], gather(layer, original)[0]
+        return
+    each = gather(layer, seen[:1])[0].shape[1]
+    every = max(1, each * len(seen) // MAX_VECTORS)
+    while gcd(every, each) > 1:  # else the same places of every picture
+        every += 1
+    step = max(1, CHUNK_VALUES // (each * layer.groups * layer.inputs))
+    for first in range(0, len(seen), step):
+        kept = slice(-first * each % every, None, every)
+        vectors = gather(layer, seen[first : first + step])[0][:, kept]
+        same = seen is original
+        yield vectors, vectors if same else gather(layer, original[first : first + step])[0][:, kept]
 
 
 def _embedding(table: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, float, float] | None:
