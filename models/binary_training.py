@@ -21,30 +21,19 @@ import numpy as np
 import torch
 from torch import nn
 
-ROWS = 64
-C_CELL_FARAD = 2.1e-15
-C_LINE_FARAD = 33e-15
+from xbcompile.ir.rows import row_weight_of_layer
+from xbcompile.targets import load_target
+from xbcompile.tiler import MatrixShape, plan_layout
+
 LEVELS = 8  # thermometer slices; activations are 0, 1/8, ... 1
 EPSILON = 1e-5  # of the batch normalization
 
 
 def row_weights(inputs: int, outputs: int) -> np.ndarray:
-    """Return, for each (input, output), the weight of the array row that the input sits in.
-
-    Full row tiles of 64 inputs put input k in row k mod 64. The residual tile of height r = inputs mod 64 is
-    staggered, so that the strips of several column blocks can share one array: in column block c it starts at
-    row (c mod (64 // r)) r.
-    """
-    to_end = C_CELL_FARAD * (ROWS - np.arange(ROWS)) + C_LINE_FARAD
-    at_row = to_end / to_end.mean()
-    residue = inputs % ROWS
-    weights = np.empty((inputs, outputs), dtype=np.float32)
-    for block, first in enumerate(range(0, outputs, ROWS)):
-        rows = np.arange(inputs) % ROWS
-        if residue:
-            rows[-residue:] += block % (ROWS // residue) * residue
-        weights[:, first : first + ROWS] = at_row[rows][:, None]
-    return weights
+    """Return, for each (input, output), the weight of the array row that the compiler puts the input on."""
+    spec = load_target("mram64").array_spec
+    tiles = plan_layout([MatrixShape(1, inputs, outputs)], spec.rows, spec.columns, pack=False).tiles
+    return row_weight_of_layer(tiles, 0, (1, inputs, outputs), spec)[0]
 
 
 def round_to_levels(value: torch.Tensor) -> torch.Tensor:

@@ -1,16 +1,12 @@
 """Shared by the training scripts: data loading, ONNX building and accuracy in onnxruntime.
 
-Needs only numpy, onnx and onnxruntime, so that `evaluate.py` runs without torch.
-
-The folder of the data sets is named by the environment variable XBCOMPILE_DATA; MNIST is expected in its
-sub-folder `mnist` as the four gzip-compressed IDX files under their original names.
+Needs no torch, so that `evaluate.py` runs without it. Data sets come from `xbcompile.data`: from the folder that the
+environment variable XBCOMPILE_DATA names, else downloaded into the user's cache.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +15,11 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from xbcompile.data import load_set
+
 MODELS_DIR = Path(__file__).resolve().parent
 OPSET = 21
 IR_VERSION = 10  # the first with metadata on nodes
-
-_IDX_DTYPES = {0x08: np.uint8}
 
 
 def command_line(description: str) -> argparse.ArgumentParser:
@@ -32,34 +28,10 @@ def command_line(description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=as_written)
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """Read one gzip-compressed IDX file (two zero bytes, type, number of axes, big-endian sizes, data)."""
-    with gzip.open(path, "rb") as stream:
-        header = stream.read(4)
-        if header[:2] != b"\0\0" or header[2] not in _IDX_DTYPES:
-            raise ValueError(f"{path}: not an IDX file of unsigned bytes (header {header.hex()})")
-        shape = np.frombuffer(stream.read(4 * header[3]), ">u4").astype(np.int64)
-        return np.frombuffer(stream.read(), _IDX_DTYPES[header[2]]).reshape(shape)
-
-
 def load_mnist(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Return images, float32 [n, 784] in [0, 1], and labels, int64 [n], of split "train" or "test"."""
-    folder = os.environ.get("XBCOMPILE_DATA")
-    if folder is None:
-        raise SystemExit("set XBCOMPILE_DATA to the folder that holds mnist/train-images-idx3-ubyte.gz")
-    prefix = {"train": "train", "test": "t10k"}[split]
-    images = read_idx(Path(folder) / "mnist" / f"{prefix}-images-idx3-ubyte.gz")
-    labels = read_idx(Path(folder) / "mnist" / f"{prefix}-labels-idx1-ubyte.gz")
-    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255), labels.astype(np.int64)
-
-
-def load_digits_split(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return scikit-learn's 8x8 digits: the first 1,437 samples are "train", the last 360 "test"."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    chosen = {"train": slice(0, 1437), "test": slice(1437, None)}[split]
-    return (bunch.data[chosen] / 16).astype(np.float32), bunch.target[chosen].astype(np.int64)
+    images, labels = load_set("mnist", split)
+    return images.reshape(len(images), -1), labels
 
 
 def constant(name: str, values: np.ndarray) -> TensorProto:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from common import MODELS_DIR, accuracy, command_line, load_digits_split, load_mnist, predict
+from common import MODELS_DIR, accuracy, command_line, load_mnist, predict
+
+from xbcompile.data import load_set
 
 MNIST_MODELS = ("mnist_mlp", "mnist_mlp_pca87", "mnist_bnn", "mnist_bnn_plain")
 
@@ -26,7 +28,7 @@ def xor_accuracy() -> float:
 def main() -> None:
     """Check each model and print a Markdown table."""
     command_line(__doc__).parse_args()
-    mnist, digits = load_mnist("test"), load_digits_split("test")
+    mnist, digits = load_mnist("test"), load_set("digits", "test")
     rows = [(name, len(mnist[1]), accuracy(MODELS_DIR / f"{name}.onnx", *mnist)) for name in MNIST_MODELS]
     rows.append(("digits_mlp", len(digits[1]), accuracy(MODELS_DIR / "digits_mlp.onnx", *digits)))
     rows.append(("xor", 4, xor_accuracy()))

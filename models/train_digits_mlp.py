@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import MODELS_DIR, accuracy, command_line, dense_relu_nodes, load_digits_split, save_model
+from common import MODELS_DIR, accuracy, command_line, dense_relu_nodes, save_model
 from dense_training import Recipe, accuracy_of, fit, layers
 from torch.nn import functional
+
+from xbcompile.data import load_set
 
 HIDDEN = 32
 SIDE = 8
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=MODELS_DIR / "digits_mlp.onnx")
     arguments = parser.parse_args()
 
-    images, labels = load_digits_split("train")
+    images, labels = load_set("digits", "train")
     recipe = Recipe(arguments.epochs, 64, 1e-2, arguments.weight_decay, seed=arguments.seed)
     if arguments.cross_validate:
         cross_validate(images, labels, recipe)
@@ -76,7 +78,7 @@ def main() -> None:
     network = fit(images, labels, HIDDEN, recipe, distort)
     nodes, constants = dense_relu_nodes("input", layers(network), "logits")
     save_model(arguments.output, nodes, constants, 64, 10, description="8x8 digits, 64-32-10 ReLU")
-    percent = accuracy(arguments.output, *load_digits_split("test"))
+    percent = accuracy(arguments.output, *load_set("digits", "test"))
     print(f"{arguments.output.name}: test accuracy {percent:.2f} %")
 
 

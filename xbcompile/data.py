@@ -88,12 +88,22 @@ def load_data(spec: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
         raise DataError(f"data {spec!r}: part {part!r} is unknown; allowed: train, test")
     if len(model_inputs) != 1:
         raise DataError(f"data {spec!r} has one array, but the model has {len(model_inputs)} inputs; use a .npz file")
-    pixels, labels = _digits(part) if name == "digits" else _idx_set(name, part)
+    pixels, labels = load_set(name, part)
     if count_text:
         if not count_text.isdecimal() or not 1 <= int(count_text) <= len(pixels):
             raise DataError(f"data {spec!r}: {count_text!r} samples; allowed: 1 to {len(pixels)}")
         pixels, labels = pixels[: int(count_text)], labels[: int(count_text)]
-    return Data(spec, {model_inputs[0].name: _shaped(pixels, model_inputs[0], spec)}, labels.astype(np.int64))
+    return Data(spec, {model_inputs[0].name: _shaped(pixels, model_inputs[0], spec)}, labels)
+
+
+def load_set(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """One part ("train" or "test") of a named set: pixels in 0..1, float32 [N, 28, 28] (digits: [N, 64]), and labels int64.
+
+    Raises:
+        DataError: the files are missing or damaged.
+    """
+    pixels, labels = _digits(part) if name == "digits" else _idx_set(name, part)
+    return pixels, labels.astype(np.int64)
 
 
 def _idx_set(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
