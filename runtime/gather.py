@@ -1,13 +1,10 @@
-"""Vectors -> output tensors and back: the geometry of a layer, in numpy. `gather` itself is the IR's."""
+"""Vectors -> output tensors and back, and counting vectors; `xbcompile.ir.gather` is the way in."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from xbcompile.ir import MatrixLayer, Patches
-from xbcompile.ir.gather import gather
-
-__all__ = ["collect", "count_vectors", "gather", "lay_out", "vectors_per_sample"]
 
 
 def lay_out(layer: MatrixLayer, y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -180,7 +180,8 @@ def test_targets(done):
 
 def test_passes(done):
     described = {each["name"]: each for each in json.loads(done("passes", "--json").out)["passes"]}
-    assert described["quantize"]["options"] == {"scheme": "levels", "levels": 0, "per": "column"}
+    options = {"scheme": "levels", "levels": 0, "per": "column", "method": "least-squares", "samples": 10_000}
+    assert described["quantize"]["options"] == options
     shown = done("passes").out
     assert all(name in shown for name in described)
     assert "scheme=levels levels=0 per=column" in shown

@@ -13,9 +13,10 @@ from model_kit import run_onnxruntime
 from onnx import TensorProto, helper
 
 from xbcompile.ir import Contraction, Geometry, InputCode, MatrixLayer, Network, Patches, WeightCode
+from xbcompile.ir.gather import gather
 from xbcompile.ir.host import to_onnx
 from xbcompile.runtime.drive import code_vectors, slices_of
-from xbcompile.runtime.gather import collect, gather
+from xbcompile.runtime.gather import collect
 
 CODES = [
     InputCode("thermometer", 8),

@@ -9,7 +9,8 @@ from model_kit import model_of, run_onnxruntime
 from onnx import helper
 
 from xbcompile.ir import Contraction, Geometry, MatrixLayer, Patches
-from xbcompile.runtime.gather import collect, count_vectors, gather, lay_out, vectors_per_sample
+from xbcompile.ir.gather import gather
+from xbcompile.runtime.gather import collect, count_vectors, lay_out, vectors_per_sample
 
 SETTINGS = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 

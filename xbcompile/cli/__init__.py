@@ -18,6 +18,27 @@ def main() -> None:
         _run()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        if _follows_interruption(error):
+            sys.exit(INTERRUPTED)
+        _report(error)
+
+
+def _follows_interruption(error: BaseException | None) -> bool:
+    """Whether the error came of an interruption: a library interrupted while it loads raises an error of its own."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _report(error: Exception) -> None:
+    """End with one line for what the user can mend; raise what is our own fault."""
+    try:
+        raise error
     except XbcompileError as error:
         _fail(str(error))
     except BrokenPipeError:  # the reader of our output went away
@@ -32,7 +53,9 @@ def main() -> None:
 
 
 def _onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises; asked for only when something was raised."""
+    """What onnxruntime raises, if it was ever loaded."""
+    if "onnxruntime" not in sys.modules:
+        return ()
     from xbcompile.frontend.engine import ERRORS
 
     return ERRORS
