@@ -137,6 +137,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
 
+    path = arguments.output or MODELS_DIR / f"mnist_bnn{'_plain' * arguments.plain}.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)
     shapes = ((PIXELS, HIDDEN), (HIDDEN, CLASSES))
@@ -151,8 +154,6 @@ def main() -> None:
     if arguments.holdout:
         report(network, images[kept:], labels[kept:])
         return
-    name = "mnist_bnn_plain" if arguments.plain else "mnist_bnn"
-    path = arguments.output or MODELS_DIR / f"{name}.onnx"
     kind = "+-1" if arguments.plain else "+- the array's row weight"
     write(path, network, f"MNIST, 784-128-10, binary weights {kind}, nine-level activations")
     print(f"{path.name}: test accuracy {accuracy(path, *load_mnist('test')):.2f} %")

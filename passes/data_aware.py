@@ -19,9 +19,9 @@ one code at a time, scale and offset refitted for every trial, until no code of 
 
 Exactness: a local optimum over single codes. It never has a larger output error on the calibration inputs than the
 least-squares codes that it was given as a start: those have the smallest `|w - w_hat|`, and the sum does not rise.
-    Sources:
-second-order weight errors and their compensation: Hassibi and Stork, Optimal Brain Surgeon (1993), equations 3 to 5;
-    in a fixed order through a Cholesky factor: Frantar et al., GPTQ (2022), section 3.
+
+Sources: second-order weight errors and their compensation: Hassibi and Stork, Optimal Brain Surgeon (1993), equations
+3 to 5; in a fixed order through a Cholesky factor: Frantar et al., GPTQ (2022), section 3.
 """
 
 from __future__ import annotations

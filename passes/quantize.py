@@ -7,9 +7,9 @@ Exactness: with method=least-squares each scheme is the global optimum of ||W - 
 `least_squares`. With method=data-aware the codes keep the layer's outputs on the calibration inputs instead,
 ||x @ W - x @ W_hat - b||^2, never worse there than the least-squares codes; see `data_aware`. Layers are fitted in
 order, each on what the quantized earlier ones give, and the mean error goes into the bias.
-    Sources:
-binary: Rastegari et al., XNOR-Net (2016), equation 6; N equidistant levels: MultiSpin.AI deliverable D4.2 (2026),
-    section 2.3; row weights: the delay of Jung et al. (2022), equation 3; data-aware: Frantar et al., GPTQ (2022).
+
+Sources: binary: Rastegari et al., XNOR-Net (2016), equation 6; N equidistant levels: MultiSpin.AI deliverable D4.2
+(2026), section 2.3; row weights: the delay of Jung et al. (2022), equation 3; data-aware: Frantar et al., GPTQ (2022).
 """
 
 from __future__ import annotations
