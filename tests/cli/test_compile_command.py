@@ -50,7 +50,10 @@ def test_reads_after_pca(mnist, compiled, models):
 
 def test_binary_network(compiled, models):
     model = models / "mnist_bnn.onnx"
-    alone = compiled(model, "--no-pack")["totals"]
+    summary = compiled(model, "--no-pack")
+    assert [layer["weight_updates"] for layer in summary["layers"]] == [26, 2]
+    assert [layer["images_lower_bound"] for layer in summary["layers"]] == [25, 1]  # 24.5 and 0.3 arrays of cells
+    alone = summary["totals"]
     assert alone["weight_updates"] == alone["images"] == tiles(DENSE, 64) == 13 * 2 + 2 == 28
     assert alone["reads_per_inference"] == 28 * 8
     assert alone["dot_products_per_inference"] == (13 * 128 + 2 * 10) * 8 == 13_472

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xbcompile.ir.schedule import READ, tile_columns, tile_rows
+from xbcompile.ir.schedule import READ, WRITE, tile_columns, tile_rows
 from xbcompile.program import FORMAT_VERSION, Program
 
 
@@ -47,6 +47,7 @@ def _layer(program: Program, index: int) -> dict[str, Any]:
     vectors = layer.vectors_per_inference or 1
     reads = len(tiles) * layer.slices * vectors
     images = np.unique(tiles["image"])
+    written = schedule.steps["image"][schedule.steps["operation"] == WRITE]
     code, input_code = layer.weight_code, layer.input_code
     return {
         "layer": layer.name,
@@ -61,6 +62,8 @@ def _layer(program: Program, index: int) -> dict[str, Any]:
         "vectors_per_inference": layer.vectors_per_inference,
         "tiles": len(tiles),
         "images": len(images),
+        "images_lower_bound": -(-layer.weights.size // (spec.rows * spec.columns)),
+        "weight_updates": int(np.isin(written, images).sum()),
         "reads_per_inference": reads,
         "dot_products_per_inference": int(tile_columns(tiles).sum()) * layer.slices * vectors,
         "weights": int(layer.weights.size),

@@ -17,8 +17,9 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         f"[bold]{program['model']}[/] on [bold]{program['target']}[/] "
         f"({program['array_rows']}x{program['array_columns']}, {_arrays(program)}), passes: {program['pipeline'] or 'none'}"
     )
-    table = Table("layer", "matrix", "code", "input", header_style="bold")
-    for name in ("tiles", "images", "reads / inference", "dot products", "utilisation", "read energy"):
+    caption = "reads, dot products, read energy and read time (one read after another): per inference"
+    table = Table("layer", "matrix", "code", "input", header_style="bold", caption=caption)
+    for name in ("tiles", "images", "updates", "reads", "dot products", "utilisation", "read energy", "read time"):
         table.add_column(name, justify="right")
     for layer in summary["layers"]:
         table.add_row(
@@ -28,10 +29,12 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
             _input_text(layer),
             f"{layer['tiles']:,}",
             f"{layer['images']:,}",
+            f"{layer['weight_updates']:,}",
             f"{layer['reads_per_inference']:,}",
             f"{layer['dot_products_per_inference']:,}",
             percent(layer["utilisation"], 1),
             si(layer["e_read_per_inference_j"], "J"),
+            si(layer["t_read_per_inference_s"], "s"),
         )
     table.add_section()
     table.add_row(
@@ -41,10 +44,12 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         "",
         f"{total['tiles']:,}",
         f"{total['images']:,}",
+        f"{total['weight_updates']:,}",
         f"{total['reads_per_inference']:,}",
         f"{total['dot_products_per_inference']:,}",
         percent(total["utilisation"], 1),
         si(total["e_read_per_inference_j"], "J"),
+        si(sum(layer["t_read_per_inference_s"] for layer in summary["layers"]), "s"),
     )
     console.print(table)
     _print_schedule_facts(console, program, total)
