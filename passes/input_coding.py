@@ -44,7 +44,7 @@ class InputCoding(NetworkPass):
         """Code every layer that has no input code yet."""
         if all(layer.input_code is not None for layer in network.layers):
             return network
-        measured: dict[str, np.ndarray] = {}
+        measured: dict[str, list[np.ndarray]] = {}
         if self.low is None and context.calibration is not None:
             measured = context.layer_inputs(network, self.name)
         return network.with_layers(
@@ -52,11 +52,11 @@ class InputCoding(NetworkPass):
             for layer in network.layers
         )
 
-    def code(self, layer: MatrixLayer, values: np.ndarray | None) -> InputCode:
-        """The input code of one layer; `values` are its inputs on the calibration data."""
+    def code(self, layer: MatrixLayer, values: list[np.ndarray] | None) -> InputCode:
+        """The input code of one layer; `values` are its inputs on the calibration data, chunk by chunk."""
         if values is None:
             return InputCode(self.scheme, self.slices(), self.low, self.high)
-        low, high = float(np.float32(values.min())), float(np.float32(values.max()))
+        low, high = (float(np.float32(f([f(value) for value in values]))) for f in (np.min, np.max))
         if not np.isfinite([low, high]).all():
             raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
         if isinstance(layer.geometry, Patches):  # padding drives rows with 0

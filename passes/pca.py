@@ -80,7 +80,8 @@ class PrincipalComponents(NetworkPass):
         layer = self.chosen(network)
         if any(node.name == f"{layer.name}/pca" for node in network.nodes):
             return network
-        values = context.layer_inputs(network, self.name)[layer.name].reshape(-1, layer.inputs).astype(np.float64)
+        chunks = context.layer_inputs(network, self.name)[layer.name]
+        values = np.concatenate([chunk.reshape(-1, layer.inputs) for chunk in chunks]).astype(np.float64)
         if not np.isfinite(values).all():
             raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
         mean = values.mean(axis=0)

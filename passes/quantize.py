@@ -127,7 +127,7 @@ class Quantize(NetworkPass):
             seen = original
             if any(changed[j] for j in waits_for):
                 seen = evaluate(result, feeds, [layer.input])[0]
-            if not (np.isfinite(original).all() and np.isfinite(seen).all()):
+            if not all(np.isfinite(chunk).all() for chunk in [*original, *seen]):
                 raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
             result = result.with_layers([self.encode_on_data(layer, seen, original, weights_of_rows[i], context)])
         return result
@@ -143,8 +143,8 @@ class Quantize(NetworkPass):
     def encode_on_data(
         self,
         layer: MatrixLayer,
-        seen: np.ndarray,
-        original: np.ndarray,
+        seen: list[np.ndarray],
+        original: list[np.ndarray],
         row_weight: np.ndarray | None,
         context: PassContext,
     ) -> MatrixLayer:
@@ -152,7 +152,9 @@ class Quantize(NetworkPass):
         table = self.level_table(context)
         codes = np.empty(layer.weights.shape, np.uint8)
         scale, offset = (np.empty((layer.groups, layer.outputs)) for _ in range(2))
-        moments = data_aware.moments(_vectors(layer, seen, original))
+        limit = max(1, MAX_VECTORS // len(seen))
+        pairs = (pair for chunks in zip(seen, original, strict=True) for pair in _vectors(layer, *chunks, limit))
+        moments = data_aware.moments(pairs)
         for g, weights in enumerate(layer.weights):
             own = None if row_weight is None else row_weight[g]
             start = data_aware.DataAwareFit(*self.fit(weights, own, table))
@@ -233,14 +235,16 @@ class Quantize(NetworkPass):
                 raise PassError(f"layer {layer.name!r} has no weight code of shape {layer.weights.shape}")
 
 
-def _vectors(layer: MatrixLayer, seen: np.ndarray, original: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of input vectors [groups, vectors, inputs], in pieces along axis 0; every n-th where there are too many."""
+def _vectors(
+    layer: MatrixLayer, seen: np.ndarray, original: np.ndarray, limit: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of input vectors [groups, vectors, inputs], in pieces along axis 0; every n-th where there are over `limit`."""
     geometry = layer.geometry
     if isinstance(geometry, Contraction) and seen.ndim + geometry.input_axis == 0:  # axis 0 holds the inputs
         yield gather(layer, seen)[0], gather(layer, original)[0]
         return
     each = gather(layer, seen[:1])[0].shape[1]
-    every = max(1, each * len(seen) // MAX_VECTORS)
+    every = max(1, each * len(seen) // limit)
     while gcd(every, each) > 1:  # else the same places of every picture
         every += 1
     step = max(1, CHUNK_VALUES // (each * layer.groups * layer.inputs))

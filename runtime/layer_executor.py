@@ -258,4 +258,4 @@ class LayerExecutor:
             if self.bipolar and layer.input_code is not None:
                 drive_sum = 2 * drive_sum - layer.inputs * layer.input_code.coefficients.sum()
             y += code.offset[:, None, :] * (gain * drive_sum + shift * layer.inputs)
-        return y.transpose(1, 0, 2).reshape(sums.shape[1], -1) + layer.bias
+        return y.transpose(1, 0, 2).reshape(sums.shape[1], layer.groups * layer.outputs) + layer.bias

@@ -91,24 +91,39 @@ class Session:
             self.counters.count(self.program, index, len(y))
             return lay_out(layer, y.astype(x.dtype), shape)
 
-        return self.walk(feeds, execute)
+        return self.walk([feeds], lambda index, tensors: [execute(index, tensors[0])])[0]
 
-    def walk(self, feeds: dict[str, Any], execute: Callable[[int, np.ndarray], np.ndarray]) -> dict[str, Any]:
-        """Run the network with `execute(index, x)` in place of each matrix layer; graph outputs by name."""
+    def walk(
+        self, chunks: list[dict[str, Any]], execute: Callable[[int, list[np.ndarray]], list[np.ndarray]]
+    ) -> list[dict[str, Any]]:
+        """Run the network on several chunks of samples side by side, node after node.
+
+        Args:
+            chunks: graph inputs by name, each what the model takes in one call.
+            execute: `execute(index, tensors)` in place of each matrix layer: its input tensors to its output tensors.
+
+        Returns:
+            graph outputs by name, for each chunk.
+        """
         network = self.program.network
-        values: dict[str, Any] = dict(feeds)
+        values: list[dict[str, Any]] = [dict(feeds) for feeds in chunks]
         last_use = {name: i for i, node in enumerate(network.nodes) for name in node.input_names}
         public = {value.name for value in network.outputs}
         for i, node in enumerate(network.nodes):
             if isinstance(node, MatrixLayer):
-                values[node.output] = execute(self._index[node.name], values[node.input])
+                outputs = execute(self._index[node.name], [each[node.input] for each in values])
+                for each, output in zip(values, outputs, strict=True):
+                    each[node.output] = output
             else:
-                inputs = {name: values[name] for name in node.input_names}
-                values.update(_run_segment(self._segments[node.name], inputs, model_batch(network.inputs)))
+                names, session = list(node.output_names), self._segments[node.name]
+                for each in values:
+                    results = session.run(names, {name: each[name] for name in node.input_names})
+                    each.update(zip(names, results, strict=True))
             for name in node.input_names:
                 if last_use[name] == i and name not in public:
-                    values.pop(name, None)
-        return {value.name: values[value.name] for value in network.outputs}
+                    for each in values:
+                        each.pop(name, None)
+        return [{value.name: each[value.name] for value in network.outputs} for each in values]
 
     def run_samples(
         self, feeds: dict[str, np.ndarray], progress: Callable[[int], None] | None = None, chunk: int | None = None
@@ -118,7 +133,7 @@ class Session:
         Args:
             feeds: graph inputs by name.
             progress: told the number of samples done after each chunk.
-            chunk: samples per chunk; None chooses by memory, or by the model's fixed batch.
+            chunk: samples per chunk; None takes 500. A model's fixed batch goes before.
 
         Raises:
             DataError: the samples do not fill the model's fixed batch, or an input does not fit.
@@ -132,17 +147,15 @@ class Session:
             parts.append(self.run(part, first, observe=first == 0))
             if progress is not None:
                 progress(min(samples, first + size))
+        if len(parts) == 1:
+            return parts[0]
+        for name, value in parts[0].items():
+            if np.ndim(value) == 0 or len(value) != size:
+                raise DataError(
+                    f"output {name!r} has shape {np.shape(value)} for {size} samples, so runs of several chunks cannot be "
+                    f"joined along axis 0; run at most {size} samples at a time"
+                )
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _run_segment(segment: ort.InferenceSession, inputs: dict[str, Any], batch: int | None) -> dict[str, Any]:
-    """Run a digital segment; in runs of the model's fixed batch where it has one and more samples come."""
-    names = [value.name for value in segment.get_outputs()]
-    samples = max((len(value) for value in inputs.values() if np.ndim(value)), default=0)
-    if batch is None or samples <= batch:
-        return dict(zip(names, segment.run(names, inputs), strict=True))
-    parts = [segment.run(names, chunk) for _, chunk in sample_chunks(inputs, batch)]
-    return {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
 
 
 def check_feeds(program: Program, feeds: dict[str, np.ndarray]) -> None:

@@ -16,14 +16,15 @@ class LayerStatistics:
     Args:
         layer: its name.
         readings: column readings observed.
-        saturated_fraction: part of them at either end of the converter's range; 0 without a converter.
+        saturated_fraction: part of them at either end of the converter's range; None where the device
+            has no such range (no converter, or an emulator of one).
         mean_error_lsb: mean of reading minus exact sum, before digital corrections.
         mean_absolute_error_lsb: mean absolute error; in converter codes, or in dot-product units without a converter.
     """
 
     layer: str
     readings: int
-    saturated_fraction: float
+    saturated_fraction: float | None
     mean_error_lsb: float
     mean_absolute_error_lsb: float
 
@@ -53,5 +54,9 @@ class StatisticsCollector:
         """The statistics so far."""
         count = max(self.readings, 1)
         return LayerStatistics(
-            layer, self.readings, self.saturated / count, self.error / count, self.absolute_error / count
+            layer,
+            self.readings,
+            None if self.limits is None else self.saturated / count,
+            self.error / count,
+            self.absolute_error / count,
         )

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 
 from xbcompile.data import data_of, load_data
-from xbcompile.errors import DataError, PassError, TargetError, VerifyError
-from xbcompile.frontend import import_network, load_model
+from xbcompile.errors import DataError, ModelError, PassError, TargetError, VerifyError
+from xbcompile.frontend import engine, import_network, load_model
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, WeightCode
 from xbcompile.ir.activations import model_batch
 from xbcompile.ir.network_pass import DevicePass, Pass, PassContext
@@ -90,7 +90,10 @@ def compile(  # the name that users expect, as re.compile
         source=proto.SerializeToString(deterministic=True) if embed_model else None,
         options={"cuts": cuts, "pack": pack, "scramble": scramble, "seed": seed},
     )
-    findings = verify(program)
+    try:
+        findings = verify(program)
+    except engine.ERRORS as error:
+        raise ModelError(f"onnxruntime cannot run the compiled model: {engine.one_line(error)}") from None
     if findings:
         raise VerifyError(findings)
     return program

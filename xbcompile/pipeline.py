@@ -11,7 +11,7 @@ from typing import Any
 
 from xbcompile.errors import PassError, PipelineError
 from xbcompile.ir import Network
-from xbcompile.ir.network_pass import DevicePass, NetworkPass, Pass, PassContext
+from xbcompile.ir.network_pass import DevicePass, NetworkPass, OutputsPass, Pass, PassContext, ReadingsPass
 from xbcompile.passes import load_pass, pass_names
 
 _ITEM = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:\{([^{}]*)\})?\s*(,|$)")
@@ -39,6 +39,10 @@ def parse_pipeline(text: str) -> tuple[Pass, ...]:
     for first, second in pairwise(passes):
         if isinstance(first, DevicePass) and isinstance(second, NetworkPass):
             raise PipelineError(f"{first.name} is fitted on the device and must come after {second.name}")
+        if isinstance(first, OutputsPass) and isinstance(second, ReadingsPass):
+            raise PipelineError(
+                f"{first.name} is fitted on readings that {second.name} corrects and must come after it"
+            )
     return tuple(passes)
 
 

@@ -45,7 +45,7 @@ from xbcompile.ir import (
     WeightCode,
 )
 from xbcompile.ir.content import ContentEqual
-from xbcompile.ir.host import to_onnx
+from xbcompile.ir.host import DOMAIN, to_onnx
 from xbcompile.ir.network_pass import DevicePass
 from xbcompile.ir.rows import row_weight_of_layer
 from xbcompile.pipeline import parse_pipeline
@@ -286,6 +286,7 @@ def _segment_of(host: onnx.ModelProto, described: dict[str, Any], ir_version: in
     first, count = described["first"], described["count"]
     model = onnx.ModelProto(ir_version=ir_version, producer_name="xbcompile")
     model.opset_import.extend(o for o in host.opset_import if o.domain != "xbcompile")
+    model.functions.extend(f for f in host.functions if f.domain != DOMAIN)
     graph = model.graph
     graph.name = described["segment"]
     graph.node.extend(host.graph.node[first : first + count])

@@ -14,6 +14,7 @@ from onnx import helper
 from xbcompile.frontend import engine
 from xbcompile.ir import MatrixLayer, Network, Patches, Schedule
 from xbcompile.ir.activations import evaluate_model, make_session, model_batch
+from xbcompile.ir.host import parameter_name
 from xbcompile.ir.schedule import READ, WRITE
 from xbcompile.program import Program
 from xbcompile.runtime.layer_executor import LayerExecutor
@@ -237,7 +238,7 @@ def check_codes(program: Program) -> list[str]:
         for name, values in (("scale", code.scale), ("offset", code.offset), ("bias", layer.bias)):
             if not np.isfinite(values).all():
                 findings.append(f"codes: layer {layer.name!r} has a {name} that is not finite")
-        stored = constants.get(f"{layer.name}/{'weights' if levels is None else 'codes'}")
+        stored = constants.get(parameter_name(layer.name, "weights" if levels is None else "codes"))
         if stored is not None and not np.array_equal(onnx.numpy_helper.to_array(stored), code.codes):
             findings.append(f"codes: layer {layer.name!r} differs from the host graph's")
     return findings
@@ -283,7 +284,8 @@ def _layer_values(program: Program) -> list[tuple[np.ndarray, np.ndarray]]:
     except engine.ERRORS:
         make_session(program.host)  # a host graph that cannot even be loaded is no matter of inputs
         return [_run_alone(program, layer) for layer in layers]
-    return list(zip(values[::2], values[1::2], strict=True))
+    first = [chunks[0] for chunks in values]
+    return list(zip(first[::2], first[1::2], strict=True))
 
 
 def _run_alone(program: Program, layer: MatrixLayer) -> tuple[np.ndarray, np.ndarray]:
@@ -310,7 +312,7 @@ def _run_alone(program: Program, layer: MatrixLayer) -> tuple[np.ndarray, np.nda
         shape = shape or [2] * max(2, -geometry.input_axis)
         shape[geometry.input_axis] = layer.inputs
     x = np.random.default_rng(0).random(shape).astype(helper.tensor_dtype_to_np_dtype(layer.element_type))
-    return x, evaluate_model(model, tuple(graph.input), {layer.input: x}, [layer.output])[0]
+    return x, evaluate_model(model, tuple(graph.input), {layer.input: x}, [layer.output])[0][0]
 
 
 def _input_range(layer: MatrixLayer) -> tuple[float | None, float | None]:

@@ -195,17 +195,18 @@ def test_activations_are_evaluated_in_chunks() -> None:
     network = import_network(dense_model(6, 5, 3))
     feeds = {"x": images(1203, 6)}  # three chunks of at most 500
     inputs = layer_inputs(network, feeds)
-    assert np.array_equal(inputs["fc0"], feeds["x"])
+    assert [len(chunk) for chunk in inputs["fc0"]] == [500, 500, 203]
+    assert np.array_equal(np.concatenate(inputs["fc0"]), feeds["x"])
     weights = network.layers[0].weights[0]
     hidden = np.maximum(feeds["x"] @ weights + network.layers[0].bias, 0)
-    np.testing.assert_allclose(inputs["fc1"], hidden, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(inputs["fc1"]), hidden, atol=1e-5)
     assert [first for first, _ in sample_chunks(feeds, 500)] == [0, 500, 1000]
 
 
 def test_a_fixed_batch_must_divide_the_samples() -> None:
     network = import_network(dense_model(6, 5, 3, batch=4))
     assert model_batch(network.inputs) == 4
-    assert len(evaluate(network, {"x": images(8, 6)}, ["y"])[0]) == 8
+    assert [len(chunk) for chunk in evaluate(network, {"x": images(8, 6)}, ["y"])[0]] == [4, 4]
     with pytest.raises(DataError, match="9 samples do not fill the model's fixed batch of 4; give a multiple of 4"):
         evaluate(network, {"x": images(9, 6)}, ["y"])
 

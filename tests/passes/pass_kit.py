@@ -39,7 +39,7 @@ def context_of(
 def outputs_of(network: Network, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The network's outputs by its ideal meaning."""
     names = [value.name for value in network.outputs]
-    return dict(zip(names, evaluate(network, feeds, names), strict=True))
+    return {n: np.concatenate(chunks) for n, chunks in zip(names, evaluate(network, feeds, names), strict=True)}
 
 
 def assert_equals_model(

@@ -274,7 +274,7 @@ def test_later_layers_make_up_for_earlier_ones():
     apart = first.with_layers([AWARE(network, context).layers[0], AWARE(network, context).layers[1]])
     assert apart == after
     # The last layer fitted on the original inputs instead, where it is the first of its own network.
-    inputs = context.layer_inputs(network, "test")["fc1"]
+    inputs = np.concatenate(context.layer_inputs(network, "test")["fc1"])
     last = network.layers[1]
     node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "fc1")
     constants = {"w": last.weights[0].astype(float), "b": last.bias.astype(float)}

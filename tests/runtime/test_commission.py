@@ -12,7 +12,7 @@ import xbcompile
 from xbcompile.ir import ArraySpec
 from xbcompile.program import Program
 from xbcompile.runtime import Session
-from xbcompile.runtime.commission import COMMISSION_SAMPLE
+from xbcompile.runtime.commission import COMMISSION_VECTOR
 from xbcompile.targets import ReadStamp
 from xbcompile.targets.ideal import IdealArray
 
@@ -165,11 +165,11 @@ class NoisyStart(FaultyColumns):
 
     def __init__(self, spec: ArraySpec) -> None:
         super().__init__(spec, 0.7, 0.4)
-        self.wrong = {COMMISSION_SAMPLE}
+        self.wrong = {COMMISSION_VECTOR}
 
     def read(self, array: int, drive: np.ndarray, stamp: ReadStamp) -> np.ndarray:
         error = 5.0 * (stamp.vector in self.wrong)
-        if array == 0 and stamp.vector == COMMISSION_SAMPLE + 2:
+        if array == 0 and stamp.vector == COMMISSION_VECTOR + 2:
             self.wrong.clear()
         return super().read(array, drive, stamp) + error
 
@@ -178,7 +178,7 @@ def test_commissioning_draws_other_noise_than_any_run() -> None:
     program = compiled(dense_model(20, 4), "ideal", "recalibrate{samples=5}")
     device = FaultyColumns(program.spec)
     session = Session(program, device)
-    assert device.vectors == {COMMISSION_SAMPLE + i for i in range(5)}
+    assert device.vectors == {COMMISSION_VECTOR + i for i in range(5)}
     assert (session.counters.inferences, session.counters.reads, session.counters.dot_products) == (0, 0, 0)
     device.vectors.clear()
     session.run_samples({"x": images(3, 20)})

@@ -26,12 +26,10 @@ def make_session(model: onnx.ModelProto, threads: int = 0) -> ort.InferenceSessi
 
 
 def model_batch(inputs: tuple[onnx.ValueInfoProto, ...]) -> int | None:
-    """The fixed batch size that the model's inputs ask for on axis 0; None when it is open."""
-    for value in inputs:
-        dims = value.type.tensor_type.shape.dim
-        if dims and dims[0].HasField("dim_value"):
-            return int(dims[0].dim_value)
-    return None
+    """The fixed batch size that all of the model's inputs ask for on axis 0; None when any leaves it open or differs."""
+    shapes = [value.type.tensor_type.shape.dim for value in inputs]
+    sizes = {int(dims[0].dim_value) if dims and dims[0].HasField("dim_value") else None for dims in shapes}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def sample_chunks(feeds: dict[str, np.ndarray], size: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -41,8 +39,10 @@ def sample_chunks(feeds: dict[str, np.ndarray], size: int) -> Iterator[tuple[int
         yield first, {name: value[first : first + size] for name, value in feeds.items()}
 
 
-def evaluate(network: Network, feeds: dict[str, np.ndarray], tensors: list[str]) -> list[np.ndarray]:
-    """Values of the named tensors on these feeds, chunk by chunk.
+def evaluate(network: Network, feeds: dict[str, np.ndarray], tensors: list[str]) -> list[list[np.ndarray]]:
+    """Values of the named tensors on these feeds, each a list with one value per chunk of samples.
+
+    Chunks are not joined: axis 0 of a tensor inside the network need not count samples.
 
     Args:
         network: any stage of compilation.
@@ -60,25 +60,25 @@ def evaluate_model(
     inputs: tuple[onnx.ValueInfoProto, ...],
     feeds: dict[str, np.ndarray],
     tensors: list[str],
-) -> list[np.ndarray]:
+) -> list[list[np.ndarray]]:
     """`evaluate` for any ONNX model with these graph inputs; the model's list of outputs is replaced."""
-    computed = sorted(set(tensors) - set(feeds))
-    if not computed:
-        return [feeds[name] for name in tensors]
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed)
-    session = make_session(model)
     batch = model_batch(inputs)
     samples = next(iter(feeds.values())).shape[0]
     if batch is not None and samples % batch:
         raise DataError(f"{samples} samples do not fill the model's fixed batch of {batch}; give a multiple of {batch}")
-    parts = [session.run(computed, chunk) for _, chunk in sample_chunks(feeds, batch or CHUNK_SAMPLES)]
-    values = {name: np.concatenate(column) for name, column in zip(computed, zip(*parts, strict=True), strict=True)}
-    return [feeds[name] if name in feeds else values[name] for name in tensors]
+    chunks = [chunk for _, chunk in sample_chunks(feeds, batch or CHUNK_SAMPLES)]
+    computed = sorted(set(tensors) - set(feeds))
+    if not computed:
+        return [[chunk[name] for chunk in chunks] for name in tensors]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed)
+    session = make_session(model)
+    values = [chunk | dict(zip(computed, session.run(computed, chunk), strict=True)) for chunk in chunks]
+    return [[value[name] for value in values] for name in tensors]
 
 
-def layer_inputs(network: Network, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Input tensor of every matrix layer, by layer name."""
+def layer_inputs(network: Network, feeds: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Input tensors of every matrix layer, one per chunk of samples, by layer name."""
     layers = network.layers
     values = evaluate(network, feeds, [layer.input for layer in layers])
     return {layer.name: value for layer, value in zip(layers, values, strict=True)}

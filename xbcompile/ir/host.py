@@ -41,6 +41,7 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     graph.input.extend(network.inputs)
     graph.output.extend(network.outputs)
     functions: list[onnx.FunctionProto] = []
+    own = {f.SerializeToString(): f for segment in network.segments for f in segment.model.functions}
     for node in network.nodes:
         if isinstance(node, DigitalSegment):
             _append_segment(graph, node)
@@ -59,10 +60,15 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     return helper.make_model(
         graph,
         opset_imports=imports,
-        functions=functions,
+        functions=[*own.values(), *functions],
         ir_version=max(network.ir_version, 8),  # functions in models came with IR version 8
         producer_name="xbcompile",
     )
+
+
+def parameter_name(layer: str, name: str) -> str:
+    """Name of a layer's parameter among the host graph's initializers, apart from any name of the user's model."""
+    return f"{DOMAIN}::{layer}/{name}"
 
 
 def _append_segment(graph: onnx.GraphProto, segment: DigitalSegment) -> None:
@@ -125,8 +131,8 @@ class _LayerBody:
     def parameter(self, name: str, value: np.ndarray) -> str:
         """A tensor of the main graph, handed to the function as an input."""
         self.formal_names.append(name)
-        self.parameter_names.append(f"{self.layer.name}/{name}")
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), f"{self.layer.name}/{name}"))
+        self.parameter_names.append(parameter_name(self.layer.name, name))
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), self.parameter_names[-1]))
         return name
 
     def reduce(self, operator: str, x: str, axes: list[int]) -> str:

@@ -46,8 +46,8 @@ class PassContext:
             )
         return self.calibration
 
-    def layer_inputs(self, network: Network, user: str) -> dict[str, np.ndarray]:
-        """Input tensor of every matrix layer on the calibration inputs, by layer name (the network's ideal meaning)."""
+    def layer_inputs(self, network: Network, user: str) -> dict[str, list[np.ndarray]]:
+        """Input tensors of every matrix layer on the calibration inputs, one per chunk of samples, by layer name."""
         return layer_inputs(network, self.require_calibration(user))
 
 

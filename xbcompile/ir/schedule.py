@@ -59,7 +59,8 @@ class Schedule(ContentEqual):
         images_lower_bound: no layout, whatever its cuts, has fewer images: ceil(weights / cells of an array).
         packing_status: "optimal" (proven for the chosen cuts), "feasible" (best found), or "unpacked".
         makespan_lower_bound_s: no schedule of these images on these arrays is shorter.
-        weight_updates_lower_bound: no schedule of these images on these arrays writes fewer images per batch.
+        weight_updates_lower_bound: no schedule of these images on these arrays writes fewer images per batch
+            that starts from empty arrays.
     """
 
     rows: int

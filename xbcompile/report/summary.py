@@ -12,10 +12,11 @@ from xbcompile.program import FORMAT_VERSION, Program
 
 def summarize(program: Program) -> dict[str, Any]:
     """Describe a program: itself, its layers, totals, and what became of each MVM-like node."""
+    layers = [_layer(program, i) for i in range(len(program.network.layers))]
     return {
         "program": _program(program),
-        "layers": [_layer(program, i) for i in range(len(program.network.layers))],
-        "totals": totals(program),
+        "layers": layers,
+        "totals": _totals(program, layers),
         "nodes": [
             {"node": r.node, "operator": r.operator, "lowered": r.lowered, "reason": r.reason}
             for r in program.network.records
@@ -73,10 +74,9 @@ def _layer(program: Program, index: int) -> dict[str, Any]:
     }
 
 
-def totals(program: Program) -> dict[str, Any]:
+def _totals(program: Program, layers: list[dict[str, Any]]) -> dict[str, Any]:
     """Sums over the layers, and what the schedule costs."""
     schedule, spec = program.schedule, program.spec
-    layers = [_layer(program, i) for i in range(len(program.network.layers))]
     reads = sum(layer["reads_per_inference"] for layer in layers)
     weights = sum(layer["weights"] for layer in layers)
     rows_written = schedule.weight_updates * spec.rows

@@ -53,6 +53,12 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     )
     console.print(table)
     _print_schedule_facts(console, program, total)
+    for layer in summary["layers"]:
+        if layer["vectors_per_inference"] is None:
+            console.print(
+                f"layer {layer['layer']}: its vectors per inference depend on the size of the input; counted as 1 in reads, "
+                "energy and time"
+            )
     digital = [node for node in summary["nodes"] if not node["lowered"]]
     for node in digital:
         console.print(f"digital: {node['node']} ({node['operator']}): {node['reason']}")
@@ -151,7 +157,7 @@ def print_run(console: Console, result: dict[str, Any]) -> None:
         table.add_row(
             layer["layer"],
             f"{layer['readings']:,}",
-            percent(layer["saturated_fraction"]),
+            "-" if layer["saturated_fraction"] is None else percent(layer["saturated_fraction"]),
             f"{layer['mean_error_lsb']:.3f} {unit}",
             f"{layer['mean_absolute_error_lsb']:.3f} {unit}",
         )

@@ -1,0 +1,117 @@
+"""Models in which axis 0 of an inner tensor does not count samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from model_kit import model_of, run_onnxruntime
+from onnx import helper
+
+import xbcompile
+from xbcompile.errors import DataError, TargetError
+from xbcompile.ir import ArraySpec
+from xbcompile.runtime import Session
+
+RNG = np.random.default_rng(8)
+W = RNG.normal(size=(10, 4))
+
+
+def time_major():
+    """[n, 5, 10] -> time first -> MatMul -> sample first."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        helper.make_node("MatMul", ["t", "w"], ["h"], "fc"),
+        helper.make_node("Transpose", ["h"], ["y"], perm=[1, 0, 2]),
+    ]
+    return model_of(nodes, {"x": ["n", 5, 10]}, ["y"], {"w": W})
+
+
+@pytest.mark.parametrize("last", ["Softmax", "ReduceMax"])
+def test_a_fixed_batch_is_run_whole(last):
+    """A batch of one, squeezed away: what follows works over axis 0, which then is no batch."""
+    attributes = {"axis": 0} if last == "Softmax" else {"axes": [0]}
+    nodes = [
+        helper.make_node("Squeeze", ["x", "zero"], ["s"]),
+        helper.make_node("MatMul", ["s", "w"], ["h"], "fc"),
+        helper.make_node(last, ["h"], ["y"], **attributes),
+    ]
+    model = model_of(nodes, {"x": [1, "t", 10]}, ["y"], {"w": W, "zero": np.array([0])})
+    feeds = {"x": RNG.random((1, 7, 10), dtype=np.float32)}
+    found = Session(xbcompile.compile(model, "ideal")).run(feeds)["y"]
+    np.testing.assert_allclose(found, run_onnxruntime(model, feeds)["y"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [60, 700])
+@pytest.mark.parametrize("method", ["least-squares", "data-aware"])
+def test_calibration_joins_vectors_and_not_tensors(samples, method):
+    """700 samples are two chunks, whose time-major tensors cannot be joined along axis 0. Enough levels: a small error."""
+    model = time_major()
+    x = RNG.random((samples, 5, 10), dtype=np.float32)
+    passes = f"quantize{{levels=16 method={method}}},analogue,recalibrate{{samples=700}}"
+    program = xbcompile.compile(model, "ideal", passes=passes, calibration={"x": x})
+    found = Session(program).run({"x": x[:50]})["y"]
+    expected = run_onnxruntime(model, {"x": x[:50]})["y"]
+    assert np.sqrt(np.mean((found - expected) ** 2)) < 0.1 * expected.std()
+
+
+def test_outputs_that_cannot_be_joined_are_an_error():
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "fc"),
+        helper.make_node("ReduceMean", ["h"], ["y"], keepdims=0),
+    ]
+    model = model_of(nodes, {"x": ["n", 10]}, ["y"], {"w": W})
+    session = Session(xbcompile.compile(model, "ideal"))
+    x = RNG.random((20, 10), dtype=np.float32)
+    np.testing.assert_allclose(session.run_samples({"x": x})["y"], run_onnxruntime(model, {"x": x})["y"], rtol=1e-4)
+    with pytest.raises(
+        DataError, match=r"output 'y' has shape \(\) for 8 samples, so runs of several chunks cannot be"
+    ):
+        session.run_samples({"x": x}, chunk=8)
+
+
+def test_names_of_the_model_do_not_meet_those_of_parameters(tmp_path):
+    nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["h"], "fc"), helper.make_node("Mul", ["h", "fc/bias"], ["y"])]
+    constants = {"w": W, "b": RNG.normal(size=4), "fc/bias": RNG.normal(size=4)}
+    model = model_of(nodes, {"x": ["n", 10]}, ["y"], constants)
+    xbcompile.compile(model, "ideal").save(tmp_path / "p.xbar")
+    x = RNG.random((3, 10), dtype=np.float32)
+    found = Session(xbcompile.load_program(tmp_path / "p.xbar")).run({"x": x})["y"]
+    np.testing.assert_allclose(found, run_onnxruntime(model, {"x": x})["y"], rtol=1e-5, atol=1e-6)
+
+
+class Bench:
+    """Nothing but the two methods: an exact array that counts its writes."""
+
+    def __init__(self, spec: ArraySpec) -> None:
+        self.spec, self.cells, self.writes = spec, {}, 0
+
+    def write(self, array, cells):
+        self.cells[array] = self.spec.levels[cells].astype(float)
+        self.writes += 1
+
+    def read(self, array, drive, stamp):
+        return drive.astype(float) @ self.cells[array]
+
+
+def test_two_methods_make_a_bench():
+    """10 x 4 on 4 x 4 arrays: 3 tiles, each on its own array, so each is written once however many samples come."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "fc")]
+    model = model_of(nodes, {"x": ["n", 10]}, ["y"], {"w": W})
+    program = xbcompile.compile(model, "m2tj4", passes="quantize,analogue{low=0 high=1}", arrays=0, pack=False)
+    bench, x = Bench(program.spec), RNG.random((9, 10), dtype=np.float32)
+    found = Session(program, bench).run_samples({"x": x}, chunk=4)["y"]
+    np.testing.assert_allclose(found, Session(program, "ideal").run({"x": x})["y"], rtol=1e-5, atol=1e-6)
+    assert bench.writes == 3
+
+
+@pytest.mark.parametrize(
+    ("readings", "text"), [(np.zeros(3), r"shape \(3,\), 0 of"), (np.full(4, np.nan), "4 of them not finite")]
+)
+def test_impossible_readings_are_refused(readings, text):
+    program = xbcompile.compile(time_major(), "m2tj4", passes="quantize,analogue{low=0 high=1}")
+    bench = Bench(program.spec)
+    bench.read = lambda array, drive, stamp: readings
+    with pytest.raises(TargetError, match=text):
+        Session(program, bench).run({"x": np.zeros((1, 5, 10), np.float32)})
+    with pytest.raises(TargetError, match="device object has no method write; it needs write and read"):
+        Session(program, object())
