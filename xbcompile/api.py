@@ -90,13 +90,18 @@ def compile(  # the name that users expect, as re.compile
         source=proto.SerializeToString(deterministic=True) if embed_model else None,
         options={"cuts": cuts, "pack": pack, "scramble": scramble, "seed": seed},
     )
+    _verify(program)
+    return program
+
+
+def _verify(program: Program) -> None:
+    """Raise VerifyError with every finding; ModelError when onnxruntime refuses the host graph."""
     try:
         findings = verify(program)
     except engine.ERRORS as error:
         raise ModelError(f"onnxruntime cannot run the compiled model: {engine.one_line(error)}") from None
     if findings:
         raise VerifyError(findings)
-    return program
 
 
 def _calibration(

@@ -34,8 +34,7 @@ def make_schedule(
     """Place the images of a layout on arrays and time their writes and reads.
 
     With an array per image weights are stationary: written once, before time 0. With fewer arrays every batch writes
-    all images, from empty arrays: few writes first, then a short makespan (both set against their bounds). Digital
-    work counts no time.
+    all images, from empty arrays: few writes first, then a short makespan. Digital work counts no time.
 
     Args:
         layout: for an array of the size of `spec`.
