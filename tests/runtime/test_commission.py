@@ -174,8 +174,9 @@ class NoisyStart(FaultyColumns):
         return super().read(array, drive, stamp) + error
 
 
-def test_commissioning_draws_other_noise_than_any_run() -> None:
-    program = compiled(dense_model(20, 4), "ideal", "recalibrate{samples=5}")
+@pytest.mark.parametrize("device_pass", ["recalibrate", "calibrate-offsets"])
+def test_commissioning_draws_other_noise_than_any_run(device_pass: str) -> None:
+    program = compiled(dense_model(20, 4), "ideal", f"{device_pass}{{samples=5}}")
     device = FaultyColumns(program.spec)
     session = Session(program, device)
     assert device.vectors == {COMMISSION_VECTOR + i for i in range(5)}
@@ -183,6 +184,7 @@ def test_commissioning_draws_other_noise_than_any_run() -> None:
     device.vectors.clear()
     session.run_samples({"x": images(3, 20)})
     assert device.vectors == {0, 1, 2}
+    assert COMMISSION_VECTOR >= 2**40  # more vectors than any run has
 
 
 def test_a_constant_output_keeps_its_gain() -> None:
