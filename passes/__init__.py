@@ -13,6 +13,7 @@ from xbcompile.ir.network_pass import Pass
 
 PASSES = {
     "analogue": "xbcompile.passes.analogue:Analogue",
+    "avoid-defects": "xbcompile.passes.avoid_defects:AvoidDefects",
     "bitserial": "xbcompile.passes.bitserial:BitSerial",
     "calibrate-offsets": "xbcompile.passes.calibrate_offsets:CalibrateOffsets",
     "fold-batchnorm": "xbcompile.passes.fold_batchnorm:FoldBatchNorm",

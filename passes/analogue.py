@@ -2,7 +2,8 @@
 
     x  ->  low + (high - low) * v,  v in [0, 1]
 
-Exact inside the range; values outside are clipped, as the driver saturates.
+Exact inside the range; values outside are clipped, as the driver saturates. Where rows take both signs the calibrated range
+is symmetric, so that an input of 0 drives nothing.
 Source: MultiSpin.AI deliverable D4.2 (2026), section 2.3: I = a_I x + b_I.
 """
 
@@ -26,7 +27,7 @@ class Analogue(InputCoding):
 
     def requires(self, network: Network, context: PassContext) -> None:
         """The rows must take any value."""
-        if context.spec.drive not in ("analogue", "unbounded"):
+        if context.spec.drive not in ("analogue", "signed", "unbounded"):
             raise PassError(
                 f"the target's rows take {context.spec.drive} drives only; use thermometer{{}} or bitserial{{}}"
             )

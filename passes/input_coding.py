@@ -47,12 +47,15 @@ class InputCoding(NetworkPass):
         measured: dict[str, list[np.ndarray]] = {}
         if self.low is None and context.calibration is not None:
             measured = context.layer_inputs(network, self.name)
+        symmetric = self.scheme == "analogue" and context.spec.drive == "signed"
         return network.with_layers(
-            layer if layer.input_code else replace(layer, input_code=self.code(layer, measured.get(layer.name)))
+            layer
+            if layer.input_code
+            else replace(layer, input_code=self.code(layer, measured.get(layer.name), symmetric))
             for layer in network.layers
         )
 
-    def code(self, layer: MatrixLayer, values: list[np.ndarray] | None) -> InputCode:
+    def code(self, layer: MatrixLayer, values: list[np.ndarray] | None, symmetric: bool = False) -> InputCode:
         """The input code of one layer; `values` are its inputs on the calibration data, chunk by chunk."""
         if values is None:
             return InputCode(self.scheme, self.slices(), self.low, self.high)
@@ -61,6 +64,9 @@ class InputCoding(NetworkPass):
             raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
         if isinstance(layer.geometry, Patches):  # padding drives rows with 0
             low, high = min(low, 0.0), max(high, 0.0)
+        if symmetric:
+            high = max(abs(low), abs(high)) or 1.0
+            low = -high
         if low == high:  # a constant input still needs a step
             high = low + max(1.0, abs(low))
         return InputCode(self.scheme, self.slices(), low, high)

@@ -28,7 +28,7 @@ from xbcompile.ir.gather import gather
 from xbcompile.ir.network_pass import NetworkPass, PassContext
 from xbcompile.passes import data_aware, least_squares
 
-SCHEMES = ("binary", "ternary", "levels")
+SCHEMES = ("binary", "ternary", "levels", "continuous")
 SCOPES = ("column", "matrix")
 METHODS = ("least-squares", "data-aware")
 DEFAULT_SAMPLES = 10_000
@@ -42,7 +42,8 @@ class Quantize(NetworkPass):
     """Quantize the weights of every matrix layer that has no weight code yet.
 
     Args:
-        scheme: "binary" (-1, +1; sign with least-squares scale), "ternary" (-1, 0, +1), or "levels".
+        scheme: "binary" (-1, +1; sign with least-squares scale), "ternary" (-1, 0, +1), "levels", or "continuous" (any
+            value that a cell holds, for targets without levels: the largest weight of the scope fills the cell's range).
         levels: number of equidistant levels for scheme=levels; 0 takes the target's own level table.
         per: "column": scale and offset per output; "matrix": one pair per group of a layer.
         method: "least-squares" (of the weights, without data), or "data-aware" (of the outputs on calibration inputs,
@@ -64,6 +65,8 @@ class Quantize(NetworkPass):
             raise PassError(f"per={self.per} is unknown; allowed: {', '.join(SCOPES)}")
         if self.method not in METHODS:
             raise PassError(f"method={self.method} is unknown; allowed: {', '.join(METHODS)}")
+        if self.method == "data-aware" and self.scheme == "continuous":
+            raise PassError("scheme=continuous has no levels to choose from data; it goes with method=least-squares")
         if self.method == "data-aware" and self.per != "column":
             raise PassError(f"method=data-aware is per column; per={self.per} goes with method=least-squares")
         if self.samples < 1:
@@ -79,7 +82,12 @@ class Quantize(NetworkPass):
 
     def requires(self, network: Network, context: PassContext) -> None:
         """The level table must be storable on the target's array."""
-        table, own = self.level_table(context), context.spec.levels
+        own = context.spec.levels
+        if self.scheme == "continuous":
+            if own is not None:
+                raise PassError(f"scheme=continuous: the target's cells hold {len(own)} levels only; use scheme=levels")
+            return
+        table = self.level_table(context)
         if own is None:
             return
         if len(table) > len(own):
@@ -118,15 +126,12 @@ class Quantize(NetworkPass):
     def run_on_data(self, network: Network, weights_of_rows: list[np.ndarray | None], context: PassContext) -> Network:
         """Layer by layer: codes and bias on what the quantized earlier layers give."""
         feeds = self.feeds(network, context)
-        result, changed = network, [False] * len(network.layers)
+        result = network
         for i, (layer, waits_for) in enumerate(zip(network.layers, network.layer_dependencies(), strict=True)):
-            changed[i] = layer.weight_code is None or any(changed[j] for j in waits_for)
             if layer.weight_code is not None:
                 continue
-            original = evaluate(network, feeds, [layer.input])[0]
-            seen = original
-            if any(changed[j] for j in waits_for):
-                seen = evaluate(result, feeds, [layer.input])[0]
+            original = evaluate(context.goal(network, layer.input), feeds, [layer.input])[0]
+            seen = evaluate(result, feeds, [layer.input])[0] if waits_for else original
             if not all(np.isfinite(chunk).all() for chunk in [*original, *seen]):
                 raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
             result = result.with_layers([self.encode_on_data(layer, seen, original, weights_of_rows[i], context)])
@@ -170,6 +175,8 @@ class Quantize(NetworkPass):
 
     def encode(self, layer: MatrixLayer, row_weight: np.ndarray | None, context: PassContext) -> WeightCode:
         """Fit one layer's code."""
+        if self.scheme == "continuous":
+            return self.encode_continuous(layer, row_weight, context)
         groups, inputs, outputs = layer.weights.shape
         table = self.level_table(context)
         row_columns = None if row_weight is None else self.columns(row_weight)
@@ -181,6 +188,18 @@ class Quantize(NetworkPass):
             codes = codes.reshape(inputs, groups, outputs).transpose(1, 0, 2)
             scale, offset = scale.reshape(groups, outputs), offset.reshape(groups, outputs)
         return self.on_target(table, codes, scale, offset, row_weight, context)
+
+    def encode_continuous(self, layer: MatrixLayer, row_weight: np.ndarray | None, context: PassContext) -> WeightCode:
+        """Cells proportional to the weights, the largest of each column (or matrix) at the cell's limit."""
+        cells = layer.weights.astype(np.float64)
+        if row_weight is not None:
+            cells = cells / row_weight
+        largest = np.abs(cells).max(axis=(1, 2) if self.per == "matrix" else 1, initial=0.0)
+        scale = largest.reshape(layer.groups, -1) / (context.spec.cell_limit or 1.0)
+        scale = np.broadcast_to(np.where(scale > 0, scale, 1.0), (layer.groups, layer.outputs)).astype(np.float32)
+        limit = np.inf if context.spec.cell_limit is None else context.spec.cell_limit
+        cells = np.clip(cells / scale[:, None, :], -limit, limit)  # the scale is rounded to float32
+        return WeightCode(None, cells.astype(np.float32), scale, np.zeros_like(scale), row_weight)
 
     def fit(
         self, columns: np.ndarray, row_weight: np.ndarray | None, table: np.ndarray
@@ -212,6 +231,8 @@ class Quantize(NetworkPass):
         """Express the code in the target's own level table, of which this table is an affine picture."""
         own = context.spec.levels
         if own is None:  # cells hold any real value: they hold the levels themselves
+            limit = context.spec.cell_limit or 1.0
+            table, scale = table * limit, scale / limit
             cells = np.ascontiguousarray(table.astype(np.float32)[codes])
             return WeightCode(None, cells, scale.astype(np.float32), offset.astype(np.float32), row_weight)
         if not np.array_equal(own, table):

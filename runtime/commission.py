@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from xbcompile.ir.activations import CHUNK_SAMPLES, evaluate, evaluate_model, model_batch, sample_chunks
-from xbcompile.ir.network_pass import OutputsPass, ReadingsPass
+from xbcompile.ir.network_pass import CalibratedPass, OutputsPass, ReadingsPass
 from xbcompile.program import Program, device_passes
 from xbcompile.runtime.gather import collect, lay_out
 
@@ -22,6 +22,8 @@ COMMISSION_VECTOR = 1 << 48
 def commission(session: Session) -> None:
     """Fit every device pass of the program's pipeline on its calibration inputs; the session keeps the corrections."""
     for each in device_passes(session.program.pipeline):
+        if not isinstance(each, CalibratedPass):
+            continue
         batch = model_batch(session.program.network.inputs)
         samples = max(each.samples // (batch or 1), 1) * (batch or 1)
         feeds = {name: value[:samples] for name, value in session.program.calibration.items()}

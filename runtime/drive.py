@@ -31,7 +31,7 @@ def code_vectors(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, bipolar
         layer: the layer, with its input code.
         x: the input tensor that the vectors were gathered from (for ranges found at run time).
         vectors: float32 [groups, V, K].
-        bipolar: drives are -1/+1 instead of 0/1.
+        bipolar: rows take 2 v - 1 instead of v.
     """
     code = layer.input_code
     if code is None:
@@ -41,7 +41,8 @@ def code_vectors(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, bipolar
         span = (high - low).astype(np.float32)
         value = np.minimum(np.maximum(vectors, low[:, None]), high[:, None])
         value = (value - low[:, None]) / np.where(span > 0, span, np.float32(1))[:, None]
-        return CodedInput(value, span.astype(np.float64), low.astype(np.float64))
+        gain, shift = span.astype(np.float64), low.astype(np.float64)
+        return CodedInput(value, gain / 2, shift + gain / 2) if bipolar else CodedInput(value, gain, shift)
     step = (high - low) / np.float32(code.steps)
     # A constant vector has a step of 0 and level 0: its value is the shift, and its readings do not count.
     value = np.rint((vectors - low[:, None]) / np.where(step > 0, step, np.float32(1))[:, None])
@@ -72,11 +73,14 @@ def slices_of(code: InputCode | None, value: np.ndarray, bipolar: bool, out: np.
     Args:
         code: the layer's input code.
         value: float32 [...]: level indices, analogue values or inputs.
-        bipolar: drives are -1/+1 instead of 0/1.
+        bipolar: rows take 2 v - 1 instead of v.
         out: float32 [slices, ...], filled.
     """
     if code is None or code.scheme == "analogue":
         out[0] = value
+        if code is not None and bipolar:
+            out *= 2
+            out -= 1
         return
     low = np.float32(-1 if bipolar else 0)
     if code.scheme == "thermometer":

@@ -50,6 +50,8 @@ class _Block:
         columns: int [n, width], physical columns.
         cells: [n, rows, columns] level indices.
         idle_sum: float64 [n, width], what idle rows add to one ideal read.
+        row_sign: float32 [n, rows], sign of each physical row's drive; None: all are +1.
+        column_sign: float64 [n, width], sign of each reading; None: all are +1.
     """
 
     group: int
@@ -61,6 +63,8 @@ class _Block:
     columns: np.ndarray
     cells: np.ndarray
     idle_sum: np.ndarray
+    row_sign: np.ndarray | None = None
+    column_sign: np.ndarray | None = None
 
 
 class LayerExecutor:
@@ -78,7 +82,7 @@ class LayerExecutor:
         self.program = program
         self.layer = program.network.layers[index]
         self.device = device
-        self.bipolar = program.spec.drive == "bipolar"
+        self.bipolar = program.spec.drives_both_signs
         self.ideal = IdealArray(program.spec)
         assert self.layer.weight_code is not None
         self.code = self.layer.weight_code
@@ -114,6 +118,13 @@ class LayerExecutor:
         self, x: np.ndarray, first_vector: int = 0, observer: ReadingObserver | None = None
     ) -> tuple[np.ndarray, tuple[int, ...]]:
         """Output vectors, float64 [V, groups * outputs], and the shape that `lay_out` needs; see `run`."""
+        y, shape = self.vectors_before_gain(x, first_vector, observer)
+        return y * self.gain + self.shift, shape
+
+    def vectors_before_gain(
+        self, x: np.ndarray, first_vector: int = 0, observer: ReadingObserver | None = None
+    ) -> tuple[np.ndarray, tuple[int, ...]]:
+        """`vectors` without the gain and shift of each output."""
         layer = self.layer
         single = x.astype(np.float32, copy=False)
         pieces = self._pieces(single)
@@ -124,7 +135,7 @@ class LayerExecutor:
             sums = np.zeros((layer.groups, vectors.shape[1], layer.outputs))
             for block, loaded in self._loaded_blocks():
                 self._add_block(block, loaded, coded.value[block.group], first_vector, sums, observer)
-            results.append(self._recombine(sums, coded) * self.gain + self.shift)
+            results.append(self._recombine(sums, coded))
             first_vector += vectors.shape[1]
         if len(pieces) > 1:
             shape = (len(single), *shape[1:])
@@ -162,13 +173,21 @@ class LayerExecutor:
     def _block(self, tiles: np.ndarray) -> _Block:
         program, spec = self.program, self.program.spec
         table = program.schedule.tiles[tiles]
-        row = np.arange(spec.rows)
+        row, row_sign = np.arange(spec.rows), None
+        if program.routes is not None:
+            routes = [program.routes[image] for image in table["image"]]
+            row = np.stack([np.argsort(route.row) for route in routes])  # logical row of each physical one
+            row_sign = np.stack([route.row_sign[rows] for route, rows in zip(routes, row, strict=True)])
         source = table["k0"][:, None] + row - table["row"][:, None]
         idle = (source < table["k0"][:, None]) | (source >= table["k1"][:, None])
         width = int(table["m1"][0] - table["m0"][0])
         permutation = program.schedule.column_permutation[table["image"]]
         logical = table["column"][:, None] + np.arange(width)
         columns = np.take_along_axis(permutation, logical, axis=1).astype(np.intp)
+        column_sign = None
+        if program.routes is not None:
+            signs = np.stack([route.column_sign for route in routes]).astype(np.float64)
+            column_sign = np.take_along_axis(signs, logical, axis=1)
         cells = program.cells(table["image"])
         idle_sum = np.zeros((len(tiles), width))
         idle_drive = np.where(idle, spec.row_weight * spec.idle_drive, 0.0)
@@ -186,6 +205,8 @@ class LayerExecutor:
             columns=columns,
             cells=cells,
             idle_sum=idle_sum,
+            row_sign=row_sign,
+            column_sign=column_sign,
         )
 
     def _add_block(
@@ -226,6 +247,8 @@ class LayerExecutor:
                 total = np.einsum("t,ivtc->ivc", coefficients, readings.astype(np.float64))
             chosen = np.take_along_axis(total, block.columns[:, None, :], axis=2)
             chosen -= constant[:, None, :]
+            if block.column_sign is not None:
+                chosen *= block.column_sign[:, None, :]
             sums[block.group, start : start + size, block.m0 : block.m0 + width] += chosen.sum(axis=0)
 
         starts = range(0, len(value), size)
@@ -243,6 +266,8 @@ class LayerExecutor:
         drives = np.empty((tiles, len(value), self.slices, rows), np.float32)
         for i in range(tiles):
             slices_of(self.layer.input_code, value[:, block.source[i]], self.bipolar, drives[i].transpose(1, 0, 2))
+        if block.row_sign is not None:
+            drives *= block.row_sign[:, None, None, :]
         if block.idle.any():
             idle_drive = self.program.spec.idle_drive
             np.copyto(drives, idle_drive, where=block.idle[:, None, None, :])

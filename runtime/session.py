@@ -20,6 +20,7 @@ from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.gather import count_vectors, lay_out
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import batched
+from xbcompile.runtime.routing import routed
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
 from xbcompile.targets import Device
 
@@ -45,8 +46,8 @@ class Session:
     def __init__(
         self, program: Program, device: str | Device | None = None, seed: int = 0, threads: int | None = None
     ) -> None:
-        self.program = program
         chosen = program.target.device(device, seed) if device is None or isinstance(device, str) else device
+        self.program = program = routed(program, chosen)
         self.device = batched(chosen)
         self.counters = Counters()
         workers = threads or os.cpu_count() or 1

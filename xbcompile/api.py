@@ -13,7 +13,7 @@ from xbcompile.errors import DataError, ModelError, PassError, TargetError, Veri
 from xbcompile.frontend import engine, import_network, load_model
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, WeightCode
 from xbcompile.ir.activations import model_batch
-from xbcompile.ir.network_pass import DevicePass, Pass, PassContext
+from xbcompile.ir.network_pass import CalibratedPass, Pass, PassContext
 from xbcompile.ir.rows import row_weight_of_layer
 from xbcompile.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.program import Program, with_stored_weights
@@ -66,7 +66,7 @@ def compile(  # the name that users expect, as re.compile
     data = _calibration(calibration, network)
     pipeline = choose_pipeline(chosen, passes, data is not None, warn)
     layouts = _LayoutCache(chosen.array_spec, pack, cuts)
-    context = PassContext(chosen.array_spec, data, layouts.row_weights)
+    context = PassContext(chosen.array_spec, data, layouts.row_weights, layouts.images, network)
     network = run_pipeline(pipeline, network, context, after_pass)
     network = _continuous_where_uncoded(network, chosen)
     check_fits(network, chosen)
@@ -120,7 +120,7 @@ def _for_devices(data: dict[str, np.ndarray], pipeline: tuple[Pass, ...], networ
     Raises:
         DataError: there is not one whole batch.
     """
-    needed = max((p.samples for p in pipeline if isinstance(p, DevicePass)), default=0)
+    needed = max((p.samples for p in pipeline if isinstance(p, CalibratedPass)), default=0)
     if not needed:
         return {}
     batch, samples = model_batch(network.inputs) or 1, len(next(iter(data.values())))
@@ -159,8 +159,8 @@ def choose_pipeline(
 
 
 def _continuous_where_uncoded(network: Network, target: Target) -> Network:
-    """On a target whose cells hold any real value, weights that no pass coded are stored as they are."""
-    if target.array_spec.levels is not None:
+    """On a target whose cells hold any real value, without limit, weights that no pass coded are stored as they are."""
+    if target.array_spec.levels is not None or target.array_spec.cell_limit is not None:
         return network
     from dataclasses import replace
 
@@ -178,8 +178,8 @@ def check_fits(network: Network, target: Target) -> None:
         code = layer.weight_code
         if code is None:
             raise TargetError(
-                f"layer {layer.name!r} has real-valued weights, but cells of target {target.name!r} hold {_count(spec)} levels; "
-                "add quantize{} to the passes"
+                f"layer {layer.name!r} has real-valued weights, but cells of target {target.name!r} hold {_count(spec)}; "
+                f"add {'quantize{scheme=continuous}' if spec.levels is None else 'quantize{}'} to the passes"
             )
         stored = code.levels
         if (stored is None) != (spec.levels is None) or (
@@ -196,11 +196,11 @@ def check_fits(network: Network, target: Target) -> None:
 
 
 def _count(spec: ArraySpec) -> str:
-    return "any" if spec.levels is None else str(len(spec.levels))
+    return f"values up to {spec.cell_limit:g}" if spec.levels is None else f"{len(spec.levels)} levels"
 
 
 def _coding_for(layer: MatrixLayer, spec: ArraySpec) -> str:
-    return "analogue" if spec.drive == "analogue" else "thermometer{bits=8}"
+    return "analogue" if spec.drive in ("analogue", "signed") else "thermometer{bits=8}"
 
 
 class _LayoutCache:
@@ -223,6 +223,10 @@ class _LayoutCache:
                 fixed_rows=self.spec.has_row_weights,
             )
         return self._layouts[shapes]
+
+    def images(self, network: Network) -> int:
+        """See PassContext."""
+        return self.layout(network).images
 
     def row_weights(self, network: Network) -> list[np.ndarray | None]:
         """See PassContext."""

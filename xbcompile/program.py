@@ -47,6 +47,7 @@ from xbcompile.ir import (
 from xbcompile.ir.content import ContentEqual
 from xbcompile.ir.host import DOMAIN, to_onnx
 from xbcompile.ir.network_pass import DevicePass
+from xbcompile.ir.routing import ImageRoute
 from xbcompile.ir.rows import row_weight_of_layer
 from xbcompile.pipeline import parse_pipeline
 from xbcompile.targets import Target
@@ -69,6 +70,7 @@ class Program(ContentEqual):
         calibration: inputs for the device passes, by graph input name; empty where there are none.
         source: the user's model, serialised; None where it was left out.
         options: options of the compilation that have no place elsewhere.
+        routes: one per image where a session routed the program for its chip; None in every program file.
     """
 
     network: Network
@@ -78,6 +80,7 @@ class Program(ContentEqual):
     calibration: dict[str, np.ndarray]
     source: bytes | None
     options: dict[str, Any]
+    routes: tuple[ImageRoute, ...] | None = None
 
     @property
     def spec(self) -> ArraySpec:
@@ -110,6 +113,8 @@ class Program(ContentEqual):
             ].tolist():
                 physical = schedule.column_permutation[image, column : column + m1 - m0]
                 cells[i, row : row + k1 - k0, physical] = codes[layer][group, k0:k1, m0:m1].T
+            if self.routes is not None:
+                cells[i] = _routed_cells(cells[i], self.routes[image], spec)
         return cells
 
     @cached_property
@@ -134,6 +139,8 @@ class Program(ContentEqual):
         write_atomically(path, data)
 
     def _archive(self) -> bytearray:
+        if self.routes is not None:
+            raise ValueError("a program that is routed for one chip is not for a file")
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
             archive.comment = b" " * _COMMENT_BYTES
@@ -174,6 +181,17 @@ class Program(ContentEqual):
             "records": [asdict(record) for record in self.network.records],
             "nodes": _describe_nodes(self.network),
         }
+
+
+def _routed_cells(cells: np.ndarray, route: ImageRoute, spec: ArraySpec) -> np.ndarray:
+    """Cells [logical rows, physical columns] with the route's signs, on its physical rows."""
+    column_sign = np.empty_like(route.column_sign)
+    column_sign[route.column] = route.column_sign
+    negative = route.row_sign[:, None] * column_sign < 0
+    opposite = -cells if spec.levels is None else len(spec.levels) - 1 - cells
+    result = np.empty_like(cells)
+    result[route.row] = np.where(negative, opposite, cells)
+    return result
 
 
 def _describe_nodes(network: Network) -> list[dict[str, Any]]:

@@ -235,6 +235,9 @@ def check_codes(program: Program) -> list[str]:
             continue
         if levels is not None and code.codes.size and int(code.codes.max()) >= len(levels):
             findings.append(f"codes: layer {layer.name!r} has codes beyond the target's {len(levels)} levels")
+        limit = program.spec.cell_limit
+        if levels is None and limit is not None and np.abs(code.codes).max(initial=0) > limit * (1 + 1e-6):
+            findings.append(f"codes: layer {layer.name!r} has cell values beyond the target's limit of {limit:g}")
         for name, values in (("scale", code.scale), ("offset", code.offset), ("bias", layer.bias)):
             if not np.isfinite(values).all():
                 findings.append(f"codes: layer {layer.name!r} has a {name} that is not finite")

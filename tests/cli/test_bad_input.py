@@ -172,7 +172,7 @@ def test_unknown_target(refused, folder, model):
 
 
 BAD_PIPELINES = {
-    "quantise": "unknown pass 'quantise' (did you mean 'quantize'?); allowed: analogue, bitserial",
+    "quantise": "unknown pass 'quantise' (did you mean 'quantize'?); allowed: analogue, avoid-defects",
     "quantize{lvels=4}": "pass quantize has no option 'lvels' (did you mean 'levels'?); allowed: scheme, levels, per",
     "quantize{levels=4": "pipeline text cannot be read at 'quantize{levels=4'",
     "quantize{levels=x}": "pass quantize: levels=x is not a whole number",

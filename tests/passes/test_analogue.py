@@ -37,3 +37,13 @@ def test_binary_rows(drive):
     with pytest.raises(PassError) as caught:
         Analogue()(network_of(dense_model(6, 4)), context_of(spec_with([-1, 1], drive)))
     assert str(caught.value) == message
+
+
+def test_rows_of_both_signs_have_a_symmetric_range():
+    """An input of 0 then drives nothing, whatever the inputs were on the calibration data."""
+    context = context_of(spec_with([-1, 0, 1], "signed"), {"x": np.array([[-1.0, 3], [0.5, 2]], "f")})
+    code = Analogue()(network_of(dense_model(2, 1)), context).layers[0].input_code
+    assert (code.low, code.high) == (-3, 3)
+    zeros = context_of(spec_with([-1, 0, 1], "signed"), {"x": np.zeros((2, 2), "f")})
+    code = Analogue()(network_of(dense_model(2, 1)), zeros).layers[0].input_code
+    assert (code.low, code.high) == (-1, 1)

@@ -281,3 +281,48 @@ def test_options():
     for wrong in (1, -2, 257):
         with pytest.raises(PassError, match=f"levels={wrong} is out of range; allowed: 2 to 256, or 0"):
             Quantize(levels=wrong)
+
+
+def bounded_spec(limit: float, **options):
+    from dataclasses import replace
+
+    return replace(spec_with(None, "signed"), cell_limit=limit, **options)
+
+
+@pytest.mark.parametrize("per", ["column", "matrix"])
+@given(arrays=st.integers(0, 10**6), limit=st.sampled_from([1.0, 0.3, 7.0]))
+@settings(max_examples=20, deadline=None)
+def test_continuous_cells_stand_for_the_weights(per, arrays, limit):
+    """Nothing is lost, no cell is beyond its limit, and the largest weight of each scope is at it."""
+    weights = np.random.default_rng(arrays).normal(size=(5, 3)) * [1, 100, 0.01]
+    code = code_of(weights, Quantize("continuous", per=per), context_of(bounded_spec(limit)))
+    np.testing.assert_allclose(code.dequantized()[0], weights, rtol=1e-6)
+    largest = np.abs(code.cell_values()[0])
+    largest = largest.max(axis=0) if per == "column" else largest.max()
+    assert np.all(largest <= limit)
+    np.testing.assert_allclose(largest, limit, rtol=1e-6)
+
+
+def test_continuous_cells_under_row_weights_and_without_weights():
+    g = np.random.default_rng(1).uniform(0.4, 1.6, (1, 4, 2)).astype("f")
+    weights = np.array([[1.0, 0], [2, 0], [-3, 0], [0.5, 0]])
+    context = context_of(bounded_spec(1.0), row_weights=lambda network: [g])
+    code = code_of(weights, Quantize("continuous"), context)
+    np.testing.assert_allclose(code.dequantized()[0], weights, rtol=1e-6)
+    assert np.abs(code.codes[0, :, 0]).max() == pytest.approx(1)
+    assert np.all(code.codes[0, :, 1] == 0)
+
+
+def test_continuous_needs_cells_without_levels():
+    with pytest.raises(PassError, match="hold 4 levels only; use scheme=levels"):
+        Quantize("continuous")(network_of(dense_model(6, 4)), context_of("m2tj4"))
+    with pytest.raises(PassError, match="no levels to choose"):
+        Quantize("continuous", method="data-aware")
+
+
+def test_few_levels_on_bounded_cells():
+    weights = np.random.default_rng(1).normal(size=(6, 2))
+    code = code_of(weights, Quantize("ternary"), context_of(bounded_spec(0.5)))
+    assert set(np.unique(code.codes)) <= {-0.5, 0, 0.5}
+    free = code_of(weights, Quantize("ternary"), context_of())
+    np.testing.assert_allclose(code.dequantized(), free.dequantized(), rtol=1e-6)

@@ -28,6 +28,8 @@ def random_drives(spec: ArraySpec, rng: np.random.Generator) -> np.ndarray:
         return rng.choice(np.array([-1, 1], np.float32), shape)
     if spec.drive == "unipolar":
         return rng.integers(0, 2, shape).astype(np.float32)
+    if spec.drive == "signed":
+        return rng.uniform(-1, 1, shape).astype(np.float32)
     return rng.random(shape, dtype=np.float32) * (5 if spec.drive == "unbounded" else 1)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from xbcompile.ir.content import ContentEqual
 
-DRIVES = ("analogue", "bipolar", "unipolar", "unbounded")
+DRIVES = ("analogue", "signed", "bipolar", "unipolar", "unbounded")
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +21,7 @@ class ArraySpec(ContentEqual):
         columns: columns (outputs) of the array.
         levels: float32 [L] strictly increasing normalised cell levels; None: a cell holds any real value.
         drive: what a row accepts in one read: "bipolar" (-1 or +1), "unipolar" (0 or 1), "analogue" (0..1),
-            "unbounded" (any real number; only an ideal array).
+            "signed" (-1..1), "unbounded" (any real number; only an ideal array).
         row_weight: float64 [rows], weight of each row's product in a read, normalised to mean 1.
         idle_drive: float32 [rows], drive of rows that a read does not use.
         neutral_level: uint8 [rows], level index written into unused cells of each row (0 when levels is None).
@@ -28,6 +29,7 @@ class ArraySpec(ContentEqual):
         t_read_s: time of one read (all columns).
         e_write_row_j: energy to write one row.
         e_read_j: energy of one read (all columns).
+        cell_limit: where `levels` is None, cells hold values in [-cell_limit, cell_limit]; None: without limit.
     """
 
     rows: int
@@ -41,10 +43,13 @@ class ArraySpec(ContentEqual):
     t_read_s: float
     e_write_row_j: float
     e_read_j: float
+    cell_limit: float | None = None
 
     @classmethod
-    def uniform(cls, rows: int, columns: int, levels: np.ndarray | None, drive: str, **costs: float) -> ArraySpec:
-        """An array whose rows count alike and add nothing when undriven; `costs` are the four times and energies."""
+    def uniform(cls, rows: int, columns: int, levels: np.ndarray | None, drive: str, **costs: Any) -> ArraySpec:
+        """An array whose rows count alike and add nothing when undriven; `costs` are the four times and energies (and
+        `cell_limit` where there is one). Unused cells hold the level nearest 0.
+        """
         return cls(
             rows=rows,
             columns=columns,
@@ -52,9 +57,14 @@ class ArraySpec(ContentEqual):
             drive=drive,
             row_weight=np.ones(rows),
             idle_drive=np.zeros(rows, np.float32),
-            neutral_level=np.zeros(rows, np.uint8),
+            neutral_level=np.full(rows, 0 if levels is None else np.abs(levels).argmin(), np.uint8),
             **costs,
         )
+
+    @property
+    def drives_both_signs(self) -> bool:
+        """Whether a coded value v in 0..1 drives a row as 2 v - 1."""
+        return self.drive in ("bipolar", "signed")
 
     @property
     def has_row_weights(self) -> bool:

@@ -17,6 +17,11 @@ from xbcompile.errors import PassError
 from xbcompile.ir.activations import layer_inputs
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.network import Network
+from xbcompile.ir.routing import ImageRoute, RoutingProblem
+
+
+def _no_images(network: Network) -> int:
+    return 0
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,15 @@ class PassContext:
         calibration: calibration inputs by graph input name, axis 0 counts samples; None where none were given.
         row_weights: gives, per matrix layer of a network, the weight of the row on which each weight will sit: float32
             [groups, inputs, outputs], or None where all rows count alike. It follows from shapes alone.
+        images: gives the number of weight images of a network's layout, from shapes alone; without a tiler always 0.
+        model: the network as it came from the user's model: what tensors of the same name should be. None: unknown.
     """
 
     spec: ArraySpec
     calibration: dict[str, np.ndarray] | None
     row_weights: Callable[[Network], list[np.ndarray | None]]
+    images: Callable[[Network], int] = _no_images
+    model: Network | None = None
 
     def require_calibration(self, user: str) -> dict[str, np.ndarray]:
         """The calibration inputs.
@@ -45,6 +54,14 @@ class PassContext:
                 f"{user} needs calibration inputs; give them with --calibration mnist:train:1000 or FILE.npz"
             )
         return self.calibration
+
+    def goal(self, network: Network, tensor: str) -> Network:
+        """Where a tensor of this network is as it should be: the model, if it writes a tensor of that name, else the
+        network itself, in which passes may have coded or approximated what comes before.
+        """
+        if self.model is not None and any(tensor in node.output_names for node in self.model.nodes):
+            return self.model
+        return network
 
     def layer_inputs(self, network: Network, user: str) -> dict[str, list[np.ndarray]]:
         """Input tensors of every matrix layer on the calibration inputs, one per chunk of samples, by layer name."""
@@ -92,9 +109,21 @@ class NetworkPass(Pass):
         return result
 
 
-@dataclass(frozen=True)
 class DevicePass(Pass):
-    """A pass that is fitted through the device when a session starts, on the program's calibration inputs.
+    """A pass that belongs to the chip and runs when a session starts on it."""
+
+
+class RoutingPass(DevicePass):
+    """A device pass that chooses where an image's rows and columns go on its array."""
+
+    def route(self, problem: RoutingProblem, route: ImageRoute) -> ImageRoute:
+        """A route at which the array's defects matter least, never worse than the one given."""
+        raise TypeError(f"{type(self).__name__} must define route")
+
+
+@dataclass(frozen=True)
+class CalibratedPass(DevicePass):
+    """A device pass that is fitted through the device, on the program's calibration inputs.
 
     Args:
         samples: calibration inputs to use at most.
@@ -109,7 +138,7 @@ class DevicePass(Pass):
             raise PassError(f"samples={self.samples} is out of range; allowed: {self.least_samples} or more")
 
 
-class ReadingsPass(DevicePass):
+class ReadingsPass(CalibratedPass):
     """A device pass that corrects the readings of each physical column."""
 
     def fit(self, mean_error: np.ndarray, lsb: float | None) -> np.ndarray:
@@ -117,7 +146,7 @@ class ReadingsPass(DevicePass):
         raise TypeError(f"{type(self).__name__} must define fit")
 
 
-class OutputsPass(DevicePass):
+class OutputsPass(CalibratedPass):
     """A device pass that corrects each output of each matrix layer."""
 
     def fit(self, measured: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
