@@ -16,11 +16,16 @@ PASSES = {
     "avoid-defects": "xbcompile.passes.avoid_defects:AvoidDefects",
     "bitserial": "xbcompile.passes.bitserial:BitSerial",
     "calibrate-offsets": "xbcompile.passes.calibrate_offsets:CalibrateOffsets",
+    "choose-coding": "xbcompile.passes.choose_coding:ChooseCoding",
     "fold-batchnorm": "xbcompile.passes.fold_batchnorm:FoldBatchNorm",
+    "order-rows": "xbcompile.passes.order_rows:OrderRows",
     "pca": "xbcompile.passes.pca:PrincipalComponents",
+    "planes": "xbcompile.passes.planes:Planes",
     "quantize": "xbcompile.passes.quantize:Quantize",
     "recalibrate": "xbcompile.passes.recalibrate:Recalibrate",
+    "reduce": "xbcompile.passes.reduce:Reduce",
     "thermometer": "xbcompile.passes.thermometer:Thermometer",
+    "use-spare-cells": "xbcompile.passes.use_spare_cells:UseSpareCells",
 }
 
 

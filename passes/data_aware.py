@@ -156,11 +156,7 @@ def fit(
     g = np.ones_like(w) if row_weight is None else row_weight.astype(np.float64)
     codes, scale, offset = start.codes.copy(), start.scale.astype(np.float64), start.offset.astype(np.float64)
     with threadpool_limits(limits=1, user_api="blas"):
-        variance = np.diag(seen.covariance)
-        live = variance[variance > 1e-12 * variance.max(initial=0.0)]
-        amount = damping * live.mean() if live.size else 1.0
-        hessian = seen.covariance + amount * np.eye(len(w))
-        linear = seen.cross @ w + amount * w
+        hessian, linear = damped(seen, w, damping)
         target = np.linalg.solve(hessian, linear)
         order = np.argsort(-np.diag(hessian), kind="stable")
         lower = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)]))
@@ -172,6 +168,14 @@ def fit(
             for m in columns.tolist():
                 codes[:, m], scale[m], offset[m] = problem.column(m, g[:, m], codes[:, m], scale[m], offset[m])
     return DataAwareFit(codes, scale, offset)
+
+
+def damped(seen: Moments, weights: Floats, damping: float = DAMPING) -> tuple[Floats, Floats]:
+    """Hessian H [inputs, inputs] and linear term b [inputs, outputs] of the objective above; see `fit`."""
+    variance = np.diag(seen.covariance)
+    live = variance[variance > 1e-12 * variance.max(initial=0.0)]
+    amount = damping * live.mean() if live.size else 1.0
+    return seen.covariance + amount * np.eye(len(weights)), seen.cross @ weights + amount * weights
 
 
 class _Problem:

@@ -132,9 +132,8 @@ class Quantize(NetworkPass):
                 continue
             original = evaluate(context.goal(network, layer.input), feeds, [layer.input])[0]
             seen = evaluate(result, feeds, [layer.input])[0] if waits_for else original
-            if not all(np.isfinite(chunk).all() for chunk in [*original, *seen]):
-                raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
-            result = result.with_layers([self.encode_on_data(layer, seen, original, weights_of_rows[i], context)])
+            moments = moments_of(layer, seen, original)
+            result = result.with_layers([self.encode_on_data(layer, moments, weights_of_rows[i], context)])
         return result
 
     def feeds(self, network: Network, context: PassContext) -> dict[str, np.ndarray]:
@@ -148,18 +147,14 @@ class Quantize(NetworkPass):
     def encode_on_data(
         self,
         layer: MatrixLayer,
-        seen: list[np.ndarray],
-        original: list[np.ndarray],
+        moments: list[data_aware.Moments],
         row_weight: np.ndarray | None,
         context: PassContext,
     ) -> MatrixLayer:
-        """Fit one layer's code to its input tensors, and its bias to the mean error."""
+        """Fit one layer's code to its inputs, and its bias to the mean error."""
         table = self.level_table(context)
         codes = np.empty(layer.weights.shape, np.uint8)
         scale, offset = (np.empty((layer.groups, layer.outputs)) for _ in range(2))
-        limit = max(1, MAX_VECTORS // len(seen))
-        pairs = (pair for chunks in zip(seen, original, strict=True) for pair in _vectors(layer, *chunks, limit))
-        moments = data_aware.moments(pairs)
         for g, weights in enumerate(layer.weights):
             own = None if row_weight is None else row_weight[g]
             start = data_aware.DataAwareFit(*self.fit(weights, own, table))
@@ -254,6 +249,25 @@ class Quantize(NetworkPass):
         for layer in after.layers:
             if layer.weight_code is None or layer.weight_code.codes.shape != layer.weights.shape:
                 raise PassError(f"layer {layer.name!r} has no weight code of shape {layer.weights.shape}")
+
+
+def moments_of(layer: MatrixLayer, seen: list[np.ndarray], original: list[np.ndarray]) -> list[data_aware.Moments]:
+    """Moments of a layer's inputs, per group.
+
+    Args:
+        layer: the layer.
+        seen: its input tensors behind quantized layers, one per chunk of samples.
+        original: the same of the original network; the same object where nothing is quantized before the layer.
+
+    Raises:
+        PassError: an input is not finite.
+    """
+    if not all(np.isfinite(chunk).all() for chunk in [*original, *seen]):
+        raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
+    limit = max(1, MAX_VECTORS // len(seen))
+    return data_aware.moments(
+        pair for chunks in zip(seen, original, strict=True) for pair in _vectors(layer, *chunks, limit)
+    )
 
 
 def _vectors(

@@ -6,6 +6,8 @@ Least squares of the user's model's own layer outputs against the device's, on u
 layer: a later layer is fitted on what the recalibrated earlier ones give. It costs nothing where a batch-norm or bias
 follows. It corrects what stays the same from read to read: devices, converter offsets, and the mean and gain error of
 quantization. (A program without the user's model takes its own ideal meaning instead, and corrects the device alone.)
+With per=tile each tile of an output's column first gets a gain of its own, by the same least squares with a small pull to 1;
+that costs one multiplication per tile and output.
 Source: ordinary least squares; the effect was measured, see docs/architecture.md.
 """
 
@@ -16,7 +18,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from xbcompile.errors import PassError
 from xbcompile.ir.network_pass import OutputsPass
+
+SCOPES = ("output", "tile")
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,22 @@ class Recalibrate(OutputsPass):
 
     Args:
         samples: calibration inputs to use at most.
+        per: "output", or "tile": a gain for each tile of an output's column before those.
     """
 
     name: ClassVar[str] = "recalibrate"
     least_samples: ClassVar[int] = 2
+    per: str = "output"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.per not in SCOPES:
+            raise PassError(f"per={self.per} is unknown; allowed: {', '.join(SCOPES)}")
+
+    @property
+    def per_tile(self) -> bool:
+        """See OutputsPass."""
+        return self.per == "tile"
 
     def fit(self, measured: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Least-squares gain and offset per column.
@@ -47,3 +64,20 @@ class Recalibrate(OutputsPass):
         varies = variance > 1e-20 * (1 + np.square(mean_measured))
         gain = np.where(varies, covariance / np.where(varies, variance, 1.0), 1.0)
         return gain, mean_reference - gain * mean_measured
+
+    def fit_tiles(self, parts: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Gain of each tile's part of each output, beside a free constant; float64 [tiles, outputs].
+
+        Args:
+            parts: float64 [vectors, tiles, outputs], what each tile adds to the output.
+            reference: float64 [vectors, outputs], what all of them together should add, up to a constant per output.
+        """
+        vectors, tiles, _ = parts.shape
+        centred = (parts - parts.mean(axis=0)).transpose(2, 0, 1)  # [outputs, vectors, tiles]
+        wanted = (reference - reference.mean(axis=0)).T - centred.sum(axis=2)
+        normal = centred.transpose(0, 2, 1) @ centred / vectors
+        pull = (normal.trace(axis1=1, axis2=2) / vectors)[:, None, None] * np.eye(tiles)
+        right = (centred.transpose(0, 2, 1) @ wanted[:, :, None]) / vectors
+        # A tile that adds nothing keeps its gain of 1; the pull alone would leave a column of zeros singular.
+        pull += np.where(normal.trace(axis1=1, axis2=2) > 0, 0.0, 1.0)[:, None, None] * np.eye(tiles)
+        return 1 + np.linalg.solve(normal + pull, right)[:, :, 0].T

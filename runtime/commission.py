@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from xbcompile.ir import MatrixLayer, Patches
 from xbcompile.ir.activations import CHUNK_SAMPLES, evaluate, evaluate_model, model_batch, sample_chunks
 from xbcompile.ir.network_pass import CalibratedPass, OutputsPass, ReadingsPass
 from xbcompile.program import Program, device_passes
-from xbcompile.runtime.gather import collect, lay_out
+from xbcompile.runtime.gather import collect, count_vectors, lay_out
 
 if TYPE_CHECKING:
+    from xbcompile.runtime.layer_executor import LayerExecutor
     from xbcompile.runtime.session import Session
 
 # Noise counters of commissioning start here, far from those of any run.
 COMMISSION_VECTOR = 1 << 48
+# Vectors of a layer from which gains per tile are fitted, in whole chunks: more say little and cost memory.
+TILE_VECTORS = 20_000
 
 
 def commission(session: Session) -> None:
@@ -33,7 +37,7 @@ def commission(session: Session) -> None:
             _fit_outputs(session, each, feeds, batch)
 
 
-class _ColumnErrors:
+class ColumnErrors:
     """Sum of errors and number of readings per physical column."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
@@ -50,7 +54,7 @@ class _ColumnErrors:
 def _fit_column_offsets(session: Session, each: ReadingsPass, feeds: dict[str, np.ndarray]) -> None:
     """All layers at once, on the network's ideal activations: the offset belongs to the array, not to a layer."""
     program = session.program
-    errors = _ColumnErrors((program.schedule.arrays, program.spec.columns))
+    errors = ColumnErrors((program.schedule.arrays, program.spec.columns))
     layers = program.network.layers
     inputs = evaluate(program.network, feeds, [layer.input for layer in layers])
     for executor, chunks in zip(session.executors, inputs, strict=True):
@@ -66,16 +70,29 @@ def _fit_column_offsets(session: Session, each: ReadingsPass, feeds: dict[str, n
 def reference_outputs(program: Program, feeds: dict[str, np.ndarray]) -> list[list[np.ndarray]]:
     """What each matrix layer's output should be, chunk by chunk: the user's model's own tensor of that name, where the
     program holds the model and the model has that tensor (quantization is then corrected along with the device); else
-    the ideal meaning's.
+    the ideal meaning's. A layer that stands for a tensor in copies gets as many copies of it.
     """
-    names = [layer.output for layer in program.network.layers]
-    ideal = dict(zip(names, evaluate(program.network, feeds, names), strict=True))
-    if program.source is not None:
-        model = onnx.ModelProto.FromString(program.source)
-        own = [name for name in names if any(name in node.output for node in model.graph.node)]
-        originals = evaluate_model(model, program.network.inputs, feeds, own)
-        ideal |= {n: v for n, v in zip(own, originals, strict=True) if v[0].shape == ideal[n][0].shape}
-    return [ideal[name] for name in names]
+    layers = program.network.layers
+    references = evaluate(program.network, feeds, [layer.output for layer in layers])
+    if program.source is None:
+        return references
+    model = onnx.ModelProto.FromString(program.source)
+    names = [layer.stands_for or layer.output for layer in layers]
+    own = sorted({name for name in names if any(name in node.output for node in model.graph.node)})
+    originals = dict(zip(own, evaluate_model(model, program.network.inputs, feeds, own), strict=True))
+    for i, (layer, name) in enumerate(zip(layers, names, strict=True)):
+        found = [_copies(layer, chunk, references[i][0].shape) for chunk in originals.get(name, [])]
+        if found and found[0].shape == references[i][0].shape:
+            references[i] = found
+    return references
+
+
+def _copies(layer: MatrixLayer, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """As many copies of a tensor along the layer's axis of outputs as fill this shape; itself where none stand for it."""
+    if not layer.stands_for:
+        return tensor
+    axis = 1 if isinstance(layer.geometry, Patches) else layer.geometry.output_axis
+    return np.concatenate([tensor] * (shape[axis] // tensor.shape[axis]), axis=axis)
 
 
 def _fit_outputs(session: Session, each: OutputsPass, feeds: dict[str, np.ndarray], batch: int | None) -> None:
@@ -85,6 +102,8 @@ def _fit_outputs(session: Session, each: OutputsPass, feeds: dict[str, np.ndarra
 
     def execute(index: int, tensors: list[np.ndarray]) -> list[np.ndarray]:
         executor, layer = session.executors[index], layers[index]
+        if each.per_tile:
+            _fit_tiles(executor, each, tensors, references[index])
         measured, shapes, first_vector = [], [], COMMISSION_VECTOR
         for x in tensors:
             y, shape = executor.vectors(x, first_vector)
@@ -100,3 +119,37 @@ def _fit_outputs(session: Session, each: OutputsPass, feeds: dict[str, np.ndarra
         ]
 
     session.walk([chunk for _, chunk in sample_chunks(feeds, batch or CHUNK_SAMPLES)], execute)
+
+
+def _fit_tiles(
+    executor: LayerExecutor, each: OutputsPass, tensors: list[np.ndarray], references: list[np.ndarray]
+) -> None:
+    """Give every tile of the layer its own gain per column: each tile is read alone, with the others' gains at 0."""
+    layer, table = executor.layer, executor.program.schedule.tiles[executor.tiles]
+    block = np.unique(np.stack([table["group"], table["m0"]], axis=1), axis=0, return_inverse=True)[1].ravel()
+    place = np.array([int((block[:i] == b).sum()) for i, b in enumerate(block)])  # among the tiles of its columns
+    tiles = int(place.max()) + 1
+    if tiles == 1:
+        return
+    counts = np.cumsum([count_vectors(layer, x.shape) for x in tensors])
+    used = max(1, int(np.searchsorted(counts, TILE_VECTORS, side="right")))
+    chunks, reference = (
+        tensors[:used],
+        np.concatenate([collect(layer, r) for r in references[:used]]).astype(np.float64),
+    )
+
+    def measured(gain: np.ndarray) -> np.ndarray:
+        executor.tile_gain = np.repeat(gain[:, None], executor.program.spec.columns, axis=1)
+        first_vector, outputs = COMMISSION_VECTOR, []
+        for x in chunks:
+            outputs.append(executor.vectors(x, first_vector)[0])
+            first_vector += len(outputs[-1])
+        return np.concatenate(outputs)
+
+    rest = measured(np.zeros(len(table)))
+    parts = np.stack([measured((place == t).astype(np.float64)) - rest for t in range(tiles)], axis=1)
+    gain = each.fit_tiles(parts, reference - rest)
+    executor.tile_gain = np.ones((len(table), executor.program.spec.columns))
+    for i, (tile, t) in enumerate(zip(table, place, strict=True)):
+        first = tile["group"] * layer.outputs
+        executor.tile_gain[i, : tile["m1"] - tile["m0"]] = gain[t, first + tile["m0"] : first + tile["m1"]]

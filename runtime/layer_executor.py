@@ -43,6 +43,7 @@ class _Block:
     Args:
         group: index of the matrix.
         m0: first output column.
+        first: position of the first tile among the layer's.
         tiles: int [n] indices into the schedule's tile table.
         arrays: int [n] physical arrays.
         source: int [n, rows], index of the input that drives each row; 0 where idle.
@@ -56,6 +57,7 @@ class _Block:
 
     group: int
     m0: int
+    first: int
     tiles: np.ndarray
     arrays: np.ndarray
     source: np.ndarray
@@ -93,6 +95,7 @@ class LayerExecutor:
         self.gain = np.ones(outputs)
         self.shift = np.zeros(outputs)
         self.column_offset: np.ndarray | None = None  # float64 [arrays, columns]
+        self.tile_gain: np.ndarray | None = None  # float64 [tiles of the layer, columns], by a tile's own columns
         self._kept: list[tuple[_Block, LoadedImages]] | None = None
 
     @property
@@ -168,10 +171,10 @@ class LayerExecutor:
         changes = 1 + np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1))
         for start, end in pairwise([0, *changes.tolist(), len(keys)]):
             for first in range(start, end, BLOCK_TILES):
-                yield self._block(self.tiles[first : min(first + BLOCK_TILES, end)])
+                yield self._block(first, min(first + BLOCK_TILES, end))
 
-    def _block(self, tiles: np.ndarray) -> _Block:
-        program, spec = self.program, self.program.spec
+    def _block(self, first: int, end: int) -> _Block:
+        program, spec, tiles = self.program, self.program.spec, self.tiles[first:end]
         table = program.schedule.tiles[tiles]
         row, row_sign = np.arange(spec.rows), None
         if program.routes is not None:
@@ -198,6 +201,7 @@ class LayerExecutor:
         return _Block(
             group=int(table["group"][0]),
             m0=int(table["m0"][0]),
+            first=first,
             tiles=tiles,
             arrays=program.schedule.image_array[table["image"]],
             source=np.where(idle, 0, source),
@@ -249,6 +253,8 @@ class LayerExecutor:
             chosen -= constant[:, None, :]
             if block.column_sign is not None:
                 chosen *= block.column_sign[:, None, :]
+            if self.tile_gain is not None:
+                chosen *= self.tile_gain[block.first : block.first + tiles, None, :width]
             sums[block.group, start : start + size, block.m0 : block.m0 + width] += chosen.sum(axis=0)
 
         starts = range(0, len(value), size)

@@ -12,7 +12,7 @@ from onnx import helper
 from threadpoolctl import ThreadpoolController
 
 from xbcompile.errors import DataError
-from xbcompile.ir import MatrixLayer
+from xbcompile.ir import DigitalSegment, MatrixLayer
 from xbcompile.ir.activations import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
 from xbcompile.program import Program
 from xbcompile.runtime.commission import commission
@@ -108,10 +108,11 @@ class Session:
         """
         network = self.program.network
         values: list[dict[str, Any]] = [dict(feeds) for feeds in chunks]
-        last_use = {name: i for i, node in enumerate(network.nodes) for name in node.input_names}
+        last_use = {name: i for i, node in enumerate(network.nodes) for name in self._names_needed(node)}
         public = {value.name for value in network.outputs}
         for i, node in enumerate(network.nodes):
             if isinstance(node, MatrixLayer):
+                self._before_layer(self._index[node.name], values)
                 outputs = execute(self._index[node.name], [each[node.input] for each in values])
                 for each, output in zip(values, outputs, strict=True):
                     each[node.output] = output
@@ -120,11 +121,18 @@ class Session:
                 for each in values:
                     results = session.run(names, {name: each[name] for name in node.input_names})
                     each.update(zip(names, results, strict=True))
-            for name in node.input_names:
+            for name in self._names_needed(node):
                 if last_use[name] == i and name not in public:
                     for each in values:
                         each.pop(name, None)
         return [{value.name: each[value.name] for value in network.outputs} for each in values]
+
+    def _names_needed(self, node: MatrixLayer | DigitalSegment) -> tuple[str, ...]:
+        """Tensors that must be there when a node runs."""
+        return node.input_names
+
+    def _before_layer(self, index: int, values: list[dict[str, Any]]) -> None:
+        """Called before a layer runs, with the tensors at hand of every chunk; for sessions that need more than its input."""
 
     def run_samples(
         self, feeds: dict[str, np.ndarray], progress: Callable[[int], None] | None = None, chunk: int | None = None

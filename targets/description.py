@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -15,6 +17,7 @@ from typing import Any
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.device import Device
+from xbcompile.targets.error_sources import DEVICE_SOURCES, without_sources
 from xbcompile.targets.quantity import parse_quantities
 
 # Model family -> parameters class, and its devices by name; the first device is the default.
@@ -30,6 +33,18 @@ MODELS: dict[str, tuple[str, dict[str, str]]] = {
     "multistate": (
         "xbcompile.targets.multistate:MultistateParameters",
         {"physics": "xbcompile.targets.multistate:MultistateArray"},
+    ),
+    "serial_junctions": (
+        "xbcompile.targets.serial_junctions:SerialJunctionParameters",
+        {"physics": "xbcompile.targets.serial_junctions:SerialJunctionArray"},
+    ),
+    "differential_memristor": (
+        "xbcompile.targets.differential_memristor:MemristorParameters",
+        {"physics": "xbcompile.targets.differential_memristor:MemristorArray"},
+    ),
+    "spin_orbit": (
+        "xbcompile.targets.spin_orbit:SpinOrbitParameters",
+        {"physics": "xbcompile.targets.spin_orbit:SpinOrbitArray"},
     ),
 }
 
@@ -79,28 +94,74 @@ class Target:
         own = [self.name] + [f"{self.name}-{kind}" for kind in kinds[1:]]
         return (*own, "ideal")
 
-    def device(self, name: str | None = None, seed: int = 0) -> Device:
+    def device(self, name: str | None = None, seed: int = 0, without: Collection[str] = ()) -> Device:
         """Make a simulated chip of this target.
 
         Args:
             name: one of `device_names`; None takes the default; the part behind the target's name alone will do.
             seed: which chip: devices and noise depend on it.
+            without: error sources to switch off, of `error_sources.DEVICE_SOURCES`; the rest of the chip stays as it is.
 
         Raises:
-            TargetError: this target has no such device.
+            TargetError: this target has no such device, or its errors cannot be told apart.
         """
-        kinds = _model(self.model, self.name)[1]
-        wanted = (self.device_names[0] if name is None else name).removeprefix(f"{self.name}-")
-        if wanted == "ideal":
+        kind = self._device_class(name)
+        if kind is None:
             from xbcompile.targets.ideal import IdealArray
 
             return IdealArray(self.array_spec, seed)
+        if without and not getattr(kind, "separable", True):
+            allowed = [each for each in self.device_names if getattr(self._device_class(each), "separable", True)]
+            raise TargetError(
+                f"the errors of device {name or self.device_names[0]!r} cannot be switched off one by one; "
+                f"devices that can: {', '.join(allowed)}"
+            )
+        device: Device = kind(without_sources(self.parameters, without), seed)
+        return device
+
+    def error_sources(self, name: str | None = None) -> tuple[str, ...]:
+        """The sources of `error_sources.DEVICE_SOURCES` that change a device of this target.
+
+        Args:
+            name: as for `device`.
+
+        Raises:
+            TargetError: this target has no such device, or its errors cannot be told apart.
+        """
+        if self._device_class(name) is None:
+            return ()
+        self.device(name, without=DEVICE_SOURCES)  # raises where they cannot
+        own = self.parameters
+        return tuple(source for source in DEVICE_SOURCES if without_sources(own, [source]) != own)
+
+    def _device_class(self, name: str | None) -> Any:
+        """The class of a device of this target; None: the exact array, which every target has."""
+        kinds = _model(self.model, self.name)[1]
+        wanted = (self.device_names[0] if name is None else name).removeprefix(f"{self.name}-")
+        if wanted == "ideal":
+            return None
         if wanted == self.name:
             wanted = next(iter(kinds))
         if wanted not in kinds:
             raise TargetError(f"target {self.name!r} has no device {name!r}; allowed: {', '.join(self.device_names)}")
-        device: Device = _load(kinds[wanted])(self.parameters, seed)
-        return device
+        return _load(kinds[wanted])
+
+    def with_quantities(self, source: str, **values: float) -> Target:
+        """The same target with other numbers, such as `junctions=2`; `source` says where they come from.
+
+        Raises:
+            TargetError: an unknown name, or a value of the wrong type or range.
+        """
+        for name in values:
+            if name not in self.quantities:
+                near = difflib.get_close_matches(name, self.quantities, 1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise TargetError(
+                    f"target {self.name!r} has no quantity {name!r}{hint}; known: {', '.join(self.quantities)}"
+                )
+        changed = {n: {**self.quantities[n], "value": value, "source": source} for n, value in values.items()}
+        table = {key: getattr(self, key) for key in _KEYS} | {"quantities": {**self.quantities, **changed}}
+        return Target.from_table(table, f"target {self.name!r}")
 
     def to_json(self) -> str:
         """Canonical text of the description."""

@@ -67,13 +67,26 @@ class SimulatedDevice:
     """Base of the simulated devices: write and read stated through the batched path, so the two cannot differ.
 
     Subclasses give `load`, and a loaded object whose `read` also accepts `first_slice`.
+
+    Attributes:
+        defects_known: whether a write may use the chip's defect map, see `cell_limits`.
     """
 
     lsb: float | None = None
     reading_limits: tuple[float, float] | None = None
+    defects_known: bool = False
 
     def __init__(self) -> None:
         self._cells: dict[int, np.ndarray] = {}
+        self._prepared: tuple[tuple[int, int, bool], LoadedImages] | None = None  # the image that was read last
+
+    def cell_limits(self, array: int) -> np.ndarray | None:
+        """What each cell of an array can hold where its defects are known and made good as far as they can be.
+
+        Returns:
+            float64 [2, rows, columns], lowest and highest cell value in level units; None where every cell is whole.
+        """
+        return None
 
     def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> LoadedImages:
         """See BatchedDevice."""
@@ -82,11 +95,14 @@ class SimulatedDevice:
     def write(self, array: int, cells: np.ndarray) -> None:
         """See Device."""
         self._cells[array] = np.array(cells)
+        self._prepared = None
 
     def read(self, array: int, drive: np.ndarray, stamp: ReadStamp) -> np.ndarray:
         """See Device."""
         if array not in self._cells:
             raise RuntimeError(f"array {array} is read before it is written")
-        loaded = self.load(np.array([array]), np.array([stamp.tile]), self._cells[array][None])
+        key = (array, stamp.tile, self.defects_known)
+        if self._prepared is None or self._prepared[0] != key:
+            self._prepared = key, self.load(np.array([array]), np.array([stamp.tile]), self._cells[array][None])
         drives = np.asarray(drive, np.float32)[None, None, None, :]
-        return loaded.read(drives, stamp.vector, stamp.slice)[0, 0, 0]  # type: ignore[call-arg]
+        return self._prepared[1].read(drives, stamp.vector, stamp.slice)[0, 0, 0]  # type: ignore[call-arg]

@@ -41,6 +41,8 @@ class ErrorHistogramArray(SimulatedDevice):
         seed: which chip; the physics model of the same seed is characterised.
     """
 
+    separable = False  # a histogram holds all errors of the array that was characterised
+
     def __init__(self, parameters: ResistanceSumParameters, seed: int = 0) -> None:
         super().__init__()
         self.parameters = parameters

@@ -39,6 +39,10 @@ class IdealParameters:
         """A continuous array has no named states."""
         return []
 
+    def without(self, source: str) -> IdealParameters:
+        """See `error_sources`: there is nothing to switch off."""
+        return self
+
 
 class IdealArray(SimulatedDevice):
     """Reads exact sums on the array of any target: `sum_k row_weight[k] * level[cell] * drive[k]` in float64."""

@@ -11,7 +11,7 @@ array and the input's own offset is handled where all input codes are; levels A 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,6 +75,10 @@ class MultistateParameters:
     def state_names(self) -> list[str]:
         """Physical meaning of each level index, for reports."""
         return [f"{ohm:.0f} Ohm" for ohm in self.resistances_ohm]
+
+    def without(self, source: str) -> MultistateParameters:
+        """See `error_sources`: the offsets of levels are systematic; the array has no converter and no noise."""
+        return replace(self, sigma_nl_ohm=0.0, sigma_perp_ohm=0.0) if source == "systematic" else self
 
 
 class MultistateArray(SimulatedDevice):

@@ -10,7 +10,7 @@ makes the mean weight 1. A time-to-digital converter codes the delay; out-of-ran
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit, uint32, uint64
@@ -27,7 +27,7 @@ _READ_STREAM = 0x52454144  # separates read noise from device sampling
 
 @dataclass(frozen=True)
 class ResistanceSumParameters:
-    """Numbers of a `resistance_sum` description."""
+    """Numbers of a `resistance_sum` description; a description cannot switch off what the converter does, `without` can."""
 
     rows: int = quantity("1", 2, 1024, "cells in series in a column")
     columns: int = quantity("1", 1, 65535, "columns of the array")
@@ -49,6 +49,8 @@ class ResistanceSumParameters:
     p_read_watt: float = quantity("W", 0, 1e3, "power of array and converters while reading")
     v_write_volt: float = quantity("V", 0, 1e3, "write voltage over a path")
     i_write_ampere: float = quantity("A", 0, 1, "write current through a path")
+    saturates: bool = True
+    rounds: bool = True
 
     def __post_init__(self) -> None:
         if self.r_low_ohm >= self.r_high_ohm:
@@ -108,6 +110,19 @@ class ResistanceSumParameters:
         """Physical meaning of each level index, for reports."""
         return [f"R_L {self.r_low_ohm:g} Ohm", f"R_H {self.r_high_ohm:g} Ohm"]
 
+    def without(self, source: str) -> ResistanceSumParameters:
+        """See `error_sources`: the spread of paths is systematic, the converter saturates and rounds, its jitter is random.
+
+        The weights of rows are no error: they are known, and part of what an exact read gives.
+        """
+        off: dict[str, dict[str, float | bool]] = {
+            "systematic": {"r_high_sigma_ohm": 0.0, "r_low_sigma_ohm": 0.0},
+            "saturation": {"saturates": False},
+            "rounding": {"rounds": False},
+            "random": {"tdc_jitter_dot": 0.0},
+        }
+        return replace(self, **off[source])  # type: ignore[arg-type]  # each value is its field's
+
 
 class ResistanceSumArray(SimulatedDevice):
     """The physics: two paths per cell, two resistances per path, all sampled; delay; converter with jitter.
@@ -121,11 +136,9 @@ class ResistanceSumArray(SimulatedDevice):
         super().__init__()
         self.parameters = parameters
         self.seed = seed
-        self.lsb = parameters.lsb_dot
-        self.reading_limits = (
-            parameters.dot_of_lowest_code,
-            parameters.dot_of_lowest_code + self.lsb * (parameters.tdc_codes - 1),
-        )
+        self.lsb = parameters.lsb_dot if parameters.rounds else None
+        highest = parameters.dot_of_lowest_code + parameters.lsb_dot * (parameters.tdc_codes - 1)
+        self.reading_limits = (parameters.dot_of_lowest_code, highest) if parameters.saturates else None
         self._paths: dict[int, np.ndarray] = {}
 
     def paths(self, array: int) -> np.ndarray:
@@ -186,6 +199,8 @@ class ResistanceSumImages:
                 np.float32(p.tdc_lowest_dot - 1),
                 np.float32(p.lsb_dot),
                 p.tdc_codes,
+                p.saturates,
+                p.rounds,
                 np.float32(p.dot_of_lowest_code),
                 NORMAL_TABLE,
                 np.uint64(first_vector),
@@ -199,16 +214,34 @@ class ResistanceSumImages:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _convert(  # type: ignore[no-untyped-def]
-    sums, constant, jitter, lowest, lsb, codes, middle, table, first_vector, first_slice, tile, array, k0, k1
+    sums,
+    constant,
+    jitter,
+    lowest,
+    lsb,
+    codes,
+    saturates,
+    rounds,
+    middle,
+    table,
+    first_vector,
+    first_slice,
+    tile,
+    array,
+    k0,
+    k1,
 ):
     """Turn weighted sums [vectors, slices, columns] into decoded converter readings in place."""
     vectors, slices, columns = sums.shape
-    top, per_lsb = np.float32(codes - 1), np.float32(1) / lsb
+    bottom, top, per_lsb = np.float32(0), np.float32(codes - 1), np.float32(1) / lsb
+    if not saturates:
+        bottom, top = np.float32(-np.inf), np.float32(np.inf)
     words = np.empty(4 * ((columns + 3) // 4), np.uint32)
     for v in range(vectors):
         for t in range(slices):
             fill_read_words(words, first_vector + uint64(v), first_slice + uint32(t), tile, array, k0, k1)
             for m in range(columns):
                 dot = sums[v, t, m] + constant[m] + jitter * normal_of(words[m], table)
-                code = np.floor((dot - lowest) * per_lsb)
-                sums[v, t, m] = middle + lsb * min(max(code, np.float32(0)), top)
+                code = (dot - lowest) * per_lsb
+                code = np.floor(code) if rounds else code - np.float32(0.5)  # code 0 stands for its middle
+                sums[v, t, m] = middle + lsb * min(max(code, bottom), top)

@@ -117,7 +117,11 @@ def test_digits_without_scikit_learn(monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
-        ("", "unknown data ''; allowed: mnist:test[:N], fashion-mnist:test[:N], digits:test[:N], or a .npz file"),
+        (
+            "",
+            "unknown data ''; allowed: mnist:test[:N], fashion-mnist:test[:N], digits:test[:N], letters:test[:N], "
+            "scenes:test[:N], or a .npz file",
+        ),
         ("cifar:test", "unknown data 'cifar:test'"),
         ("mnist", "data 'mnist': part '' is unknown; allowed: train, test"),
         ("mnist:validation", "data 'mnist:validation': part 'validation' is unknown; allowed: train, test"),

@@ -18,19 +18,21 @@ FOLDERS = {
 
 # From the bottom to the top; parts of one row do not import each other.
 ORDER = [
-    {"errors"},
+    {"errors", "synthetic"},
     {"ir", "data"},
     {"frontend", "passes", "tiler", "targets"},
     {"pipeline"},
     {"program"},
     {"runtime"},
-    {"verification"},
+    {"verification", "diagnosis", "accuracy"},
     {"api", "report"},
+    {"reproduction", "random_products"},
+    {"experiments", "study"},
     {"cli"},
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 # Less than the order would allow: data knows models only as onnx has them, reports only show what a program holds.
-ONLY = {"data": {"errors"}, "report": {"errors", "ir", "program"}}
+ONLY = {"data": {"errors", "synthetic"}, "report": {"errors", "ir", "program"}}
 
 
 def module_of(path):

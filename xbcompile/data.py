@@ -1,4 +1,4 @@
-"""Data for calibration and evaluation: `mnist:train:1000`, `fashion-mnist:test`, `digits:test`, or a .npz file."""
+"""Data for calibration and evaluation: `mnist:train:1000`, `digits:test`, `letters:test`, ..., or a .npz file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from xbcompile import synthetic
 from xbcompile.errors import DataError
 
 ENVIRONMENT_VARIABLE = "XBCOMPILE_DATA"
@@ -43,7 +44,7 @@ _FILES = {
     ),
 }
 _DIGITS_TRAINING = 1437  # scikit-learn's 1,797 digits: the first 1,437 train, the last 360 test
-_SETS = (*_FILES, "digits")
+_SETS = (*_FILES, "digits", "letters", "scenes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +71,9 @@ def load_data(spec: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
     """Load data and shape it for a model.
 
     Args:
-        spec: `SET:train[:N]`, `SET:test[:N]` with SET one of mnist, fashion-mnist, digits; or the path of a .npz file
-            whose arrays are named like the model's inputs (any name if there is one input), with an optional array
-            `labels`.
+        spec: `SET:train[:N]`, `SET:test[:N]` with SET one of mnist, fashion-mnist, digits, letters, scenes; or the path of
+            a .npz file whose arrays are named like the model's inputs (any name if there is one input), with an
+            optional array `labels`.
         model_inputs: the model's graph inputs.
 
     Raises:
@@ -88,32 +89,48 @@ def load_data(spec: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
         raise DataError(f"data {spec!r}: part {part!r} is unknown; allowed: train, test")
     if len(model_inputs) != 1:
         raise DataError(f"data {spec!r} has one array, but the model has {len(model_inputs)} inputs; use a .npz file")
-    pixels, labels = load_set(name, part)
-    if count_text:
-        if not count_text.isdecimal() or not 1 <= int(count_text) <= len(pixels):
-            raise DataError(f"data {spec!r}: {count_text!r} samples; allowed: 1 to {len(pixels)}")
-        pixels, labels = pixels[: int(count_text)], labels[: int(count_text)]
+    count = int(count_text) if count_text.isdecimal() else 0
+    pixels, labels = load_set(name, part, count or None)
+    if count_text and not 1 <= count <= len(pixels):
+        raise DataError(f"data {spec!r}: {count_text!r} samples; allowed: 1 to {len(pixels)}")
     return Data(spec, {model_inputs[0].name: _shaped(pixels, model_inputs[0], spec)}, labels)
 
 
-def load_set(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """One part ("train" or "test") of a named set: pixels in 0..1, float32 [N, 28, 28] (digits: [N, 64]), and labels int64.
+def load_set(name: str, part: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """One part ("train" or "test") of a named set: pixels float32 [N, ...] and labels int64 [N].
+
+    Pixels are in 0..1, [N, 28, 28] (digits: [N, 64]; scenes: [N, 80, 56]); those of letters are -1 or +1, [N, 16].
+
+    Args:
+        name: mnist, fashion-mnist, digits, letters or scenes.
+        part: "train" or "test".
+        count: the first so many samples, or all where there are fewer; None: all.
 
     Raises:
         DataError: the files are missing or damaged.
     """
-    pixels, labels = _digits(part) if name == "digits" else _idx_set(name, part)
-    return pixels, labels.astype(np.int64)
+    if name == "scenes":
+        (digits, _), (garments, _) = (_idx_set(source, part) for source in _FILES)
+        limit = synthetic.SCENE_COUNTS[part]
+        return synthetic.scenes(digits, garments, part, limit if count is None else min(count, limit))
+    if name == "letters":
+        pixels, labels = synthetic.letters(part)
+    elif name == "digits":
+        pixels, labels = _digits(part)
+    else:
+        images, labels = _idx_set(name, part)
+        pixels = images[:count].astype(np.float32) / np.float32(255)
+    return pixels[:count], labels[:count].astype(np.int64)
 
 
 def _idx_set(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images scaled to 0..1, float32 [N, 28, 28], and labels uint8 [N]."""
+    """Images uint8 [N, rows, columns], and labels uint8 [N]."""
     prefix = "train" if part == "train" else "t10k"
     images = _read_idx(_find(name, f"{prefix}-images-idx3-ubyte.gz"))
     labels = _read_idx(_find(name, f"{prefix}-labels-idx1-ubyte.gz"))
     if images.ndim != 3 or labels.shape != images.shape[:1] or not len(images):
         raise DataError(f"{name}: images of shape {images.shape} and labels of shape {labels.shape} are no pairs")
-    return images.astype(np.float32) / np.float32(255), labels
+    return images, labels
 
 
 def _find(name: str, file: str) -> Path:

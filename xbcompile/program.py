@@ -223,6 +223,7 @@ def _describe_nodes(network: Network) -> list[dict[str, Any]]:
                 "element_type": node.element_type,
                 "vectors_per_inference": node.vectors_per_inference,
                 "input_code": None if node.input_code is None else asdict(node.input_code),
+                "stands_for": node.stands_for,
             }
         )
         position += 1
@@ -348,6 +349,7 @@ def _layer_of(
         vectors_per_inference=described["vectors_per_inference"],
         weight_code=code,
         input_code=None if input_code is None else InputCode(**input_code),
+        stands_for=described["stands_for"],
     )
 
 

@@ -49,3 +49,31 @@ def test_contract():
     for wrong in (1, 0, -5):
         with pytest.raises(PassError, match=rf"samples={wrong} is out of range; allowed: 2 or more"):
             Recalibrate(samples=wrong)
+
+
+def test_gains_of_tiles_equal_ordinary_least_squares():
+    """With many vectors the pull to 1 is weak: numpy's least squares with a free constant says the same."""
+    rng = np.random.default_rng(1)
+    parts = rng.normal(size=(20_000, 3, 2)) + np.array([1.0, -5, 2])[:, None]
+    reference = np.einsum("vtm,tm->vm", parts, [[1.2, 0.5], [0.8, 1.5], [1, 2]]) + 7 + rng.normal(size=(20_000, 2))
+    gain = Recalibrate(per="tile").fit_tiles(parts, reference)
+    for m in range(2):
+        columns = np.column_stack([parts[:, :, m], np.ones(len(parts))])
+        expected = np.linalg.lstsq(columns, reference[:, m], rcond=None)[0][:3]
+        np.testing.assert_allclose(gain[:, m], expected, atol=1e-3)
+
+
+def test_gains_of_tiles_that_say_nothing_are_1():
+    rng = np.random.default_rng(2)
+    parts = np.stack([rng.normal(size=(50, 1)), np.full((50, 1), 3.0)], axis=1)
+    gain = Recalibrate(per="tile").fit_tiles(parts, 2 * parts[:, 0])
+    assert gain[1, 0] == pytest.approx(1)
+    assert gain[0, 0] == pytest.approx(2, abs=0.1)
+    assert Recalibrate(per="tile").fit_tiles(np.zeros((5, 2, 3)), np.ones((5, 3))).tolist() == [[1] * 3] * 2
+
+
+def test_scope():
+    assert str(Recalibrate(samples=9, per="tile")) == "recalibrate{samples=9 per=tile}"
+    assert not Recalibrate().per_tile
+    with pytest.raises(PassError, match="per=column is unknown; allowed: output, tile"):
+        Recalibrate(per="column")

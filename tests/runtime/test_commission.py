@@ -198,3 +198,26 @@ def test_a_constant_output_keeps_its_gain() -> None:
     np.testing.assert_allclose(session.executors[0].gain, [1, 2, 2], rtol=1e-5)
     feeds = {"x": images(4, 6)}
     np.testing.assert_allclose(session.run_samples(feeds)["y"], run_onnxruntime(model, feeds)["y"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "coding"),
+    [(dense_model(150, 20, 4), "mram64", BINARY), (convolution_model(), "m2tj4", "quantize,analogue")],
+    ids=["dense", "conv"],
+)
+def test_recalibrate_per_tile_undoes_the_gain_of_each_tile(model: onnx.ModelProto, target: str, coding: str) -> None:
+    """Every column of every array has a gain of its own: one gain per output cannot undo that, one per tile can."""
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    errors = {}
+    for per in ("output", "tile"):
+        passes = f"{coding},recalibrate{{samples=400 per={per}}}"
+        program = xbcompile.compile(
+            model, target, passes=passes, calibration={"x": images(400, *shape)}, arrays=8, embed_model=False
+        )
+        gain = np.random.default_rng(2).uniform(0.8, 1.25, (8, program.spec.columns))
+        session = Session(program, FaultyColumns(program.spec, gain=gain))
+        x = {"x": images(20, *shape, seed=9)}
+        exact = Session(program, "ideal").run(x)["y"]
+        errors[per] = np.abs(session.run(x)["y"] - exact).max() / np.abs(exact).max()
+    assert errors["tile"] < 0.1 * errors["output"]
+    assert errors["output"] > 0.01

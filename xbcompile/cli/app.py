@@ -40,6 +40,11 @@ def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, indent=1))
 
 
+def _print_notes(console: Console, notes: list[str]) -> None:
+    for note in notes:
+        console.print(note, markup=False, emoji=False)
+
+
 def _warn(text: str) -> None:
     print(f"xbcompile: warning: {text}", file=sys.stderr)
 
@@ -56,6 +61,10 @@ def compile_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="P.xbar", help="Program file to write.")],
     target: Annotated[str, typer.Option(help="Name of a shipped target, or path of a .toml description.")] = "mram64",
+    set_quantity: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),
+    ] = None,
     passes: Annotated[
         str | None, typer.Option(help="Pipeline, e.g. 'quantize{scheme=binary},thermometer{bits=8}'.")
     ] = None,
@@ -82,7 +91,8 @@ def compile_command(
     """Compile a model to a program file; the program is verified before it is written."""
     from xbcompile.api import compile as compile_model
     from xbcompile.cli.output import check_output
-    from xbcompile.cli.printing import network_printer
+    from xbcompile.cli.printing import network_printer, pass_notes
+    from xbcompile.cli.targeting import changed_target
     from xbcompile.report.summary import summarize
     from xbcompile.report.tables import print_summary
 
@@ -90,7 +100,7 @@ def compile_command(
     with Console(stderr=True).status(f"compiling {model} for {target}"):  # nothing where stderr is no terminal
         program = compile_model(
             model,
-            target,
+            changed_target(target, set_quantity),
             passes=passes,
             calibration=calibration,
             arrays=arrays,
@@ -105,12 +115,13 @@ def compile_command(
             warn=_warn,
         )
         program.save(output)
-    summary = summarize(program)
+    summary = summarize(program) | {"notes": pass_notes(program.pipeline)}
     if as_json:
         _print_json(summary)
         return
     console = _console()
     print_summary(console, summary)
+    _print_notes(console, summary["notes"])
     console.print(f"verified and written: {output} ({output.stat().st_size:,} bytes, sha256 {program.digest[:16]})")
 
 
@@ -122,6 +133,7 @@ def inspect_command(
     as_json: _Json = False,
 ) -> None:
     """Show what a program is: layers, tiles, images, weight updates, reads, bounds, energy and time."""
+    from xbcompile.cli.printing import pass_notes
     from xbcompile.errors import ProgramError
     from xbcompile.program import load_program
     from xbcompile.report import summary, tables
@@ -129,7 +141,7 @@ def inspect_command(
     loaded = load_program(program)
     if image is not None and not 0 <= image < loaded.schedule.images:
         raise ProgramError(f"image {image} does not exist; allowed: 0 to {loaded.schedule.images - 1}")
-    result = summary.summarize(loaded)
+    result = summary.summarize(loaded) | {"notes": pass_notes(loaded.pipeline)}
     if schedule:
         result["schedule"] = summary.schedule_rows(loaded)
     if image is not None:
@@ -139,6 +151,7 @@ def inspect_command(
         return
     console = _console()
     tables.print_summary(console, result)
+    _print_notes(console, result["notes"])
     if schedule:
         tables.print_schedule(console, result["schedule"])
     if image is not None:
@@ -169,6 +182,25 @@ def run_command(
         _print_json(result)
     else:
         print_run(_console(), result)
+
+
+@app.command("diagnose")
+def diagnose_command(
+    program: _Program,
+    data: Annotated[str, typer.Option(help="mnist:train:500, another set, or FILE.npz.")],
+    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
+    as_json: _Json = False,
+) -> None:
+    """Measure what each source of error costs, by switching it off: per layer and end to end."""
+    from xbcompile.cli.diagnosing import diagnose_program
+    from xbcompile.report.diagnosis import print_diagnosis
+
+    result = diagnose_program(program, data, device, seed, show_progress=not as_json and sys.stderr.isatty())
+    if as_json:
+        _print_json(result)
+    else:
+        print_diagnosis(_console(), result)
 
 
 @app.command("verify")
@@ -237,3 +269,64 @@ def characterize_command(
         _print_json(result)
     else:
         print_characterization(_console(), result)
+
+
+@app.command("study")
+def study_command(
+    target: Annotated[
+        str, typer.Argument(help="A target of model multistate, or path of a .toml description.")
+    ] = "m2tj4",
+    seeds: Annotated[int, typer.Option(min=1, help="Independent repetitions; spreads are over them.")] = 10,
+    states: Annotated[
+        str, typer.Option(help="Numbers of states: a list, or a range, of which about 20 are taken.")
+    ] = "2:64",
+    sigma_nl: Annotated[float, typer.Option(min=0, help="Offsets that all cells share, Ohm.")] = 50.0,
+    sigma_perp: Annotated[str, typer.Option(help="Each cell's own offsets, Ohm, a list.")] = "5,30,60",
+    matrices: Annotated[int, typer.Option(min=1, help="Random matrices per seed.")] = 50,
+    weights: Annotated[str, typer.Option(help="Distribution of their weights: normal or uniform.")] = "normal",
+    model: Annotated[Path | None, typer.Option(metavar="M.onnx", help="Also the accuracy of this network.")] = None,
+    data: Annotated[str | None, typer.Option(help="Labelled samples for --model: mnist:test:1000 or FILE.npz.")] = None,
+    calibration: Annotated[str | None, typer.Option(help="Inputs to fit on for --model: mnist:train:1000.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for plots and study.json.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer draws, states and matrix sizes.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Study the errors of a multistate array as its paper did: quantization, level offsets, the best number of states."""
+    from xbcompile.cli.studying import print_study, run_study, study_settings
+
+    settings = study_settings(target, seeds, states, sigma_nl, sigma_perp, matrices, weights, quick)
+    with Console(stderr=True).status("study") as status:
+        result = run_study(
+            settings, output, model, data, calibration, lambda part: status.update(f"study: {part}"), _warn
+        )
+    if as_json:
+        _print_json(result)
+    else:
+        print_study(_console(), result)
+
+
+@app.command("reproduce")
+def reproduce_command(
+    only: Annotated[
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT]...", help="Names or patterns; none: all experiments.")
+    ] = None,
+    models: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the example networks.")] = Path("models"),
+    seeds: Annotated[int, typer.Option(min=1, help="Chips per experiment.")] = 10,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two chips, and part of the test set where that takes long.")
+    ] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Experiments at a time; all processors if not given.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Run the published systems with their networks and print published figures beside ours. Exit status 1 on a goal missed."""
+    from xbcompile.cli.reproducing import print_reproduction, reproduce
+
+    result = reproduce(models, only or [], 2 if quick else seeds, quick, jobs, not as_json and sys.stderr.isatty())
+    if as_json:
+        _print_json(result)
+    else:
+        print_reproduction(_console(), result)
+    if any(row["met"] is False for row in result["rows"]):
+        raise typer.Exit(1)

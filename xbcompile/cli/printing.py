@@ -58,6 +58,12 @@ def network_text(network: Network) -> str:
     return "\n".join(lines)
 
 
+def pass_notes(pipeline: str) -> list[str]:
+    """What passes of a pipeline say about their choices: those that have a method `note`."""
+    notes = (getattr(each, "note", None) for each in parse_pipeline(pipeline))
+    return [note() for note in notes if note is not None]
+
+
 def print_targets(console: Console, targets: list[Target]) -> None:
     """One line per target."""
     table = Table("target", "array", "devices", "what", "default passes", header_style="bold")

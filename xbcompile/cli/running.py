@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xbcompile.accuracy import accuracy_of, software_accuracy
 from xbcompile.data import load_data
-from xbcompile.ir.activations import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
 from xbcompile.program import Program, load_program, write_atomically
 from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of
 
@@ -75,18 +74,6 @@ def run_program(
     }
 
 
-def accuracy_of(output: np.ndarray, labels: np.ndarray) -> float:
-    """Fraction of samples classified right: the largest entry; of a single entry the class itself where it is a whole
-    number, else whether it is above one half.
-    """
-    flat = output.reshape(len(output), -1)
-    if flat.shape[1] > 1:
-        predicted = flat.argmax(axis=1)
-    else:
-        predicted = flat[:, 0] > 0.5 if flat.dtype.kind == "f" else flat[:, 0]
-    return float((predicted == labels).mean())
-
-
 def _accuracy(
     program: Program, inputs: dict[str, np.ndarray], labels: np.ndarray, measured: list[float]
 ) -> dict[str, Any]:
@@ -96,18 +83,6 @@ def _accuracy(
         "per_seed": measured,
         "software": software_accuracy(program, inputs, labels),
     }
-
-
-def software_accuracy(program: Program, inputs: dict[str, np.ndarray], labels: np.ndarray) -> float | None:
-    """Accuracy of the original model in onnxruntime on the same inputs; None where the program does not hold it."""
-    if program.source is None:
-        return None
-    session = make_session(onnx.ModelProto.FromString(program.source))
-    name = program.network.outputs[0].name
-    size = model_batch(program.network.inputs) or CHUNK_SAMPLES
-    return accuracy_of(
-        np.concatenate([session.run([name], chunk)[0] for _, chunk in sample_chunks(inputs, size)]), labels
-    )
 
 
 def save_outputs(path: Path, outputs: dict[str, np.ndarray]) -> None:

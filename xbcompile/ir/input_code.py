@@ -45,6 +45,14 @@ class InputCode:
         return np.ones(self.bits)
 
     @property
+    def noise_power(self) -> float:
+        """Noise power of the coded input in units of step^2 s^2, for independent noise of power s^2 in each slice's read:
+        the sum of squared coefficients (7 for the thermometer code of 7 slices, 21 = 1 + 4 + 16 for 3 bits in series, Jung
+        et al. 2022, Methods "BNN algorithm").
+        """
+        return float(np.square(self.coefficients).sum())
+
+    @property
     def is_dynamic(self) -> bool:
         """Whether the range is each vector's own."""
         return self.low is None or self.high is None

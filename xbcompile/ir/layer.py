@@ -30,6 +30,8 @@ class MatrixLayer(ContentEqual):
         weight_code: how the weights are stored; None until a pass quantizes.
         input_code: how the inputs are driven; None until a pass codes them (then x itself drives the rows, which only
             an unbounded array accepts).
+        stands_for: name of the model's tensor of which the layer's outputs are copies, side by side along the axis of
+            outputs; empty: `output` itself is the only name to look for.
     """
 
     name: str
@@ -42,6 +44,7 @@ class MatrixLayer(ContentEqual):
     vectors_per_inference: int | None = None
     weight_code: WeightCode | None = None
     input_code: InputCode | None = None
+    stands_for: str = ""
 
     @property
     def groups(self) -> int:

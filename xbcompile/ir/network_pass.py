@@ -153,6 +153,15 @@ class OutputsPass(CalibratedPass):
         """Gain and offset [outputs] that take measured layer outputs [vectors, outputs] to the right ones."""
         raise TypeError(f"{type(self).__name__} must define fit")
 
+    @property
+    def per_tile(self) -> bool:
+        """Whether `fit_tiles` is to be called before `fit`."""
+        return False
+
+    def fit_tiles(self, parts: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Gain [tiles, outputs] of what each tile adds, [vectors, tiles, outputs], to the outputs [vectors, outputs]."""
+        raise TypeError(f"{type(self).__name__} must define fit_tiles")
+
 
 def _text(value: object) -> str:
     if not isinstance(value, float):

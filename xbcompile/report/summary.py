@@ -60,6 +60,7 @@ def _layer(program: Program, index: int) -> dict[str, Any]:
         "input_low": None if input_code is None else input_code.low,
         "input_high": None if input_code is None else input_code.high,
         "slices": layer.slices,
+        "noise_power": None if input_code is None else input_code.noise_power,
         "vectors_per_inference": layer.vectors_per_inference,
         "tiles": len(tiles),
         "images": len(images),

@@ -87,7 +87,9 @@ def _arrays(program: dict[str, Any]) -> str:
 def _input_text(layer: dict[str, Any]) -> str:
     if layer["input_code"] == "none":
         return "as it is"
-    text = layer["input_code"] if layer["slices"] == 1 else f"{layer['input_code']} {layer['slices']}"
+    text = layer["input_code"]
+    if layer["slices"] > 1:
+        text += f" {layer['slices']} ({layer['noise_power']:g} s²)"
     if layer["input_low"] is None:
         return f"{text}, own range"
     return f"{text}, {layer['input_low']:.3g}..{layer['input_high']:.3g}"

@@ -1,0 +1,207 @@
+"""planes: a weight as the sum of k cells of few levels, on k columns with one scale each.
+
+    y = x @ W + b   ->   y = sum of k runs of  x @ [W_1 W_2 ... W_k] + [b 0 ... 0]    W ~= W_1 + ... + W_k
+
+Binary cells give 2^k values to a weight, at k times the columns; the runs are added digitally. The pass codes the layer:
+scales and codes of all planes are fitted together, see `plane_fit`, to the weights or (method=data-aware) to the layer's
+outputs on calibration inputs, layers in order, each on what the coded earlier ones give, the mean error in the bias.
+
+Starts: planes one by one on what is left (least squares), and planes whose levels together are equidistant.
+Dense layers and convolutions of one group; others stay as they are. Source: Lin et al., ABC-Net (2017), section 3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from xbcompile.errors import PassError
+from xbcompile.ir import DigitalSegment, MatrixLayer, Network
+from xbcompile.ir.activations import evaluate
+from xbcompile.ir.network_pass import NetworkPass, PassContext
+from xbcompile.passes import data_aware, least_squares, rewiring
+from xbcompile.passes.plane_fit import PlaneFit, refine
+from xbcompile.passes.quantize import DEFAULT_SAMPLES, METHODS, Quantize, moments_of
+
+Floats = npt.NDArray[np.float64]
+
+MAX_COMBINATIONS = 256  # of levels in one weight
+PROVEN_LEVELS = 16  # up to so many levels together the least-squares start is searched for its optimum
+
+
+@dataclass(frozen=True)
+class Planes(NetworkPass):
+    """Code the weights of layers without a code as sums of planes.
+
+    Args:
+        k: planes per weight.
+        layer: name of the layer; empty: every layer that can have planes.
+        scheme: levels of a cell, as in quantize.
+        levels: number of levels, as in quantize.
+        method: "least-squares" (of the weights), or "data-aware" (of the outputs on calibration inputs).
+        samples: calibration inputs that data-aware uses at most, the first ones.
+    """
+
+    name: ClassVar[str] = "planes"
+    k: int = 2
+    layer: str = ""
+    scheme: str = "levels"
+    levels: int = 0
+    method: str = "least-squares"
+    samples: int = DEFAULT_SAMPLES
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= 8:
+            raise PassError(f"k={self.k} is out of range; allowed: 1 to 8")
+        if self.scheme not in ("binary", "ternary", "levels"):
+            raise PassError(f"scheme={self.scheme} is unknown; allowed: binary, ternary, levels")
+        self.coder()
+
+    def coder(self) -> Quantize:
+        """The quantization of a single plane."""
+        if self.method not in METHODS:
+            raise PassError(f"method={self.method} is unknown; allowed: {', '.join(METHODS)}")
+        return Quantize(scheme=self.scheme, levels=self.levels, method=self.method, samples=self.samples)
+
+    def requires(self, network: Network, context: PassContext) -> None:
+        """Levels that the array has, not too many together, and calibration inputs where they are used."""
+        coder = self.coder()
+        coder.requires(network, context)
+        levels = len(coder.level_table(context))
+        if levels**self.k > MAX_COMBINATIONS:
+            most = int(np.log(MAX_COMBINATIONS) / np.log(levels) + 1e-9)
+            raise PassError(
+                f"k={self.k} planes of {levels} levels make {levels**self.k} values of a weight; allowed: {MAX_COMBINATIONS}, "
+                f"so k up to {most}"
+            )
+        if self.method == "data-aware":
+            context.require_calibration("planes{method=data-aware}")
+        if self.layer and rewiring.output_axis(rewiring.layer_named(network, self.layer)) is None:
+            raise PassError(
+                f"layer {self.layer!r} is neither a dense float32 layer nor a convolution of one group; choose another"
+            )
+
+    def run(self, network: Network, context: PassContext) -> Network:
+        """Layer by layer, in order."""
+        chosen = [
+            layer
+            for layer in network.layers
+            if layer.weight_code is None and rewiring.output_axis(layer) is not None and self.layer in ("", layer.name)
+        ]
+        if not chosen:
+            return network
+        wide = network.with_layers(
+            replace(layer, weights=np.zeros((1, layer.inputs, self.k * layer.outputs), np.float32)) for layer in chosen
+        )
+        weights_of_rows = dict(zip([layer.name for layer in wide.layers], context.row_weights(wide), strict=True))
+        waits_for = dict(zip([layer.name for layer in network.layers], network.layer_dependencies(), strict=True))
+        coder, result = self.coder(), network
+        feeds = coder.feeds(network, context) if self.method == "data-aware" else {}
+        for layer in chosen:
+            moments = None
+            if feeds:
+                original = evaluate(context.goal(network, layer.input), feeds, [layer.input])[0]
+                seen = evaluate(result, feeds, [layer.input])[0] if waits_for[layer.name] else original
+                moments = moments_of(layer, seen, original)[0]
+            nodes = self.coded(result, layer, moments, weights_of_rows[layer.name], context)
+            result = rewiring.with_nodes(result, layer, nodes)
+        return result
+
+    def coded(
+        self,
+        network: Network,
+        layer: MatrixLayer,
+        moments: data_aware.Moments | None,
+        row_weight: np.ndarray | None,
+        context: PassContext,
+    ) -> list[MatrixLayer | DigitalSegment]:
+        """The layer in planes, and the segment that adds them."""
+        coder = self.coder()
+        table = coder.level_table(context)
+        weights = layer.weights[0].astype(np.float64)
+        gain = np.ones((self.k, *weights.shape))
+        if row_weight is not None:  # the planes' columns are side by side
+            gain = row_weight[0].astype(np.float64).reshape(layer.inputs, self.k, layer.outputs).transpose(1, 0, 2)
+        with_offset = self.scheme == "levels"
+        with threadpool_limits(limits=1, user_api="blas"):
+            if moments is None:
+                hessian, linear = np.eye(layer.inputs), weights
+            else:
+                hessian, linear = data_aware.damped(moments, weights)
+            starts = [one_by_one(weights, table, gain, coder)]
+            starts += together(weights, table, gain, coder, moments)
+            found = refine(hessian, linear, table, starts, gain, with_offset)
+        offset = np.zeros((1, self.k, layer.outputs))
+        offset[0, 0] = found.offset
+        code = coder.on_target(
+            table,
+            found.codes.transpose(1, 0, 2).reshape(1, layer.inputs, -1),
+            found.scale.reshape(1, -1),
+            offset.reshape(1, -1),
+            row_weight,
+            context,
+        )
+        stored = code.dequantized()
+        bias = layer.bias.astype(np.float64)
+        if moments is not None:
+            total = stored[0].astype(np.float64).reshape(layer.inputs, self.k, layer.outputs).sum(axis=1)
+            bias = bias + moments.mean_original @ weights - moments.mean @ total
+        every = np.concatenate([bias, np.zeros((self.k - 1) * layer.outputs)]).astype(np.float32)
+        wide = replace(layer, weights=stored, weight_code=code, bias=every)
+        if self.k == 1:
+            return [wide]
+        behind = rewiring.joined(network, layer, self.k, "Sum", f"{layer.name}/planes")
+        return [replace(wide, output=behind.input_names[0]), behind]
+
+    def ensures(self, before: Network, after: Network, context: PassContext) -> None:
+        """Every layer in planes has k times the outputs, and a code."""
+        outputs = {layer.name: layer.outputs for layer in before.layers if layer.weight_code is None}
+        for layer in after.layers:
+            coded = layer.name in outputs and layer.weight_code is not None
+            if coded and layer.outputs != self.k * outputs[layer.name]:
+                raise PassError(f"layer {layer.name!r} has {layer.outputs} columns, not {self.k} per output")
+
+
+def one_by_one(weights: Floats, table: npt.NDArray[np.float32], gain: Floats, coder: Quantize) -> PlaneFit:
+    """Planes in order, each the least-squares fit of what those before it left."""
+    left = weights.copy()
+    codes, scales, offsets = [], [], np.zeros(weights.shape[1])
+    for own in gain:
+        code, scale, offset = coder.fit(left, own, table)
+        left = left - own * scale * table[code] - offset
+        offsets = offsets + offset
+        codes.append(code)
+        scales.append(scale)
+    return PlaneFit(np.stack(codes), np.stack(scales), offsets)
+
+
+def together(
+    weights: Floats,
+    table: npt.NDArray[np.float32],
+    gain: Floats,
+    coder: Quantize,
+    moments: data_aware.Moments | None,
+) -> list[PlaneFit]:
+    """Planes whose scales are powers of the number of levels: together they are one finer table of equidistant levels.
+
+    Its fit is `quantize`'s. None where the levels of one plane are not equidistant about 0, or are too many together to
+    be fitted.
+    """
+    count, planes = len(table), len(gain)
+    if count**planes > PROVEN_LEVELS or not np.allclose(table, np.linspace(-1, 1, count), atol=1e-6):
+        return []
+    ratio = float(count) ** -np.arange(planes)
+    ratio /= ratio.sum()
+    fine = np.linspace(-1.0, 1.0, count**planes).astype(np.float32)
+    mean = gain.mean(axis=0)
+    with_offset = coder.scheme == "levels"
+    fit = least_squares.fit_levels(weights, fine, mean)
+    start = data_aware.DataAwareFit(fit.codes, fit.scale, fit.offset)
+    if moments is not None:
+        start = data_aware.fit(moments, weights, fine, start, mean, with_offset=with_offset)
+    digits = start.codes.astype(np.int64)[None] // (count ** np.arange(planes)[::-1])[:, None, None] % count
+    return [PlaneFit(digits.astype(np.uint8), ratio[:, None] * start.scale, start.offset)]

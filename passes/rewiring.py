@@ -1,0 +1,120 @@
+"""Digital segments that passes put before and behind a matrix layer, in operators of every opset that can be compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from xbcompile.errors import PassError
+from xbcompile.ir import Contraction, DigitalSegment, MatrixLayer, Network
+
+_SPLIT_BY_COUNT = 18  # opset from which Split must be told how many parts it gives
+
+
+def is_dense(layer: MatrixLayer) -> bool:
+    """Whether the layer contracts the last axis of a float32 tensor, so that a segment can re-route its inputs."""
+    return layer.geometry == Contraction() and layer.element_type == onnx.TensorProto.FLOAT
+
+
+def output_axis(layer: MatrixLayer) -> int | None:
+    """Axis of the layer's output tensor that holds its outputs, side by side; None where no pass can multiply them."""
+    if layer.element_type != onnx.TensorProto.FLOAT or layer.groups != 1:
+        return None
+    if isinstance(layer.geometry, Contraction):
+        return None if layer.geometry.squeeze else layer.geometry.output_axis
+    return 1
+
+
+def layer_named(network: Network, name: str) -> MatrixLayer:
+    """The matrix layer of that name; the first one where the name is empty.
+
+    Raises:
+        PassError: there is none.
+    """
+    by_name = {layer.name: layer for layer in network.layers}
+    if not by_name:
+        raise PassError("the network has no matrix layer")
+    if not name:
+        return network.layers[0]
+    if name not in by_name:
+        raise PassError(f"there is no matrix layer {name!r}; allowed: {', '.join(by_name)}")
+    return by_name[name]
+
+
+def has_node(network: Network, name: str) -> bool:
+    """Whether a node of that name is in the network: a pass has been here before."""
+    return any(node.name == name for node in network.nodes)
+
+
+def with_nodes(network: Network, layer: MatrixLayer, nodes: Sequence[MatrixLayer | DigitalSegment]) -> Network:
+    """The network with one layer replaced by a run of nodes."""
+    result: list[MatrixLayer | DigitalSegment] = []
+    for node in network.nodes:
+        result.extend(nodes if node is layer else [node])
+    return replace(network, nodes=tuple(result))
+
+
+def segment(
+    network: Network,
+    name: str,
+    nodes: Sequence[onnx.NodeProto],
+    source: str,
+    target: str,
+    constants: dict[str, np.ndarray],
+) -> DigitalSegment:
+    """A float32 segment with one input tensor and one output tensor, in the network's opsets."""
+    value = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_value_info(source, value)],
+        [helper.make_value_info(target, value)],
+        [numpy_helper.from_array(np.ascontiguousarray(array), key) for key, array in constants.items()],
+    )
+    imports = [helper.make_opsetid(domain, version) for domain, version in network.opset_imports]
+    return DigitalSegment(name, helper.make_model(graph, opset_imports=imports, ir_version=network.ir_version))
+
+
+def routed(network: Network, layer: MatrixLayer, source: np.ndarray, name: str) -> DigitalSegment:
+    """A segment that re-routes a dense layer's inputs: `output[..., r] = input[..., source[r]]`, 0 where it is negative.
+
+    Args:
+        network: whose opsets are used.
+        layer: the layer, see `is_dense`.
+        source: int [rows].
+        name: of the segment; its output tensor is `NAME/inputs`.
+    """
+    idle = source < 0
+    gathered, target = f"{name}/gathered", f"{name}/inputs"
+    constants = {f"{name}/source": np.where(idle, 0, source).astype(np.int64)}
+    nodes = [
+        helper.make_node(
+            "Gather", [layer.input, f"{name}/source"], [gathered if idle.any() else target], f"{name}/gather", axis=-1
+        )
+    ]
+    if idle.any():  # not a product with a mask: an infinite input must not reach a row that it has nothing to do with
+        constants |= {f"{name}/used": ~idle, f"{name}/zero": np.zeros((), np.float32)}
+        nodes.append(helper.make_node("Where", [f"{name}/used", gathered, f"{name}/zero"], [target], f"{name}/fill"))
+    return segment(network, name, nodes, layer.input, target, constants)
+
+
+def joined(network: Network, layer: MatrixLayer, parts: int, operator: str, name: str) -> DigitalSegment:
+    """A segment that joins runs of a layer's outputs, `parts` side by side, by "Sum" or "Mean" into its output tensor.
+
+    Its input tensor is `NAME/outputs`, which the layer must write instead; see `output_axis`.
+    """
+    axis = output_axis(layer)
+    assert axis is not None
+    source = f"{name}/outputs"
+    runs = [f"{name}/run{i}" for i in range(parts)]
+    opset = dict(network.opset_imports).get("", 0)
+    count = {"num_outputs": parts} if opset >= _SPLIT_BY_COUNT else {}
+    nodes = [
+        helper.make_node("Split", [source], runs, f"{name}/split", axis=axis, **count),
+        helper.make_node(operator, runs, [layer.output], f"{name}/join"),
+    ]
+    return segment(network, name, nodes, source, layer.output, {})

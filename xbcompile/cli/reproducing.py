@@ -1,0 +1,99 @@
+"""The reproduce command's work: experiments in parallel processes, one table."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from xbcompile.errors import DataError
+from xbcompile.experiments import EXPERIMENTS
+from xbcompile.reproduction import Experiment
+
+
+def reproduce(
+    models: Path, only: list[str], seeds: int, quick: bool, jobs: int | None, show_progress: bool
+) -> dict[str, Any]:
+    """Run experiments; the keys are those of `reproduce --json`.
+
+    Raises:
+        DataError: no experiment has such a name, or a model or data set is missing.
+    """
+    chosen = [e for e in EXPERIMENTS if not only or any(fnmatchcase(e.name, pattern) for pattern in only)]
+    if not chosen:
+        raise DataError(
+            f"no experiment is called {', '.join(only)}; allowed: {', '.join(e.name for e in EXPERIMENTS)}, or patterns of these"
+        )
+    for each in chosen:
+        each.check(models)
+    started = time.perf_counter()
+    workers = min(jobs or os.cpu_count() or 1, len(chosen))
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    rows: dict[str, dict[str, Any]] = {}
+    with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
+        task = progress.add_task("experiments", total=len(chosen))
+        with ProcessPoolExecutor(workers) as pool:
+            # Long ones first, so that no processor waits for the last one.
+            order = sorted(chosen, key=lambda each: -each.weight)
+            pending = {pool.submit(_timed, each, models, seeds, quick, threads): each for each in order}
+            try:
+                for done in as_completed(pending):
+                    rows[pending[done].name] = done.result()
+                    progress.update(task, advance=1, description=pending[done].name)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return {
+        "seeds": seeds,
+        "quick": quick,
+        "rows": [rows[each.name] for each in chosen],
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _timed(experiment: Experiment, models: Path, seeds: int, quick: bool, threads: int) -> dict[str, Any]:
+    started = time.perf_counter()
+    row = experiment.run(models, seeds, quick, threads)
+    return row | {"seconds": time.perf_counter() - started}
+
+
+def print_reproduction(console: Console, result: dict[str, Any]) -> None:
+    """Published figures beside ours."""
+    table = Table(header_style="bold")
+    table.add_column("experiment")
+    for name in ("published", "software", "array (mean ± spread)", "worst", "drop", "chips", "reads", "goal", "met"):
+        table.add_column(name, justify="left" if name == "goal" else "right")
+    for row in result["rows"]:
+        table.add_row(
+            row["title"],
+            _published(row),
+            f"{row['software']:.2f}",
+            f"{row['array_mean']:.2f} ± {row['array_std']:.2f}",
+            f"{row['array_worst']:.2f}",
+            f"{row['software'] - row['array_mean']:.2f}",
+            str(row["seeds"]),
+            f"{row['reads_per_inference']:,}",
+            row["goal"] or "",
+            {True: "yes", False: "[bold]no[/]", None: ""}[row["met"]],
+        )
+    console.print(table)
+    asked = [row for row in result["rows"] if row["met"] is not None]
+    how = "quick: fewer chips, some on part of the test set; " if result["quick"] else ""
+    console.print(
+        f"{sum(row['met'] for row in asked)} of {len(asked)} goals met; accuracies in per cent; {how}{result['seconds']:.0f} s"
+    )
+
+
+def _published(row: dict[str, Any]) -> str:
+    software, array = row["published_software"], row["published_array"]
+    if software is None and array is None:
+        return "none"
+    return f"{'?' if software is None else f'{software:g}'} → {'?' if array is None else f'{array:g}'}"
