@@ -39,10 +39,13 @@ def constant(name: str, values: np.ndarray) -> TensorProto:
     return numpy_helper.from_array(np.ascontiguousarray(values), name)
 
 
-def dense_relu_nodes(
-    source: str, layers: Sequence[tuple[str, np.ndarray, np.ndarray]], output: str
+def dense_nodes(
+    source: str, layers: Sequence[tuple[str, np.ndarray, np.ndarray]], output: str, activation: str
 ) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
-    """Build Gemm, ReLU, Gemm, ... from (name, weights [inputs, outputs], bias), no ReLU after the last."""
+    """Build Gemm, activation, Gemm, ... from (name, weights [inputs, outputs], bias), no activation after the last.
+
+    `activation` is an ONNX operator without attributes, such as "Relu" or "Tanh".
+    """
     nodes, constants = [], []
     for index, (name, weight, bias) in enumerate(layers):
         last = index == len(layers) - 1
@@ -52,8 +55,16 @@ def dense_relu_nodes(
         nodes.append(helper.make_node("Gemm", inputs, [target], name=name))
         if not last:
             source = f"{name}_active"
-            nodes.append(helper.make_node("Relu", [target], [source], name=f"relu{index + 1}"))
+            name = f"{activation.lower()}{index + 1}"
+            nodes.append(helper.make_node(activation, [target], [source], name=name))
     return nodes, constants
+
+
+def dense_relu_nodes(
+    source: str, layers: Sequence[tuple[str, np.ndarray, np.ndarray]], output: str
+) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
+    """Build Gemm, ReLU, Gemm, ...; see dense_nodes."""
+    return dense_nodes(source, layers, output, "Relu")
 
 
 def save_model(

@@ -1,4 +1,4 @@
-"""Training of small float ReLU networks in torch, shared by the scripts of the dense models."""
+"""Training of small float networks in torch, shared by the scripts of the dense models."""
 
 from __future__ import annotations
 
@@ -42,8 +42,19 @@ def fit(
 ) -> nn.Sequential:
     """Train inputs-hidden-10 on images that `distort` changes anew each time; return the averaged network."""
     torch.manual_seed(recipe.seed)
-    torch.set_num_threads(1)
     network = nn.Sequential(nn.Linear(images.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, 10))
+    return train(network, images, labels, recipe, distort)
+
+
+def train(
+    network: nn.Sequential,
+    images: np.ndarray,
+    labels: np.ndarray,
+    recipe: Recipe,
+    distort: Callable[[torch.Tensor], torch.Tensor] = unchanged,
+) -> nn.Sequential:
+    """Train a network that was initialised under the recipe's seed; return the averaged network."""
+    torch.set_num_threads(1)
     averaged = copy.deepcopy(network)
     decay = recipe.weight_decay
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, weight_decay=decay)

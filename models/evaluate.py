@@ -15,7 +15,19 @@ from common import MODELS_DIR, accuracy, command_line, load_mnist, predict
 
 from xbcompile.data import load_set
 
-MNIST_MODELS = ("mnist_mlp", "mnist_mlp_pca87", "mnist_bnn", "mnist_bnn_plain")
+MNIST_MODELS = (
+    "mnist_mlp",
+    "mnist_mlp_pca87",
+    "mnist_bnn",
+    "mnist_bnn_plain",
+    "mnist_vgg8",
+    "mnist_bnn_live",
+    "mnist_bnn_spare",
+    "mnist_lenet5",
+    "mnist_lenet5_ternary",
+    "mnist_tanh",
+    "mnist_tanh32",
+)
 
 
 def xor_accuracy() -> float:
@@ -29,8 +41,15 @@ def main() -> None:
     """Check each model and print a Markdown table."""
     command_line(__doc__).parse_args()
     mnist, digits = load_mnist("test"), load_set("digits", "test")
+    fashion, articles = load_set("fashion-mnist", "test")
     rows = [(name, len(mnist[1]), accuracy(MODELS_DIR / f"{name}.onnx", *mnist)) for name in MNIST_MODELS]
+    fashion = fashion.reshape(len(fashion), -1)
+    rows.append(("fashion_bnn", len(articles), accuracy(MODELS_DIR / "fashion_bnn.onnx", fashion, articles)))
     rows.append(("digits_mlp", len(digits[1]), accuracy(MODELS_DIR / "digits_mlp.onnx", *digits)))
+    rows.append(("letters_mlp", 640, accuracy(MODELS_DIR / "letters_mlp.onnx", *load_set("letters", "test"))))
+    scenes, cells = load_set("scenes", "test")
+    scenes = scenes.reshape(len(scenes), -1)
+    rows.append(("scenes_detector", len(cells), accuracy(MODELS_DIR / "scenes_detector.onnx", scenes, cells)))
     rows.append(("xor", 4, xor_accuracy()))
     print("| model | bytes | test samples | software accuracy |")
     print("| --- | --- | --- | --- |")

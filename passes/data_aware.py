@@ -157,7 +157,7 @@ def fit(
     codes, scale, offset = start.codes.copy(), start.scale.astype(np.float64), start.offset.astype(np.float64)
     with threadpool_limits(limits=1, user_api="blas"):
         hessian, linear = damped(seen, w, damping)
-        target = np.linalg.solve(hessian, linear)
+        target = np.linalg.solve(hessian, linear).astype(np.float64)
         order = np.argsort(-np.diag(hessian), kind="stable")
         lower = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)]))
         factor = np.ascontiguousarray(lower.T, dtype=np.float64)

@@ -89,11 +89,11 @@ def refine(
         free = with_offset and bool((gain == gain[0, 0]).all())
         h, b = (centred, centred_linear[:, m]) if free else (hessian, linear[:, m])
         best = np.inf
-        for start in starts:
+        for start in starts:  # the first one of equals
             found = np.ascontiguousarray(start.codes[:, :, m])
             sizes = start.scale[:, m].astype(np.float64)
             value = _alternate(h, np.ascontiguousarray(b), gain, table, found, sizes)
-            if value < best - _FALL * abs(best) if np.isfinite(best) else True:
+            if best == np.inf or value < best - _FALL * abs(best):
                 best, codes[:, :, m], scale[:, m] = value, found, sizes
         if free:
             used = (scale[:, m, None] * gain * table[codes[:, :, m]]).sum(axis=0)
@@ -105,26 +105,26 @@ def refine(
 def _alternate(h: Floats, b: Floats, gain: Floats, levels: Floats, codes: Codes, scale: Floats) -> float:
     """Scales and codes in turn, in place; the objective."""
     planes, count = codes.shape
-    best = np.inf
-    for _ in range(MAX_ROUNDS):
+    best = 0.0  # of all weights zero
+    for round_ in range(MAX_ROUNDS):
         w = np.zeros(count)
         for p in range(planes):
             for k in range(count):
                 w[k] += scale[p] * gain[p, k] * levels[codes[p, k]]
         pull = h @ w - b
         _choose_codes(h, gain, levels, scale, codes, w, pull)
-        value = w @ (h @ w) - 2 * (w @ b)
+        value = float(w @ (h @ w) - 2 * (w @ b))
         refitted = _best_scales(h, b, gain, levels, codes)
         if refitted.min() >= 0:
             w[:] = 0.0
             for p in range(planes):
                 for k in range(count):
                     w[k] += refitted[p] * gain[p, k] * levels[codes[p, k]]
-            lower = w @ (h @ w) - 2 * (w @ b)
+            lower = float(w @ (h @ w) - 2 * (w @ b))
             if lower < value:
                 value = lower
                 scale[:] = refitted
-        if not value < best - _FALL * abs(best):
+        if round_ > 0 and not value < best - _FALL * abs(best):
             break
         best = value
     return best
@@ -142,8 +142,7 @@ def _best_scales(h: Floats, b: Floats, gain: Floats, levels: Floats, codes: Code
     ridge = _SINGULAR * np.trace(normal) + 1e-300
     for p in range(planes):
         normal[p, p] += ridge
-    solved: Floats = np.linalg.solve(normal, u @ b)
-    return solved
+    return np.asarray(np.linalg.solve(normal, u @ b), np.float64)
 
 
 @_compiled

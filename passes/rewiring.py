@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -90,7 +91,7 @@ def routed(network: Network, layer: MatrixLayer, source: np.ndarray, name: str) 
     """
     idle = source < 0
     gathered, target = f"{name}/gathered", f"{name}/inputs"
-    constants = {f"{name}/source": np.where(idle, 0, source).astype(np.int64)}
+    constants: dict[str, np.ndarray] = {f"{name}/source": np.where(idle, 0, source).astype(np.int64)}
     nodes = [
         helper.make_node(
             "Gather", [layer.input, f"{name}/source"], [gathered if idle.any() else target], f"{name}/gather", axis=-1
@@ -112,7 +113,7 @@ def joined(network: Network, layer: MatrixLayer, parts: int, operator: str, name
     source = f"{name}/outputs"
     runs = [f"{name}/run{i}" for i in range(parts)]
     opset = dict(network.opset_imports).get("", 0)
-    count = {"num_outputs": parts} if opset >= _SPLIT_BY_COUNT else {}
+    count: dict[str, Any] = {"num_outputs": parts} if opset >= _SPLIT_BY_COUNT else {}
     nodes = [
         helper.make_node("Split", [source], runs, f"{name}/split", axis=axis, **count),
         helper.make_node(operator, runs, [layer.output], f"{name}/join"),

@@ -124,7 +124,7 @@ def _model_part(model: onnx.ModelProto, layer: MatrixLayer, start: str, element_
     part.CopyFrom(model)
     kept = [node for node in model.graph.node if id(node) in needed]
     for field in ("node", "input", "output", "value_info"):
-        part.graph.ClearField(field)  # type: ignore[arg-type]  # protobuf wants a literal
+        part.graph.ClearField(field)
     part.graph.node.extend(kept)
     part.graph.input.append(helper.make_tensor_value_info(start, element_type, None))
     part.graph.output.append(onnx.ValueInfoProto(name=tensor_name(layer)))

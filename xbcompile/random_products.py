@@ -241,4 +241,4 @@ def one_layer_program(weights: np.ndarray, target: Target, arrays: int) -> Progr
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     passes = "quantize{scheme=levels per=matrix},analogue{low=0 high=1}"
-    return compile_model(model, target, passes=passes, arrays=arrays, pack=False)
+    return compile_model(model, target, passes=passes, arrays=arrays, pack=False, scramble=False)

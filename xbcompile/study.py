@@ -157,8 +157,8 @@ def by_sigma(products: RandomProducts) -> dict[str, Any]:
 def by_inputs(products: RandomProducts) -> dict[str, Any]:
     """Errors of the device alone against the number of inputs, on compiled one-layer programs (section 4.3).
 
-    Each sigma is the study's sigma_NL (its largest sigma_perp where that is 0). Every tile on an array of its own, or all tiles one after another on one array,
-    whose cells then repeat their offsets from tile to tile.
+    Each sigma is the study's sigma_NL (its largest sigma_perp where that is 0). Every tile has an array of its own, or all
+    tiles follow one another on one array, whose cells then repeat their offsets from tile to tile.
     """
     s = products.settings
     states, sigma_ohm = s.target.parameters.states, s.sigma_nl_ohm or max(s.sigma_perp_ohm)

@@ -84,8 +84,8 @@ def scenes(digits: np.ndarray, garments: np.ndarray, part: str, count: int) -> t
 
     A scene holds one digit at half size (ink at most 10x10 pixels) whose centre, that of the box around its ink, is
     within 2 pixels of the centre of cell `label`, cells counted row by row; parts of garments at half size, one pixel at
-    least from the box of the digit's ink; and pixel noise. Pixels are multiples of 1/255. A scene depends on its part and number alone
-    (Philox 4x64 keyed by both).
+    least from the box of the digit's ink; and pixel noise. Pixels are multiples of 1/255. A scene depends on its part
+    and number alone (Philox 4x64 keyed by both).
 
     Args:
         digits: uint8 [n, 28, 28], the pictures of digits to choose from; use another set per part.

@@ -108,7 +108,7 @@ def test_digital(compiled, models):
 
 def test_summary_keys(compiled, models):
     summary = compiled(models / "xor.onnx", "--target", "m2tj4")
-    assert set(summary) == {"program", "layers", "totals", "nodes"}
+    assert set(summary) == {"program", "layers", "totals", "nodes", "notes"}
     assert {
         "weight_updates",
         "reads_per_inference",

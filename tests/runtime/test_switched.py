@@ -18,7 +18,9 @@ MODEL = dense_model(9, 6, 4)
 FITTED = "quantize{scheme=binary},thermometer{bits=3},calibrate-offsets{samples=20},recalibrate{samples=20}"
 
 
-def compiled(passes: str, target: str = "mram64", model: onnx.ModelProto = MODEL, x: np.ndarray = X) -> xbcompile.Program:
+def compiled(
+    passes: str, target: str = "mram64", model: onnx.ModelProto = MODEL, x: np.ndarray = X
+) -> xbcompile.Program:
     return xbcompile.compile(model, target, passes=passes, calibration={"x": x})
 
 

@@ -200,7 +200,7 @@ def test_a_third_party_adds_a_model_by_entry_point(tmp_path: Path, monkeypatch: 
     np.testing.assert_allclose(halved - bias, (exact - bias) / 2, rtol=0, atol=1e-5)
     with pytest.raises(TargetError, match="quantity 'gain' is missing"):
         load_target(written(tmp_path, text))
-    with pytest.raises(TargetError, match="unknown model 'third'; allowed: ideal, resistance_sum, .*, halving"):
+    with pytest.raises(TargetError, match=r"unknown model 'third'; allowed: ideal, resistance_sum, .*, halving"):
         load_target(written(tmp_path, text.replace('"halving"', '"third"')))
 
 

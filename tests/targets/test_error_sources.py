@@ -66,19 +66,21 @@ def spread_m2tj4() -> Target:
 
 
 def test_what_a_converter_does_to_a_reading() -> None:
-    """The 4-bit converter, from the analogue readings of the same chip: code = floor((dot - lower edge) / 6), 0 to 15, read as
-    the middle of its span; the edge is one below the smallest dot product that code 0 covers, -46.
+    """A 2-bit converter, from the analogue readings of the same chip: code = floor((dot - lower edge) / 6), 0 to 3, read as
+    the middle of its span; the edge is one below the smallest dot product that code 0 covers, -10.
     """
-    analogue = readings(MRAM, ("saturation", "rounding", "random"))
-    position = (analogue + 47) / 6
+    changed = {"tdc_codes": 4, "tdc_lowest_dot": -10}
+    quantities = {name: {**MRAM.quantities[name], "value": value} for name, value in changed.items()}
+    target = replace(MRAM, quantities=MRAM.quantities | quantities)
+    analogue = readings(target, ("saturation", "rounding", "random"))
+    position = (analogue + 11) / 6
     clear = np.abs(position - np.rint(position)) > 1e-4  # float32 may put the rest on either side of an edge
-    low, high = -44.0, -44.0 + 6 * 15
-    saturated = (analogue < low) | (analogue > high)
-    assert saturated.mean() > 0.01
-    rounded = -44 + 6 * np.floor(position)
-    np.testing.assert_allclose(readings(MRAM, ("saturation", "random"))[clear], rounded[clear], atol=1e-4)
-    np.testing.assert_allclose(readings(MRAM, ("rounding", "random")), np.clip(analogue, low, high), atol=1e-4)
-    np.testing.assert_allclose(readings(MRAM, ("random",))[clear], np.clip(rounded, low, high)[clear], atol=1e-4)
+    low, high = -8.0, -8.0 + 6 * 3
+    assert 0.05 < ((analogue < low) | (analogue > high)).mean() < 0.95
+    rounded = -8 + 6 * np.floor(position)
+    np.testing.assert_allclose(readings(target, ("saturation", "random"))[clear], rounded[clear], atol=1e-4)
+    np.testing.assert_allclose(readings(target, ("rounding", "random")), np.clip(analogue, low, high), atol=1e-4)
+    np.testing.assert_allclose(readings(target, ("random",))[clear], np.clip(rounded, low, high)[clear], atol=1e-4)
 
 
 def test_sources_do_not_change_each_other() -> None:

@@ -101,6 +101,7 @@ def test_sampled_junctions_have_the_described_spread_and_belong_to_the_chip() ->
         if mean_slope:
             assert (slope[:, :, state] / mean_slope).std() == pytest.approx(0.1, rel=0.03)
     assert abs(np.corrcoef(ohm[:, :, 0].ravel(), ohm[:, :, 1].ravel())[0, 1]) < 0.05
+    assert abs(np.corrcoef(ohm[:, :, 1].ravel(), slope[:, :, 1].ravel())[0, 1]) < 0.05
     np.testing.assert_array_equal(SerialJunctionArray(p, seed=2).junctions(1)[0], ohm)
     assert not np.array_equal(device.junctions(0)[0], ohm)
     # Series: N junctions of spread s have a cell spread of s / sqrt(N) while all are in one state.

@@ -113,6 +113,7 @@ def test_a_references_error_is_common_to_all_columns_and_averages_out() -> None:
         device = SpinOrbitArray(p, seed=3)
         error = device.reference_siemens(0) - (G_LOW + G_HIGH) / 2
         assert error.std() == pytest.approx(sigma / np.sqrt(count), rel=0.12)
+    assert not np.array_equal(device.reference_siemens(1), device.reference_siemens(0))  # each array has its own
     nominal = replace(p, **NO_SPREAD)
     cells, drives = case(p)
 

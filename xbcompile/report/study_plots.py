@@ -19,13 +19,15 @@ Result = dict[str, Any]
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart with any colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.08,
     "svg.hashsalt": "xbcompile",  # the same file for the same figures
 }
 _PRODUCT_ERROR = "RMSE of the product"
@@ -66,7 +68,7 @@ def plot_study(result: Result) -> dict[str, bytes]:
 
 def _render(figure: Figure, kind: str, metadata: dict[str, Any] | None) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, bbox_inches="tight", metadata=metadata)
+    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -157,7 +159,7 @@ def _plot_levels(result: Result) -> Figure:
         axes.axhline(ohm, color="black", linestyle="--", linewidth=0.9, label="equidistant" if number == 0 else None)
     markers = "osv^D"
     for chip, ohms in enumerate(levels["chips"]):
-        options = {"color": _COLOURS[chip % len(_COLOURS)], "linewidth": 0.8, "markersize": 5}
+        options: dict[str, Any] = {"color": _COLOURS[chip % len(_COLOURS)], "linewidth": 0.8, "markersize": 5}
         axes.plot(index, ohms, marker=markers[chip % len(markers)], label=f"chip {chip}", **options)
     axes.set_xticks(index)
     axes.set_xlabel("state")
@@ -239,8 +241,10 @@ def _plot_best_states(result: Result) -> Figure:
             f"N ≤ {few}: {100 * best['fraction_few']['mean']:.1f} %",
             fontsize=9,
         )
-    panels[0].set_ylabel("matrices whose lowest RMSE is at N (%)")
-    figure.suptitle(f"{_NL} = {_ohm(part['sigma_nl_ohm'])} (dashed: mean)", fontsize=10)
+    panels[0].set_ylabel("share of matrices (%)")
+    figure.suptitle(
+        f"{_NL} = {_ohm(part['sigma_nl_ohm'])} ; N of the lowest RMSE of each matrix (dashed: mean)", fontsize=10
+    )
     return figure
 
 
@@ -298,7 +302,12 @@ def _plot_law(result: Result) -> Figure:
     low, high = s["states"][0], s["states"][-1]
     for number, nl in enumerate(held):
         points = [p for p in law["points"] if p["sigma_nl_ohm"] == nl and p["fewest_states"] is not None]
-        options = {"color": _COLOURS[number], "marker": "osD"[number], "markersize": 5, "linestyle": "none"}
+        options: dict[str, Any] = {
+            "color": _COLOURS[number],
+            "marker": "osD"[number],
+            "markersize": 5,
+            "linestyle": "none",
+        }
         for fitted, label in ((True, f"{_NL} = {_ohm(nl)}"), (False, None)):
             kept = [p for p in points if p["fitted"] == fitted]
             xy = [[p[key] for p in kept] for key in ("range_over_sigma", "fewest_states")]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from xbcompile.ir import MatrixLayer
 from xbcompile.ir.schedule import READ, WRITE, tile_columns, tile_rows
 from xbcompile.program import FORMAT_VERSION, Program
 
@@ -69,9 +70,29 @@ def _layer(program: Program, index: int) -> dict[str, Any]:
         "reads_per_inference": reads,
         "dot_products_per_inference": int(tile_columns(tiles).sum()) * layer.slices * vectors,
         "weights": int(layer.weights.size),
+        **_digital_projection(program, layer, vectors),
         "utilisation": layer.weights.size / (len(images) * spec.rows * spec.columns),
         "e_read_per_inference_j": reads * spec.e_read_j,
         "t_read_per_inference_s": reads * spec.t_read_s,
+    }
+
+
+def _digital_projection(program: Program, layer: MatrixLayer, vectors: int) -> dict[str, Any]:
+    """Multiplications with a constant matrix in the segment that a pass put before a layer, and how many the layer would
+    have without it; None where there is no such segment.
+    """
+    shapes = []
+    for node in program.network.segments:
+        if layer.input in node.output_names and node.name.startswith(f"{layer.name}/"):
+            graph = node.model.graph
+            products = {name for each in graph.node if each.op_type == "MatMul" for name in each.input}
+            shapes += [tuple(each.dims) for each in graph.initializer if each.name in products and len(each.dims) == 2]
+    if not shapes:
+        return {"digital_macs_per_inference": None, "digital_macs_share": None}
+    macs = sum(rows * columns for rows, columns in shapes)
+    return {
+        "digital_macs_per_inference": macs * vectors,
+        "digital_macs_share": macs / (shapes[0][0] * layer.outputs),
     }
 
 

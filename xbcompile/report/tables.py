@@ -59,6 +59,11 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
                 f"layer {layer['layer']}: its vectors per inference depend on the size of the input; counted as 1 in reads, "
                 "energy and time"
             )
+        if layer["digital_macs_per_inference"] is not None:
+            console.print(
+                f"layer {layer['layer']}: its digital projection takes {layer['digital_macs_per_inference']:,} multiplications "
+                f"per inference, {percent(layer['digital_macs_share'], 1)} of what the layer would take without it"
+            )
     digital = [node for node in summary["nodes"] if not node["lowered"]]
     for node in digital:
         console.print(f"digital: {node['node']} ({node['operator']}): {node['reason']}")
