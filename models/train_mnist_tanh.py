@@ -2,14 +2,15 @@
 
 What for: the networks of the multi-bit MRAM cells of Rzeszut et al. (2022): the central 20x20 pixels of MNIST,
 two hidden layers of N tanh neurons, a linear output whose softmax is left to the reader (the largest logit is
-the same). The graph takes the usual 784 pixels and picks the 400 itself. Their best networks err on about 2 to
-3 % of the images.
+the same). The graph takes the usual 784 pixels and picks the 400 itself. The paper's error is below 3 % from four
+junctions per cell on, close to its software.
 
-Weight decay takes the weights of pixels that are never on to zero and keeps the others small, without outliers:
-a cell of N serial junctions has few levels, and the largest weights of a column set their spacing.
+Weight decay keeps the weights small, and takes those of pixels that are hardly ever on towards zero: a cell of N
+serial junctions has few levels, and the largest weights of a column set their spacing.
 
-Settings were chosen with --holdout 5000 (train on the first 55,000 training images, look at the other 5,000);
-the shipped files are trained on all 60,000. The test images are read once, for the last line.
+Settings were chosen with --holdout 5000 (train on the first 55,000 training images, look at the other 5,000): a
+weight decay of 3e-4 gives 98.5 % and 97.6 %, 1e-5 gives 98.5 % and 97.3 % with weights up to 1.6 times as large.
+The shipped files are trained on all 60,000. The test images are read once, for the last line.
 
 Run: python models/train_mnist_tanh.py   (about 2 minutes on one core)
 """

@@ -201,7 +201,7 @@ class Quantize(NetworkPass):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Least-squares codes, scale and offset of columns [inputs, problems]."""
         if self.scheme == "levels":
-            fit = least_squares.fit_levels(columns, table.astype(np.float64), row_weight)
+            fit = least_squares.fit_levels(columns, _exact(table), row_weight)
             return fit.codes, fit.scale, fit.offset
         closed_form = least_squares.fit_binary if self.scheme == "binary" else least_squares.fit_ternary
         codes, scale = closed_form(columns, row_weight)
@@ -268,6 +268,12 @@ def moments_of(layer: MatrixLayer, seen: list[np.ndarray], original: list[np.nda
     return data_aware.moments(
         pair for chunks in zip(seen, original, strict=True) for pair in _vectors(layer, *chunks, limit)
     )
+
+
+def _exact(table: np.ndarray) -> np.ndarray:
+    """The level table in float64; an equidistant one without the rounding of float32, so that it is known for one."""
+    equidistant = np.linspace(float(table[0]), float(table[-1]), len(table))
+    return equidistant if np.array_equal(equidistant.astype(table.dtype), table) else table.astype(np.float64)
 
 
 def _vectors(

@@ -101,25 +101,23 @@ def model_layers(program: Program) -> list[ModelLayer | None]:
 
 
 def _model_part(model: onnx.ModelProto, layer: MatrixLayer, start: str, element_type: int) -> onnx.ModelProto | None:
-    """The model from one tensor to a layer's output; None where other inputs lead there too, or this one does not."""
+    """The model from one tensor to a layer's output; None where other inputs lead there."""
     writers = {name: node for node in model.graph.node for name in node.output if name}
     constants = {each.name for each in model.graph.initializer}
     constants |= {each.values.name for each in model.graph.sparse_initializer}
     if tensor_name(layer) not in writers:
         return None
-    needed, pending, reached = set(), [tensor_name(layer)], False
+    needed, pending = set(), [tensor_name(layer)]
     while pending:
         name = pending.pop()
         if name == start:
-            reached = True
-        elif name in writers:
+            continue
+        if name in writers:
             if id(writers[name]) not in needed:
                 needed.add(id(writers[name]))
                 pending.extend(reads(writers[name]))
         elif name not in constants:
             return None
-    if not reached:
-        return None
     part = onnx.ModelProto()
     part.CopyFrom(model)
     kept = [node for node in model.graph.node if id(node) in needed]

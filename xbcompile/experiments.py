@@ -138,6 +138,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "mram64",
         Goal(drop=0.2, software=99.2),
         (99.28, 98.86),
+        "fold-batchnorm,quantize{scheme=binary},thermometer{bits=2},recalibrate{samples=1000}",
         quick_samples=2000,
         weight=500,
     ),

@@ -16,6 +16,7 @@ from pass_kit import assert_idempotent, context_of, network_of, outputs_of, spec
 from small_programs import convolution_model, dense_model
 
 from xbcompile.errors import PassError
+from xbcompile.passes.least_squares import fit_levels
 from xbcompile.passes.quantize import Quantize, _embedding
 from xbcompile.targets import load_target
 
@@ -326,3 +327,13 @@ def test_few_levels_on_bounded_cells():
     assert set(np.unique(code.codes)) <= {-0.5, 0, 0.5}
     free = code_of(weights, Quantize("ternary"), context_of())
     np.testing.assert_allclose(code.dequantized(), free.dequantized(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [4, 7, 64, 100])
+def test_equidistant_tables_are_known_for_such_in_spite_of_float32(levels):
+    """Levels are stored in float32; the search for the optimum needs to know that they are equidistant."""
+    weights = np.random.default_rng(1).normal(size=(16, 2))
+    code = code_of(weights, Quantize(levels=levels), context_of())
+    fit = fit_levels(weights, np.linspace(-1, 1, levels))
+    error = np.square(code.dequantized()[0] - weights).sum(axis=0)
+    np.testing.assert_allclose(error, fit.squared_error, rtol=1e-3)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from model_kit import run_onnxruntime
+from model_kit import model_of, run_onnxruntime
+from onnx import helper
 from small_programs import CODED, convolution_model, convolution_program, dense_model, images
 
 import xbcompile
 from xbcompile.errors import ProgramError
+from xbcompile.frontend import import_network, load_model
+from xbcompile.ir.activations import make_session
 from xbcompile.runtime import Session
-from xbcompile.runtime.switched import SOURCES, SwitchedSession, model_layers
+from xbcompile.runtime.switched import SOURCES, SwitchedSession, _model_part, model_layers
 
 X = images(30, 9)
 MODEL = dense_model(9, 6, 4)
@@ -40,7 +43,7 @@ def test_all_sources_on_is_the_session_as_it_is() -> None:
     [
         FITTED,
         "quantize{scheme=binary per=matrix},bitserial{bits=2}",
-        "pca{components=4},quantize{scheme=binary},thermometer{bits=3},recalibrate",
+        "pca{components=4},quantize{scheme=binary},thermometer{bits=3},calibrate-offsets,recalibrate",
         "quantize{scheme=binary},thermometer{bits=3},use-spare-cells,recalibrate",
         "order-rows,quantize{scheme=binary},thermometer{bits=3},recalibrate{samples=20 per=tile}",
     ],
@@ -109,6 +112,22 @@ def test_chunks_and_repeated_runs_do_not_matter() -> None:
     session = SwitchedSession(compiled("pca{components=4},quantize{scheme=binary},thermometer"), ["coding", "random"])
     whole = session.run_samples({"x": X})["y"]
     np.testing.assert_allclose(session.run_samples({"x": X}, chunk=7)["y"], whole, atol=1e-5)
+
+
+def test_where_the_model_leads_from_one_tensor_to_a_layer() -> None:
+    """`a` is x + c: neither of them alone leads to the product, nor does what is not on the way."""
+    nodes = [
+        helper.make_node("Add", ["x", "c"], ["a"]),
+        helper.make_node("MatMul", ["a", "w"], ["y"], "fc"),
+        helper.make_node("Neg", ["y"], ["z"]),
+    ]
+    model = model_of(nodes, {"x": ["n", 3], "c": ["n", 3]}, ["z"], {"w": np.eye(3) * 2})
+    (layer,) = import_network(load_model(model)).layers
+    for start in ("x", "c", "z", "w", "elsewhere"):
+        assert _model_part(model, layer, start, onnx.TensorProto.FLOAT) is None
+    part = _model_part(model, layer, "a", onnx.TensorProto.FLOAT)
+    assert [node.op_type for node in part.graph.node] == ["MatMul"]
+    assert make_session(part).run(["y"], {"a": np.ones((1, 3), np.float32)})[0].tolist() == [[2, 2, 2]]
 
 
 def test_programs_without_the_model() -> None:

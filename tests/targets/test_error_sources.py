@@ -40,9 +40,14 @@ def readings(target: Target, without: tuple[str, ...] = (), name: str | None = N
     return device.load(ARRAYS, TILES, cells).read(drives, 3).astype(np.float64)
 
 
-@pytest.mark.parametrize("name", target_names())
-def test_a_device_without_sources_is_exact(name: str) -> None:
-    target = load_target(name)
+def spread_m2tj4() -> Target:
+    target = load_target("m2tj4")
+    spread = {"value": 20, "unit": "Ohm", "source": "test"}
+    return replace(target, quantities={**target.quantities, "sigma_perp_ohm": spread, "sigma_nl_ohm": spread})
+
+
+@pytest.mark.parametrize("target", [*map(load_target, target_names()), spread_m2tj4()], ids=lambda target: target.name)
+def test_a_device_without_sources_is_exact(target: Target) -> None:
     exact = readings(target, name="ideal")
     tolerance = 1e-5 * np.abs(exact).max()  # mram64 rounds matrices to 24 bits of the largest sum
     np.testing.assert_allclose(readings(target, DEVICE_SOURCES), exact, rtol=0, atol=tolerance)
@@ -57,12 +62,6 @@ def test_the_sources_of_a_target() -> None:
     assert MRAM.error_sources("ideal") == ()
     assert load_target("m2tj4").error_sources() == ()  # its spreads are 0
     assert spread_m2tj4().error_sources() == ("systematic",)
-
-
-def spread_m2tj4() -> Target:
-    target = load_target("m2tj4")
-    spread = {"value": 20, "unit": "Ohm", "source": "test"}
-    return replace(target, quantities={**target.quantities, "sigma_perp_ohm": spread, "sigma_nl_ohm": spread})
 
 
 def test_what_a_converter_does_to_a_reading() -> None:

@@ -79,7 +79,9 @@ def _print_layer(console: Console, layer: dict[str, Any]) -> None:
     if layer["largest"] is None:
         console.print(f"layer {escape(layer['layer'])} has no error")
     else:
-        console.print(f"largest on {escape(layer['layer'])}: [bold]{NAMES[layer['largest']]}[/]: {escape(layer['advice'])}")
+        console.print(
+            f"largest on {escape(layer['layer'])}: [bold]{NAMES[layer['largest']]}[/]: {escape(layer['advice'])}"
+        )
 
 
 def _print_end_to_end(console: Console, rows: list[dict[str, Any]]) -> None:
