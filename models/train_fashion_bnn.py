@@ -13,8 +13,11 @@ exactly at its threshold. A negative gain turns the signs of its column.
 Errors of the weights are drawn anew for every batch (sot_training.py). Batch normalization then sees the sums of that
 chip, as the recalibration of a chip does.
 
-Settings were chosen with --holdout 5000 (train on the first 55,000 training images, look at the other 5,000);
-the shipped file is trained on all 60,000. The test images are read once, for the last line.
+Dense weights are stored [outputs, inputs], see train_mnist_lenet5.py.
+
+Settings were tried with --holdout 5000 (train on the first 55,000 training images, look at the other 5,000): 30 epochs gave
+87.6 %, and 87.2 % on ten simulated chips. The shipped file is trained on all 60,000. The test images are read once, for
+the last line.
 
 Run: python models/train_fashion_bnn.py   (about 5 minutes on one core)
 """

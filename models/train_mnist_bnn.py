@@ -34,8 +34,8 @@ once, for the last line.
 
 Run: python models/train_mnist_bnn.py           (about 1.5 minutes on one core)
      python models/train_mnist_bnn.py --plain   (as long)
-     python models/train_mnist_bnn.py --live    (about 2 minutes)
-     python models/train_mnist_bnn.py --spare   (about 2 minutes)
+     python models/train_mnist_bnn.py --live    (about 1 minute)
+     python models/train_mnist_bnn.py --spare   (about 1 minute)
 """
 
 from __future__ import annotations

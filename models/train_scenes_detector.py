@@ -10,10 +10,14 @@ batch normalizations, on activations that the graph itself rounds to 0, 1/8, ...
 code loses nothing. It is trained with Gaussian noise on its sums, as mnist_bnn is. The other nine layers are
 float, with their batch normalizations folded in; compile with --digital 'conv[!6]*'.
 
-Settings were chosen with --holdout 1000 (train on the first 9,000 training scenes, look at the other 1,000); the
-shipped file is trained on all 10,000. The test scenes are made once, for the last line.
+Batches are mirrored at random, which leaves digits told from garments by their strokes alone, but stops the network
+from learning 10,000 scenes by heart.
 
-Run: python models/train_scenes_detector.py   (about 10 minutes on one core)
+Settings were chosen with --holdout 1000 (train on the first 9,000 training scenes, look at the other 1,000): 98.3 %,
+and 98.1 % with the noise on; mirroring gained one point. The shipped file is trained on all 10,000. The test scenes are
+made once, for the last line.
+
+Run: python models/train_scenes_detector.py   (about 5 minutes on one core)
 """
 
 from __future__ import annotations

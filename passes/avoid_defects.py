@@ -72,7 +72,7 @@ def _random_route(problem: RoutingProblem, route: ImageRoute, generator: np.rand
     if problem.rows_are_free:
         found = replace(found, row=generator.permutation(rows))
     if problem.columns_have_signs:
-        found = replace(found, column_sign=generator.choice(np.float32([-1, 1]), columns))
+        found = replace(found, column_sign=generator.choice(np.array([-1, 1], np.float32), columns))
     return found
 
 
@@ -99,7 +99,7 @@ def _assign(
     wanted: np.ndarray, weight: np.ndarray, low: np.ndarray, high: np.ndarray, sign: np.ndarray, free_signs: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Best place of each line of `wanted` [lines, cells] among the lines of `low` and `high` [places, cells], and its sign."""
-    signs = np.float32([1, -1]) if free_signs else np.float32([1])
+    signs = np.array([1, -1], np.float32) if free_signs else np.array([1], np.float32)
     used = wanted if free_signs else wanted * sign[:, None]
     costs = np.empty((len(signs), len(wanted), len(low)))
     for s, each in enumerate(signs):

@@ -15,7 +15,7 @@ the alternation stops in a local optimum. Because P follows the levels, hardly a
 multiplications per vector; `inspect` lists them.
 
 Source: reduced-rank regression: Izenman, Journal of Multivariate Analysis 5, 248 (1975); the alternation is block
-coordinate descent on two linear factors, of which one is discrete (our own combination; see docs/architecture.md).
+coordinate descent on two linear factors, one of which is discrete (our own combination).
 """
 
 from __future__ import annotations

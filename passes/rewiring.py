@@ -68,16 +68,18 @@ def segment(
     constants: dict[str, np.ndarray],
 ) -> DigitalSegment:
     """A float32 segment with one input tensor and one output tensor, in the network's opsets."""
-    value = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    known = {value.name: value for value in [*network.inputs, *network.outputs]}
+    plain = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
     graph = helper.make_graph(
         nodes,
         name,
-        [helper.make_value_info(source, value)],
-        [helper.make_value_info(target, value)],
+        [known.get(source) or helper.make_value_info(source, plain)],
+        [known.get(target) or helper.make_value_info(target, plain)],
         [numpy_helper.from_array(np.ascontiguousarray(array), key) for key, array in constants.items()],
     )
     imports = [helper.make_opsetid(domain, version) for domain, version in network.opset_imports]
-    return DigitalSegment(name, helper.make_model(graph, opset_imports=imports, ir_version=network.ir_version))
+    model = helper.make_model(graph, opset_imports=imports, ir_version=network.ir_version, producer_name="xbcompile")
+    return DigitalSegment(name, model)
 
 
 def routed(network: Network, layer: MatrixLayer, source: np.ndarray, name: str) -> DigitalSegment:

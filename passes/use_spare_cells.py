@@ -14,8 +14,8 @@ error, and each row goes where it helps most. Weights that already are what one 
 
 Exact to float rounding. Copies of outputs: dense layers and convolutions of one group, of at most half as many outputs
 as an array has columns, coded or not; copies of inputs: dense layers that are not coded. Other layers stay as they are.
-Source: averaging of independent errors; redundant cells for a weight: Rzeszut et al., Scientific Reports 12, 7178
-(2022), for cells in series; the choice of rows is our own.
+Source: averaging of independent errors; several cells for a weight: Rzeszut et al., Multi-state MRAM cells for hardware
+neuromorphic computing (2022), there in series. That n cells leave 1 / n^2 is assumed.
 """
 
 from __future__ import annotations

@@ -229,9 +229,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused(saved: bytes, tmp_path: Path) -> None:
-    manifest = member(saved, "manifest.json").replace(b'"format_version": 1', b'"format_version": 2')
+    manifest = member(saved, "manifest.json").replace(b'"format_version": 2', b'"format_version": 3')
     (tmp_path / "p.xbar").write_bytes(resealed(saved, {"manifest.json": manifest}))
-    with pytest.raises(ProgramError, match="has format version 2; this xbcompile reads 1: compile it again"):
+    with pytest.raises(ProgramError, match="has format version 3; this xbcompile reads 2: compile it again"):
         load_program(tmp_path / "p.xbar")
 
 

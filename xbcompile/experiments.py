@@ -50,6 +50,7 @@ class DefectExperiment(Experiment):
 
 
 _DATA_AWARE = "quantize{method=data-aware}"
+_BINARY_AWARE = "quantize{scheme=binary method=data-aware}"
 _M2TJ = f"fold-batchnorm,{_DATA_AWARE},analogue,recalibrate{{samples=1000}}"
 _TRAINED_MLP = "mnist_mlp on m2tj4, data-aware"
 _LEVEL_OHM = (9918.9859 - 9402.4622) / 3  # spacing of the four published levels
@@ -87,10 +88,9 @@ def _multicell(junctions: int, spread: float, goal: Goal) -> Experiment:
     )
 
 
-_BNN = "fold-batchnorm,use-spare-cells,quantize{scheme=binary},thermometer{bits=8},recalibrate{samples=1000}"
-_PLAIN = (
-    "fold-batchnorm,order-rows,use-spare-cells,quantize{scheme=binary},thermometer{bits=8},recalibrate{samples=1000}"
-)
+_BNN = "fold-batchnorm,quantize{scheme=binary},use-spare-cells,thermometer{bits=8},recalibrate{samples=1000}"
+_PLAIN = f"fold-batchnorm,order-rows,{_BINARY_AWARE},use-spare-cells,thermometer{{bits=8}},recalibrate{{samples=1000}}"
+_LETTERS = "quantize{scheme=continuous per=matrix},analogue"
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
@@ -115,6 +115,14 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         weight=30,
     ),
     Experiment(
+        "mram64-mlp-spare",
+        "mnist_bnn_spare on mram64: trained for spare cells",
+        "mnist_bnn_spare",
+        "mram64",
+        Goal(drop=0.5, array=97.0, weight_updates=28),
+        weight=30,
+    ),
+    Experiment(
         "mram64-mlp-22",
         "mnist_bnn_live on mram64: live pixels, spare cells",
         "mnist_bnn_live",
@@ -129,7 +137,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "mram64",
         Goal(drop=1.2),
         passes=_PLAIN,
-        weight=40,
+        calibration="mnist:train:10000",
+        weight=60,
     ),
     Experiment(
         "mram64-vgg8",
@@ -151,6 +160,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         (95.7, 93.4),
         calibration="scenes:train:500",
         data="scenes:test",
+        options={"digital": ("conv[!6]*",), "arrays": 4},
         weight=100,
     ),
     _m2tj("m2tj4", f"{_TRAINED_MLP}, 4 levels", Goal(drop=0.4, reads=6368), published=(97.56, 94.48)),
@@ -204,12 +214,27 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     _multicell(4, 0.05, Goal(array=97.0)),
     DefectExperiment(
         "memristor20-letters",
-        "letters on memristor20, defect map known",
+        "letters on memristor20, defect map known, recalibrated",
         "letters_mlp",
         "memristor20",
         None,
         (82.34, 81.4),
-        "quantize{scheme=continuous per=matrix},analogue,avoid-defects",
+        f"{_LETTERS},avoid-defects,recalibrate{{samples=40}}",
+        "letters:train",
+        "letters:test",
+        {"stuck_fraction": 0.025, "tuning_tolerance": 0.3},
+        training="letters:train",
+        within=1.5,
+        weight=60,
+    ),
+    DefectExperiment(
+        "memristor20-letters-plain",
+        "the same, not recalibrated",
+        "letters_mlp",
+        "memristor20",
+        None,
+        (82.34, 81.4),
+        f"{_LETTERS},avoid-defects",
         "letters:train",
         "letters:test",
         {"stuck_fraction": 0.025, "tuning_tolerance": 0.3},
@@ -224,7 +249,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "memristor20",
         None,
         (82.34, 79.06),
-        "quantize{scheme=continuous per=matrix},analogue",
+        _LETTERS,
         "letters:train",
         "letters:test",
         {"stuck_fraction": 0.025, "tuning_tolerance": 0.3},

@@ -52,7 +52,7 @@ from xbcompile.ir.rows import row_weight_of_layer
 from xbcompile.pipeline import parse_pipeline
 from xbcompile.targets import Target
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _COMMENT = b"xbcompile sha256:"
 _COMMENT_BYTES = len(_COMMENT) + 64
 _TABLES = ("tiles", "image_array", "column_permutation", "steps")

@@ -107,7 +107,7 @@ def test_missing_network(tmp_path):
 def test_letters_know_their_defects():
     """A known map is worth several points on stuck devices, and the row says what it is compared with."""
     by_name = {each.name: each for each in EXPERIMENTS}
-    aware, oblivious = by_name["memristor20-letters"], by_name["memristor20-letters-oblivious"]
+    aware, oblivious = by_name["memristor20-letters-plain"], by_name["memristor20-letters-oblivious"]
     assert isinstance(aware, DefectExperiment)
     assert isinstance(oblivious, DefectExperiment)
     rows = [replace(each, chips=12).run(MODELS, 1, False, 1) for each in (aware, oblivious)]
@@ -130,7 +130,11 @@ def test_command(cli, models):
 def test_command_prints_the_rows(cli, models):
     result = cli("reproduce", "memristor20-letters*", "--models", models, "--quick", "--jobs", 1, "--json")
     printed = json.loads(result.out)
-    assert [row["experiment"] for row in printed["rows"]] == ["memristor20-letters", "memristor20-letters-oblivious"]
+    assert [row["experiment"] for row in printed["rows"]] == [
+        "memristor20-letters",
+        "memristor20-letters-plain",
+        "memristor20-letters-oblivious",
+    ]
     assert result.status == (0 if printed["rows"][0]["met"] else 1)
     keys = {"experiment", "published_software", "published_array", "software", "array_mean", "array_worst"}
     assert keys | {"seeds", "reads_per_inference", "goal", "met"} <= set(printed["rows"][0])

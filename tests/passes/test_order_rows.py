@@ -18,7 +18,7 @@ from xbcompile.errors import PassError
 from xbcompile.ir.network_pass import PassContext
 from xbcompile.passes.order_rows import OrderRows
 from xbcompile.passes.quantize import Quantize
-from xbcompile.passes.row_order import place, spread
+from xbcompile.passes.row_order import _slots, place, spread
 from xbcompile.targets import load_target
 
 SPEC = replace(
@@ -74,6 +74,13 @@ def test_two_light_rows_make_one():
     source = place(np.array([3.0, 2.0, 0.0]), np.array([1.6, 1.0, 0.6, 0.4]), pairs=True)
     assert source.tolist() == [2, 0, 1, 1] or source.tolist() == [2, 1, 0, 0]
     assert place(np.array([3.0, 2.0, 0.0]), np.array([1.6, 1.0, 0.6, 0.4]), pairs=False)[1] == 0
+
+
+def test_light_rows_find_the_partner_that_fills_them_up():
+    """For a middle of 1: 0.3 takes 0.72 (sum 1.02, rather than 0.6 or 0.8), then 0.4 takes 0.6."""
+    slots, sums = _slots(np.array([0.8, 0.72, 0.6, 0.4, 0.3, 1.5]), 1.0, 2)
+    assert slots == [(4, 1), (3, 2), (0,), (5,)]
+    np.testing.assert_allclose(sums, [1.02, 1.0, 0.8, 1.5])
 
 
 def test_shares_follow_the_row_weights():

@@ -126,6 +126,20 @@ def test_error_lies_between_the_rank_bound_and_levels_after_the_fact():
     assert error < 0.9 * np.square(root @ weights - late).sum()
 
 
+def test_rounds_lower_the_error(monkeypatch):
+    """The alternation keeps the best: more rounds are never worse, and ten better than one."""
+    rng = np.random.default_rng(3)
+    root, weights = rng.normal(size=(20, 20)), rng.normal(size=(20, 12))
+    errors = []
+    for rounds in (1, 2, 5, 10):
+        monkeypatch.setattr("xbcompile.passes.reduce.ROUNDS", rounds)
+        projection, found = factors(root.T @ root, weights, 6, FOUR, Quantize(levels=4, method="data-aware"))
+        coded = found.scale * FOUR[found.codes] + found.offset
+        errors.append(np.square(root @ (weights - projection @ coded)).sum())
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.98 * errors[0]
+
+
 def test_levels_that_suffice_lose_nothing():
     """Weights that are a real matrix times a few-level one: found exactly from enough components."""
     rng = np.random.default_rng(1)
@@ -199,9 +213,9 @@ def test_order_of_passes():
         Reduce(components=3)(network_of(model), context_of(spec_with(FOUR)))
     with pytest.raises(PassError, match="not finite"):
         Reduce(inputs="dead")(network_of(model), context_of(calibration={"x": feeds["x"] * np.nan}))
+    context = context_of(spec_with(FOUR), {"x": np.ones((2, 2, 4, 4), np.float32)})
     with pytest.raises(PassError, match="no dense float32 layer"):
-        feeds = {"x": np.ones((2, 2, 4, 4), np.float32)}
-        Reduce(components=2)(network_of(convolution_model()), context_of(spec_with(FOUR), feeds))
+        Reduce(components=2)(network_of(convolution_model()), context)
 
 
 def test_digital_cost_is_listed():
