@@ -11,6 +11,7 @@ from model_kit import MODELS, run_onnxruntime
 
 import xbcompile
 from xbcompile.data import load_data
+from xbcompile.experiments import EXPERIMENTS
 from xbcompile.program import Program
 
 NAMES = sorted(path.stem for path in MODELS.glob("*.onnx"))
@@ -70,3 +71,33 @@ def test_digits(target, points):
     program = xbcompile.compile(MODELS / "digits_mlp.onnx", target, calibration="digits:train:1000")
     data = load_data("digits:test", program.network.inputs)
     assert_drop(program, data.inputs, data.labels, points)
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "points"),
+    [
+        ("mram64-mlp-22", 1000, 0.5),
+        ("mram64-mlp-plain", 1000, 1.2),
+        ("mram64-vgg8", 300, 0.3),
+        ("mram64-detector", 200, 1.0),
+        ("m2tj4-reduced-480", 2000, 0.5),
+        ("m2tj4-2-levels", 2000, 2.2),
+        ("sot-lenet5-ternary", 1000, 0.4),
+        ("sot-lenet5-float", 1000, 0.8),
+        ("multicell-3", 1000, 0.4),
+        ("sot-single-fashion", 1000, 1.2),
+    ],
+)
+def test_experiments_on_part_of_their_data(mnist, name, samples, points):
+    """Chip 0 on the first test samples, within the experiment's goal and what its full runs leave in hand."""
+    (experiment,) = (each for each in EXPERIMENTS if each.name == name)
+    program = experiment.compiled(MODELS, experiment.quantities)
+    data = load_data(f"{experiment.data}:{samples}", program.network.inputs)
+    assert_drop(program, data.inputs, data.labels, points)
+
+
+def test_live_pixels_take_22_weight_updates():
+    """20 tiles of 64x64 for 640 x 128 weights, two for 128 x 60."""
+    (experiment,) = (each for each in EXPERIMENTS if each.name == "mram64-mlp-22")
+    program = xbcompile.compile(MODELS / f"{experiment.model}.onnx", "mram64", pack=False)
+    assert program.schedule.weight_updates == 22

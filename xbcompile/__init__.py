@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from xbcompile.api import compile
+    from xbcompile.diagnosis import diagnose
     from xbcompile.errors import XbcompileError
     from xbcompile.program import Program, load_program
     from xbcompile.runtime import Session
@@ -29,6 +30,7 @@ _PUBLIC = {
     "Target": "xbcompile.targets",
     "XbcompileError": "xbcompile.errors",
     "compile": "xbcompile.api",
+    "diagnose": "xbcompile.diagnosis",
     "load_program": "xbcompile.program",
     "load_target": "xbcompile.targets",
     "verify": "xbcompile.verification",
@@ -40,6 +42,7 @@ __all__ = [
     "Target",
     "XbcompileError",
     "compile",
+    "diagnose",
     "load_program",
     "load_target",
     "verify",

@@ -87,7 +87,6 @@ class Experiment:
         quantities: numbers of the target that differ.
         options: further options of `xbcompile.compile`.
         device: device name; None takes the target's first.
-        quick_samples: test samples in a quick run; None: all of them.
         has_spread: whether chips differ; otherwise one stands for all.
         weight: rough seconds with ten chips: long experiments start first.
     """
@@ -104,7 +103,6 @@ class Experiment:
     quantities: dict[str, float] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     device: str | None = None
-    quick_samples: int | None = None
     has_spread: bool = True
     weight: float = 10
 
@@ -121,20 +119,21 @@ class Experiment:
         options = {"pack": False, "batch": 1, **self.options}
         return compile_model(path, target, passes=self.passes, calibration=self.calibration, **options)
 
-    def run(self, models: Path, seeds: int, quick: bool, threads: int) -> dict[str, Any]:
+    def run(self, models: Path, seeds: int, threads: int) -> dict[str, Any]:
         """Compile and run on `seeds` chips: one entry of the `rows` of `reproduce --json`."""
         program = self.compiled(models, self.quantities)
-        limited = quick and self.quick_samples is not None
-        data = load_data(f"{self.data}:{self.quick_samples}" if limited else self.data, program.network.inputs)
+        data = load_data(self.data, program.network.inputs)
         if data.labels is None:
             raise DataError(f"data {self.data!r} has no labels")
         software = software_accuracy(program, data.inputs, data.labels)
         assert software is not None  # the program holds the model
         arrays = chip_accuracies(program, data, self.device, seeds if self.has_spread else 1, threads)
-        return self.row(100 * software, arrays, summarize(program)["totals"], data.samples)
+        return self.row(100 * software, arrays, summarize(program), data.samples)
 
-    def row(self, software: float, arrays: list[float], totals: dict[str, Any], samples: int) -> dict[str, Any]:
-        """One entry of `rows`; accuracies in per cent."""
+    def row(self, software: float, arrays: list[float], summary: dict[str, Any], samples: int) -> dict[str, Any]:
+        """One entry of `rows`, from accuracies in per cent and the program's summary."""
+        totals = summary["totals"]
+        digital_macs = sum(layer["digital_macs_per_inference"] or 0 for layer in summary["layers"])
         return {
             "experiment": self.name,
             "title": self.title,
@@ -150,7 +149,7 @@ class Experiment:
             "samples": samples,
             "weight_updates": totals["weight_updates"],
             "reads_per_inference": totals["reads_per_inference"],
-            "digital_macs_per_inference": totals.get("digital_macs_per_inference"),
+            "digital_macs_per_inference": digital_macs or None,
             "goal": None if self.goal is None else str(self.goal),
             "met": None if self.goal is None else self.goal.met(software, arrays, totals),
         }

@@ -78,7 +78,7 @@ def test_goal_in_words():
 
 def test_figures_are_those_of_compile_and_run():
     pytest.importorskip("sklearn")
-    row = SMALL.run(MODELS, seeds=2, quick=False, threads=1)
+    row = SMALL.run(MODELS, seeds=2, threads=1)
     target = load_target("m2tj4").with_quantities("a test", sigma_perp_ohm=20.0)
     program = xbcompile.compile(
         MODELS / "digits_mlp.onnx", target, passes=PASSES, calibration="digits:train:200", pack=False
@@ -93,10 +93,9 @@ def test_figures_are_those_of_compile_and_run():
     assert row["met"] is (row["software"] - row["array_mean"] <= 5)
 
 
-def test_quick_runs_on_part_of_the_data_and_chips_alike_run_once():
+def test_chips_alike_run_once():
     pytest.importorskip("sklearn")
-    row = replace(SMALL, quick_samples=50, has_spread=False).run(MODELS, seeds=3, quick=True, threads=1)
-    assert (row["samples"], row["seeds"]) == (50, 1)
+    assert replace(SMALL, has_spread=False).run(MODELS, seeds=3, threads=1)["seeds"] == 1
 
 
 def test_missing_network(tmp_path):
@@ -110,7 +109,7 @@ def test_letters_know_their_defects():
     aware, oblivious = by_name["memristor20-letters-plain"], by_name["memristor20-letters-oblivious"]
     assert isinstance(aware, DefectExperiment)
     assert isinstance(oblivious, DefectExperiment)
-    rows = [replace(each, chips=12).run(MODELS, 1, False, 1) for each in (aware, oblivious)]
+    rows = [replace(each, chips=6).run(MODELS, 2, 1) for each in (aware, oblivious)]
     assert rows[0]["array_median"] > rows[1]["array_median"]
     assert rows[0]["seeds"] == 12
     assert rows[0]["median_without_stuck"] >= rows[0]["array_median"] - 5
