@@ -155,7 +155,8 @@ class Planes(NetworkPass):
         if self.k == 1:
             return [wide]
         behind = rewiring.joined(network, layer, self.k, "Sum", f"{layer.name}/planes")
-        return [replace(wide, output=behind.input_names[0]), behind]
+        # A plane alone stands for no tensor of the model, even where the layer's outputs are copies of one.
+        return [replace(wide, output=behind.input_names[0], stands_for=""), behind]
 
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
         """Every layer in planes has k times the outputs, and a code."""

@@ -202,3 +202,15 @@ def test_compiles_and_verifies():
     program = xbcompile.compile(dense_model(70, 20, 5), "mram64", passes=passes, calibration=feeds)
     assert [layer.outputs for layer in program.network.layers] == [40, 10]
     assert np.isfinite(xbcompile.Session(program).run_samples(feeds)["y"]).all()
+
+
+@pytest.mark.parametrize("embed_model", [True, False])
+def test_planes_of_copies_are_recalibrated_to_their_own_meaning(embed_model):
+    """Behind use-spare-cells a plane is no copy of the output: fitted to it, k planes would give k times as much."""
+    model, feeds = dense_model(9, 2), {"x": np.random.default_rng(4).random((40, 9), dtype=np.float32)}
+    passes = "use-spare-cells{outputs=2},planes{k=2},analogue,recalibrate"
+    program = xbcompile.compile(model, "sot", passes=passes, calibration=feeds, embed_model=embed_model)
+    assert [layer.outputs for layer in program.network.layers] == [2 * 2 * 2]
+    (wanted,) = run_onnxruntime(model, feeds).values()
+    found = xbcompile.Session(program, device="ideal", threads=1).run_samples(feeds)["y"]
+    assert np.square(found - wanted).mean() < 0.05 * wanted.var()

@@ -1,9 +1,10 @@
-"""The command line: `xbcompile compile | inspect | run | verify | targets | passes | characterize`."""
+"""The command line: `xbcompile compile | inspect | run | diagnose | verify | study | reproduce | ...`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from xbcompile.errors import XbcompileError
 
@@ -17,11 +18,16 @@ def main() -> None:
     try:
         _run()
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        _interrupted()
     except Exception as error:
         if _follows_interruption(error):
-            sys.exit(INTERRUPTED)
+            _interrupted()
         _report(error)
+
+
+def _interrupted() -> NoReturn:
+    print("xbcompile: interrupted", file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
 def _follows_interruption(error: BaseException | None) -> bool:
@@ -41,6 +47,8 @@ def _report(error: Exception) -> None:
         raise error
     except XbcompileError as error:
         _fail(str(error))
+    except MemoryError as error:
+        _fail(f"not enough memory: {error}")
     except BrokenPipeError:  # the reader of our output went away
         _discard_output()
         sys.exit(1)
@@ -75,6 +83,7 @@ def _run() -> None:
 def _heed_interruption(lost: sys.UnraisableHookArgs) -> None:
     """An interruption that falls into a finalizer would be swallowed, and the command would go on."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
+        print("xbcompile: interrupted", file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)
     sys.__unraisablehook__(lost)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from xbcompile.errors import DataError
+from xbcompile.errors import DataError, XbcompileError
 from xbcompile.experiments import EXPERIMENTS
 from xbcompile.reproduction import Experiment
 
@@ -23,12 +27,13 @@ def reproduce(models: Path, only: list[str], seeds: int, jobs: int | None, show_
 
     Raises:
         DataError: no experiment has such a name, or a model or data set is missing.
+        XbcompileError: a worker process was ended from outside.
     """
+    names = [each.name for each in EXPERIMENTS]
+    unknown = [pattern for pattern in only if not any(fnmatchcase(name, pattern) for name in names)]
+    if unknown:
+        raise DataError(f"no experiment is called {', '.join(unknown)}; allowed: {', '.join(names)}, or patterns of these")
     chosen = [e for e in EXPERIMENTS if not only or any(fnmatchcase(e.name, pattern) for pattern in only)]
-    if not chosen:
-        raise DataError(
-            f"no experiment is called {', '.join(only)}; allowed: {', '.join(e.name for e in EXPERIMENTS)}, or patterns of these"
-        )
     for each in chosen:
         each.check(models)
     started = time.perf_counter()
@@ -38,7 +43,7 @@ def reproduce(models: Path, only: list[str], seeds: int, jobs: int | None, show_
     rows: dict[str, dict[str, Any]] = {}
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
         task = progress.add_task("experiments", total=len(chosen))
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, initializer=_follow_parent) as pool:
             # Long ones first, so that no processor waits for the last one.
             order = sorted(chosen, key=lambda each: -each.weight)
             pending = {pool.submit(_timed, each, models, seeds, threads): each for each in order}
@@ -46,7 +51,11 @@ def reproduce(models: Path, only: list[str], seeds: int, jobs: int | None, show_
                 for done in as_completed(pending):
                     rows[pending[done].name] = done.result()
                     progress.update(task, advance=1, description=pending[done].name)
-            except BaseException:
+            except BrokenProcessPool:
+                raise XbcompileError("a worker process was ended from outside; if for want of memory, try --jobs 1") from None
+            except BaseException:  # nobody wants the other experiments' results any more
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return {
@@ -54,6 +63,19 @@ def reproduce(models: Path, only: list[str], seeds: int, jobs: int | None, show_
         "rows": [rows[each.name] for each in chosen],
         "seconds": time.perf_counter() - started,
     }
+
+
+def _follow_parent() -> None:
+    """In a worker: leave an interruption to the parent, which ends the workers, and end with the parent however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _timed(experiment: Experiment, models: Path, seeds: int, threads: int) -> dict[str, Any]:
