@@ -246,7 +246,7 @@ def load_program(path: str | os.PathLike[str]) -> Program:
         raise ProgramError(f"program file {name!r} cannot be read: {error.strerror}") from None
     if not data.startswith(b"PK\x03\x04"):
         raise ProgramError(
-            f"{name!r} is not an xbcompile program; make one with: xbcompile compile MODEL.onnx -o {name}"
+            f"{name!r} is not an xbcompile program; make one with: xbcompile compile MODEL.onnx -o P.xbar"
         )
     if data[-_COMMENT_BYTES:] != _COMMENT + _sha256(data).encode():
         raise ProgramError(f"program file {name!r} is damaged: its digest does not match; compile it again")

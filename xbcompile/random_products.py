@@ -27,6 +27,7 @@ from xbcompile.targets import BatchedDevice, Target
 
 WEIGHTS = ("normal", "uniform")
 MAX_STATES = 256  # of a cell: level indices are one byte
+MAX_DRAWS = 1_000_000  # seeds, matrices or vectors; more are a slip of the pen
 
 
 def states_between(low: int, high: int, count: int = 20) -> tuple[int, ...]:
@@ -73,8 +74,8 @@ class StudySettings:
                 f"target {self.target.name!r} is of model {self.target.model}; study works on model multistate (m2tj4)"
             )
         for name, value in (("seeds", self.seeds), ("matrices", self.matrices), ("vectors", self.vectors)):
-            if value < 1:
-                raise TargetError(f"study: {name} = {value} is out of range; allowed: 1 or more")
+            if not 1 <= value <= MAX_DRAWS:
+                raise TargetError(f"study: {name} = {value} is out of range; allowed: 1 to {MAX_DRAWS:,}")
         rising = all(a < b for a, b in zip(self.states, self.states[1:], strict=False))
         if len(self.states) < 2 or not rising or not 2 <= self.states[0] <= self.states[-1] <= MAX_STATES:
             raise TargetError(

@@ -331,3 +331,32 @@ def test_verify_with_another_model(cli, folder, program):
         assert result.status == 1
         assert text in result.out
         assert result.out.endswith("wrong\n")
+
+
+def test_reproduce_names_every_unknown_experiment(cli):
+    """A mistyped name among right ones must not pass unseen."""
+    status, out, err = cli("reproduce", "multicell-1", "multicel-2", "--models", "nowhere")
+    assert (status, out) == (1, "")
+    assert err.startswith("xbcompile: error: no experiment is called multicel-2; allowed: mram64-mlp, ")
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--matrices"])
+def test_study_of_absurd_size(cli, option):
+    status, out, err = cli("study", option, 10**18)
+    assert (status, out) == (1, "")
+    assert err == f"xbcompile: error: study: {option[2:]} = {10**18} is out of range; allowed: 1 to 1,000,000\n"
+
+
+def test_want_of_memory(cli, monkeypatch):
+    def greedy():
+        raise MemoryError("Unable to allocate 119 GiB")
+
+    monkeypatch.setattr("xbcompile.cli._run", greedy)
+    assert cli("passes") == (1, "", "xbcompile: error: not enough memory: Unable to allocate 119 GiB\n")
+
+
+def test_help_shows_data_as_they_are_typed(cli):
+    """Rich would put a picture of a train for `:train:`."""
+    status, out, _ = cli("diagnose", "--help")
+    assert status == 0
+    assert "mnist:train:500" in out

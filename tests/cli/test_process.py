@@ -82,7 +82,7 @@ def test_interruption(folder, program, command, module, name):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "Traceback" not in err
+    assert err == "xbcompile: interrupted\n"
     assert out == ""
     assert sorted(os.listdir(folder)) == sorted([*before, "begun"])
 
@@ -107,12 +107,72 @@ def test_interruption_anywhere(folder):
         assert os.listdir(folder) == ["model.onnx"]
 
 
+# Two experiments, one of which fails at once where it is told to, while the others would take a minute.
+WORKERS = """
+import os, pathlib, time
+from dataclasses import dataclass
+import xbcompile.cli.reproducing as reproducing
+from xbcompile.errors import DataError
+@dataclass
+class Slow:
+    name: str
+    weight: float = 1
+    def check(self, models):
+        pass
+    def run(self, models, seeds, threads):
+        pathlib.Path(self.name).write_text(str(os.getpid()))
+        while not pathlib.Path('b').exists():
+            time.sleep(0.01)
+        if self.name == 'fails':
+            raise DataError('no such thing')
+        time.sleep(60)
+reproducing.EXPERIMENTS = [Slow('a'), Slow('b'), Slow('fails')]
+from xbcompile.cli import main
+main()
+"""
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks processes up in /proc")
+@pytest.mark.parametrize(
+    ("experiments", "stop", "status", "message"),
+    [
+        ("ab", lambda pid: os.killpg(pid, signal.SIGINT), 130, "xbcompile: interrupted\n"),
+        ("ab", lambda pid: os.kill(pid, signal.SIGINT), 130, "xbcompile: interrupted\n"),
+        ("ab", lambda pid: os.kill(pid, signal.SIGKILL), -signal.SIGKILL, ""),
+        (["b", "fails"], lambda pid: None, 1, "xbcompile: error: no such thing\n"),
+    ],
+    ids=["interrupted", "interrupted_alone", "killed", "failed"],
+)
+def test_no_worker_is_left(folder, experiments, stop, status, message):
+    command = [sys.executable, "-c", WORKERS, "reproduce", "--jobs", "2", *experiments]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for name in experiments:
+        wait_for(folder / name, process)
+    stop(process.pid)
+    assert process.communicate(timeout=20) == ("", message)  # pipes end with the last worker
+    assert process.returncode == status
+    deadline = time.monotonic() + 10
+    while any(is_running((folder / name).read_text()) for name in experiments):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_interruption_before_any_command(cli, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
 
     monkeypatch.setattr("xbcompile.cli._run", interrupted)
-    assert cli("passes") == (130, "", "")
+    assert cli("passes") == (130, "", "xbcompile: interrupted\n")
 
 
 def test_reader_goes_away(folder):

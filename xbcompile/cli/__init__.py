@@ -19,6 +19,10 @@ def main() -> None:
         _run()
     except KeyboardInterrupt:
         _interrupted()
+    except SystemExit as ended:  # typer's own way of telling an interruption
+        if ended.code == INTERRUPTED:
+            _interrupted()
+        raise
     except Exception as error:
         if _follows_interruption(error):
             _interrupted()

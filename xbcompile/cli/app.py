@@ -17,6 +17,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # with it, :train: in a help text becomes a picture of a train
     help="Compile ONNX networks to tiled analogue crossbar arrays and execute them with device errors.",
 )
 
@@ -311,7 +312,7 @@ def study_command(
 @app.command("reproduce")
 def reproduce_command(
     only: Annotated[
-        list[str] | None, typer.Argument(metavar="[EXPERIMENT]...", help="Names or patterns; none: all experiments.")
+        list[str] | None, typer.Argument(metavar="EXPERIMENT", help="Names or patterns; none: all experiments.")
     ] = None,
     models: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the example networks.")] = Path("models"),
     seeds: Annotated[int, typer.Option(min=1, help="Chips per experiment.")] = 10,

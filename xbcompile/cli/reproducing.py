@@ -21,6 +21,22 @@ from xbcompile.errors import DataError, XbcompileError
 from xbcompile.experiments import EXPERIMENTS
 from xbcompile.reproduction import Experiment
 
+_WIDE = 140  # characters; fewer would cut the cells of all columns
+_WIDE_COLUMNS = (
+    "experiment",
+    "published",
+    "software",
+    "array",
+    "worst",
+    "drop",
+    "chips",
+    "reads",
+    "digital MACs",
+    "goal",
+    "met",
+)
+_NARROW_COLUMNS = ("experiment", "published", "array", "drop", "met")
+
 
 def reproduce(models: Path, only: list[str], seeds: int, jobs: int | None, show_progress: bool) -> dict[str, Any]:
     """Run experiments; the keys are those of `reproduce --json`.
@@ -32,7 +48,9 @@ def reproduce(models: Path, only: list[str], seeds: int, jobs: int | None, show_
     names = [each.name for each in EXPERIMENTS]
     unknown = [pattern for pattern in only if not any(fnmatchcase(name, pattern) for name in names)]
     if unknown:
-        raise DataError(f"no experiment is called {', '.join(unknown)}; allowed: {', '.join(names)}, or patterns of these")
+        raise DataError(
+            f"no experiment is called {', '.join(unknown)}; allowed: {', '.join(names)}, or patterns of these"
+        )
     chosen = [e for e in EXPERIMENTS if not only or any(fnmatchcase(e.name, pattern) for pattern in only)]
     for each in chosen:
         each.check(models)
@@ -52,7 +70,9 @@ def reproduce(models: Path, only: list[str], seeds: int, jobs: int | None, show_
                     rows[pending[done].name] = done.result()
                     progress.update(task, advance=1, description=pending[done].name)
             except BrokenProcessPool:
-                raise XbcompileError("a worker process was ended from outside; if for want of memory, try --jobs 1") from None
+                raise XbcompileError(
+                    "a worker process was ended from outside; if for want of memory, try --jobs 1"
+                ) from None
             except BaseException:  # nobody wants the other experiments' results any more
                 for worker in multiprocessing.active_children():
                     worker.terminate()
@@ -85,41 +105,38 @@ def _timed(experiment: Experiment, models: Path, seeds: int, threads: int) -> di
 
 
 def print_reproduction(console: Console, result: dict[str, Any]) -> None:
-    """Published figures beside ours."""
+    """Published figures beside ours; on a narrow console names instead of titles, and the main figures alone."""
+    wide = console.width >= _WIDE
+    columns = _WIDE_COLUMNS if wide else _NARROW_COLUMNS
     table = Table(header_style="bold")
-    table.add_column("experiment")
-    for name in (
-        "published",
-        "software",
-        "array (mean ± spread)",
-        "worst",
-        "drop",
-        "chips",
-        "reads",
-        "digital MACs",
-        "goal",
-        "met",
-    ):
-        table.add_column(name, justify="left" if name == "goal" else "right")
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("experiment", "goal") else "right")
     for row in result["rows"]:
-        table.add_row(
-            row["title"],
-            _published(row),
-            f"{row['software']:.2f}",
-            f"{row['array_mean']:.2f} ± {row['array_std']:.2f}",
-            f"{row['array_worst']:.2f}",
-            f"{row['software'] - row['array_mean']:.2f}",
-            str(row["seeds"]),
-            f"{row['reads_per_inference']:,}",
-            f"{row['digital_macs_per_inference'] or 0:,}",
-            row["goal"] or "",
-            {True: "yes", False: "[bold]no[/]", None: ""}[row["met"]],
-        )
+        cells = _cells(row)
+        cells["experiment"] = f"{row['title']} ({row['experiment']})" if wide else row["experiment"]
+        table.add_row(*(cells[name] for name in columns))
     console.print(table)
     asked = [row for row in result["rows"] if row["met"] is not None]
     console.print(
-        f"{sum(row['met'] for row in asked)} of {len(asked)} goals met; accuracies in per cent; {result['seconds']:.0f} s"
+        f"{sum(row['met'] for row in asked)} of {len(asked)} goals met; "
+        f"accuracies in per cent, ± from chip to chip; {result['seconds']:.0f} s"
     )
+
+
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    """A row's cells by the name of their column."""
+    return {
+        "published": _published(row),
+        "software": f"{row['software']:.2f}",
+        "array": f"{row['array_mean']:.2f} ± {row['array_std']:.2f}",
+        "worst": f"{row['array_worst']:.2f}",
+        "drop": f"{row['software'] - row['array_mean']:.2f}",
+        "chips": str(row["seeds"]),
+        "reads": f"{row['reads_per_inference']:,}",
+        "digital MACs": f"{row['digital_macs_per_inference'] or 0:,}",
+        "goal": row["goal"] or "",
+        "met": {True: "yes", False: "[bold]no[/]", None: ""}[row["met"]],
+    }
 
 
 def _published(row: dict[str, Any]) -> str:
