@@ -76,7 +76,7 @@ def reproduce(models: Path, only: list[str], seeds: int, jobs: int | None, show_
             except BaseException:  # nobody wants the other experiments' results any more
                 for worker in multiprocessing.active_children():
                     worker.terminate()
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)  # soon done: its workers are dead
                 raise
     return {
         "seeds": seeds,
