@@ -55,11 +55,11 @@ def random_routes(program: Program, rows: bool) -> tuple[ImageRoute, ...]:
     )
 
 
-@pytest.mark.parametrize("target", ["m2tj4", "mram64"])
+@pytest.mark.parametrize("target", ["m2tj4", "mram64", "sot"])
 def test_any_route_gives_the_same_on_the_exact_device(target):
-    coding = "quantize{scheme=levels},analogue{low=0 high=1}" if target == "m2tj4" else None
+    coding = None if target == "mram64" else "quantize{scheme=levels},analogue{low=0 high=1}"
     program = convolution_program(target, coding or "quantize{scheme=binary},thermometer{bits=3 low=0 high=1}")
-    moved = replace(program, routes=random_routes(program, rows=target == "m2tj4"))
+    moved = replace(program, routes=random_routes(program, rows=target != "mram64"))
     assert not np.array_equal(moved.cells(np.array([0])), program.cells(np.array([0])))
     x = {"x": images(6, 2, 4, 4)}
     expected = Session(program, "ideal").run(x)["y"]
