@@ -141,7 +141,7 @@ def test_marked_nodes(build, check, rng, square):
     nodes[1].metadata_props.add(key="xbcompile", value="digital")
     network = check(build(nodes, {"x": [2, 3]}, ["y"], square), feeds(rng, 2, 3))
     assert network.records == (
-        LoweringRecord("a", "MatMul", True),
+        LoweringRecord("a", "MatMul", True, layers=("a",)),
         LoweringRecord("b", "MatMul", False, "marked digital in the model"),
     )
 

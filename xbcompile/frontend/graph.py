@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from onnx import (
@@ -30,6 +30,14 @@ SKELETON_BYTES = 4096
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The node of the user's model that a rewritten node comes from: its name and operator."""
+
+    node: str
+    operator: str
+
+
+@dataclass(frozen=True)
 class Graph:
     """A model's main graph, its nodes in an order in which they can be executed.
 
@@ -44,6 +52,8 @@ class Graph:
         opset_imports: (domain, version).
         functions: model-local functions.
         ir_version: clamped to what keeps its meaning and onnxruntime reads.
+        origins: for each node that a rewriting put in, the model's node in whose place it stands, by node name.
+        reasons: why a node could not be rewritten, by node name.
     """
 
     name: str
@@ -56,6 +66,8 @@ class Graph:
     opset_imports: tuple[tuple[str, int], ...]
     functions: tuple[FunctionProto, ...]
     ir_version: int
+    origins: dict[str, Origin] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 
 import numpy as np
 from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, bodies, reads, unused
+from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, Origin, bodies, reads, unused
 from xbcompile.frontend.operators import LOWERINGS, NOT_LOWERED, Matrix, StaysDigital, bias_vector
+from xbcompile.frontend.selection import is_marked, matches, reason_to_stay
 from xbcompile.ir import Contraction, LoweringRecord, MatrixLayer
-
-MARK = ("xbcompile", "digital")  # a node's metadata that keeps it digital
 
 Step = NodeProto | MatrixLayer
 
@@ -60,38 +58,56 @@ def lower_nodes(graph: Graph, digital: Collection[str]) -> Lowered:
     """Lower every node that can be, except those marked in the model or matched by a pattern of `digital`.
 
     Raises:
-        ModelError: a pattern matches no MVM-like node, weights are not finite, or nothing could be lowered.
+        ModelError: weights are not finite, or nothing could be lowered.
     """
-    _check_patterns(graph, digital)
     readers = _readers(graph)
     build = _Build(dict(graph.constants), dict(graph.types))
     for node in graph.nodes:
         if id(node) in build.fused:
             continue
         build.records.extend(_records_inside(node, graph))
-        if not _is_mvm_like(node):
+        if not is_mvm_like(node):
             build.steps.append(node)
             continue
         try:
             matrix = _lower(node, graph, digital)
         except StaysDigital as reason:
             build.steps.append(node)
-            build.records.append(LoweringRecord(node.name, node.op_type, False, str(reason)))
+            build.records.append(_record(node, graph, False, str(reason)))
             continue
         _add_layer(node, matrix, graph, readers, build)
-        build.records.append(LoweringRecord(node.name, node.op_type, True))
+        build.records.append(_record(node, graph, True))
     if not any(record.lowered for record in build.records):
         raise _nothing_lowered(build.records)
     lowered = replace(graph, constants=build.constants, types=build.types)
-    return Lowered(lowered, tuple(build.steps), tuple(build.records))
+    return Lowered(lowered, tuple(build.steps), _one_per_node(build.records))
+
+
+def _record(node: NodeProto, graph: Graph, lowered: bool, reason: str = "") -> LoweringRecord:
+    """What became of a node, under the name of the node of the user's model that it stands for."""
+    origin = graph.origins.get(node.name, Origin(node.name, node.op_type))
+    return LoweringRecord(origin.node, origin.operator, lowered, reason, (node.name,) if lowered else ())
+
+
+def _one_per_node(records: list[LoweringRecord]) -> tuple[LoweringRecord, ...]:
+    """The records of one node of the model, which may have become several matrices, joined to one."""
+    joined: dict[str, LoweringRecord] = {}
+    for record in records:
+        before = joined.get(record.node, replace(record, reason="", layers=()))
+        reasons = [reason for reason in (before.reason, record.reason) if reason]
+        joined[record.node] = replace(
+            before,
+            lowered=before.lowered or record.lowered,
+            reason="; ".join(dict.fromkeys(reasons)),
+            layers=before.layers + record.layers,
+        )
+    return tuple(joined.values())
 
 
 def _lower(node: NodeProto, graph: Graph, digital: Collection[str]) -> Matrix:
-    if _is_marked(node):
-        raise StaysDigital("marked digital in the model")
-    for pattern in digital:
-        if _matches(node.name, pattern):
-            raise StaysDigital(f'kept digital by "{pattern}"')
+    reason = reason_to_stay(node, digital) or graph.reasons.get(node.name)
+    if reason:
+        raise StaysDigital(reason)
     if node.op_type not in LOWERINGS or node.domain not in ONNX_DOMAINS:
         raise StaysDigital(f"{node.op_type} is not lowered yet")
     return LOWERINGS[node.op_type](node, graph)
@@ -135,7 +151,7 @@ def _bias_addition(
     if node.op_type != "MatMul" or len(readers[product]) != 1:
         return None
     add = readers[product][0]
-    if add is None or add.op_type != "Add" or add.domain not in ONNX_DOMAINS or _is_marked(add):
+    if add is None or add.op_type != "Add" or add.domain not in ONNX_DOMAINS or is_marked(add):
         return None
     other = add.input[0] if add.input[1] == product else add.input[1]
     shape = graph.shape(product)
@@ -207,35 +223,29 @@ def _records_inside(node: NodeProto, graph: Graph) -> Iterator[LoweringRecord]:
     inside += [("function of another opset called by", function.node) for function in called]
     for kind, nodes in inside:
         for inner in nodes:
-            if _is_mvm_like(inner):
+            if is_mvm_like(inner):
                 reason = f'inside the {kind} {node.op_type} "{_name(node)}"'
                 yield LoweringRecord(_name(inner), inner.op_type, False, reason)
             yield from _records_inside(inner, graph)
 
 
-def _is_mvm_like(node: NodeProto) -> bool:
+def is_mvm_like(node: NodeProto) -> bool:
+    """Whether the operator has weights that an array could hold."""
     if node.domain in ONNX_DOMAINS:
         return node.op_type in LOWERINGS or node.op_type in NOT_LOWERED[""]
     return node.op_type in NOT_LOWERED.get(node.domain, ())
-
-
-def _is_marked(node: NodeProto) -> bool:
-    return any((entry.key, entry.value) == MARK for entry in node.metadata_props)
 
 
 def _name(node: NodeProto) -> str:
     return node.name or f"{node.op_type}_{next(filter(None, node.output), '')}"
 
 
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatchcase(name, pattern)
-
-
-def _check_patterns(graph: Graph, digital: Collection[str]) -> None:
-    names = [node.name for node in graph.nodes if _is_mvm_like(node)]
+def check_patterns(graph: Graph, digital: Collection[str]) -> None:
+    """Raise ModelError for a pattern that matches no MVM-like node, control flow and functions included."""
+    names = [node.name for node in graph.nodes if is_mvm_like(node)]
     names += [record.node for node in graph.nodes for record in _records_inside(node, graph)]
     for pattern in digital:
-        if not any(_matches(name, pattern) for name in names):
+        if not any(matches(name, pattern) for name in names):
             raise ModelError(
                 f'digital "{pattern}" matches no node with a matrix; such nodes are: {", ".join(names) or "none"}'
             )

@@ -9,8 +9,10 @@ import onnx
 
 from xbcompile.frontend.fold import fold_constants
 from xbcompile.frontend.graph import from_model, inline, without_dead_nodes
-from xbcompile.frontend.lower import lower_nodes, with_node_names
+from xbcompile.frontend.lower import check_patterns, lower_nodes, with_node_names
 from xbcompile.frontend.partition import partition
+from xbcompile.frontend.rewrite import rewrite
+from xbcompile.frontend.rewritings import REWRITINGS
 from xbcompile.frontend.types import infer_types, value_info
 from xbcompile.ir import Network
 
@@ -28,6 +30,8 @@ def import_network(model: onnx.ModelProto, digital: Collection[str] = ()) -> Net
     """
     graph = with_node_names(without_dead_nodes(inline(from_model(model))))
     graph = fold_constants(infer_types(graph))
+    check_patterns(graph, digital)
+    graph = fold_constants(rewrite(graph, REWRITINGS, digital))
     lowered = lower_nodes(graph, digital)
     network = Network(
         name=graph.name,

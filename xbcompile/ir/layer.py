@@ -109,10 +109,12 @@ class LoweringRecord:
         node: name of the ONNX node.
         operator: its operator type.
         lowered: whether it is a matrix layer now.
-        reason: why it stayed digital; empty where it was lowered.
+        reason: why it stayed digital, or a part of it did; empty where all of it was lowered.
+        layers: names of the matrix layers that it became.
     """
 
     node: str
     operator: str
     lowered: bool
     reason: str = ""
+    layers: tuple[str, ...] = ()
