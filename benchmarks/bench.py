@@ -59,7 +59,11 @@ def main() -> None:
         session.run_samples({name: x[:1000] for name, x in data.inputs.items()})
         run_s = seconds(lambda s=session, d=data: s.run_samples(d.inputs))
         reads = (
-            sum(len(program.schedule.tiles_of(i)) * x.slices for i, x in enumerate(program.network.layers)) * samples
+            sum(
+                len(program.schedule.tiles_of(owner)) * layer.slices
+                for owner, layer in zip(program.network.matrices, program.network.layers, strict=True)
+            )
+            * samples
         )
         readings = reads * program.spec.columns
         rows.append((model, target, compile_s, run_s, readings, program))

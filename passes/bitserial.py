@@ -21,7 +21,7 @@ class BitSerial(InputCoding):
     """Code the inputs of every matrix layer that has no input code yet.
 
     Args:
-        bits: slices B; the input takes 2^B values.
+        bits: slices B; the input takes 2^B values; fewer where the model itself quantizes the input to fewer.
     """
 
     name: ClassVar[str] = "bitserial"
@@ -36,3 +36,7 @@ class BitSerial(InputCoding):
     def slices(self) -> int:
         """One slice per bit."""
         return self.bits
+
+    def slices_for(self, steps: int) -> int | None:
+        """Just the bits that number the steps."""
+        return steps.bit_length() if steps.bit_length() <= self.bits else None

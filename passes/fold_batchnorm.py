@@ -17,7 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from xbcompile.errors import PassError
-from xbcompile.ir import Contraction, DigitalSegment, MatrixLayer, Network
+from xbcompile.ir import Contraction, DigitalSegment, MatrixLayer, Network, NetworkNode
 from xbcompile.ir.network_pass import NetworkPass, PassContext
 
 
@@ -111,7 +111,7 @@ def _replaced(
     network: Network, layer: MatrixLayer, folded: MatrixLayer, segment: DigitalSegment, node: onnx.NodeProto
 ) -> Network:
     rest = _without(segment, node, layer.output)
-    nodes: list[MatrixLayer | DigitalSegment] = []
+    nodes: list[NetworkNode] = []
     for each in network.nodes:
         if each is layer:
             nodes.append(folded)
@@ -145,5 +145,6 @@ def _without(segment: DigitalSegment, node: onnx.NodeProto, old_input: str) -> D
     used = {n for other in graph.node for n in other.input}
     kept = [i for i in graph.initializer if i.name in used or any(_captures(o, i.name) for o in graph.node)]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    for initializer in kept:  # of any size: extend would go through a message, of at most 2 GiB
+        graph.initializer.add().CopyFrom(initializer)
     return DigitalSegment(segment.name, model) if graph.output else None

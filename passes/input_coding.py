@@ -11,13 +11,16 @@ from xbcompile.errors import PassError
 from xbcompile.ir import InputCode, MatrixLayer, Network, Patches
 from xbcompile.ir.network_pass import NetworkPass, PassContext
 
+GRID_TOLERANCE = 1e-4  # of a step, by which 0 may miss a grid that contains it: rounding of scales and zero points
+
 
 @dataclass(frozen=True)
 class InputCoding(NetworkPass):
     """Base of `thermometer`, `bitserial` and `analogue`.
 
-    The range is `low` and `high` where given, else the smallest and largest value of each layer's inputs on the
-    calibration inputs, else (without calibration inputs) each vector's own range, found when it runs.
+    The range is `low` and `high` where given, else the model's own where its quantizers leave a layer's inputs no more
+    values than the code has (`on_grid`), else the smallest and largest value of each layer's inputs on the calibration
+    inputs, else (without calibration inputs) each vector's own range, found when it runs.
 
     Args:
         low: real value of the smallest code, the same for all layers; None: calibrated.
@@ -44,16 +47,47 @@ class InputCoding(NetworkPass):
         """Code every layer that has no input code yet."""
         if all(layer.input_code is not None for layer in network.layers):
             return network
-        measured: dict[str, list[np.ndarray]] = {}
-        if self.low is None and context.calibration is not None:
-            measured = context.layer_inputs(network, self.name)
         symmetric = self.scheme == "analogue" and context.spec.drive == "signed"
+        codes = {layer.name: layer.input_code or self.on_grid(layer, symmetric) for layer in network.layers}
+        measured: dict[str, list[np.ndarray]] = {}
+        if self.low is None and context.calibration is not None and not all(codes.values()):
+            measured = context.layer_inputs(network, self.name)
         return network.with_layers(
-            layer
-            if layer.input_code
-            else replace(layer, input_code=self.code(layer, measured.get(layer.name), symmetric))
+            replace(layer, input_code=codes[layer.name] or self.code(layer, measured.get(layer.name), symmetric))
             for layer in network.layers
         )
+
+    def on_grid(self, layer: MatrixLayer, symmetric: bool = False) -> InputCode | None:
+        """The code that takes exactly the values of the layer's input grid; None where there is none that does.
+
+        Bit-serial inputs take as many bits as the grid needs, thermometer inputs as many slices, analogue ones its range.
+        """
+        grid = layer.input_grid
+        if self.low is not None or grid is None or grid.tensor != layer.input:
+            return None
+        low, step, steps = grid.low, grid.step, grid.steps
+        if isinstance(layer.geometry, Patches):  # padding drives rows with 0
+            below = round(-low / step * 2) / 2
+            if abs(below + low / step) > GRID_TOLERANCE * max(1.0, abs(below)):
+                return None
+            if below % 1:  # 0 lies half-way between two values
+                step, steps, below = step / 2, 2 * steps, 2 * below
+            first, last = min(0.0, -below), max(steps - below, 0.0)
+            low, steps = first * step, round(last - first)
+        slices = self.slices_for(max(steps, 1))
+        if slices is None:
+            return None
+        code = InputCode(self.scheme, slices)
+        high = low + step * (code.steps or max(steps, 1))
+        if symmetric:
+            high = max(abs(low), abs(high))
+            low = -high
+        low, high = float(np.float32(low)), float(np.float32(high))
+        return replace(code, low=low, high=high) if _is_range(low, high) else None
+
+    def slices_for(self, steps: int) -> int | None:
+        """Slices of a code with at least so many steps of one size; None where it would take more than allowed."""
+        return 1
 
     def code(self, layer: MatrixLayer, values: list[np.ndarray] | None, symmetric: bool = False) -> InputCode:
         """The input code of one layer; `values` are its inputs on the calibration data, chunk by chunk."""

@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 from xbcompile.errors import PassError
 from xbcompile.ir import Contraction, DigitalSegment, MatrixLayer, Network
 from xbcompile.ir.network_pass import NetworkPass, PassContext
+from xbcompile.passes import rewiring
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class PrincipalComponents(NetworkPass):
 
     def is_reduced(self, network: Network, layer: MatrixLayer) -> bool:
         """Whether an earlier run reduced the layer to another number of components."""
-        return layer.inputs != self.components and any(node.name == f"{layer.name}/pca" for node in network.nodes)
+        return layer.inputs != self.components and rewiring.has_node(network, f"{layer.name}/pca")
 
     def requires(self, network: Network, context: PassContext) -> None:
         """A dense layer on the last axis, still real-valued, with enough calibration inputs."""
@@ -78,7 +79,7 @@ class PrincipalComponents(NetworkPass):
     def run(self, network: Network, context: PassContext) -> Network:
         """Insert the projection and rewrite weights and bias."""
         layer = self.chosen(network)
-        if any(node.name == f"{layer.name}/pca" for node in network.nodes):
+        if rewiring.has_node(network, f"{layer.name}/pca"):
             return network
         chunks = context.layer_inputs(network, self.name)[layer.name]
         values = np.concatenate([chunk.reshape(-1, layer.inputs) for chunk in chunks]).astype(np.float64)
@@ -100,10 +101,7 @@ class PrincipalComponents(NetworkPass):
             weights=(basis.T @ weights).astype(np.float32)[None],
             bias=(mean @ weights + layer.bias).astype(np.float32),
         )
-        nodes: list[MatrixLayer | DigitalSegment] = []
-        for node in network.nodes:
-            nodes.extend([segment, reduced] if node is layer else [node])
-        return replace(network, nodes=tuple(nodes))
+        return rewiring.with_nodes(network, layer, [segment, reduced])
 
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
         """The layer has no more inputs than it had."""

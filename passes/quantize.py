@@ -26,7 +26,7 @@ from xbcompile.ir import Contraction, MatrixLayer, Network, WeightCode
 from xbcompile.ir.activations import evaluate, model_batch
 from xbcompile.ir.gather import gather
 from xbcompile.ir.network_pass import NetworkPass, PassContext
-from xbcompile.passes import data_aware, least_squares
+from xbcompile.passes import data_aware, exact_codes, least_squares
 
 SCHEMES = ("binary", "ternary", "levels", "continuous")
 SCOPES = ("column", "matrix")
@@ -111,29 +111,39 @@ class Quantize(NetworkPass):
         return context.spec.levels
 
     def run(self, network: Network, context: PassContext) -> Network:
-        """Give every layer without one its weight code."""
+        """Give every layer without one its weight code: one code for all layers that share a matrix."""
         if all(layer.weight_code is not None for layer in network.layers):
             return network
         weights_of_rows = context.row_weights(network)
         if self.method == "data-aware":
             return self.run_on_data(network, weights_of_rows, context)
-        layers = [
-            layer if layer.weight_code else replace(layer, weight_code=self.encode(layer, row_weight, context))
-            for layer, row_weight in zip(network.layers, weights_of_rows, strict=True)
-        ]
+        codes: dict[int, WeightCode] = {}
+        layers = []
+        for layer, owner, row_weight in zip(network.layers, network.matrices, weights_of_rows, strict=True):
+            if layer.weight_code is None:
+                if owner not in codes:
+                    codes[owner] = self.encode(layer, row_weight, context)
+                layers.append(replace(layer, weight_code=codes[owner]))
         return network.with_layers(layers)
 
     def run_on_data(self, network: Network, weights_of_rows: list[np.ndarray | None], context: PassContext) -> Network:
-        """Layer by layer: codes and bias on what the quantized earlier layers give."""
+        """Layer by layer: codes and bias on what the quantized earlier layers give.
+
+        A matrix that layers share is coded on the inputs of the first of them; each has a bias of its own.
+        """
         feeds = self.feeds(network, context)
-        result = network
+        result, codes = network, dict[int, WeightCode]()
         for i, (layer, waits_for) in enumerate(zip(network.layers, network.layer_dependencies(), strict=True)):
             if layer.weight_code is not None:
                 continue
             original = evaluate(context.goal(network, layer.input), feeds, [layer.input])[0]
             seen = evaluate(result, feeds, [layer.input])[0] if waits_for else original
             moments = moments_of(layer, seen, original)
-            result = result.with_layers([self.encode_on_data(layer, moments, weights_of_rows[i], context)])
+            owner = network.matrices[i]
+            if owner not in codes:
+                codes[owner] = self.encode_on_data(layer, moments, weights_of_rows[i], context)
+            coded = replace(layer, weight_code=codes[owner], bias=corrected_bias(layer, codes[owner], moments))
+            result = result.with_layers([coded])
         return result
 
     def feeds(self, network: Network, context: PassContext) -> dict[str, np.ndarray]:
@@ -150,8 +160,8 @@ class Quantize(NetworkPass):
         moments: list[data_aware.Moments],
         row_weight: np.ndarray | None,
         context: PassContext,
-    ) -> MatrixLayer:
-        """Fit one layer's code to its inputs, and its bias to the mean error."""
+    ) -> WeightCode:
+        """Fit one layer's code to its inputs."""
         table = self.level_table(context)
         codes = np.empty(layer.weights.shape, np.uint8)
         scale, offset = (np.empty((layer.groups, layer.outputs)) for _ in range(2))
@@ -160,13 +170,7 @@ class Quantize(NetworkPass):
             start = data_aware.DataAwareFit(*self.fit(weights, own, table))
             found = data_aware.fit(moments[g], weights, table, start, own, with_offset=self.scheme == "levels")
             codes[g], scale[g], offset[g] = found.codes, found.scale, found.offset
-        code = self.on_target(table, codes, scale, offset, row_weight, context)
-        stored = code.dequantized()
-        mean_error = [
-            m.mean_original @ layer.weights[g].astype(np.float64) - m.mean @ stored[g] for g, m in enumerate(moments)
-        ]
-        bias = (layer.bias + np.concatenate(mean_error)).astype(np.float32)
-        return replace(layer, weight_code=code, bias=bias)
+        return self.on_target(table, codes, scale, offset, row_weight, context)
 
     def encode(self, layer: MatrixLayer, row_weight: np.ndarray | None, context: PassContext) -> WeightCode:
         """Fit one layer's code."""
@@ -199,10 +203,9 @@ class Quantize(NetworkPass):
     def fit(
         self, columns: np.ndarray, row_weight: np.ndarray | None, table: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Least-squares codes, scale and offset of columns [inputs, problems]."""
+        """Least-squares codes, scale and offset of columns [inputs, problems]; exact where they are on a grid already."""
         if self.scheme == "levels":
-            fit = least_squares.fit_levels(columns, _exact(table), row_weight)
-            return fit.codes, fit.scale, fit.offset
+            return _fit_levels(columns, row_weight, _exact(table))
         closed_form = least_squares.fit_binary if self.scheme == "binary" else least_squares.fit_ternary
         codes, scale = closed_form(columns, row_weight)
         return codes, scale, np.zeros_like(scale)
@@ -251,6 +254,15 @@ class Quantize(NetworkPass):
                 raise PassError(f"layer {layer.name!r} has no weight code of shape {layer.weights.shape}")
 
 
+def corrected_bias(layer: MatrixLayer, code: WeightCode, moments: list[data_aware.Moments]) -> np.ndarray:
+    """The layer's bias, float32 [groups * outputs], plus the mean error of its coded outputs on its inputs."""
+    stored = code.dequantized()
+    mean_error = [
+        m.mean_original @ layer.weights[g].astype(np.float64) - m.mean @ stored[g] for g, m in enumerate(moments)
+    ]
+    return (layer.bias + np.concatenate(mean_error)).astype(np.float32)
+
+
 def moments_of(layer: MatrixLayer, seen: list[np.ndarray], original: list[np.ndarray]) -> list[data_aware.Moments]:
     """Moments of a layer's inputs, per group.
 
@@ -268,6 +280,24 @@ def moments_of(layer: MatrixLayer, seen: list[np.ndarray], original: list[np.nda
     return data_aware.moments(
         pair for chunks in zip(seen, original, strict=True) for pair in _vectors(layer, *chunks, limit)
     )
+
+
+def _fit_levels(
+    columns: np.ndarray, row_weight: np.ndarray | None, table: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Codes, scale and offset of columns [inputs, problems]: found where they are on a grid already, else fitted."""
+    codes = np.empty(columns.shape, np.uint8)
+    scale, offset = np.empty(columns.shape[1]), np.empty(columns.shape[1])
+    rest = np.ones(columns.shape[1], np.bool_)
+    if row_weight is None and np.allclose(np.diff(table, 2), 0.0, atol=1e-9 * (table[-1] - table[0])):
+        exact = exact_codes.find(columns, table)
+        codes[:, exact.found], scale[exact.found], offset[exact.found] = exact[1:]
+        rest = ~exact.found
+    if rest.any():
+        own = None if row_weight is None else row_weight[:, rest]
+        fit = least_squares.fit_levels(columns[:, rest], table, own)
+        codes[:, rest], scale[rest], offset[rest] = fit.codes, fit.scale, fit.offset
+    return codes, scale, offset
 
 
 def _exact(table: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,15 +47,12 @@ def layer_named(network: Network, name: str) -> MatrixLayer:
 
 def has_node(network: Network, name: str) -> bool:
     """Whether a node of that name is in the network: a pass has been here before."""
-    return any(node.name == name for node in network.nodes)
+    return any(node.name == name for node in network.executed)
 
 
 def with_nodes(network: Network, layer: MatrixLayer, nodes: Sequence[MatrixLayer | DigitalSegment]) -> Network:
-    """The network with one layer replaced by a run of nodes."""
-    result: list[MatrixLayer | DigitalSegment] = []
-    for node in network.nodes:
-        result.extend(nodes if node is layer else [node])
-    return replace(network, nodes=tuple(result))
+    """The network with one layer replaced by a run of nodes; those of a layer in a recurrence run once per step too."""
+    return network.with_each(lambda node: nodes if node is layer else [node])
 
 
 def segment(

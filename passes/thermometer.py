@@ -20,7 +20,7 @@ class Thermometer(InputCoding):
     """Code the inputs of every matrix layer that has no input code yet.
 
     Args:
-        bits: slices T; the input takes T + 1 values.
+        bits: slices T; the input takes T + 1 values; fewer where the model itself quantizes the input to fewer.
     """
 
     name: ClassVar[str] = "thermometer"
@@ -35,3 +35,7 @@ class Thermometer(InputCoding):
     def slices(self) -> int:
         """One slice per bit."""
         return self.bits
+
+    def slices_for(self, steps: int) -> int | None:
+        """A slice per step."""
+        return steps if steps <= self.bits else None

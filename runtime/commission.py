@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
-from xbcompile.ir import MatrixLayer, Patches
+from xbcompile.frontend import import_network
+from xbcompile.ir import MatrixLayer, Network, Patches
 from xbcompile.ir.activations import CHUNK_SAMPLES, evaluate, evaluate_model, model_batch, sample_chunks
 from xbcompile.ir.network_pass import CalibratedPass, OutputsPass, ReadingsPass
 from xbcompile.program import Program, device_passes
-from xbcompile.runtime.gather import collect, count_vectors, lay_out
+from xbcompile.runtime.gather import collect, count_vectors, lay_out, of_type
 
 if TYPE_CHECKING:
     from xbcompile.runtime.layer_executor import LayerExecutor
@@ -71,53 +71,114 @@ def reference_outputs(program: Program, feeds: dict[str, np.ndarray]) -> list[li
     """What each matrix layer's output should be, chunk by chunk: the user's model's own tensor of that name, where the
     program holds the model and the model has that tensor (quantization is then corrected along with the device); else
     the ideal meaning's. A layer that stands for a tensor in copies gets as many copies of it.
+
+    The model's own tensors include those that it has once its operators are taken apart into matrices and the rest.
     """
     layers = program.network.layers
     references = evaluate(program.network, feeds, [layer.output for layer in layers])
     if program.source is None:
         return references
-    model = onnx.ModelProto.FromString(program.source)
+    model = program.source
     names = [layer.stands_for or layer.output for layer in layers]
-    own = sorted({name for name in names if any(name in node.output for node in model.graph.node)})
+    own = sorted({name for name in names if any(name in node.output for node in model.skeleton.graph.node)})
     originals = dict(zip(own, evaluate_model(model, program.network.inputs, feeds, own), strict=True))
+    taken_apart = imported_model(program) if len(own) < len(set(names)) else None
+    if taken_apart is not None:
+        rest = sorted(set(names) & _written(taken_apart) - originals.keys())
+        originals.update(zip(rest, evaluate(taken_apart, feeds, rest), strict=True))
     for i, (layer, name) in enumerate(zip(layers, names, strict=True)):
-        found = [_copies(layer, chunk, references[i][0].shape) for chunk in originals.get(name, [])]
+        found = [_copies(layer, chunk, layer.groups * layer.outputs) for chunk in originals.get(name, [])]
         if found and found[0].shape == references[i][0].shape:
             references[i] = found
     return references
 
 
-def _copies(layer: MatrixLayer, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """As many copies of a tensor along the layer's axis of outputs as fill this shape; itself where none stand for it."""
+def imported_model(program: Program) -> Network | None:
+    """The network that the program's model was, before any pass; None where the program does not hold the model."""
+    if program.source is None:
+        return None
+    return import_network(program.source.joined())
+
+
+def _written(network: Network) -> set[str]:
+    """Tensors that nodes of a network write, those in bodies too."""
+    return {name for node in network.executed for name in node.output_names}
+
+
+def _copies(layer: MatrixLayer, tensor: np.ndarray, columns: int) -> np.ndarray:
+    """As many copies of a tensor along the layer's axis of outputs as fill it; itself where none stand for it."""
     if not layer.stands_for:
         return tensor
     axis = 1 if isinstance(layer.geometry, Patches) else layer.geometry.output_axis
-    return np.concatenate([tensor] * (shape[axis] // tensor.shape[axis]), axis=axis)
+    return np.concatenate([tensor] * (columns // tensor.shape[axis]), axis=axis)
+
+
+def step_values(program: Program, feeds: dict[str, np.ndarray]) -> dict[int, tuple[list[np.ndarray], list[np.ndarray]]]:
+    """Inputs and right outputs of each layer inside a recurrence, by layer index: all steps stacked, chunk by chunk.
+
+    They are the model's own, so that errors of earlier steps are not in them; the ideal meaning's where the program does
+    not hold the model or a pass changed what the layer reads.
+    """
+    network = program.network
+    inside = [i for i, layer in enumerate(network.layers) if any(layer in r.layers for r in network.recurrences)]
+    if not inside:
+        return {}
+    model = imported_model(program)
+    known = set() if model is None else {name for r in model.recurrences for name in r.inner_names}
+    found = {}
+    for i in inside:
+        layer = network.layers[i]
+        names = [layer.input, layer.stands_for or layer.output]
+        source = model if model is not None and known.issuperset(names) else network
+        if source is network:
+            names[1] = layer.output
+        inputs, outputs = evaluate(source, feeds, names)
+        columns = layer.groups * layer.outputs
+        found[i] = (inputs, [chunk if source is network else _copies(layer, chunk, columns) for chunk in outputs])
+    return found
 
 
 def _fit_outputs(session: Session, each: OutputsPass, feeds: dict[str, np.ndarray], batch: int | None) -> None:
-    """In order of execution: each layer sees what the corrected layers before it give."""
+    """In order of execution: each layer sees what the corrected layers before it give.
+
+    Layers inside a recurrence are fitted on the model's own values at all steps, as what they see depends on themselves.
+    """
     layers = session.program.network.layers
     references = reference_outputs(session.program, feeds)
+    inside = step_values(session.program, feeds)
 
-    def execute(index: int, tensors: list[np.ndarray]) -> list[np.ndarray]:
+    def fit(index: int, tensors: list[np.ndarray], goal: list[np.ndarray]) -> list[np.ndarray]:
         executor, layer = session.executors[index], layers[index]
         if each.per_tile:
-            _fit_tiles(executor, each, tensors, references[index])
+            _fit_tiles(executor, each, tensors, goal)
         measured, shapes, first_vector = [], [], COMMISSION_VECTOR
         for x in tensors:
             y, shape = executor.vectors(x, first_vector)
             measured.append(y)
             shapes.append(shape)
             first_vector += len(y)
-        reference = np.concatenate([collect(layer, chunk) for chunk in references[index]]).astype(np.float64)
+        reference = np.concatenate([collect(layer, chunk) for chunk in goal]).astype(np.float64)
         gain, shift = each.fit(np.concatenate(measured), reference)
         executor.gain, executor.shift = gain * executor.gain, gain * executor.shift + shift
         return [
-            lay_out(layer, (gain * y + shift).astype(x.dtype), shape)
+            lay_out(layer, of_type(gain * y + shift, x.dtype), shape)
             for x, y, shape in zip(tensors, measured, shapes, strict=True)
         ]
 
+    counted = dict.fromkeys(inside, COMMISSION_VECTOR)
+
+    def execute(index: int, tensors: list[np.ndarray], step: int) -> list[np.ndarray]:
+        if index not in inside:
+            return fit(index, tensors, references[index])
+        outputs = []
+        for x in tensors:
+            y, shape = session.executors[index].vectors(x, counted[index])
+            counted[index] += len(y)
+            outputs.append(lay_out(layers[index], of_type(y, x.dtype), shape))
+        return outputs
+
+    for index, (tensors, goal) in inside.items():
+        fit(index, tensors, goal)
     session.walk([chunk for _, chunk in sample_chunks(feeds, batch or CHUNK_SAMPLES)], execute)
 
 

@@ -27,7 +27,7 @@ class Counters:
     def count(self, program: Program, layer: int, vectors: int) -> None:
         """Add the reads of one layer for a number of vectors."""
         schedule, node = program.schedule, program.network.layers[layer]
-        tiles = schedule.tiles[schedule.tiles_of(layer)]
+        tiles = schedule.tiles[schedule.tiles_of(program.network.matrices[layer])]
         # Groups see the same vectors, one matrix each: every tile is read once per vector of its own group.
         self.reads += len(tiles) * node.slices * vectors
         self.dot_products += int(tile_columns(tiles).sum()) * node.slices * vectors

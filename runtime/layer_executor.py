@@ -14,7 +14,7 @@ from xbcompile.ir import Patches
 from xbcompile.ir.gather import gather
 from xbcompile.program import Program
 from xbcompile.runtime.drive import CodedInput, code_vectors, slices_of
-from xbcompile.runtime.gather import lay_out, vectors_per_sample
+from xbcompile.runtime.gather import lay_out, of_type, vectors_per_sample
 from xbcompile.runtime.one_by_one import OneByOne
 from xbcompile.targets import BatchedDevice, LoadedImages
 from xbcompile.targets.ideal import IdealArray
@@ -25,6 +25,12 @@ BLOCK_VALUES = 1 << 20
 PIECE_VALUES = 1 << 26
 # Cells of a layer up to which its images stay prepared between calls: at most 9 bytes each.
 KEPT_CELLS = 1 << 24
+# Uses of one matrix count their vectors this far apart, so that each has its own noise; commissioning counts from 2**48.
+USE_VECTORS = 1 << 50
+# Steps of a recurrence count their vectors this far apart, so that each has its own noise: 2**20 steps below 2**48.
+STEP_VECTORS = 1 << 28
+# Vectors below which all tiles of a block are driven in one call.
+FEW_VECTORS = 32
 # Tiles evaluated together at most; a constant, so that sums never depend on the number of vectors.
 BLOCK_TILES = 256
 
@@ -89,7 +95,10 @@ class LayerExecutor:
         assert self.layer.weight_code is not None
         self.code = self.layer.weight_code
         self.level_sum = self.code.weighted_cells().sum(axis=1, dtype=np.float64)  # [groups, outputs]
-        self.tiles = program.schedule.tiles_of(index)
+        matrices = program.network.matrices
+        self.tiles = program.schedule.tiles_of(matrices[index])
+        # Noise counter of the layer's first vector: how many earlier layers read the same tiles.
+        self.counted_from = USE_VECTORS * matrices[:index].count(matrices[index])
         outputs = self.layer.groups * self.layer.outputs
         # Digital corrections fitted on the device: y -> gain * y + shift per output; one offset per physical column.
         self.gain = np.ones(outputs)
@@ -115,7 +124,7 @@ class LayerExecutor:
             the output tensor, of x's type.
         """
         y, shape = self.vectors(x, first_vector, observer)
-        return lay_out(self.layer, y.astype(x.dtype), shape)
+        return lay_out(self.layer, of_type(y, x.dtype), shape)
 
     def vectors(
         self, x: np.ndarray, first_vector: int = 0, observer: ReadingObserver | None = None
@@ -224,6 +233,7 @@ class LayerExecutor:
     ) -> None:
         """Read the block's tiles for all vectors and add them up in `sums` [groups, V, outputs]."""
         exact = self.ideal.load(block.arrays, block.tiles, block.cells) if observer else None
+        first_vector += self.counted_from
         tiles, rows = block.source.shape
         size = max(1, BLOCK_VALUES // (tiles * rows * self.slices))
         coefficients = self.layer.input_code.coefficients if self.layer.input_code else np.ones(1)
@@ -258,7 +268,7 @@ class LayerExecutor:
             sums[block.group, start : start + size, block.m0 : block.m0 + width] += chosen.sum(axis=0)
 
         starts = range(0, len(value), size)
-        if self.threads == 1 or observer is not None or isinstance(self.device, OneByOne):
+        if min(self.threads, len(starts)) == 1 or observer is not None or isinstance(self.device, OneByOne):
             for start in starts:
                 add_run(start)
             return
@@ -270,8 +280,11 @@ class LayerExecutor:
         """Drives [tiles, V, slices, rows] of coded values [V, K]."""
         tiles, rows = block.source.shape
         drives = np.empty((tiles, len(value), self.slices, rows), np.float32)
-        for i in range(tiles):
-            slices_of(self.layer.input_code, value[:, block.source[i]], self.bipolar, drives[i].transpose(1, 0, 2))
+        # A tile at a time stays in the cache; few vectors are done at once, as calls would cost more than work.
+        for i in range(0, tiles, tiles if len(value) < FEW_VECTORS else 1):
+            some = slice(i, tiles if len(value) < FEW_VECTORS else i + 1)
+            out = drives[some].transpose(2, 1, 0, 3)
+            slices_of(self.layer.input_code, value[:, block.source[some]], self.bipolar, out)
         if block.row_sign is not None:
             drives *= block.row_sign[:, None, None, :]
         if block.idle.any():

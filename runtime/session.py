@@ -12,17 +12,22 @@ from onnx import helper
 from threadpoolctl import ThreadpoolController
 
 from xbcompile.errors import DataError
-from xbcompile.ir import DigitalSegment, MatrixLayer
+from xbcompile.ir import Executed, MatrixLayer, NetworkNode, Recurrence
 from xbcompile.ir.activations import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
+from xbcompile.ir.gather import gather
 from xbcompile.program import Program
 from xbcompile.runtime.commission import commission
 from xbcompile.runtime.cost import Counters
-from xbcompile.runtime.gather import count_vectors, lay_out
-from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.runtime.gather import count_vectors, lay_out, of_type
+from xbcompile.runtime.layer_executor import STEP_VECTORS, LayerExecutor
 from xbcompile.runtime.one_by_one import batched
 from xbcompile.runtime.routing import routed
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
 from xbcompile.targets import Device
+
+# In place of a matrix layer: `execute(index, tensors, step)` takes its input tensors, one per chunk, to its output tensors;
+# `step` is the entry of the sequences that a recurrence is at, 0 outside of recurrences.
+Execute = Callable[[int, list[np.ndarray], int], list[np.ndarray]]
 
 
 class Session:
@@ -81,27 +86,27 @@ class Session:
             graph outputs by name.
         """
         check_feeds(self.program, feeds)
-        samples = max((len(value) for value in feeds.values() if np.ndim(value)), default=1)
+        samples = max((len(x) for x in feeds.values() if isinstance(x, np.ndarray) and x.ndim), default=1)
 
-        def execute(index: int, x: np.ndarray) -> np.ndarray:
+        def execute(index: int, x: np.ndarray, step: int) -> np.ndarray:
             layer = self.program.network.layers[index]
             # Axis 0 of a layer's input may count something else than samples, behind a Reshape.
-            first_vector = first_sample * (count_vectors(layer, x.shape) // max(1, samples))
+            first_vector = first_sample * (count_vectors(layer, x.shape) // max(1, samples)) + step * STEP_VECTORS
             with self._blas.limit(limits=1):
                 y, shape = self.executors[index].vectors(x, first_vector, self._statistics[index] if observe else None)
             self.counters.count(self.program, index, len(y))
-            return lay_out(layer, y.astype(x.dtype), shape)
+            return lay_out(layer, of_type(y, x.dtype), shape)
 
-        return self.walk([feeds], lambda index, tensors: [execute(index, tensors[0])])[0]
+        return self.walk([feeds], lambda index, tensors, step: [execute(index, tensors[0], step)])[0]
 
-    def walk(
-        self, chunks: list[dict[str, Any]], execute: Callable[[int, list[np.ndarray]], list[np.ndarray]]
-    ) -> list[dict[str, Any]]:
+    def walk(self, chunks: list[dict[str, Any]], execute: Execute) -> list[dict[str, Any]]:
         """Run the network on several chunks of samples side by side, node after node.
+
+        A recurrence runs chunk by chunk, all its steps.
 
         Args:
             chunks: graph inputs by name, each what the model takes in one call.
-            execute: `execute(index, tensors)` in place of each matrix layer: its input tensors to its output tensors.
+            execute: in place of each matrix layer.
 
         Returns:
             graph outputs by name, for each chunk.
@@ -111,23 +116,65 @@ class Session:
         last_use = {name: i for i, node in enumerate(network.nodes) for name in self._names_needed(node)}
         public = {value.name for value in network.outputs}
         for i, node in enumerate(network.nodes):
-            if isinstance(node, MatrixLayer):
-                self._before_layer(self._index[node.name], values)
-                outputs = execute(self._index[node.name], [each[node.input] for each in values])
-                for each, output in zip(values, outputs, strict=True):
-                    each[node.output] = output
-            else:
-                names, session = list(node.output_names), self._segments[node.name]
+            if isinstance(node, Recurrence):
                 for each in values:
-                    results = session.run(names, {name: each[name] for name in node.input_names})
-                    each.update(zip(names, results, strict=True))
+                    self._run_recurrence(node, each, execute)
+            else:
+                self._run_node(node, values, execute, 0)
             for name in self._names_needed(node):
                 if last_use[name] == i and name not in public:
                     for each in values:
                         each.pop(name, None)
         return [{value.name: each[value.name] for value in network.outputs} for each in values]
 
-    def _names_needed(self, node: MatrixLayer | DigitalSegment) -> tuple[str, ...]:
+    def _run_node(self, node: Executed, values: list[dict[str, Any]], execute: Execute, step: int) -> None:
+        """Add what a node writes to the tensors of each chunk."""
+        if isinstance(node, MatrixLayer):
+            self._before_layer(self._index[node.name], values)
+            outputs = execute(self._index[node.name], [each[node.input] for each in values], step)
+            for each, output in zip(values, outputs, strict=True):
+                each[node.output] = output
+        else:
+            names, session = list(node.output_names), self._segments[node.name]
+            for each in values:
+                results = session.run(names, {name: each[name] for name in node.input_names})
+                each.update(zip(names, results, strict=True))
+
+    def _run_recurrence(self, node: Recurrence, outside: dict[str, Any], execute: Execute) -> None:
+        """Add what a recurrence writes to the tensors of one chunk."""
+        steps = len(outside[node.sequences[0].outer])
+        inside = {name: outside[name] for name in node.outer_reads}
+        inside |= {state.start: outside[state.initial] for state in node.states}
+        stacked: dict[str, list[Any]] = {output.outer: [None] * steps for output in node.outputs}
+        for step in reversed(range(steps)) if node.reverse else range(steps):
+            inside |= {sequence.inner: outside[sequence.outer][step] for sequence in node.sequences}
+            for inner in node.nodes:
+                self._run_node(inner, [inside], execute, step)
+            for output in node.outputs:
+                stacked[output.outer][step] = inside[output.inner]
+            inside |= {state.start: inside[state.end] for state in node.states}
+        outside |= {state.final: inside[state.start] for state in node.states}
+        if steps:
+            outside |= {name: np.stack(entries) for name, entries in stacked.items()}
+        elif node.outputs:
+            outside |= self._no_steps(node, outside, inside)
+
+    def _no_steps(self, node: Recurrence, outside: dict[str, Any], inside: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Stacked outputs of no step: their shapes are those of a step on zeros, in which no array is read."""
+
+        def execute(index: int, tensors: list[np.ndarray], step: int) -> list[np.ndarray]:
+            layer, x = self.program.network.layers[index], tensors[0]
+            vectors, shape = gather(layer, x)
+            return [lay_out(layer, np.zeros((vectors.shape[1], layer.groups * layer.outputs), x.dtype), shape)]
+
+        for sequence in node.sequences:
+            entries = outside[sequence.outer]
+            inside[sequence.inner] = np.zeros(entries.shape[1:], entries.dtype)
+        for inner in node.nodes:
+            self._run_node(inner, [inside], execute, 0)
+        return {o.outer: np.empty((0, *inside[o.inner].shape), inside[o.inner].dtype) for o in node.outputs}
+
+    def _names_needed(self, node: NetworkNode) -> tuple[str, ...]:
         """Tensors that must be there when a node runs."""
         return node.input_names
 
@@ -186,6 +233,11 @@ def check_feeds(program: Program, feeds: dict[str, np.ndarray]) -> None:
             text = "x".join("?" if w is None else str(w) for w in wanted)
             raise DataError(f"input {value.name!r} has shape {'x'.join(map(str, found))}; the model wants {text}")
     unknown = sorted(set(feeds) - {value.name for value in program.network.inputs})
+    if unknown and any(tensor.name == unknown[0] for tensor in program.host_graph.skeleton.graph.initializer):
+        raise DataError(
+            f"{unknown[0]!r} is no input of the program: the model has a value for it, which was compiled in; to feed it, "
+            "remove the initializer of that name from the model"
+        )
     if unknown:
         raise DataError(f"the model has no input {unknown[0]!r}")
 

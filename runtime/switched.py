@@ -22,7 +22,7 @@ from onnx import helper
 
 from xbcompile.errors import ProgramError
 from xbcompile.frontend.graph import reads
-from xbcompile.ir import DigitalSegment, MatrixLayer, Patches
+from xbcompile.ir import MatrixLayer, NetworkNode, Patches
 from xbcompile.ir.activations import make_session
 from xbcompile.ir.gather import gather
 from xbcompile.program import Program
@@ -78,7 +78,7 @@ def model_of(program: Program) -> onnx.ModelProto:
         raise ProgramError(
             "the program does not hold its model, which its errors are measured against; compile it without --no-embed-model"
         )
-    return onnx.ModelProto.FromString(program.source)
+    return program.source.joined()
 
 
 def model_layers(program: Program) -> list[ModelLayer | None]:
@@ -255,7 +255,7 @@ class SwitchedSession(Session):
             with self._blas.limit(limits=1):
                 commission(self)
 
-    def _names_needed(self, node: MatrixLayer | DigitalSegment) -> tuple[str, ...]:
+    def _names_needed(self, node: NetworkNode) -> tuple[str, ...]:
         start = self._starts.get(node.name)
         return node.input_names if start is None or start in node.input_names else (*node.input_names, start)
 

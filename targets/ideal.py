@@ -67,4 +67,5 @@ class IdealImages:
         """See LoadedImages; float64, as nothing converts the sums."""
         images, vectors, slices, rows = drives.shape
         flat = drives.reshape(images, vectors * slices, rows).astype(np.float64)
-        return (flat @ self.weighted).reshape(images, vectors, slices, -1)
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity pass through as in any product
+            return (flat @ self.weighted).reshape(images, vectors, slices, -1)

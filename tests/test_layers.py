@@ -19,15 +19,15 @@ FOLDERS = {
 # From the bottom to the top; parts of one row do not import each other.
 ORDER = [
     {"errors", "synthetic"},
-    {"ir", "data"},
-    {"frontend", "passes", "tiler", "targets"},
-    {"pipeline"},
+    {"ir", "data", "archive"},
+    {"frontend", "passes", "tiler", "targets", "program_network"},
+    {"pipeline", "explanation"},
     {"program"},
-    {"runtime"},
+    {"runtime", "probes"},
     {"verification", "diagnosis", "accuracy"},
     {"api", "report"},
-    {"reproduction", "random_products"},
-    {"experiments", "study"},
+    {"reproduction", "random_products", "inference_session"},
+    {"experiments", "study", "backend"},
     {"cli"},
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}

@@ -26,7 +26,7 @@ def assert_drop(program: Program, inputs: dict[str, np.ndarray], labels: np.ndar
     """
     name = program.network.outputs[0].name
     chip = xbcompile.Session(program).run_samples(inputs)[name].argmax(axis=1) == labels
-    software = run_onnxruntime(onnx.ModelProto.FromString(program.source), inputs)[name].argmax(axis=1) == labels
+    software = run_onnxruntime(program.source.joined(), inputs)[name].argmax(axis=1) == labels
     margin = 3 * sqrt(np.mean(chip != software) / len(labels))
     assert 100 * (software.mean() - chip.mean()) <= points + 100 * margin
 

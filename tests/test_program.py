@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,10 +22,12 @@ from model_kit import MODELS, run_onnxruntime
 from small_programs import convolution_model, convolution_program, dense_model, images
 
 import xbcompile
-from xbcompile import program as program_module
+from xbcompile.archive import TENSORS, sealed
 from xbcompile.errors import ProgramError
 from xbcompile.ir import WeightCode
-from xbcompile.program import Program, load_program, pack_codes, unpack_codes
+from xbcompile.ir.activations import evaluate_model
+from xbcompile.program import Program, load_program
+from xbcompile.program_network import pack_codes, unpack_codes
 from xbcompile.runtime import Session
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.verification import verify
@@ -30,14 +35,16 @@ from xbcompile.verification import verify
 PASSES = {"m2tj4": "quantize,analogue{low=-1 high=2}", "mram64": "quantize{scheme=binary},thermometer", "ideal": ""}
 
 
-def resealed(data: bytes, changes: dict[str, bytes]) -> bytes:
-    """A program file with other members and a digest that fits them."""
+def resealed(data: bytes, changes: dict[str, bytes | None]) -> bytes:
+    """A program file with other members (None: without one) and a digest that fits them."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as new:
         new.comment = old.comment
         for info in old.infolist():
-            new.writestr(zipfile.ZipInfo(info.filename), changes.get(info.filename, old.read(info.filename)))
-    return bytes(program_module._seal(bytearray(buffer.getvalue()))[0])
+            content = changes.get(info.filename, old.read(info.filename))
+            if content is not None:
+                new.writestr(zipfile.ZipInfo(info.filename), content)
+    return sealed(buffer.getvalue())
 
 
 def member(data: bytes, name: str) -> bytes:
@@ -98,8 +105,6 @@ def test_equality_of_programs_sees_every_field(field: str) -> None:
 
 
 def test_a_digest_is_the_sha256_of_all_before_the_trailer(saved: bytes) -> None:
-    import hashlib
-
     trailer = b"xbcompile sha256:" + hashlib.sha256(saved[: -(17 + 64)]).hexdigest().encode()
     assert saved.endswith(trailer)
     assert convolution_program().digest.encode() == trailer[-64:]
@@ -164,7 +169,11 @@ def test_nothing_in_the_file_is_a_pickle(saved: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(saved)) as archive:
         assert archive.testzip() is None
         tables = [name for name in archive.namelist() if name.endswith(".npy")]
-        assert len(tables) == 4 + 2 * 4  # schedule; codes, scale, offset and bias of two layers
+        assert len(tables) == 4  # the schedule
+        tensors = [name for name in archive.namelist() if name.startswith(TENSORS)]
+        assert len(tensors) == 8  # codes, scale, offset and bias of two layers
+        for name in tensors:
+            assert name == TENSORS + hashlib.sha256(archive.read(name)).hexdigest()
         for name in tables:
             assert not np.load(io.BytesIO(archive.read(name)), allow_pickle=False).dtype.hasobject
         for info in archive.infolist():
@@ -175,8 +184,8 @@ def test_nothing_in_the_file_is_a_pickle(saved: bytes) -> None:
 def test_a_pickle_in_the_file_is_refused(saved: bytes, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.array([print], dtype=object), allow_pickle=True)
-    (tmp_path / "p.xbar").write_bytes(resealed(saved, {"layers/0.bias.npy": buffer.getvalue()}))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
+    (tmp_path / "p.xbar").write_bytes(resealed(saved, {"schedule/steps.npy": buffer.getvalue()}))
+    with pytest.raises(ProgramError, match="allow_pickle=False"):
         load_program(tmp_path / "p.xbar")
 
 
@@ -229,21 +238,97 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused(saved: bytes, tmp_path: Path) -> None:
-    manifest = member(saved, "manifest.json").replace(b'"format_version": 2', b'"format_version": 3')
+    manifest = member(saved, "manifest.json").replace(b'"format_version": 3', b'"format_version": 4')
     (tmp_path / "p.xbar").write_bytes(resealed(saved, {"manifest.json": manifest}))
-    with pytest.raises(ProgramError, match="has format version 3; this xbcompile reads 2: compile it again"):
+    with pytest.raises(ProgramError, match="has format version 4; this xbcompile reads 3: compile it again"):
         load_program(tmp_path / "p.xbar")
 
 
-def test_verification_compares_the_tables_with_the_host_graph_of_the_file(saved: bytes, tmp_path: Path) -> None:
-    """A file whose codes were changed and whose digest was made to fit: host.onnx still tells what was meant."""
-    path = tmp_path / "p.xbar"
-    codes = np.load(io.BytesIO(member(saved, "layers/1.codes.npy"))).copy()
+def tensor_of(data: bytes, layer: int, name: str) -> str:
+    """The member that holds a tensor of a layer."""
+    described = json.loads(member(data, "manifest.json"))["tensors"][layer][name]
+    return str(described["member"])
+
+
+def test_changed_codes_are_refused_by_their_own_digest(saved: bytes, tmp_path: Path) -> None:
+    """A file whose codes were changed and whose digest was made to fit: the name of the tensor still tells."""
+    path, name = tmp_path / "p.xbar", tensor_of(saved, 1, "codes")
+    codes = bytearray(member(saved, name))
     codes[3] ^= 4
+    path.write_bytes(resealed(saved, {name: bytes(codes)}))
+    with pytest.raises(ProgramError, match=f"is damaged: {name} holds other bytes"):
+        load_program(path)
+
+
+def test_codes_changed_together_with_their_name_are_found_by_verification(saved: bytes, tmp_path: Path) -> None:
+    """Small parameters are in host.onnx as well, which still tells what was meant."""
+    path, name = tmp_path / "p.xbar", tensor_of(saved, 1, "codes")
+    codes = bytearray(member(saved, name))
+    codes[3] ^= 4
+    other = TENSORS + hashlib.sha256(codes).hexdigest()
+    manifest = member(saved, "manifest.json").replace(name.encode(), other.encode())
     buffer = io.BytesIO()
-    np.save(buffer, codes)
-    path.write_bytes(resealed(saved, {"layers/1.codes.npy": buffer.getvalue()}))
+    with zipfile.ZipFile(io.BytesIO(saved)) as old, zipfile.ZipFile(buffer, "w") as new:
+        new.comment = old.comment
+        for info in old.infolist():
+            if info.filename not in (name, "manifest.json"):
+                new.writestr(zipfile.ZipInfo(info.filename), old.read(info.filename))
+        new.writestr("manifest.json", manifest)
+        new.writestr(other, bytes(codes))
+    path.write_bytes(b"PK\x03\x04" + sealed(buffer.getvalue())[4:])
     assert verify(load_program(path)) == ["codes: layer 'fc' differs from the host graph's"]
+
+
+def test_a_changed_host_graph_is_found_by_verification(tmp_path: Path) -> None:
+    """Large codes are stored once, for layer and host graph; what the host graph does with them is its own."""
+    path = tmp_path / "p.xbar"
+    xbcompile.compile(dense_model(70, 60, 50), "m2tj4", passes="quantize,analogue{low=0 high=1}").save(path)
+    data = path.read_bytes()
+    host = onnx.ModelProto.FromString(member(data, "host.onnx"))
+    assert any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in host.graph.initializer)
+    function = next(f for f in host.functions if f.domain == "xbcompile")
+    next(node for node in function.node if node.op_type == "Mul").op_type = "Div"  # the scale
+    path.write_bytes(resealed(data, {"host.onnx": host.SerializeToString()}))
+    (finding,) = verify(load_program(path))
+    assert finding.startswith("equivalence: layer")
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("name", ["codes", "scale", "offset", "bias"])
+def test_a_missing_tensor_is_refused(saved: bytes, tmp_path: Path, layer: int, name: str) -> None:
+    (tmp_path / "p.xbar").write_bytes(resealed(saved, {tensor_of(saved, layer, name): None}))
+    with pytest.raises(ProgramError, match=r"lacks a part that it must have: .*tensors/"):
+        load_program(tmp_path / "p.xbar")
+
+
+def test_a_tensor_of_another_size_is_refused(saved: bytes, tmp_path: Path) -> None:
+    manifest = json.loads(member(saved, "manifest.json"))
+    manifest["tensors"][1]["bias"]["shape"] = [4]
+    (tmp_path / "p.xbar").write_bytes(resealed(saved, {"manifest.json": json.dumps(manifest).encode()}))
+    with pytest.raises(ProgramError, match=r"holds \d+ bytes in tensors/\w+, not \(4,\)"):
+        load_program(tmp_path / "p.xbar")
+
+
+def test_equal_tensors_are_stored_once(tmp_path: Path) -> None:
+    """On `ideal` the cells hold the weights themselves: one member for layer, host graph and user's model."""
+    model = dense_model(70, 60)
+    xbcompile.compile(model, "ideal").save(tmp_path / "p.xbar")
+    weights = model.graph.initializer[0].raw_data
+    assert len(weights) > 4096
+    assert (tmp_path / "p.xbar").read_bytes().count(weights) == 1
+
+
+def test_the_unpacked_source_is_a_model_with_external_data(tmp_path: Path) -> None:
+    model = dense_model(70, 60)
+    program = xbcompile.compile(model, "m2tj4", passes="quantize,analogue{low=0 high=1}")
+    program.save(tmp_path / "p.xbar")
+    with zipfile.ZipFile(tmp_path / "p.xbar") as archive:
+        archive.extractall(tmp_path)
+    x = images(3, 70)
+    name = program.network.inputs[0].name
+    options = onnxruntime.SessionOptions()
+    session = onnxruntime.InferenceSession(tmp_path / "source.onnx", options, providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(None, {name: x})[0], run_onnxruntime(model, {name: x})["y"])
 
 
 def test_a_folder_that_does_not_exist_or_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -262,7 +347,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pyt
     def refuse(*_: object, **__: object) -> None:  # a mode would not stop root
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("xbcompile.program.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("xbcompile.archive.tempfile.mkstemp", refuse)
     with pytest.raises(ProgramError, match="Permission denied"):
         convolution_program().save(tmp_path / "p.xbar")
 
@@ -337,7 +422,7 @@ def test_cells_are_the_codes_at_their_places_and_neutral_elsewhere() -> None:
 
 def archived_host(program: Program, path: Path) -> onnx.ModelProto:
     program.save(path)
-    return onnx.ModelProto.FromString(member(path.read_bytes(), "host.onnx"))
+    return load_program(path).host
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
@@ -362,17 +447,15 @@ def test_coded_layers_of_the_archived_host_graph_equal_the_runtime(path: Path, t
     program = xbcompile.compile(path, target, passes=PASSES[target])
     host = archived_host(program, tmp_path / "p.xbar")
     size = program.network.inputs[0].type.tensor_type.shape.dim[1].dim_value
-    names = [t for layer in program.network.layers for t in (layer.input, layer.output) if t != "input"]
-    del host.graph.output[:]
-    host.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
-    feeds = {"input": images(8, size)}
-    values = {**feeds, **run_onnxruntime(host, feeds)}
+    names = list(dict.fromkeys(t for layer in program.network.layers for t in (layer.input, layer.output)))
+    found = evaluate_model(host, program.network.inputs, {"input": images(8, size)}, names)
+    values = {name: chunks[0] for name, chunks in zip(names, found, strict=True)}
     ideal = program.target.device("ideal")
     for i, layer in enumerate(program.network.layers):
-        found = LayerExecutor(program, i, ideal).run(values[layer.input])
+        result = LayerExecutor(program, i, ideal).run(values[layer.input])
         expected = values[layer.output]
         bound = np.abs(values[layer.input]).max() * np.abs(layer.weights).sum(axis=1).max() + np.abs(layer.bias).max()
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * bound)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * bound)
 
 
 def test_the_public_functions_survive_compiling() -> None:

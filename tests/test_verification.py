@@ -47,7 +47,7 @@ def with_weight_code(program: Program, layer: int, **fields: object) -> Program:
     node = program.network.layers[layer]
     code = replace(node.weight_code, **fields)
     result = replace(program, network=program.network.with_layers([replace(node, weight_code=code)]))
-    result.__dict__["host"] = program.host
+    result.__dict__["host_graph"] = program.host_graph
     return result
 
 
@@ -147,7 +147,7 @@ def test_column_permutations_must_be_bijections() -> None:
     assert any("permutations: table has shape" in finding for finding in verify(short))
 
 
-@pytest.mark.parametrize("field", ["operation", "array", "image", "tile", "start_s", "end_s"])
+@pytest.mark.parametrize("field", ["operation", "array", "image", "tile", "use", "start_s", "end_s"])
 @pytest.mark.parametrize("change", [-1, 1, 200])
 def test_each_field_of_each_step_is_checked(field: str, change: int) -> None:
     program = convolution_program()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from xbcompile.api import compile
     from xbcompile.diagnosis import diagnose
     from xbcompile.errors import XbcompileError
+    from xbcompile.explanation import explain
+    from xbcompile.inference_session import InferenceSession
     from xbcompile.program import Program, load_program
     from xbcompile.runtime import Session
     from xbcompile.targets import Target, load_target
@@ -25,24 +27,28 @@ if TYPE_CHECKING:
 
 # Loaded on first use: importing the package stays instant.
 _PUBLIC = {
+    "InferenceSession": "xbcompile.inference_session",
     "Program": "xbcompile.program",
     "Session": "xbcompile.runtime",
     "Target": "xbcompile.targets",
     "XbcompileError": "xbcompile.errors",
     "compile": "xbcompile.api",
     "diagnose": "xbcompile.diagnosis",
+    "explain": "xbcompile.explanation",
     "load_program": "xbcompile.program",
     "load_target": "xbcompile.targets",
     "verify": "xbcompile.verification",
 }
 
 __all__ = [
+    "InferenceSession",
     "Program",
     "Session",
     "Target",
     "XbcompileError",
     "compile",
     "diagnose",
+    "explain",
     "load_program",
     "load_target",
     "verify",

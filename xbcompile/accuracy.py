@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 
 from xbcompile.ir.activations import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
 from xbcompile.program import Program
@@ -25,7 +24,7 @@ def software_accuracy(program: Program, inputs: dict[str, np.ndarray], labels: n
     """Accuracy of the original model in onnxruntime on the same inputs; None where the program does not hold it."""
     if program.source is None:
         return None
-    session = make_session(onnx.ModelProto.FromString(program.source))
+    session = make_session(program.source)
     name = program.network.outputs[0].name
     size = model_batch(program.network.inputs) or CHUNK_SAMPLES
     return accuracy_of(

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import onnx
 
 from xbcompile.data import data_of, load_data
-from xbcompile.errors import DataError, ModelError, PassError, TargetError, VerifyError
-from xbcompile.frontend import engine, import_network, load_model
+from xbcompile.errors import DataError, ModelError, PassError, ScheduleError, TargetError, VerifyError
+from xbcompile.frontend import engine, import_network, load_model, runnable
+from xbcompile.frontend.dims import fix_dimensions
+from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, WeightCode
 from xbcompile.ir.activations import model_batch
 from xbcompile.ir.network_pass import CalibratedPass, Pass, PassContext
 from xbcompile.ir.rows import row_weight_of_layer
+from xbcompile.ir.split_model import split
 from xbcompile.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.program import Program, with_stored_weights
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
 from xbcompile.verification import verify
+
+LARGEST_STEPS = 50_000  # assumed: a schedule of more time steps tells nobody anything and takes minutes to make
 
 
 def compile(  # the name that users expect, as re.compile
@@ -35,6 +40,7 @@ def compile(  # the name that users expect, as re.compile
     scramble: bool = True,
     seed: int = 0,
     digital: Collection[str] = (),
+    dims: Mapping[str, int] | None = None,
     embed_model: bool = True,
     after_pass: Callable[[Pass, Network], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -53,6 +59,7 @@ def compile(  # the name that users expect, as re.compile
         scramble: permute the columns of each image.
         seed: of the permutations.
         digital: names (or patterns) of nodes that stay digital.
+        dims: sizes of open dimensions of the inputs, by name or `INPUT:AXIS`: {"batch": 1}.
         embed_model: keep the user's model in the program, for `run` to report its software accuracy.
         after_pass: called after each network pass.
         warn: called with each warning.
@@ -61,10 +68,14 @@ def compile(  # the name that users expect, as re.compile
         XbcompileError: bad input of any kind, or (VerifyError) a program that does not verify.
     """
     chosen = target if isinstance(target, Target) else load_target(target)
-    proto = load_model(model)
+    proto = fix_dimensions(load_model(model), dims or {})
     network = import_network(proto, (digital,) if isinstance(digital, str) else digital)
+    if not network.layers and warn is not None:
+        reason = nothing_lowered(network.records)
+        warn(f"no matrix of the model can be put on arrays: {reason}; everything runs digitally")
+    _check_length(network)
     data = _calibration(calibration, network)
-    pipeline = choose_pipeline(chosen, passes, data is not None, warn)
+    pipeline = choose_pipeline(chosen, passes, data is not None, warn if network.layers else None)
     layouts = _LayoutCache(chosen.array_spec, pack, cuts)
     context = PassContext(chosen.array_spec, data, layouts.row_weights, layouts.images, network)
     network = run_pipeline(pipeline, network, context, after_pass)
@@ -73,25 +84,37 @@ def compile(  # the name that users expect, as re.compile
     layout = layouts.layout(network)
     schedule = make_schedule(
         layout,
-        [layer.slices * (layer.vectors_per_inference or 1) for layer in network.layers],
-        network.layer_dependencies(),
+        network.uses,
         chosen.array_spec,
         arrays=arrays,
         batch=batch,
         seed=seed,
         scramble=scramble,
     )
+    network = with_stored_weights(network)
+    source = split(runnable(proto), known=[layer.weights for layer in network.layers]) if embed_model else None
+    del proto, context  # verification needs memory of its own
     program = Program(
-        network=with_stored_weights(network),
+        network=network,
         schedule=schedule,
         target=chosen,
         pipeline=print_pipeline(pipeline),
         calibration={} if data is None else _for_devices(data, pipeline, network),
-        source=proto.SerializeToString(deterministic=True) if embed_model else None,
+        source=source,
         options={"cuts": cuts, "pack": pack, "scramble": scramble, "seed": seed},
     )
     _verify(program)
     return program
+
+
+def _check_length(network: Network) -> None:
+    """Raise ScheduleError for a recurrence of so many steps that no schedule should list them."""
+    longest = max(network.recurrences, key=lambda each: each.steps or 1, default=None)
+    if longest is not None and (longest.steps or 1) > LARGEST_STEPS:
+        raise ScheduleError(
+            f"recurrence {longest.name!r} has {longest.steps:,} steps, and a schedule lists at most {LARGEST_STEPS:,}; "
+            f"export the model with that dimension open: then one step is scheduled, and sequences of any length run"
+        )
 
 
 def _verify(program: Program) -> None:
@@ -164,11 +187,14 @@ def _continuous_where_uncoded(network: Network, target: Target) -> Network:
         return network
     from dataclasses import replace
 
-    return network.with_layers(
-        replace(layer, weight_code=WeightCode.continuous(layer.weights))
-        for layer in network.layers
-        if layer.weight_code is None
-    )
+    codes: dict[int, WeightCode] = {}
+    layers = []
+    for layer, owner in zip(network.layers, network.matrices, strict=True):
+        if layer.weight_code is None:
+            if owner not in codes:
+                codes[owner] = WeightCode.continuous(layer.weights)
+            layers.append(replace(layer, weight_code=codes[owner]))
+    return network.with_layers(layers)
 
 
 def check_fits(network: Network, target: Target) -> None:
@@ -211,8 +237,10 @@ class _LayoutCache:
         self._layouts: dict[tuple[tuple[int, ...], ...], Layout] = {}
 
     def layout(self, network: Network) -> Layout:
-        """Tiles of a network's matrices."""
-        shapes = tuple(layer.weights.shape for layer in network.layers)
+        """Tiles of a network's matrices, one set for each that layers share."""
+        owners = sorted(set(network.matrices))
+        layers = network.layers
+        shapes = tuple(layers[owner].weights.shape for owner in owners)
         if shapes not in self._layouts:
             self._layouts[shapes] = plan_layout(
                 [MatrixShape(*shape) for shape in shapes],
@@ -222,7 +250,7 @@ class _LayoutCache:
                 cuts=self.cuts,
                 fixed_rows=self.spec.has_row_weights,
             )
-        return self._layouts[shapes]
+        return self._layouts[shapes].for_layers(owners)
 
     def images(self, network: Network) -> int:
         """See PassContext."""
@@ -232,5 +260,9 @@ class _LayoutCache:
         """See PassContext."""
         if not self.spec.has_row_weights:
             return [None] * len(network.layers)
-        tiles = self.layout(network).tiles
-        return [row_weight_of_layer(tiles, i, layer.weights.shape, self.spec) for i, layer in enumerate(network.layers)]
+        tiles, layers = self.layout(network).tiles, network.layers
+        weights = {
+            owner: row_weight_of_layer(tiles, owner, layers[owner].weights.shape, self.spec)
+            for owner in set(network.matrices)
+        }
+        return [weights[owner] for owner in network.matrices]

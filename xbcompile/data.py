@@ -258,4 +258,8 @@ def _shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str) -> np.ndarray
         return x
     wanted = "x".join("?" if r is None else str(r) for r in rest) or "scalar"
     found = "x".join(map(str, x.shape[1:])) or "scalar"
-    raise DataError(f"{where}: samples have shape {found}; the model's input {value.name!r} wants {wanted}")
+    names = [d.dim_param or f"{value.name}:{i}" for i, d in enumerate(tensor.shape.dim) if i and rest[i - 1] is None]
+    hint = (
+        f"; fix what it leaves open when compiling: {' '.join(f'--dim {name}=SIZE' for name in names)}" if names else ""
+    )
+    raise DataError(f"{where}: samples have shape {found}; the model's input {value.name!r} wants {wanted}{hint}")

@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xbcompile.errors import DataError
+from xbcompile.errors import DataError, ProgramError
+from xbcompile.ir import Recurrence
 from xbcompile.ir.activations import CHUNK_SAMPLES, evaluate_model, model_batch, sample_chunks
 from xbcompile.ir.network_pass import OutputsPass
 from xbcompile.program import Program, device_passes
@@ -161,11 +162,18 @@ def diagnose(
         progress: told what is measured next.
 
     Raises:
-        ProgramError: the program does not hold its model.
+        ProgramError: the program does not hold its model, or has layers inside a recurrence.
         TargetError: no such device, or its errors cannot be told apart.
         DataError: fewer than two samples, inputs that do not fit, or tensors that are not finite.
     """
     model_of(program)
+    if program.network.recurrences:
+        recurrence = program.network.recurrences[0]
+        raise ProgramError(
+            f"layers {', '.join(repr(layer.name) for layer in recurrence.layers)} are inside a recurrence: what they read "
+            "holds their own errors of earlier steps, and diagnose cannot tell these apart; compare whole runs instead: "
+            f"`xbcompile run`, with sources of error set to 0 by --set, or with --digital '{_origin(program, recurrence)}'"
+        )
     samples = check_samples(program, feeds)
     if samples < 2:
         raise DataError(f"{samples} sample shows no variance to measure errors against; give at least 2")
@@ -176,6 +184,13 @@ def diagnose(
     layers = _LayerWalk(program, feeds, sources, sessions).run()
     rows = _end_to_end(program, feeds, sources, sessions, score, tell)
     return Diagnosis(sources, layers, rows)
+
+
+def _origin(program: Program, recurrence: Recurrence) -> str:
+    """The model's node that became a recurrence."""
+    names = {layer.name for layer in recurrence.layers}
+    found = (record.node for record in program.network.records if names.intersection(record.layers))
+    return next(found, recurrence.name)
 
 
 class _Sessions:
@@ -237,8 +252,8 @@ class _LayerWalk:
         self.full.walk(self.chunks, self.layer)
         return tuple(self.results[i] for i in range(len(self.program.network.layers)))
 
-    def layer(self, index: int, tensors: list[np.ndarray]) -> list[np.ndarray]:
-        """Measure one layer; the tensors that its readers see. See `Session.walk`."""
+    def layer(self, index: int, tensors: list[np.ndarray], step: int) -> list[np.ndarray]:
+        """Measure one layer; the tensors that its readers see. See `Session.walk`; there is one step."""
         layer, n = self.program.network.layers[index], self.count
         references = self._references(index, self.references[index], tensors[:n])
         for value in references:

@@ -15,7 +15,7 @@ from onnx import helper
 from small_programs import dense_model
 
 import xbcompile
-from xbcompile.program import _seal
+from xbcompile.archive import sealed
 
 EXTENDS = 'extends = "mram64"\n'
 NO_CALIBRATION = "quantize{scheme=binary},thermometer{low=0 high=1}"
@@ -56,10 +56,6 @@ BAD_MODELS = {
     "future_opset": (lambda: with_opset(999), "opset 999 is not supported"),
     "nan": (lambda: with_weight(np.nan), 'initializer "w0" holds NaN or infinite values'),
     "infinite": (lambda: with_weight(np.inf), 'initializer "w0" holds NaN or infinite values'),
-    "no_matrix": (
-        lambda: model_of([helper.make_node("Relu", ["x"], ["y"])], {"x": ["n", 4]}, ["y"]).SerializeToString(),
-        "the model has no matrix to put on arrays",
-    ),
 }
 
 
@@ -76,10 +72,9 @@ def test_model_is_missing_or_a_folder(refused, folder):
     assert "none.onnx: no such file" in refused("compile", "none.onnx", "-o", "p.xbar")
 
 
-def test_model_kept_digital(refused, model):
+def test_digital_pattern_without_a_node(refused, model):
     compiled = ("compile", model, "-o", "p.xbar", "--target", "ideal", "--digital")
     assert 'digital "nothing*" matches no node' in refused(*compiled, "nothing*")
-    assert "no matrix of the model can be put on arrays" in refused(*compiled, "fc*")
 
 
 BAD_ARRAYS = {
@@ -224,7 +219,7 @@ def test_program(refused, folder, program, command):
     assert "is damaged" in asked(content[: len(content) // 2])
     assert "is not an xbcompile program" in asked(b"")
     assert "is not an xbcompile program" in asked(b"hello")
-    assert "has format version 9; this xbcompile reads 2" in asked(of_version(content, 9))
+    assert "has format version 9; this xbcompile reads 3" in asked(of_version(content, 9))
     assert "'none.xbar' does not exist" in refused(command, "none.xbar", *options)
     assert "cannot be read: Is a directory" in refused(command, ".", *options)
 
@@ -236,10 +231,10 @@ def of_version(content, version):
         for name in old.namelist():
             data = old.read(name)
             if name == "manifest.json":
-                data = data.replace(b'"format_version": 2', b'"format_version": %d' % version)
+                data = data.replace(b'"format_version": 3', b'"format_version": %d' % version)
             new.writestr(name, data)
         new.comment = old.comment
-    return _seal(bytearray(result.getvalue()))[0]
+    return sealed(result.getvalue())
 
 
 def test_image_out_of_range(refused, program):

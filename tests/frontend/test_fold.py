@@ -204,6 +204,21 @@ def test_growth_adds_up_along_a_chain(build, rng):
     assert "Expand" in operators(network)
 
 
+def test_weights_may_grow_further_than_other_values(build, rng):
+    """4200 x 4200 floats are 67 MiB; as weights they are constants, behind other nodes too, as an addend they are not."""
+    nodes = [
+        node("ConstantOfShape", ["shape"], ["ones"], value=numpy_helper.from_array(np.ones(1, np.float32))),
+        node("Mul", ["ones", "two"], ["w"]),
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Expand", ["two", "shape"], ["e"]),
+        node("Add", ["h", "e"], ["y"]),
+    ]
+    constants = {"shape": np.array([4200, 4200]), "two": 2.0}
+    network = import_network(load_model(build(nodes, {"x": [1, 4200]}, ["y"], constants)))
+    assert operators(network) == ["Expand", "Add"]
+    np.testing.assert_array_equal(network.layers[0].weights[0, [0, 4199], [0, 4199]], 2)
+
+
 def test_element_types_do_not_count_as_growth(build, rng):
     """4600 x 4600 bytes become 81 MiB of floats."""
     nodes = [node("DequantizeLinear", ["w", "s"], ["f"]), node("MatMul", ["x", "f"], ["y"])]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiler_kit import CHAIN, array_spec, check_schedule
+from tiler_kit import CHAIN, array_spec, check_schedule, uses_of
 
 from xbcompile.tiler import MatrixShape, make_schedule, plan_layout
-from xbcompile.tiler.place import order_layers, spread_equal_jobs
+from xbcompile.tiler.place import order_by_dependency, spread_equal_jobs
 from xbcompile.tiler.place_keeps import NEVER, plan_keeps
 
 MANY = settings(deadline=None, derandomize=True, max_examples=200)
@@ -98,8 +98,9 @@ def test_solver_never_worsens_a_placement(sizes, arrays, shared):
     waits = [[i - 1] if i % 3 else [] for i in range(len(shapes))]
     layout, spec = plan_layout(shapes, 3, 4, effort=0), array_spec(3, 4)
     reads = [1 + i % 2 for i in range(len(shapes))]
-    quick, better = (make_schedule(layout, reads, waits, spec, arrays=arrays, effort=effort) for effort in (0.0, 0.01))
-    check_schedule(better, layout, reads, waits, spec, arrays)
+    uses = uses_of(reads, waits)
+    quick, better = (make_schedule(layout, uses, spec, arrays=arrays, effort=effort) for effort in (0.0, 0.01))
+    check_schedule(better, layout, uses, spec, arrays)
     assert better.weight_updates == quick.weight_updates
     assert better.makespan_s <= quick.makespan_s
 
@@ -108,12 +109,13 @@ def test_solver_finds_the_better_assignment():
     # five independent images of 3, 3, 2, 2, 2 time units on two arrays: longest first ends at 7, the best at 6
     layout, spec = plan_layout([MatrixShape(1, 4, 4)] * 5, 4, 4), array_spec(4, 4, 1e-9, 1e-6)
     quick, best = (
-        make_schedule(layout, [300, 300, 200, 200, 200], [[]] * 5, spec, arrays=2, effort=effort) for effort in (0, 1)
+        make_schedule(layout, uses_of([300, 300, 200, 200, 200], [[]] * 5), spec, arrays=2, effort=effort)
+        for effort in (0, 1)
     )
     assert quick.makespan_s == pytest.approx(700e-6, rel=1e-3)
     assert best.makespan_s == pytest.approx(600e-6, rel=1e-3)
 
 
-def test_layers_are_ordered_by_dependency_then_index():
-    assert order_layers([[2], [], [1], []]) == (1, 2, 0, 3)
-    assert order_layers(CHAIN) == (0, 1, 2, 3, 4)
+def test_uses_are_ordered_by_dependency_then_index():
+    assert order_by_dependency([[2], [], [1], []]) == (1, 2, 0, 3)
+    assert order_by_dependency(CHAIN) == (0, 1, 2, 3, 4)

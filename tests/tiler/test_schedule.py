@@ -11,10 +11,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiler_kit import CHAIN, LENET_5, MLP, MLP_200, array_sizes, array_spec, check_schedule, layer_graphs, shape_lists
+from tiler_kit import (
+    CHAIN,
+    LENET_5,
+    MLP,
+    MLP_200,
+    array_sizes,
+    array_spec,
+    check_schedule,
+    layer_graphs,
+    shape_lists,
+    uses_of,
+)
 
 from xbcompile.errors import ScheduleError
-from xbcompile.ir.schedule import READ, WRITE
+from xbcompile.ir.schedule import READ, WRITE, Use
 from xbcompile.tiler import MatrixShape, make_schedule, plan_layout
 
 OPTIONS = [{"pack": False}, {"fixed_rows": True}, {}, {"cuts": "free"}]
@@ -36,18 +47,17 @@ def test_any_schedule_is_valid(shapes, size, options, arrays, batch, times, effo
     reads = data.draw(st.lists(st.integers(1, 20), min_size=len(shapes), max_size=len(shapes)))
     waits = data.draw(layer_graphs(len(shapes)))
     spec = array_spec(*size, *times)
-    schedule = make_schedule(layout, reads, waits, spec, arrays=arrays, batch=batch, effort=effort)
-    check_schedule(schedule, layout, reads, waits, spec, arrays)
+    uses = uses_of(reads, waits)
+    schedule = make_schedule(layout, uses, spec, arrays=arrays, batch=batch, effort=effort)
+    check_schedule(schedule, layout, uses, spec, arrays)
 
 
 def chain_schedule(shapes, size=64, *, arrays=1, reads=8, times=(18e-8, 9e-8), batch=1, effort=1.0, **options):
     layout = plan_layout(shapes, size, size, **options)
     spec = array_spec(size, size, *times)
-    dependencies = CHAIN[: len(shapes)]
-    schedule = make_schedule(
-        layout, [reads] * len(shapes), dependencies, spec, arrays=arrays, batch=batch, effort=effort
-    )
-    check_schedule(schedule, layout, [reads] * len(shapes), dependencies, spec, arrays)
+    uses = uses_of([reads] * len(shapes), CHAIN[: len(shapes)])
+    schedule = make_schedule(layout, uses, spec, arrays=arrays, batch=batch, effort=effort)
+    check_schedule(schedule, layout, uses, spec, arrays)
     return schedule
 
 
@@ -101,8 +111,8 @@ def test_writes_overlap_reads_on_other_arrays():
 def test_parallel_branches_run_at_once():
     shapes = [MatrixShape(1, 4, 4)] * 3
     layout, spec = plan_layout(shapes, 4, 4), array_spec(4, 4)
-    apart = make_schedule(layout, [5] * 3, [[], [], [0, 1]], spec, arrays=0)
-    chained = make_schedule(layout, [5] * 3, [[], [0], [1]], spec, arrays=0)
+    apart = make_schedule(layout, uses_of([5] * 3, [[], [], [0, 1]]), spec, arrays=0)
+    chained = make_schedule(layout, uses_of([5] * 3, [[], [0], [1]]), spec, arrays=0)
     assert apart.makespan_s == pytest.approx(2 * 5 * 9e-8)
     assert chained.makespan_s == pytest.approx(3 * 5 * 9e-8)
 
@@ -110,14 +120,14 @@ def test_parallel_branches_run_at_once():
 def test_layers_need_not_be_listed_in_order_of_execution():
     shapes = [MatrixShape(1, 9, 5)] * 3
     layout, spec = plan_layout(shapes, 4, 4), array_spec(4, 4)
-    waits = [[2], [0], []]
-    check_schedule(make_schedule(layout, [1, 2, 3], waits, spec, arrays=2), layout, [1, 2, 3], waits, spec, 2)
+    uses = uses_of([1, 2, 3], [[2], [0], []])
+    check_schedule(make_schedule(layout, uses, spec, arrays=2), layout, uses, spec, 2)
 
 
 def test_scrambling_is_seeded_and_can_be_left_out():
     layout, spec = plan_layout(MLP, 64, 64), array_spec(64, 64)
     one, other, none = (
-        make_schedule(layout, [8, 8], [[], [0]], spec, arrays=0, seed=s, scramble=on)
+        make_schedule(layout, uses_of([8, 8], [[], [0]]), spec, arrays=0, seed=s, scramble=on)
         for s, on in ((1, True), (2, True), (1, False))
     )
     assert not np.array_equal(one.column_permutation, other.column_permutation)
@@ -126,13 +136,13 @@ def test_scrambling_is_seeded_and_can_be_left_out():
 
 
 def test_no_layers_give_an_empty_schedule():
-    schedule = make_schedule(plan_layout([], 4, 4), [], [], array_spec(4, 4), arrays=0)
+    schedule = make_schedule(plan_layout([], 4, 4), [], array_spec(4, 4), arrays=0)
     assert (schedule.images, schedule.arrays, len(schedule.steps), schedule.makespan_s) == (0, 0, 0, 0.0)
 
 
 def test_reads_of_a_tile_scale_with_slices_vectors_and_batch():
     layout, spec = plan_layout([MatrixShape(1, 4, 4)], 4, 4), array_spec(4, 4)
-    steps = make_schedule(layout, [24], [[]], spec, arrays=1, batch=5).steps
+    steps = make_schedule(layout, uses_of([24], [[]]), spec, arrays=1, batch=5).steps
     read = steps[steps["operation"] == READ][0]
     assert read["end_s"] - read["start_s"] == pytest.approx(24 * 5 * 9e-8)
 
@@ -153,16 +163,23 @@ def test_impossible_requests_are_explained(options, text):
     options = {"spec": array_spec(64, 64), **options}
     spec = options.pop("spec")
     with pytest.raises(ScheduleError, match=text):
-        make_schedule(plan_layout(MLP, 64, 64), [8, 8], [[], [0]], spec, **options)
+        make_schedule(plan_layout(MLP, 64, 64), uses_of([8, 8], [[], [0]]), spec, **options)
 
 
 @pytest.mark.parametrize(
-    ("reads", "waits", "text"),
-    [([8], [[], [0]], "1 reads"), ([8, 8], [[1], [0]], "cyclic"), ([8, 8], [[], [7]], r"outside 0\.\.1")],
+    ("uses", "text"),
+    [
+        ([Use(0, 0, 8)], "uses of matrices \\[0\\]"),
+        ([Use(0, 0, 8), Use(1, 2, 8)], "uses of matrices \\[0, 2\\]"),
+        ([Use(0, 0, 8, (1,)), Use(1, 1, 8, (0,))], "cyclic"),
+        ([Use(0, 0, 8, (0,)), Use(1, 1, 8)], "cyclic"),
+        ([Use(0, 0, 8), Use(1, 1, 8, (7,))], r"outside 0\.\.1"),
+    ],
 )
-def test_faults_of_the_caller_are_ordinary_errors(reads, waits, text):
+@pytest.mark.parametrize("arrays", [0, 1])
+def test_faults_of_the_caller_are_ordinary_errors(uses, text, arrays):
     with pytest.raises(ValueError, match=text):
-        make_schedule(plan_layout(MLP, 64, 64), reads, waits, array_spec(64, 64), arrays=1)
+        make_schedule(plan_layout(MLP, 64, 64), uses, array_spec(64, 64), arrays=arrays)
 
 
 def schedule_digest() -> str:
@@ -171,7 +188,8 @@ def schedule_digest() -> str:
         for arrays in (0, 1, 3, 7):
             layout = plan_layout(shapes, 64, 64, effort=0.05)
             spec = array_spec(64, 64)
-            schedule = make_schedule(layout, [8] * len(shapes), CHAIN[: len(shapes)], spec, arrays=arrays, effort=0.05)
+            uses = uses_of([8] * len(shapes), CHAIN[: len(shapes)])
+            schedule = make_schedule(layout, uses, spec, arrays=arrays, effort=0.05)
             for table in (schedule.steps, schedule.image_array, schedule.column_permutation):
                 digest.update(table.tobytes())
     return digest.hexdigest()

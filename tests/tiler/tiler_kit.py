@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from xbcompile.ir import ArraySpec, Schedule
-from xbcompile.ir.schedule import READ, WRITE, tile_columns, tile_rows
+from xbcompile.ir import ArraySpec, Schedule, Use
+from xbcompile.ir.schedule import WRITE, tile_columns, tile_rows
 from xbcompile.tiler import Layout, MatrixShape
 
 MLP = [MatrixShape(1, 784, 128), MatrixShape(1, 128, 10)]
@@ -76,14 +76,22 @@ def check_layout(layout: Layout, shapes: Sequence[MatrixShape]) -> None:
     assert (np.diff(first_tiles) > 0).all()  # images are numbered by their first tile
 
 
-def check_schedule(
-    schedule: Schedule,
-    layout: Layout,
-    reads_per_tile: Sequence[int],
-    dependencies: Sequence[Sequence[int]],
-    spec: ArraySpec,
-    arrays: int,
-) -> None:
+def uses_of(reads: Sequence[int], dependencies: Sequence[Sequence[int]]) -> list[Use]:
+    """One use per layer, each of a matrix of its own."""
+    return [Use(i, i, n, tuple(waits)) for i, (n, waits) in enumerate(zip(reads, dependencies, strict=True))]
+
+
+@st.composite
+def shared_uses(draw: st.DrawFn, matrices: int, most: int = 7) -> list[Use]:
+    """Any number of uses of every matrix, each waiting for some of the earlier ones."""
+    extra = draw(st.lists(st.integers(0, matrices - 1), max_size=most - matrices))
+    order = draw(st.permutations([*range(matrices), *extra]))
+    waits = draw(layer_graphs(len(order)))
+    reads = draw(st.lists(st.integers(1, 20), min_size=len(order), max_size=len(order)))
+    return [Use(i, matrix, reads[i], tuple(waits[i])) for i, matrix in enumerate(order)]
+
+
+def check_schedule(schedule: Schedule, layout: Layout, uses: Sequence[Use], spec: ArraySpec, arrays: int) -> None:
     """Replay the steps: all that the Schedule promises."""
     steps, tiles = schedule.steps, schedule.tiles
     assert np.array_equal(tiles, layout.tiles)
@@ -92,35 +100,31 @@ def check_schedule(
     assert schedule.stationary == (arrays == 0 or arrays >= layout.images)
     held: dict[int, int] = {}
     busy = np.full(schedule.arrays, -np.inf)
-    layer_start: dict[int, float] = {}
-    layer_end: dict[int, float] = {}
-    read_tiles = []
-    for operation, array, image, tile, start, end in steps.tolist():
+    use_start: dict[int, float] = {}
+    use_end: dict[int, float] = {}
+    done = []
+    for operation, array, image, tile, use, start, end in steps.tolist():
         assert schedule.image_array[image] == array
         assert start >= busy[array]
         busy[array] = end
         if operation == WRITE:
-            assert tile == -1
+            assert tile == use == -1
             assert np.isclose(end - start, spec.t_write_s, rtol=1e-9, atol=0)
             assert (end == 0.0) if schedule.stationary else (start >= 0.0)
             held[array] = image
             continue
-        layer = int(tiles["layer"][tile])
         assert held[array] == image == tiles["image"][tile]
-        assert np.isclose(end - start, schedule.batch * reads_per_tile[layer] * spec.t_read_s, rtol=1e-9, atol=0)
-        assert start >= max((layer_end.get(d, 0.0) for d in dependencies[layer]), default=0.0)
-        layer_start[layer] = min(layer_start.get(layer, np.inf), start)
-        layer_end[layer] = max(layer_end.get(layer, 0.0), end)
-        read_tiles.append(tile)
-    # in the order of the table, too, a layer starts after those it waits for
-    position = {layer: np.flatnonzero(tiles["layer"][steps["tile"]] == layer) for layer in layer_end}
-    reads = steps["operation"] == READ
-    for layer, waits in enumerate(dependencies):
-        for before in waits:
-            assert layer_end[before] <= layer_start[layer]
-            last, first = position[before][reads[position[before]]].max(), position[layer][reads[position[layer]]].min()
-            assert last < first
-    assert sorted(read_tiles) == list(range(len(tiles)))
+        assert np.isclose(end - start, schedule.batch * uses[use].reads * spec.t_read_s, rtol=1e-9, atol=0)
+        use_start[use] = min(use_start.get(use, np.inf), start)
+        use_end[use] = max(use_end.get(use, 0.0), end)
+        done.append((use, tile))
+    # in the order of the table, too, a use starts after those it waits for
+    for i, use in enumerate(uses):
+        for before in use.waits_for:
+            assert use_end[before] <= use_start[i]
+            assert np.flatnonzero(steps["use"] == before).max() < np.flatnonzero(steps["use"] == i).min()
+    wanted = [(i, tile) for i, use in enumerate(uses) for tile in np.flatnonzero(tiles["layer"] == use.matrix).tolist()]
+    assert sorted(done) == wanted
     assert (np.diff(steps["start_s"]) >= 0).all()
     assert schedule.weight_updates >= schedule.weight_updates_lower_bound >= schedule.images
     if schedule.stationary:

@@ -23,6 +23,11 @@ app = typer.Typer(
 
 QUICK_SEEDS = 2
 _Program = Annotated[Path, typer.Argument(metavar="P.xbar", help="A compiled program.")]
+_Digital = Annotated[list[str] | None, typer.Option(help="Name or pattern of nodes that stay digital; repeatable.")]
+_Dims = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=SIZE", help="Fix an open dimension of the inputs (or INPUT:AXIS); repeatable."),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -81,9 +86,8 @@ def compile_command(
         bool, typer.Option("--scramble/--no-scramble", help="Permute the columns of every image.")
     ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the column permutations.")] = 0,
-    digital: Annotated[
-        list[str] | None, typer.Option(help="Name or pattern of nodes that stay digital; repeatable.")
-    ] = None,
+    digital: _Digital = None,
+    dim: _Dims = None,
     embed_model: Annotated[
         bool, typer.Option("--embed-model/--no-embed-model", help="Keep the model in the program.")
     ] = True,
@@ -95,6 +99,7 @@ def compile_command(
     from xbcompile.cli.output import check_output
     from xbcompile.cli.printing import network_printer, pass_notes
     from xbcompile.cli.targeting import changed_target
+    from xbcompile.frontend.dims import parse_dims
     from xbcompile.report.summary import summarize
     from xbcompile.report.tables import print_summary
 
@@ -112,6 +117,7 @@ def compile_command(
             scramble=scramble,
             seed=seed,
             digital=digital or (),
+            dims=parse_dims(dim or ()),
             embed_model=embed_model,
             after_pass=network_printer(print_after, passes, target),
             warn=_warn,
@@ -125,6 +131,24 @@ def compile_command(
     print_summary(console, summary)
     _print_notes(console, summary["notes"])
     console.print(f"verified and written: {output} ({output.stat().st_size:,} bytes, sha256 {program.digest[:16]})")
+
+
+@app.command("explain")
+def explain_command(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
+    digital: _Digital = None,
+    dim: _Dims = None,
+    as_json: _Json = False,
+) -> None:
+    """Show what becomes of each node of a model: matrices on arrays, or digital and why. No target is needed."""
+    from xbcompile.cli.explaining import explain_model
+    from xbcompile.report.explanation import print_explanation
+
+    result = explain_model(model, digital, dim)
+    if as_json:
+        _print_json(result)
+    else:
+        print_explanation(_console(), result)
 
 
 @app.command("inspect")
@@ -142,7 +166,8 @@ def inspect_command(
 
     loaded = load_program(program)
     if image is not None and not 0 <= image < loaded.schedule.images:
-        raise ProgramError(f"image {image} does not exist; allowed: 0 to {loaded.schedule.images - 1}")
+        allowed = f"allowed: 0 to {loaded.schedule.images - 1}" if loaded.schedule.images else "the program has none"
+        raise ProgramError(f"image {image} does not exist; {allowed}")
     result = summary.summarize(loaded) | {"notes": pass_notes(loaded.pipeline)}
     if schedule:
         result["schedule"] = summary.schedule_rows(loaded)

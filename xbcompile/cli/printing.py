@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xbcompile.errors import PipelineError
-from xbcompile.ir import DigitalSegment, Network
+from xbcompile.ir import DigitalSegment, Executed, Network, Recurrence
 from xbcompile.ir.network_pass import NetworkPass, Pass
 from xbcompile.passes import load_pass, pass_names
 from xbcompile.pipeline import parse_pipeline
@@ -37,25 +37,30 @@ def network_printer(print_after: str | None, passes: str | None, target: str) ->
 
 
 def network_text(network: Network) -> str:
-    """One line per node, in order of execution."""
+    """One line per node, in order of execution; a recurrence's body is indented."""
     lines = []
     for node in network.nodes:
-        if isinstance(node, DigitalSegment):
-            operators = ", ".join(n.op_type for n in node.model.graph.node)
-            lines.append(
-                f"  digital {node.name}: ({', '.join(node.input_names)}) -> ({', '.join(node.output_names)}): {operators}"
-            )
-            continue
-        code, input_code = node.weight_code, node.input_code
-        weights = (
-            "real weights" if code is None else "continuous" if code.levels is None else f"{len(code.levels)} levels"
-        )
-        inputs = "inputs as they are" if input_code is None else f"{input_code.scheme} x{input_code.bits}"
-        shape = "x".join(map(str, node.weights.shape))
-        lines.append(
-            f"  matrix {node.name}: {node.input} -> {node.output}: [{shape}], {weights}, {inputs}, {node.geometry}"
-        )
+        lines.extend(_recurrence_lines(node) if isinstance(node, Recurrence) else [_node_line(node)])
     return "\n".join(lines)
+
+
+def _recurrence_lines(node: Recurrence) -> list[str]:
+    steps = "as many steps as there are entries" if node.steps is None else f"{node.steps} steps"
+    head = f"  recurrence {node.name}: ({', '.join(node.input_names)}) -> ({', '.join(node.output_names)}): {steps}"
+    return [head, *(f"  {_node_line(inner)}" for inner in node.nodes)]
+
+
+def _node_line(node: Executed) -> str:
+    if isinstance(node, DigitalSegment):
+        operators = ", ".join(n.op_type for n in node.model.graph.node)
+        return (
+            f"  digital {node.name}: ({', '.join(node.input_names)}) -> ({', '.join(node.output_names)}): {operators}"
+        )
+    code, input_code = node.weight_code, node.input_code
+    weights = "real weights" if code is None else "continuous" if code.levels is None else f"{len(code.levels)} levels"
+    inputs = "inputs as they are" if input_code is None else f"{input_code.scheme} x{input_code.bits}"
+    shape = "x".join(map(str, node.weights.shape))
+    return f"  matrix {node.name}: {node.input} -> {node.output}: [{shape}], {weights}, {inputs}, {node.geometry}"
 
 
 def pass_notes(pipeline: str) -> list[str]:

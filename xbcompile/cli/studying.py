@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from xbcompile.archive import write_atomically
 from xbcompile.errors import ProgramError, TargetError
-from xbcompile.program import write_atomically
 from xbcompile.random_products import StudySettings, states_between
 from xbcompile.study import accuracy, study
 from xbcompile.targets import load_target

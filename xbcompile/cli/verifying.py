@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from xbcompile.frontend import load_model
+from xbcompile.errors import DataError
+from xbcompile.frontend import engine, load_model
 from xbcompile.ir.activations import make_session
+from xbcompile.ir.dimensions import advice
+from xbcompile.probes import probe_inputs
 from xbcompile.program import Program, load_program
 from xbcompile.runtime import Session
-from xbcompile.verification import probe_inputs, verify
+from xbcompile.verification import verify
+
+_REFUSALS: tuple[type[Exception], ...] = (DataError, *engine.ERRORS)
 
 
 def verify_program(path: Path, model: Path | None) -> dict[str, Any]:
@@ -40,8 +45,11 @@ def compare_with_model(program: Program, path: Path) -> tuple[list[str], list[st
     if shapes:
         own_shapes = {name: list(feeds[name].shape) for name in shapes}
         return [f"model: inputs have shapes {shapes}, the program takes {own_shapes}"], []
-    wanted = session.run(None, feeds)
-    found = Session(program, "ideal").run(feeds)
+    try:
+        wanted = session.run(None, feeds)
+        found = Session(program, "ideal").run(feeds)
+    except _REFUSALS as error:
+        raise _cannot_run(program, feeds, error) from error
     notes = []
     for name, reference in zip(outputs, wanted, strict=True):
         result = found[name]
@@ -52,6 +60,13 @@ def compare_with_model(program: Program, path: Path) -> tuple[list[str], list[st
             difference = float(np.abs(result - reference).max(initial=0))
             notes.append(f"output {name!r}: largest difference from the model {difference:.3g}, of {size:.3g}")
     return [], notes
+
+
+def _cannot_run(program: Program, feeds: dict[str, Any], error: Exception) -> DataError:
+    """Open dimensions may stand for sizes that random inputs do not have."""
+    shapes = ", ".join(f"{name} {'x'.join(map(str, np.shape(value))) or 'scalar'}" for name, value in feeds.items())
+    hint = advice(program.network.inputs, batch=True) or "compare it with its own inputs, with run"
+    return DataError(f"model: it refuses random inputs of shape {shapes}: {engine.one_line(error)}; {hint}")
 
 
 def _fits(found: tuple[int, ...], wanted: list[int | str | None]) -> bool:

@@ -10,6 +10,9 @@ import onnxruntime
 from onnx import TypeProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
+from xbcompile.ir import split_model
+from xbcompile.ir.split_model import SplitModel
+
 ERRORS: tuple[type[Exception], ...] = (
     ort.EPFail,
     ort.Fail,
@@ -19,6 +22,9 @@ ERRORS: tuple[type[Exception], ...] = (
     ort.NotImplemented,
     ort.RuntimeException,
 )
+
+# What a run raises; RuntimeError where onnxruntime cannot take a value, say a dict for a sequence.
+REFUSALS: tuple[type[Exception], ...] = (RuntimeError, *ERRORS)
 
 OLDEST_OPSET = 7  # what onnxruntime guarantees
 OLDEST_IR_VERSION = 4  # the first in which an initializer need not be a graph input
@@ -32,12 +38,21 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def open_session(model: onnx.ModelProto | SplitModel) -> onnxruntime.InferenceSession:
     """A session that runs the model as it stands, on the CPU, without printing warnings."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return split_model.open_session(model, options)
+
+
+def can_load(model: onnx.ModelProto) -> bool:
+    """Whether onnxruntime finds a kernel for every node of the model."""
+    try:
+        open_session(model)
+    except ERRORS:
+        return False
+    return True
 
 
 @cache
@@ -65,10 +80,11 @@ def _reads(ir_version: int, opset: int) -> bool:
     return True
 
 
-def value_types(model: onnx.ModelProto, names: Iterable[str]) -> dict[str, TypeProto]:
+def value_types(model: onnx.ModelProto | SplitModel, names: Iterable[str]) -> dict[str, TypeProto]:
     """The types that onnxruntime gives to values inside the model, which is changed: they become its outputs."""
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    graph = (model.skeleton if isinstance(model, SplitModel) else model).graph
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     outputs = open_session(model).get_outputs()
     # onnxruntime says [] of a scalar and of an unknown shape alike.
     return {value.name: type_proto(value.type, value.shape or None) for value in outputs}

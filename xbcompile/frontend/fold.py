@@ -20,10 +20,12 @@ from xbcompile.frontend.graph import (
     reads,
     without_dead_nodes,
 )
-from xbcompile.frontend.tensors import elements, item_bytes, to_array
+from xbcompile.frontend.lower import is_mvm_like
+from xbcompile.frontend.tensors import elements, item_bytes, size_bytes, to_array
 from xbcompile.frontend.types import infer_types, value_info
 
 LARGEST_GROWTH_BYTES = 64 * 2**20
+LARGEST_WEIGHT_BYTES = 8 * 2**30  # assumed: weights that are computed, as by ConstantOfShape, and still fit into memory
 
 _DOMAINS = (*ONNX_DOMAINS, "ai.onnx.ml", "com.microsoft")
 
@@ -63,16 +65,20 @@ _NUMPY_TYPES = frozenset(
 )
 
 
-def fold_constants(graph: Graph) -> Graph:
+def fold_constants(graph: Graph, origins: dict[str, int] | None = None) -> Graph:
     """The graph with all that depends on constants alone evaluated, by one onnxruntime run.
 
     Shapes that a first run reveals may allow a second. Random operators stay, and so does what would grow by more than
-    `LARGEST_GROWTH_BYTES`, and what depends on an overridable initializer.
+    `LARGEST_GROWTH_BYTES` (`LARGEST_WEIGHT_BYTES` where a matrix needs it), and what depends on an overridable initializer.
+
+    Args:
+        graph: the graph.
+        origins: from how many elements of the model's own constants earlier calls derived each constant; it is added to.
 
     Raises:
         ModelError: onnxruntime cannot evaluate a constant part of the model.
     """
-    origins: dict[str, int] = {}
+    origins = {} if origins is None else origins
     while True:
         foldable = _foldable(graph, origins)
         wanted = _wanted(graph, foldable)
@@ -105,20 +111,43 @@ def _foldable(graph: Graph, origins: dict[str, int]) -> dict[str, NodeProto]:
     known = {name for name in graph.constants if name not in graph.overridable}
     for name in known:
         origins.setdefault(name, elements(graph.constants[name]))
+    candidates = _constant_nodes(graph, known)
+    weights = _behind_matrices(graph, candidates)
     foldable: dict[str, NodeProto] = {}
-    for node in graph.nodes:
+    for node in candidates:
         inputs = set(reads(node))
-        if not inputs <= known or not _is_deterministic(node):
+        if not inputs <= known:
             continue
         source = sum(origins[name] for name in inputs)
         outputs = [name for name in node.output if name]
-        if any(_growth_bytes(graph, name, source) > LARGEST_GROWTH_BYTES for name in outputs):
+        limit = LARGEST_GROWTH_BYTES if weights.isdisjoint(outputs) else LARGEST_WEIGHT_BYTES
+        if any(_growth_bytes(graph, name, source) > limit for name in outputs):
             continue
         for name in outputs:
             foldable[name] = node
             origins[name] = source
         known.update(outputs)
     return foldable
+
+
+def _constant_nodes(graph: Graph, constants: set[str]) -> list[NodeProto]:
+    """The nodes that depend on constants alone, whatever the size of their results."""
+    known, found = set(constants), []
+    for node in graph.nodes:
+        if known.issuperset(reads(node)) and _is_deterministic(node):
+            known.update(node.output)
+            found.append(node)
+    return found
+
+
+def _behind_matrices(graph: Graph, candidates: list[NodeProto]) -> set[str]:
+    """Results of these constant nodes that nodes with matrices read, and the results that those derive from."""
+    constant = {id(node) for node in candidates}
+    found = {name for node in graph.nodes if id(node) not in constant and is_mvm_like(node) for name in node.input}
+    for node in reversed(candidates):
+        if not found.isdisjoint(node.output):
+            found.update(reads(node))
+    return found
 
 
 def _growth_bytes(graph: Graph, name: str, source_elements: int) -> float:
@@ -197,4 +226,4 @@ def _evaluate(graph: Graph, foldable: dict[str, NodeProto], wanted: list[str]) -
 
 
 def _is_fed(tensor: TensorProto) -> bool:
-    return tensor.data_type in _NUMPY_TYPES and tensor.ByteSize() > SKELETON_BYTES
+    return tensor.data_type in _NUMPY_TYPES and size_bytes(tensor) > SKELETON_BYTES

@@ -21,12 +21,12 @@ from onnx import (
 )
 
 from xbcompile.frontend import engine
-from xbcompile.frontend.tensors import dense
+from xbcompile.frontend.tensors import dense, size_bytes
+from xbcompile.ir.split_model import LARGE_BYTES
 
 ONNX_DOMAINS = ("", "ai.onnx")
 
-# Constants up to this size stay in a skeleton: those that are shapes, axes, scales and the like.
-SKELETON_BYTES = 4096
+SKELETON_BYTES = LARGE_BYTES  # constants up to this size stay in a skeleton
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def from_model(model: ModelProto) -> Graph:
     inputs = {value.name for value in model.graph.input}
     return Graph(
         name=model.graph.name or "main",
-        inputs=tuple(value for value in model.graph.input if value.name not in constants),
+        inputs=tuple(_opened(value) for value in model.graph.input if value.name not in constants),
         outputs=tuple(model.graph.output),
         nodes=tuple(_sorted(model.graph.node)),
         constants=constants,
@@ -103,12 +103,24 @@ def from_model(model: ModelProto) -> Graph:
     )
 
 
+def _opened(value: ValueInfoProto) -> ValueInfoProto:
+    """The graph input with negative sizes left open, as onnxruntime takes them."""
+    negative = [i for i, dim in enumerate(value.type.tensor_type.shape.dim) if dim.dim_value < 0]
+    if not negative:
+        return value
+    opened = ValueInfoProto()
+    opened.CopyFrom(value)
+    for axis in negative:
+        opened.type.tensor_type.shape.dim[axis].Clear()
+    return opened
+
+
 def skeleton(graph: Graph, outputs: bool = False, limit: int | None = SKELETON_BYTES) -> ModelProto:
     """A model of the graph in which constants above `limit` bytes are graph inputs: small whatever the weights."""
     large = {
         name: constant
         for name, constant in graph.constants.items()
-        if limit is not None and constant.ByteSize() > limit
+        if limit is not None and size_bytes(constant) > limit
     }
     inputs = [helper.make_tensor_value_info(name, t.data_type, t.dims) for name, t in large.items()]
     proto = helper.make_graph(
@@ -116,9 +128,15 @@ def skeleton(graph: Graph, outputs: bool = False, limit: int | None = SKELETON_B
         graph.name,
         [*graph.inputs, *inputs],
         graph.outputs if outputs else [],
-        [named(constant, name) for name, constant in graph.constants.items() if name not in large],
     )
+    add_initializers(proto, (named(constant, name) for name, constant in graph.constants.items() if name not in large))
     return make_model(graph, proto)
+
+
+def add_initializers(proto: GraphProto, tensors: Iterable[TensorProto]) -> None:
+    """Append copies of tensors of any size (protobuf's own extend goes through a message, of at most 2 GiB)."""
+    for tensor in tensors:
+        proto.initializer.add().CopyFrom(tensor)
 
 
 def named(tensor: TensorProto, name: str) -> TensorProto:
@@ -151,6 +169,7 @@ def inline(graph: Graph) -> Graph:
     graph = _lift_constants(graph)
     if not graph.functions:
         return graph
+    graph = replace(graph, functions=_same_versions(graph))
     model = inliner.inline_local_functions(skeleton(graph))
     opsets = {entry.domain: entry.version for function in graph.functions for entry in function.opset_import}
     opsets.update(graph.opset_imports)
@@ -161,6 +180,28 @@ def inline(graph: Graph) -> Graph:
         opset_imports=tuple(opsets.items()),
     )
     return _lift_constants(inlined)
+
+
+def _same_versions(graph: Graph) -> tuple[FunctionProto, ...]:
+    """The functions, those of one domain imported in one version everywhere: it says nothing of what the model defines."""
+    versions, own = dict(graph.opset_imports), {function.domain for function in graph.functions}
+    functions = []
+    for function in graph.functions:
+        wrong = [
+            i for i, entry in enumerate(function.opset_import) if _is_other(entry.domain, entry.version, versions, own)
+        ]
+        if wrong:
+            changed = FunctionProto()
+            changed.CopyFrom(function)
+            for i in wrong:
+                changed.opset_import[i].version = versions[function.opset_import[i].domain]
+            function = changed
+        functions.append(function)
+    return tuple(functions)
+
+
+def _is_other(domain: str, version: int, versions: dict[str, int], own: set[str]) -> bool:
+    return domain in own and domain not in ONNX_DOMAINS and versions.get(domain, version) != version
 
 
 def _lift_constants(graph: Graph) -> Graph:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import onnx.version_converter
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf brings no types
-from onnx import ModelProto, TensorProto
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]  # protobuf brings no types
+from onnx import AttributeProto, ModelProto, TensorProto
 
 from xbcompile.errors import ModelError
 from xbcompile.frontend import engine
-from xbcompile.frontend.graph import ONNX_DOMAINS, from_model, skeleton
-from xbcompile.frontend.tensors import check_sizes, model_tensors
+from xbcompile.frontend.graph import ONNX_DOMAINS, SKELETON_BYTES, Graph, from_model, skeleton
+from xbcompile.frontend.soundness import check_soundness
+from xbcompile.frontend.tensors import check_sizes, model_tensors, size_bytes, stored_bytes
 from xbcompile.ir.host import OLDEST_OPSET
 
-_CONVERTED_OPSET = 13
+_LARGEST_MESSAGE = 2**31 - 1  # protobuf's limit
+
+# What onnx's checker says of operators that onnxruntime adds to ONNX's own domain, as SimplifiedLayerNormalization, and of
+# that domain's other name.
+_KNOWN_TO_ONNXRUNTIME = ("No Op registered for", "No opset import for domain 'ai.onnx'")
 
 
 def load_model(source: str | os.PathLike[str] | ModelProto) -> ModelProto:
-    """Read and check a model; its external data is read into it.
+    """Read and check a model; its external data is read into it, so that it may be too large to be serialised.
 
     The result's IR version is one that the installed onnxruntime reads, its opset one that the host graph can be written
-    in (older ones are converted).
+    in (older ones are converted, where onnxruntime runs them).
 
     Raises:
         ModelError: the file is missing or no ONNX model, its external data is missing or outside its folder, a version
@@ -36,7 +43,9 @@ def load_model(source: str | os.PathLike[str] | ModelProto) -> ModelProto:
         model, where, folder = _read(path), str(path), path.parent
     if not model.HasField("graph"):
         raise ModelError(f"{where}: no graph in it, so it is not an ONNX model; export it as .onnx (binary protobuf)")
+    check_soundness(model, where)
     _check_versions(model, where)
+    _check_names(model, where)
     _load_external_data(model, where, folder)
     check_sizes(model, where)
     _check_model(model, where)
@@ -74,14 +83,26 @@ def _check_versions(model: ModelProto, where: str) -> None:
             f"{where}: IR version {model.ir_version} is newer than onnx {onnx.__version__} reads (at most "
             f"{onnx.IR_VERSION}); upgrade onnx, or export the model for an older one"
         )
-    opsets = [entry.version for entry in model.opset_import if entry.domain in ONNX_DOMAINS]
-    oldest, newest = engine.OLDEST_OPSET, engine.newest_opset()
-    for opset in opsets:
-        if not oldest <= opset <= newest:
-            raise ModelError(
-                f"{where}: opset {opset} is not supported (allowed: {oldest} to {newest}); convert the model with "
-                f"onnx.version_converter.convert_version, or export it with another opset"
-            )
+    newest = engine.newest_opset()
+    for entry in model.opset_import:
+        if entry.domain in ONNX_DOMAINS and not 1 <= entry.version <= newest:
+            raise _unsupported_opset(where, entry.version)
+
+
+def _unsupported_opset(where: str, opset: int, reason: str = "") -> ModelError:
+    return ModelError(
+        f"{where}: opset {opset} is not supported (allowed: {OLDEST_OPSET} to {engine.newest_opset()}){reason}; convert the "
+        f"model with onnx.version_converter.convert_version, or export it with another opset"
+    )
+
+
+def _check_names(model: ModelProto, where: str) -> None:
+    """Two initializers of one name would leave open which is meant."""
+    names = [tensor.name for tensor in model.graph.initializer]
+    names += [sparse.values.name for sparse in model.graph.sparse_initializer]
+    name, count = max(Counter(names).items(), key=lambda entry: entry[1], default=("", 0))
+    if count > 1:
+        raise ModelError(f'{where}: {count} initializers have the name "{name}"; names must be unique: export it again')
 
 
 def _load_external_data(model: ModelProto, where: str, folder: Path | None) -> None:
@@ -93,6 +114,8 @@ def _load_external_data(model: ModelProto, where: str, folder: Path | None) -> N
                 f'{where}: tensor "{tensor.name}" is external data, whose folder a model in memory does not tell; '
                 f"pass the path of the file, or load it with onnx.load"
             )
+        if tensor.data_type not in TensorProto.DataType.values() or tensor.data_type == TensorProto.UNDEFINED:
+            continue  # refused with all other faults of content
         tensor.raw_data = _read_external(tensor, where, folder)
         tensor.ClearField("data_location")
         del tensor.external_data[:]
@@ -101,15 +124,18 @@ def _load_external_data(model: ModelProto, where: str, folder: Path | None) -> N
 def _read_external(tensor: TensorProto, where: str, folder: Path) -> bytes:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     what = f'{where}: external data "{entries.get("location", "")}" of tensor "{tensor.name}"'
-    target = (folder / entries.get("location", "")).resolve()
-    if not target.is_relative_to(folder.resolve()) or os.path.isabs(entries.get("location", "")):
-        raise ModelError(f"{what} lies outside the model's folder; put the file beside the model")
-    if not target.is_file():
-        raise ModelError(f"{what} is missing; put the file beside the model, under the name it was exported with")
-    size = target.stat().st_size
+    try:
+        target = (folder / entries.get("location", "")).resolve()
+        if not target.is_relative_to(folder.resolve()) or os.path.isabs(entries.get("location", "")):
+            raise ModelError(f"{what} lies outside the model's folder; put the file beside the model")
+        if not target.is_file():
+            raise ModelError(f"{what} is missing; put the file beside the model, under the name it was exported with")
+        size = target.stat().st_size
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a ring of links, a zero byte
+        raise ModelError(f"{what} has no name that a file can have ({error}); export the model again") from error
     try:
         offset = int(entries.get("offset", 0))
-        length = int(entries.get("length", size - offset))
+        length = int(entries.get("length", 0)) or max(0, min(stored_bytes(tensor), size - offset))  # 0: not given
     except ValueError as error:
         raise ModelError(f"{what} has a malformed offset or length; export the model again") from error
     if offset < 0 or length < 0 or offset + length > size:
@@ -117,13 +143,25 @@ def _read_external(tensor: TensorProto, where: str, folder: Path) -> bytes:
             f"{what}: bytes {offset} to {offset + length} are asked for, but the file has {size}; it is truncated or "
             f"belongs to another model"
         )
-    with target.open("rb") as file:
-        file.seek(offset)
-        return file.read(length)
+    try:
+        with target.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+    except OSError as error:
+        raise ModelError(f"{what} cannot be read: {error.strerror}") from error
 
 
 def _check_model(model: ModelProto, where: str) -> None:
-    checked = skeleton(from_model(model), outputs=True)
+    checked = skeleton(_large_constants_lifted(from_model(model)), outputs=True)
+    try:
+        size = checked.ByteSize()
+    except (EncodeError, ValueError):
+        size = _LARGEST_MESSAGE
+    if size >= _LARGEST_MESSAGE:
+        raise ModelError(
+            f"{where}: its nodes and their bodies alone take 2 GiB or more, which no protobuf message may; store the "
+            f"tensors as initializers of the main graph"
+        )
     for value in (*checked.graph.input, *checked.graph.output):
         # onnxruntime runs models whose inputs or outputs lack a type or shape, the checker rejects them.
         if not value.type.WhichOneof("value"):
@@ -132,20 +170,38 @@ def _check_model(model: ModelProto, where: str) -> None:
             value.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(checked)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        if any(text in str(error) for text in _KNOWN_TO_ONNXRUNTIME) and engine.can_load(checked):
+            return
         raise ModelError(f"{where}: not a valid ONNX model: {engine.one_line(error)}") from error
 
 
+def _large_constants_lifted(graph: Graph) -> Graph:
+    """The graph with large tensors of Constant nodes as constants, which are no part of a skeleton."""
+    nodes, constants = [], dict(graph.constants)
+    for node in graph.nodes:
+        value = node.attribute[0] if len(node.attribute) == len(node.output) == 1 else AttributeProto()
+        is_constant = node.op_type == "Constant" and node.domain in ONNX_DOMAINS and value.name == "value"
+        if is_constant and value.HasField("t") and size_bytes(value.t) > SKELETON_BYTES:
+            constants[node.output[0]] = value.t
+        else:
+            nodes.append(node)
+    return replace(graph, nodes=tuple(nodes), constants=constants)
+
+
 def _modernized(model: ModelProto, where: str) -> ModelProto:
-    """The model in an opset that has the operators of the host graph's functions; as it is where it has them."""
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ONNX_DOMAINS), OLDEST_OPSET)
+    """The model in an opset that has the operators of the host graph's functions; as it is where it has them.
+
+    Raises:
+        ModelError: onnxruntime does not run the model, or onnx cannot convert it.
+    """
+    opset = min((e.version for e in model.opset_import if e.domain in ONNX_DOMAINS), default=OLDEST_OPSET)
     if opset >= OLDEST_OPSET:
         return model
     try:
-        converted: ModelProto = onnx.version_converter.convert_version(model, _CONVERTED_OPSET)
-    except (RuntimeError, onnx.version_converter.ConvertError) as error:
-        raise ModelError(
-            f"{where}: opset {opset} is too old to compile (allowed: {OLDEST_OPSET} or newer), and onnx cannot convert "
-            f"it to {_CONVERTED_OPSET}: {engine.one_line(error)}; export the model with a newer opset"
-        ) from error
+        engine.open_session(model)
+        converted: ModelProto = onnx.version_converter.convert_version(model, OLDEST_OPSET)
+        engine.open_session(converted)
+    except (*engine.ERRORS, EncodeError, RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
+        raise _unsupported_opset(where, opset, f", and it cannot be converted: {engine.one_line(error)}") from error
     return converted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,10 +12,12 @@ from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 from xbcompile.errors import ModelError
 from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, Origin, bodies, reads, unused
 from xbcompile.frontend.operators import LOWERINGS, NOT_LOWERED, Matrix, StaysDigital, bias_vector
+from xbcompile.frontend.recurrence import LoweredLoop, body_graph, is_recurrence, loop_of
+from xbcompile.frontend.rewritings import REWRITINGS
 from xbcompile.frontend.selection import is_marked, matches, reason_to_stay
 from xbcompile.ir import Contraction, LoweringRecord, MatrixLayer
 
-Step = NodeProto | MatrixLayer
+Step = NodeProto | MatrixLayer | LoweredLoop
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,19 @@ class _Build:
     steps: list[Step] = field(default_factory=list)
     records: list[LoweringRecord] = field(default_factory=list)
     fused: set[int] = field(default_factory=set)
+    matrices: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
 
 def with_node_names(graph: Graph) -> Graph:
     """Give every node a unique name: its own, or operator and output name where it has none."""
     used: set[str] = set()
+    numbers: dict[str, int] = {}  # the last one given to nodes of a name
     nodes = []
     for node in graph.nodes:
-        name = unused(_name(node), used)
+        name = own = _name(node)
+        while name in used:
+            numbers[own] = numbers.get(own, 1) + 1
+            name = f"{own}_{numbers[own]}"
         used.add(name)
         if name != node.name:
             named = NodeProto()
@@ -58,15 +65,25 @@ def lower_nodes(graph: Graph, digital: Collection[str]) -> Lowered:
     """Lower every node that can be, except those marked in the model or matched by a pattern of `digital`.
 
     Raises:
-        ModelError: weights are not finite, or nothing could be lowered.
+        ModelError: weights are not finite.
     """
+    build = _lower_graph(graph, digital, {})
+    lowered = replace(graph, constants=build.constants, types=build.types)
+    return Lowered(lowered, tuple(build.steps), _one_per_node(build.records))
+
+
+def _lower_graph(graph: Graph, digital: Collection[str], matrices: dict[str, list[np.ndarray]]) -> _Build:
+    """`lower_nodes` for the model's graph or the body of a recurrence; weights of all graphs are in `matrices`."""
     readers = _readers(graph)
-    build = _Build(dict(graph.constants), dict(graph.types))
+    build = _Build(dict(graph.constants), dict(graph.types), matrices=matrices)
     for node in graph.nodes:
         if id(node) in build.fused:
             continue
+        if is_recurrence(node, graph):
+            _add_recurrence(node, graph, digital, readers, build)
+            continue
         build.records.extend(_records_inside(node, graph))
-        if not is_mvm_like(node):
+        if not (is_mvm_like(node) or node.name in graph.reasons or _is_kept_from_rewriting(node, digital)):
             build.steps.append(node)
             continue
         try:
@@ -77,10 +94,30 @@ def lower_nodes(graph: Graph, digital: Collection[str]) -> Lowered:
             continue
         _add_layer(node, matrix, graph, readers, build)
         build.records.append(_record(node, graph, True))
-    if not any(record.lowered for record in build.records):
-        raise _nothing_lowered(build.records)
-    lowered = replace(graph, constants=build.constants, types=build.types)
-    return Lowered(lowered, tuple(build.steps), _one_per_node(build.records))
+    return build
+
+
+def _add_recurrence(
+    node: NodeProto, graph: Graph, digital: Collection[str], readers: dict[str, list[NodeProto | None]], build: _Build
+) -> None:
+    """Lower the body of a recurrence, whose layers are read once per step; outputs that nothing reads are left out."""
+    loop, graph = loop_of(node, graph), body_graph(node, graph)
+    loop = replace(loop, outputs=tuple(output for output in loop.outputs if readers.get(output.outer)))
+    inside = _lower_graph(graph, digital, build.matrices)
+    body: list[NodeProto | MatrixLayer] = []
+    for step in inside.steps:
+        assert not isinstance(step, LoweredLoop)  # a rewriting puts no recurrence inside another
+        if isinstance(step, MatrixLayer):
+            vectors, steps = step.vectors_per_inference, loop.steps
+            step = replace(step, vectors_per_inference=vectors * steps if vectors and steps else None)
+        body.append(step)
+    graph = replace(graph, constants=inside.constants, types=inside.types)
+    build.steps.append(LoweredLoop(loop, graph, tuple(body)))
+    build.records.extend(inside.records)
+
+
+def _is_kept_from_rewriting(node: NodeProto, digital: Collection[str]) -> bool:
+    return REWRITINGS.of(node) is not None and reason_to_stay(node, digital) is not None
 
 
 def _record(node: NodeProto, graph: Graph, lowered: bool, reason: str = "") -> LoweringRecord:
@@ -132,7 +169,7 @@ def _add_layer(
             name=node.name,
             input=matrix.input,
             output=product,
-            weights=np.ascontiguousarray(matrix.weights),
+            weights=_shared(matrix, build),
             bias=np.zeros(groups * outputs, np.float32) if bias is None else np.ascontiguousarray(bias),
             geometry=matrix.geometry,
             element_type=graph.constants[matrix.constant].data_type,
@@ -141,6 +178,16 @@ def _add_layer(
     )
     if matrix.addend is not None:
         build.steps.extend(_additions(matrix, product, output, build))
+
+
+def _shared(matrix: Matrix, build: _Build) -> np.ndarray:
+    """The weights; where an earlier layer made the same of the same constant, that layer's array: they share a matrix."""
+    made = build.matrices.setdefault(matrix.constant, [])
+    same = next((weights for weights in made if np.array_equal(weights, matrix.weights)), None)
+    if same is not None:
+        return same
+    made.append(np.ascontiguousarray(matrix.weights))
+    return made[-1]
 
 
 def _bias_addition(
@@ -155,7 +202,10 @@ def _bias_addition(
         return None
     other = add.input[0] if add.input[1] == product else add.input[1]
     shape = graph.shape(product)
-    bias = bias_vector(add, graph, other, matrix, None if shape is None else len(shape))
+    try:
+        bias = bias_vector(add, graph, other, matrix, None if shape is None else len(shape))
+    except StaysDigital:
+        return None
     return None if bias is None else (add, bias)
 
 
@@ -173,7 +223,7 @@ def _additions(matrix: Matrix, product: str, output: str, build: _Build) -> Iter
         dtype = helper.tensor_dtype_to_np_dtype(build.types[output].tensor_type.elem_type)
         scale = _add_constant(f"{output}_beta", np.array(matrix.addend_scale, dtype), build)
         scaled = unused(f"{output}_scaled", build.types)
-        build.types[scaled] = _untyped_like(build.types[output])
+        build.types[scaled] = build.types[addend]
         yield helper.make_node("Mul", [addend, scale], [scaled])
         addend = scaled
     yield helper.make_node("Add", [product, addend], [output])
@@ -242,7 +292,7 @@ def _name(node: NodeProto) -> str:
 
 def check_patterns(graph: Graph, digital: Collection[str]) -> None:
     """Raise ModelError for a pattern that matches no MVM-like node, control flow and functions included."""
-    names = [node.name for node in graph.nodes if is_mvm_like(node)]
+    names = [node.name for node in graph.nodes if is_mvm_like(node) or REWRITINGS.of(node) is not None]
     names += [record.node for node in graph.nodes for record in _records_inside(node, graph)]
     for pattern in digital:
         if not any(matches(name, pattern) for name in names):
@@ -251,8 +301,8 @@ def check_patterns(graph: Graph, digital: Collection[str]) -> None:
             )
 
 
-def _nothing_lowered(records: list[LoweringRecord]) -> ModelError:
+def nothing_lowered(records: Sequence[LoweringRecord]) -> str:
+    """Why no matrix of a model is on arrays, in one sentence, from the records of all its MVM-like nodes."""
     if not records:
-        return ModelError("the model has no matrix to put on arrays: no Conv, Gemm or MatMul with constant weights")
-    found = "; ".join(f"{r.operator} {r.node}: {r.reason}" for r in records)
-    return ModelError(f"no matrix of the model can be put on arrays: {found}")
+        return "the model has no Conv, Gemm, MatMul or the like"
+    return "; ".join(f"{r.operator} {r.node}: {r.reason}" for r in records)

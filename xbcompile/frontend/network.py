@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import onnx
 
 from xbcompile.frontend.fold import fold_constants
-from xbcompile.frontend.graph import from_model, inline, without_dead_nodes
+from xbcompile.frontend.graph import Graph, from_model, inline, reads, skeleton, without_dead_nodes
+from xbcompile.frontend.integer_layers import with_grids
 from xbcompile.frontend.lower import check_patterns, lower_nodes, with_node_names
+from xbcompile.frontend.macs import Counter, time_major_inputs
+from xbcompile.frontend.merge import merge_equal_results
 from xbcompile.frontend.partition import partition
+from xbcompile.frontend.qdq import join_quantized
 from xbcompile.frontend.rewrite import rewrite
 from xbcompile.frontend.rewritings import REWRITINGS
+from xbcompile.frontend.rewritings.qonnx import is_quantizer, rewrite_quantizers
 from xbcompile.frontend.types import infer_types, value_info
 from xbcompile.ir import Network
+
+
+@dataclass(frozen=True)
+class History:
+    """How a model became a network.
+
+    Args:
+        model: the model as it came, its functions inlined and its Constant nodes made constants; every node has a name.
+        needed: names of the nodes that some graph output depends on.
+        constant: names of those among them that depend on constants alone.
+        graph: the graph that was lowered, with types: constants folded, operators rewritten.
+        counter: of what its nodes compute.
+        network: the result.
+    """
+
+    model: Graph
+    needed: frozenset[str]
+    constant: frozenset[str]
+    graph: Graph
+    counter: Counter
+    network: Network
 
 
 def import_network(model: onnx.ModelProto, digital: Collection[str] = ()) -> Network:
@@ -28,11 +54,31 @@ def import_network(model: onnx.ModelProto, digital: Collection[str] = ()) -> Net
         ModelError: no matrix can be lowered, weights are not finite, onnxruntime cannot load a part of the model, or a
             pattern of `digital` matches nothing.
     """
-    graph = with_node_names(without_dead_nodes(inline(from_model(model))))
-    graph = fold_constants(infer_types(graph))
+    return import_with_history(model, digital).network
+
+
+def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model as onnxruntime can run it: itself, or with QONNX's quantizers in standard operators.
+
+    Raises:
+        ModelError: a quantizer cannot be expressed in them.
+    """
+    if not any(is_quantizer(node) for node in model.graph.node):
+        return model
+    graph = rewrite_quantizers(with_node_names(inline(from_model(model))))
+    return skeleton(graph, outputs=True, limit=None)
+
+
+def import_with_history(model: onnx.ModelProto, digital: Collection[str] = ()) -> History:
+    """`import_network` with what it did on the way."""
+    inlined = inline(from_model(model))
+    graph = needed = with_node_names(without_dead_nodes(inlined))
+    graph = infer_types(merge_equal_results(rewrite_quantizers(graph)))
+    derived: dict[str, int] = {}  # from how many elements folded constants were made
+    graph = fold_constants(join_quantized(graph, digital), derived)
     check_patterns(graph, digital)
-    graph = fold_constants(rewrite(graph, REWRITINGS, digital))
-    lowered = lower_nodes(graph, digital)
+    graph = fold_constants(merge_equal_results(rewrite(graph, REWRITINGS, digital)), derived)
+    lowered = with_grids(lower_nodes(graph, digital), graph)
     network = Network(
         name=graph.name,
         inputs=tuple(_copy(value) for value in graph.inputs),
@@ -45,7 +91,43 @@ def import_network(model: onnx.ModelProto, digital: Collection[str] = ()) -> Net
         ir_version=graph.ir_version,
     )
     network.check()
-    return network
+    counter = Counter(graph, [layer.name for layer in network.layers], time_major_inputs(needed))
+    network = network.with_layers(
+        replace(layer, vectors_per_inference=counter.vectors(layer)) for layer in network.layers
+    )
+    return History(
+        model=_all_named(inlined, needed),
+        needed=frozenset(node.name for node in needed.nodes),
+        constant=_constant(needed),
+        graph=graph,
+        counter=counter,
+        network=network,
+    )
+
+
+def _constant(graph: Graph) -> frozenset[str]:
+    """Names of the nodes that depend on constants alone."""
+    known = graph.constants.keys() - graph.overridable
+    found = set()
+    for node in graph.nodes:
+        if known.issuperset(reads(node)):
+            known.update(node.output)
+            found.add(node.name)
+    return frozenset(found)
+
+
+def _all_named(inlined: Graph, needed: Graph) -> Graph:
+    """The inlined graph with the names that its needed nodes were given, and unique ones for the others."""
+    writers = {name: node for node in needed.nodes for name in node.output if name}
+    first = [next((writers[name] for name in node.output if name in writers), None) for node in inlined.nodes]
+    rest = with_node_names(
+        replace(
+            inlined,
+            nodes=(*needed.nodes, *(node for node, same in zip(inlined.nodes, first, strict=True) if same is None)),
+        )
+    )
+    others = iter(rest.nodes[len(needed.nodes) :])
+    return replace(inlined, nodes=tuple(next(others) if same is None else same for same in first))
 
 
 def _copy(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:

@@ -52,32 +52,44 @@ def lower_gemm(node: NodeProto, graph: Graph) -> Matrix:
     trans_a, trans_b = attribute(node, "transA", 0), attribute(node, "transB", 0)
     if _constant_is_right(node, graph):
         constant, source = b, a
-        weights = _weights(node, graph, b)
+        weights = constant_weights(node, graph, b)
         matrix = weights.T if trans_b else weights
         geometry = Contraction(input_axis=-2 if trans_a else -1)
     else:
         constant, source = a, b
-        weights = _weights(node, graph, a)
+        weights = constant_weights(node, graph, a)
         matrix = weights if trans_a else weights.T
         geometry = Contraction(input_axis=-1 if trans_b else -2, output_axis=-2)
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+    if weights.ndim != 2:
+        raise StaysDigital(f'"{constant}" has {weights.ndim} axes')
     if alpha != 1.0:
-        matrix = matrix * np.float32(alpha)
+        matrix = _scaled(matrix, alpha, "alpha")
     result = Matrix(constant, source, matrix[None], geometry)
     if len(node.input) < 3 or not node.input[2] or beta == 0.0:
         return result
     bias = bias_vector(node, graph, node.input[2], result, rank=2)
     if bias is None:
         return replace(result, addend=node.input[2], addend_scale=beta)
-    return replace(result, bias=bias * np.float32(beta))
+    return replace(result, bias=_scaled(bias, beta, "beta"))
+
+
+def _scaled(values: np.ndarray, factor: float, name: str) -> np.ndarray:
+    with np.errstate(all="ignore"):  # told below
+        scaled: np.ndarray = values * np.float32(factor)
+    if not np.isfinite(scaled).all():
+        raise StaysDigital(f"{name} = {factor:g} makes values that are not finite")
+    return scaled
 
 
 def lower_matmul(node: NodeProto, graph: Graph) -> Matrix:
     """A product with a constant on either side, of activations of any rank."""
     right = _constant_is_right(node, graph)
     source, constant = node.input if right else reversed(node.input)
-    weights = _weights(node, graph, constant)
+    weights = constant_weights(node, graph, constant)
     rank = _rank(graph, source)
+    if weights.ndim == 0:
+        raise StaysDigital(f'"{constant}" is a scalar')
     if weights.ndim > 2:
         weights = _without_batch(weights, rank)
     if weights.ndim == 1:
@@ -112,14 +124,14 @@ def _input_axis_left(rank: int | None) -> int:
 
 def lower_conv(node: NodeProto, graph: Graph) -> Matrix:
     """A convolution over one to three spatial axes, with groups."""
-    if not _is_constant(graph, node.input[1]):
-        raise StaysDigital(_why_not_constant(graph, node.input[1], "the kernel"))
-    kernel = _weights(node, graph, node.input[1])
+    if not is_constant(graph, node.input[1]):
+        raise StaysDigital(why_not_constant(graph, node.input[1], "the kernel"))
+    kernel = constant_weights(node, graph, node.input[1])
     spatial = kernel.ndim - 2
     if not 1 <= spatial <= 3:
         raise StaysDigital(f"a convolution over {spatial} axes is not lowered")
     groups = attribute(node, "group", 1)
-    auto_pad = attribute(node, "auto_pad", b"").decode() or "NOTSET"
+    auto_pad = attribute(node, "auto_pad", b"").decode(errors="replace") or "NOTSET"
     geometry = Patches(
         kernel=kernel.shape[2:],
         strides=tuple(attribute(node, "strides", (1,) * spatial)),
@@ -127,9 +139,10 @@ def lower_conv(node: NodeProto, graph: Graph) -> Matrix:
         pads=tuple(attribute(node, "pads", (0,) * (2 * spatial))) if auto_pad == "NOTSET" else (0,) * (2 * spatial),
         auto_pad=auto_pad,
     )
+    _check_window(node, geometry)
     shape = graph.shape(node.input[0])
     channels = None if shape is None or len(shape) < 2 else shape[1]
-    if kernel.shape[0] % groups or channels not in (None, groups * kernel.shape[1]):
+    if groups < 1 or kernel.shape[0] % groups or channels not in (None, groups * kernel.shape[1]):
         raise ModelError(
             f'node "{node.name}" (Conv): "{node.input[1]}" of shape {list(kernel.shape)} does not fit {groups} groups '
             f'of the channels of "{node.input[0]}", of shape {None if shape is None else list(shape)}; mend the model'
@@ -140,9 +153,23 @@ def lower_conv(node: NodeProto, graph: Graph) -> Matrix:
     if len(node.input) < 3 or not node.input[2]:
         return result
     bias = node.input[2]
-    if _is_constant(graph, bias):
-        return replace(result, bias=_weights(node, graph, bias))
+    if is_constant(graph, bias):
+        return replace(result, bias=constant_weights(node, graph, bias))
     return replace(result, addend=bias, addend_shape=(1, -1) + (1,) * spatial)
+
+
+def _check_window(node: NodeProto, geometry: Patches) -> None:
+    """Leave attributes that ONNX does not allow for a kernel of this size to onnxruntime."""
+    rank = len(geometry.kernel)
+    lengths = [(geometry.strides, rank, 1), (geometry.dilations, rank, 1), (geometry.pads, 2 * rank, 0)]
+    if any(len(values) != length or min(values) < lowest for values, length, lowest in lengths):
+        raise StaysDigital(
+            f"strides {list(geometry.strides)}, dilations {list(geometry.dilations)} and pads {list(geometry.pads)} are none "
+            f"for {rank} axes"
+        )
+    kernel = attribute(node, "kernel_shape", geometry.kernel)
+    if tuple(kernel) != geometry.kernel or geometry.auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise StaysDigital(f"kernel_shape {list(kernel)} with auto_pad {geometry.auto_pad} is none for its kernel")
 
 
 LOWERINGS: dict[str, Callable[[NodeProto, Graph], Matrix]] = {
@@ -151,7 +178,7 @@ LOWERINGS: dict[str, Callable[[NodeProto, Graph], Matrix]] = {
     "MatMul": lower_matmul,
 }
 
-# Operators with weights that are not lowered yet, by domain.
+# Operators with weights that lowering does not know, by domain; a rewriting may turn them into some that it knows.
 NOT_LOWERED: dict[str, frozenset[str]] = {
     "": frozenset(
         {
@@ -209,7 +236,7 @@ def bias_vector(node: NodeProto, graph: Graph, name: str, matrix: Matrix, rank: 
     `rank` is the output's; an unknown one counts as the smallest possible.
     """
     geometry = matrix.geometry
-    if not _is_constant(graph, name) or not isinstance(geometry, Contraction):
+    if not is_constant(graph, name) or not isinstance(geometry, Contraction):
         return None
     shape, outputs = tuple(graph.constants[name].dims), matrix.weights.shape[2]
     lowest = 0 if geometry.squeeze else -geometry.output_axis
@@ -222,26 +249,28 @@ def bias_vector(node: NodeProto, graph: Graph, name: str, matrix: Matrix, rank: 
         return None
     if axis is not None and full[axis] not in (1, outputs):
         return None
-    return np.broadcast_to(_weights(node, graph, name).reshape(-1), (outputs,))
+    return np.broadcast_to(constant_weights(node, graph, name).reshape(-1), (outputs,))
 
 
 def _constant_is_right(node: NodeProto, graph: Graph) -> bool:
     left, right = node.input[:2]
-    if _is_constant(graph, left) and _is_constant(graph, right):
+    if is_constant(graph, left) and is_constant(graph, right):
         raise StaysDigital("both operands are constant")
-    if _is_constant(graph, left) or _is_constant(graph, right):
-        return _is_constant(graph, right)
+    if is_constant(graph, left) or is_constant(graph, right):
+        return is_constant(graph, right)
     for name in (right, left):
         if name in graph.overridable:
-            raise StaysDigital(_why_not_constant(graph, name, "the operand"))
+            raise StaysDigital(why_not_constant(graph, name, "the operand"))
     raise StaysDigital("both operands are activations")
 
 
-def _is_constant(graph: Graph, name: str) -> bool:
+def is_constant(graph: Graph, name: str) -> bool:
+    """Whether a tensor is the same in every run: a constant that no caller may override."""
     return name in graph.constants and name not in graph.overridable
 
 
-def _why_not_constant(graph: Graph, name: str, what: str) -> str:
+def why_not_constant(graph: Graph, name: str, what: str) -> str:
+    """The reason why a node stays digital whose operand `name`, called `what`, is not constant."""
     if name in graph.overridable:
         return f'{what} "{name}" is a graph input with a default value, which a caller may override'
     return f'{what} "{name}" is an activation'
@@ -252,8 +281,13 @@ def _rank(graph: Graph, name: str) -> int | None:
     return None if shape is None else len(shape)
 
 
-def _weights(node: NodeProto, graph: Graph, name: str) -> np.ndarray:
-    """A constant as float32, checked to be finite."""
+def constant_weights(node: NodeProto, graph: Graph, name: str) -> np.ndarray:
+    """A constant as float32.
+
+    Raises:
+        StaysDigital: its element type is not lowered, or it is empty.
+        ModelError: it is not finite as float32.
+    """
     tensor = graph.constants[name]
     if tensor.data_type not in LOWERED_TYPES:
         type_name = TensorProto.DataType.Name(tensor.data_type).lower()

@@ -8,58 +8,108 @@ from dataclasses import replace
 
 from onnx import NodeProto, helper
 
-from xbcompile.frontend.graph import Graph, make_model, named, reads, unused
+from xbcompile.frontend.graph import Graph, add_initializers, make_model, named, reads, unused
 from xbcompile.frontend.lower import Step
+from xbcompile.frontend.recurrence import LoweredLoop
 from xbcompile.frontend.types import value_info
-from xbcompile.ir import DigitalSegment, MatrixLayer
+from xbcompile.ir import DigitalSegment, MatrixLayer, NetworkNode, Recurrence
 
 
-def partition(graph: Graph, steps: Sequence[Step]) -> tuple[MatrixLayer | DigitalSegment, ...]:
-    """Layers and segments in an order in which they can be executed.
+def partition(graph: Graph, steps: Sequence[Step]) -> tuple[NetworkNode, ...]:
+    """Layers, recurrences and segments in an order in which they can be executed.
 
-    A node's level is the number of matrix layers on the longest way to it. All digital nodes of one level form one
-    segment; it runs before the layers of its level, which read what it writes.
+    A node's level is the number of matrix layers and recurrences on the longest way to it. All digital nodes of one
+    level form one segment; it runs before the layers of its level, which read what it writes.
     """
-    graph, steps = _with_identities(graph, steps)
+    names = {step.name for step in steps if isinstance(step, (NodeProto, MatrixLayer))}
+    for step in steps:
+        if isinstance(step, LoweredLoop):
+            names.update([step.loop.name, *(inner.name for inner in step.body)])
+    return _partition(graph, steps, "", names)
+
+
+def _partition(graph: Graph, steps: Sequence[Step], prefix: str, names: set[str]) -> tuple[NetworkNode, ...]:
+    """`partition`; names of segments start with `prefix` and are added to those that are taken."""
+    graph, steps = _with_identities(graph, _needed(graph, steps))
     levels: dict[str, int] = {}
     digital: dict[int, list[NodeProto]] = defaultdict(list)
-    layers: dict[int, list[MatrixLayer]] = defaultdict(list)
+    layers: dict[int, list[MatrixLayer | LoweredLoop]] = defaultdict(list)
     borders = set(graph.output_names)  # values that leave the segment which writes them
     for step in steps:
         level = max((levels.get(name, 0) for name in _reads(step)), default=0)
-        if isinstance(step, MatrixLayer):
-            borders.add(step.input)
-            layers[level].append(step)
-            levels[step.output] = level + 1
-        else:
+        if isinstance(step, NodeProto):
             borders.update(name for name in reads(step) if levels.get(name, 0) < level)
             digital[level].append(step)
             levels.update(dict.fromkeys(step.output, level))
-    names = {step.name for step in steps}
-    nodes: list[MatrixLayer | DigitalSegment] = []
+        else:
+            borders.update(_reads(step))
+            layers[level].append(step)
+            levels.update(dict.fromkeys(step.output_names, level + 1))
+    nodes: list[NetworkNode] = []
     for level in sorted(digital.keys() | layers.keys()):
         if level in digital:
-            name = unused(f"digital{level}", names)
+            name = unused(f"{prefix}digital{level}", names)
+            names.add(name)
             nodes.append(_segment(name, digital[level], graph, borders))
-        nodes.extend(layers[level])
+        nodes.extend(layer if isinstance(layer, MatrixLayer) else _recurrence(layer, names) for layer in layers[level])
     return tuple(nodes)
 
 
+def _recurrence(lowered: LoweredLoop, names: set[str]) -> Recurrence:
+    loop = lowered.loop
+    body = _partition(replace(lowered.graph, nodes=()), lowered.body, f"{loop.name}/", names)
+    return Recurrence(
+        name=loop.name,
+        nodes=tuple(node for node in body if not isinstance(node, Recurrence)),
+        sequences=loop.sequences,
+        states=loop.states,
+        outputs=loop.outputs,
+        reverse=loop.reverse,
+        steps=loop.steps,
+    )
+
+
 def _reads(step: Step) -> tuple[str, ...]:
-    return step.input_names if isinstance(step, MatrixLayer) else tuple(reads(step))
+    return tuple(reads(step)) if isinstance(step, NodeProto) else step.input_names
+
+
+def _needed(graph: Graph, steps: Sequence[Step]) -> list[Step]:
+    """The steps without digital nodes that nothing reads after lowering, such as what writes the C of a Gemm of beta 0."""
+    needed, kept = set(graph.output_names), []
+    for step in reversed(steps):
+        if not isinstance(step, NodeProto) or needed.intersection(step.output):
+            kept.append(step)
+            needed.update(_reads(step))
+    return kept[::-1]
 
 
 def _with_identities(graph: Graph, steps: Sequence[Step]) -> tuple[Graph, list[Step]]:
-    """Write each constant that is a graph output or a layer's input by an Identity node; its readers read that."""
+    """Write each constant that is a graph output or that a layer or recurrence reads by an Identity node, which they read.
+
+    Digital nodes go on reading the constant: some know their result's shape from its value.
+    """
     constants = dict(graph.constants)
+    sources: dict[str, str] = {}
     identities: list[Step] = []
-    inputs = (step.input for step in steps if isinstance(step, MatrixLayer))
+    inputs = (name for step in steps if not isinstance(step, NodeProto) for name in _reads(step))
     for name in dict.fromkeys([*graph.output_names, *inputs]):
         if name in constants:
             source = unused(f"{name}_constant", {*constants, *graph.types})
             constants[source] = constants.pop(name)
+            sources[name] = source
             identities.append(helper.make_node("Identity", [source], [name]))
-    return replace(graph, constants=constants), [*identities, *steps]
+    reading = [_reading(step, sources) if isinstance(step, NodeProto) else step for step in steps]
+    return replace(graph, constants=constants), [*identities, *reading]
+
+
+def _reading(node: NodeProto, sources: dict[str, str]) -> NodeProto:
+    """The node with some of its inputs read under other names."""
+    if not sources.keys() & set(node.input):
+        return node
+    changed = NodeProto()
+    changed.CopyFrom(node)
+    changed.input[:] = [sources.get(name, name) for name in node.input]
+    return changed
 
 
 def _segment(name: str, nodes: Sequence[NodeProto], graph: Graph, borders: set[str]) -> DigitalSegment:
@@ -70,6 +120,6 @@ def _segment(name: str, nodes: Sequence[NodeProto], graph: Graph, borders: set[s
         name,
         [value_info(graph, source) for source in read if source not in graph.constants],
         [value_info(graph, output) for output in written if output in borders],
-        [named(graph.constants[source], source) for source in read if source in graph.constants],
     )
+    add_initializers(proto, (named(graph.constants[source], source) for source in read if source in graph.constants))
     return DigitalSegment(name, make_model(graph, proto))

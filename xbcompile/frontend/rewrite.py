@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, defs, helper, numpy_helper
 
-from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, Origin, unused
+from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, Origin, unused, without_dead_nodes
 from xbcompile.frontend.operators import StaysDigital
 from xbcompile.frontend.selection import reason_to_stay
 from xbcompile.frontend.types import infer_types
@@ -81,6 +81,12 @@ class Replacement:
         )
         self.nodes.append(node)
         return written
+
+    def inside(self) -> Replacement:
+        """For the body of a control-flow node: nodes of its own, names and constants together with the graph around it."""
+        inner = Replacement(self.node, self.graph, self._used)
+        inner.constants = self.constants
+        return inner
 
     def matrix_name(self, label: str = "") -> str:
         """Name for a node that is to become a matrix layer: the replaced node's own, with a label where it has several."""
@@ -164,4 +170,4 @@ def rewrite(graph: Graph, rewritings: Rewritings, digital: Collection[str]) -> G
         graph = replace(graph, nodes=tuple(nodes), constants=constants, origins=origins, reasons=reasons)
         if not changed:
             return graph
-        graph = infer_types(graph)
+        graph = infer_types(without_dead_nodes(graph))

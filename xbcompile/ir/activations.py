@@ -7,22 +7,39 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from xbcompile.errors import DataError
-from xbcompile.ir.host import to_onnx
+from xbcompile.ir.host import DOMAIN, host_graph
+from xbcompile.ir.host_recurrence import expose
 from xbcompile.ir.network import Network
+from xbcompile.ir.split_model import SplitModel, open_session
 
 CHUNK_SAMPLES = 500  # samples per onnxruntime call: bounds the memory of intermediate tensors
 
 
-def make_session(model: onnx.ModelProto, threads: int = 0) -> ort.InferenceSession:
+def make_session(model: onnx.ModelProto | SplitModel, threads: int = 0) -> ort.InferenceSession:
     """A quiet CPU session of onnxruntime; `threads` 0 leaves the number to it."""
+    proto = model.skeleton if isinstance(model, SplitModel) else model
+    if any(function.domain == DOMAIN for function in proto.functions):
+        # onnxruntime would round a layer's bias to the grids of the quantizers around it.
+        return open_session(model, _options(threads, quantizers=False))
+    try:
+        return open_session(model, _options(threads, quantizers=True))
+    except ort_errors.InvalidGraph:
+        # Its own rewriting of quantizers uses Round, which opset 10 lacks.
+        return open_session(model, _options(threads, quantizers=False))
+
+
+def _options(threads: int, quantizers: bool) -> ort.SessionOptions:
+    """`quantizers`: whether onnxruntime may put integer kernels in the place of quantizers and what lies between."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     # Idle workers of onnxruntime would spin on the processors that matrix layers need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.disable_quant_qdq", "0" if quantizers else "1")
+    return options
 
 
 def model_batch(inputs: tuple[onnx.ValueInfoProto, ...]) -> int | None:
@@ -42,7 +59,8 @@ def sample_chunks(feeds: dict[str, np.ndarray], size: int) -> Iterator[tuple[int
 def evaluate(network: Network, feeds: dict[str, np.ndarray], tensors: list[str]) -> list[list[np.ndarray]]:
     """Values of the named tensors on these feeds, each a list with one value per chunk of samples.
 
-    Chunks are not joined: axis 0 of a tensor inside the network need not count samples.
+    Chunks are not joined: axis 0 of a tensor inside the network need not count samples. A tensor in the body of a
+    recurrence has one axis more, axis 0, which counts steps.
 
     Args:
         network: any stage of compilation.
@@ -52,16 +70,16 @@ def evaluate(network: Network, feeds: dict[str, np.ndarray], tensors: list[str])
     Raises:
         DataError: the model has a fixed batch size that does not divide the number of samples.
     """
-    return evaluate_model(to_onnx(network), network.inputs, feeds, tensors)
+    return evaluate_model(host_graph(network), network.inputs, feeds, tensors)
 
 
 def evaluate_model(
-    model: onnx.ModelProto,
+    model: onnx.ModelProto | SplitModel,
     inputs: tuple[onnx.ValueInfoProto, ...],
     feeds: dict[str, np.ndarray],
     tensors: list[str],
 ) -> list[list[np.ndarray]]:
-    """`evaluate` for any ONNX model with these graph inputs; the model's list of outputs is replaced."""
+    """`evaluate` for any ONNX model with these graph inputs; the list of outputs of a ModelProto is replaced."""
     batch = model_batch(inputs)
     samples = next(iter(feeds.values())).shape[0]
     if batch is not None and samples % batch:
@@ -70,10 +88,14 @@ def evaluate_model(
     computed = sorted(set(tensors) - set(feeds))
     if not computed:
         return [[chunk[name] for chunk in chunks] for name in tensors]
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in computed)
+    model = model.copy() if isinstance(model, SplitModel) else model
+    graph = (model.skeleton if isinstance(model, SplitModel) else model).graph
+    stacked = expose(graph, computed)
+    wanted = [stacked.get(name, name) for name in computed]
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     session = make_session(model)
-    values = [chunk | dict(zip(computed, session.run(computed, chunk), strict=True)) for chunk in chunks]
+    values = [chunk | dict(zip(computed, session.run(wanted, chunk), strict=True)) for chunk in chunks]
     return [[value[name] for value in values] for name in tensors]
 
 

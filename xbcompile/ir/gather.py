@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from xbcompile.errors import DataError
 from xbcompile.ir.geometry import Contraction, Patches
 from xbcompile.ir.layer import MatrixLayer
 
@@ -18,12 +21,29 @@ def gather(layer: MatrixLayer, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ..
     Returns:
         vectors [groups, V, K], a view where possible, and the shape that `lay_out` needs to undo the flattening.
         Vectors count up along axis 0 of x first, so the vectors of one sample are neighbours.
+
+    Raises:
+        DataError: a size that the model leaves open is none that the weights fit.
     """
     geometry = layer.geometry
+    _check_size(layer, x)
     if isinstance(geometry, Contraction):
         moved = np.moveaxis(x, geometry.input_axis, -1)
         return moved.reshape(1, -1, layer.inputs), moved.shape[:-1]
     return _patches(layer, geometry, x)
+
+
+def _check_size(layer: MatrixLayer, x: np.ndarray) -> None:
+    geometry, wanted, axis = layer.geometry, layer.inputs, 1
+    if isinstance(geometry, Contraction):
+        axis = geometry.input_axis
+    else:
+        wanted = layer.groups * layer.inputs // math.prod(geometry.kernel)
+    if x.ndim <= axis or x.ndim < -axis or x.shape[axis] != wanted:
+        raise DataError(
+            f"layer {layer.name!r}: its input {layer.input!r} has shape {'x'.join(map(str, x.shape))}; its weights want "
+            f"{wanted} along axis {axis % max(x.ndim, 1)}"
+        )
 
 
 def _patches(layer: MatrixLayer, geometry: Patches, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:

@@ -16,22 +16,38 @@ from onnx import TensorProto, helper, numpy_helper
 
 from xbcompile.errors import ModelError
 from xbcompile.ir.geometry import Contraction, Patches
+from xbcompile.ir.host_recurrence import scan_of
 from xbcompile.ir.input_code import InputCode
 from xbcompile.ir.layer import DigitalSegment, MatrixLayer
-from xbcompile.ir.network import Network
+from xbcompile.ir.network import Executed, Network
+from xbcompile.ir.recurrence import Recurrence
+from xbcompile.ir.split_model import LARGE_BYTES, SplitModel, apart, split
 
 DOMAIN = "xbcompile"
-# Round exists from opset 11, axes of Squeeze and friends as inputs from 13.
-OLDEST_OPSET = 11
+OLDEST_OPSET = 7  # the oldest that onnxruntime guarantees
+_ROUNDER = 1.5 * 2**23  # x + this is whole, rounded half to even, for float32 |x| < 2**22 (IEEE 754)
 
 
 def to_onnx(network: Network) -> onnx.ModelProto:
-    """Write `network` as one self-contained ONNX model with a function per matrix layer.
+    """`host_graph` as one self-contained message, which cannot be serialised above 2 GiB.
 
     Raises:
         ModelError: the model's opset is older than the operators that the function bodies need.
     """
-    opset = dict(network.opset_imports).get("", onnx.defs.onnx_opset_version())
+    return host_graph(network).joined()
+
+
+def host_graph(network: Network) -> SplitModel:
+    """Write `network` as an ONNX model with a function per matrix layer; large parameters are the layers' own arrays.
+
+    Raises:
+        ModelError: the model's opset is older than the operators that the function bodies need.
+    """
+    imports = [entry for entry in network.opset_imports if entry[0] != DOMAIN]
+    opset = max((version for domain, version in imports if domain in ("", "ai.onnx")), default=None)
+    if opset is None:  # a model of other domains' operators alone
+        opset = onnx.defs.onnx_opset_version()
+        imports.append(("", opset))
     if opset < OLDEST_OPSET:
         raise ModelError(
             f"model {network.name!r}: opset {opset} is too old to write the host graph; allowed: {OLDEST_OPSET} or newer; "
@@ -40,30 +56,45 @@ def to_onnx(network: Network) -> onnx.ModelProto:
     graph = onnx.GraphProto(name=network.name or "network")
     graph.input.extend(network.inputs)
     graph.output.extend(network.outputs)
+    tensors: dict[str, np.ndarray] = {}
+    known: set[str] = set()
     functions: list[onnx.FunctionProto] = []
+    taken: set[str] = set()
     own = {f.SerializeToString(): f for segment in network.segments for f in segment.model.functions}
-    for node in network.nodes:
+
+    def nodes_of(node: Executed) -> list[onnx.NodeProto]:
+        """The node's own nodes; its constants go to the main graph, where bodies read them."""
         if isinstance(node, DigitalSegment):
-            _append_segment(graph, node)
+            return _segment_nodes(graph, tensors, known, node)
+        body = _LayerBody(node, opset, taken)
+        functions.append(body.function())
+        taken.add(body.type_name)
+        _append_parameters(graph, tensors, body.parameters)
+        inputs = [node.input, *body.parameters]
+        return [helper.make_node(body.type_name, inputs, [node.output], node.name, domain=DOMAIN)]
+
+    for node in network.nodes:
+        if isinstance(node, Recurrence):
+            graph.node.append(scan_of(node, [each for inner in node.nodes for each in nodes_of(inner)]))
         else:
-            body = _LayerBody(node, opset, taken={function.name for function in functions})
-            functions.append(body.function())
-            graph.initializer.extend(body.initializers)
-            graph.node.append(
-                helper.make_node(
-                    body.type_name, [node.input, *body.parameter_names], [node.output], node.name, domain=DOMAIN
-                )
-            )
+            graph.node.extend(nodes_of(node))
     _append_border_types(graph, network)
-    imports = [helper.make_opsetid(domain, version) for domain, version in network.opset_imports if domain != DOMAIN]
-    imports.append(helper.make_opsetid(DOMAIN, 1))
-    return helper.make_model(
+    skeleton = helper.make_model(
         graph,
-        opset_imports=imports,
+        opset_imports=[helper.make_opsetid(*entry) for entry in (*imports, (DOMAIN, 1))],
         functions=[*own.values(), *functions],
         ir_version=max(network.ir_version, 8),  # functions in models came with IR version 8
         producer_name="xbcompile",
     )
+    return SplitModel(skeleton, tensors)
+
+
+def layer_parameters(network: Network) -> dict[str, np.ndarray]:
+    """What `host_graph` hands to the functions of all layers, by parameter name."""
+    bodies = [_LayerBody(layer, OLDEST_OPSET, set()) for layer in network.layers]
+    for body in bodies:
+        body.function()
+    return {name: value for body in bodies for name, value in body.parameters.items()}
 
 
 def parameter_name(layer: str, name: str) -> str:
@@ -71,19 +102,38 @@ def parameter_name(layer: str, name: str) -> str:
     return f"{DOMAIN}::{layer}/{name}"
 
 
-def _append_segment(graph: onnx.GraphProto, segment: DigitalSegment) -> None:
-    known = {initializer.name for initializer in graph.initializer}
-    graph.node.extend(segment.model.graph.node)
-    graph.initializer.extend(i for i in segment.model.graph.initializer if i.name not in known)
-    graph.sparse_initializer.extend(segment.model.graph.sparse_initializer)
+def _segment_nodes(
+    graph: onnx.GraphProto, tensors: dict[str, np.ndarray], known: set[str], segment: DigitalSegment
+) -> list[onnx.NodeProto]:
+    """A segment's nodes; its initializers are appended to the graph; several segments may have the same ones (`known`)."""
+    part = split(segment.model)
+    own = [initializer for initializer in part.skeleton.graph.initializer if initializer.name not in known]
+    graph.initializer.extend(own)
+    tensors.update({i.name: part.tensors[i.name] for i in own if i.name in part.tensors})
+    known.update(initializer.name for initializer in own)
+    graph.sparse_initializer.extend(part.skeleton.graph.sparse_initializer)
+    return list(part.skeleton.graph.node)
+
+
+def _append_parameters(
+    graph: onnx.GraphProto, tensors: dict[str, np.ndarray], parameters: dict[str, np.ndarray]
+) -> None:
+    for name, value in parameters.items():
+        if value.nbytes > LARGE_BYTES:
+            graph.initializer.append(apart(name, value))
+            tensors[name] = value
+        else:
+            graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
 
 
 def _append_border_types(graph: onnx.GraphProto, network: Network) -> None:
     """Types of the tensors between nodes, from which a program's segments are rebuilt."""
-    known = {value.name for value in [*graph.input, *graph.output]}
-    for segment in network.segments:
-        for value in [*segment.model.graph.input, *segment.model.graph.output]:
-            if value.name not in known:
+    known = {value.name for value in graph.input}
+    for node in network.nodes:
+        if not isinstance(node, DigitalSegment):
+            continue
+        for value in [*node.model.graph.input, *node.model.graph.output]:
+            if value.name not in known:  # outputs among them: what the model declares of them need not be right
                 known.add(value.name)
                 graph.value_info.append(value)
 
@@ -98,19 +148,25 @@ class _LayerBody:
         while self.type_name in taken:
             self.type_name += "_"
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
         self.formal_names: list[str] = []
-        self.parameter_names: list[str] = []
+        self.parameters: dict[str, np.ndarray] = {}
 
     def function(self) -> onnx.FunctionProto:
         layer, geometry = self.layer, self.layer.geometry
         x = self.emit("Cast", "x", to=TensorProto.FLOAT) if layer.element_type != TensorProto.FLOAT else "x"
         x, zero = self.code_input(x)
         weights = self.weights()
+        whole = layer.element_type == TensorProto.INT32
         if isinstance(geometry, Contraction):
+            if layer.element_type != TensorProto.FLOAT:
+                x = self.emit("Sum", x)  # x itself: onnxruntime 1.32 crashes when it fuses Transpose, Cast and MatMul
+            if whole and not np.any(layer.bias):  # sums beyond 2**24 are exact in double
+                x, weights = (self.emit("Cast", value, to=TensorProto.DOUBLE) for value in (x, weights))
             y = self.contract(x, weights, geometry)
         else:
             y = self.convolve(x, zero, weights, geometry)
+        if whole:  # by way of int64: sums that leave int32 wrap around
+            y = self.emit("Cast", self.whole(y), to=TensorProto.INT64)
         if layer.element_type != TensorProto.FLOAT:
             y = self.emit("Cast", y, to=layer.element_type)
         self.nodes.append(helper.make_node("Identity", [y], ["y"]))
@@ -126,13 +182,14 @@ class _LayerBody:
 
     def constant(self, value: np.ndarray | np.generic) -> str:
         """A small constant inside the body."""
+        if self.opset < 9 and value.dtype.kind == "i":  # Constant nodes hold floating-point numbers only
+            return self.parameter(f"constant{len(self.parameters)}", np.asarray(value))
         return self.emit("Constant", value=numpy_helper.from_array(np.asarray(value)))
 
     def parameter(self, name: str, value: np.ndarray) -> str:
         """A tensor of the main graph, handed to the function as an input."""
         self.formal_names.append(name)
-        self.parameter_names.append(parameter_name(self.layer.name, name))
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), self.parameter_names[-1]))
+        self.parameters[parameter_name(self.layer.name, name)] = value
         return name
 
     def reduce(self, operator: str, x: str, axes: list[int]) -> str:
@@ -148,14 +205,19 @@ class _LayerBody:
             return x, None
         low, high = self.input_range(x, code)
         if code.steps == 0:
-            return self.clip(x, low, high), None if self.zero_is_exact(code) else self.clip(self.scalar(0.0), low, high)
+            if code.is_dynamic:  # the range is the input's own, and a padded zero is in it
+                return x, None
+            assert code.low is not None
+            assert code.high is not None
+            zero = None if self.zero_is_exact(code) else self.clip(self.scalar(0.0), code.low, code.high)
+            return self.clip(x, code.low, code.high), zero
         span = self.emit("Div", self.emit("Sub", high, low), self.scalar(code.steps))
         if code.is_dynamic:  # a constant vector has no span: any step will do
-            span = self.emit("Where", self.emit("Greater", span, self.scalar(0.0)), span, self.scalar(1.0))
+            span = self.positive_or_one(span)
 
         def coded(value: str) -> str:
-            level = self.emit("Round", self.emit("Div", self.emit("Sub", value, low), span))
-            level = self.clip(level, self.scalar(0.0), self.scalar(code.steps))
+            level = self.round(self.emit("Div", self.emit("Sub", value, low), span))
+            level = self.clip(level, 0.0, code.steps)
             return self.emit("Add", self.emit("Mul", level, span), low)
 
         return coded(x), None if self.zero_is_exact(code) else coded(self.scalar(0.0))
@@ -163,8 +225,32 @@ class _LayerBody:
     def scalar(self, value: float) -> str:
         return self.constant(np.float32(value))
 
-    def clip(self, x: str, low: str, high: str) -> str:
-        return self.emit("Min", self.emit("Max", x, low), high)
+    def clip(self, x: str, low: float, high: float) -> str:
+        if self.opset < 8:  # Min and Max do not broadcast yet
+            return self.emit("Clip", x, min=float(np.float32(low)), max=float(np.float32(high)))
+        return self.emit("Min", self.emit("Max", x, self.scalar(low)), self.scalar(high))
+
+    def round(self, x: str) -> str:
+        """Round half to even; Round came with opset 11. Beyond 2**22 all that counts is that the result is as large."""
+        if self.opset >= 11:
+            return self.emit("Round", x)
+        return self.emit("Sub", self.emit("Add", x, self.scalar(_ROUNDER)), self.scalar(_ROUNDER))
+
+    def whole(self, x: str) -> str:
+        """The nearest whole number, float64: Round came with opset 11, and `round` is for small numbers."""
+        x = self.emit("Cast", x, to=TensorProto.DOUBLE)
+        if self.opset >= 11:
+            return self.emit("Round", x)
+        return self.emit("Floor", self.emit("Add", x, self.constant(np.float64(0.5))))
+
+    def positive_or_one(self, x: str) -> str:
+        """x where it is above 0, and 1 where it is 0; x is not negative. Where came with opset 9."""
+        positive = self.emit("Greater", x, self.scalar(0.0))
+        if self.opset >= 9:
+            return self.emit("Where", positive, x, self.scalar(1.0))
+        return self.emit(
+            "Add", x, self.emit("Sub", self.scalar(1.0), self.emit("Cast", positive, to=TensorProto.FLOAT))
+        )
 
     def input_range(self, x: str, code: InputCode) -> tuple[str, str]:
         if not code.is_dynamic:
@@ -176,11 +262,9 @@ class _LayerBody:
             axes = [geometry.input_axis]
             return self.reduce("ReduceMin", x, axes), self.reduce("ReduceMax", x, axes)
         axes = list(range(1, len(geometry.kernel) + 2))
-        zero = self.scalar(0.0)  # padding must be representable
-        return (
-            self.emit("Min", self.reduce("ReduceMin", x, axes), zero),
-            self.emit("Max", self.reduce("ReduceMax", x, axes), zero),
-        )
+        low, high = self.reduce("ReduceMin", x, axes), self.reduce("ReduceMax", x, axes)
+        # Padding must be representable: min(low, 0) and max(high, 0), without Min and Max, which broadcast from opset 8 on.
+        return self.emit("Neg", self.emit("Relu", self.emit("Neg", low))), self.emit("Relu", high)
 
     def zero_is_exact(self, code: InputCode) -> bool:
         """Whether padded zeros, which only convolutions have, are represented exactly."""
@@ -211,10 +295,13 @@ class _LayerBody:
         return weights
 
     def contract(self, x: str, weights: str, geometry: Contraction) -> str:
-        layer = self.layer
+        layer, bias = self.layer, self.layer.bias
+        if geometry.squeeze:
+            vector = self.emit("Reshape", weights, self.constant(np.array([layer.inputs], np.int64)))
+            y = self.emit("MatMul", vector, x) if geometry.input_axis == -2 else self.emit("MatMul", x, vector)
+            return self.emit("Add", y, self.parameter("bias", bias.reshape(()))) if np.any(bias) else y
         matrix = self.emit("Reshape", weights, self.constant(np.array([layer.inputs, layer.outputs], np.int64)))
-        bias = layer.bias
-        output_axis = -2 if geometry.squeeze and geometry.input_axis == -2 else geometry.output_axis
+        output_axis = geometry.output_axis
         if geometry.input_axis == output_axis == -2:  # the constant on the left, x of any rank
             y = self.emit("MatMul", self.emit("Transpose", matrix, perm=[1, 0]), x)
             bias = bias[:, None]
@@ -227,13 +314,6 @@ class _LayerBody:
                 bias = bias[:, None]
         if np.any(bias):
             y = self.emit("Add", y, self.parameter("bias", bias))
-        if geometry.squeeze:
-            axes = [output_axis]
-            y = (
-                self.emit("Squeeze", y, self.constant(np.array(axes, np.int64)))
-                if self.opset >= 13
-                else self.emit("Squeeze", y, axes=axes)
-            )
         return y
 
     def convolve(self, x: str, zero: str | None, weights: str, geometry: Patches) -> str:

@@ -13,6 +13,23 @@ from xbcompile.ir.input_code import InputCode
 from xbcompile.ir.weight_code import WeightCode
 
 
+@dataclass(frozen=True)
+class InputGrid:
+    """A tensor takes the values `low + i * step`, i = 0..steps, only, to float32 rounding.
+
+    Args:
+        tensor: the tensor's name; a layer that reads another one by now has no use for the grid.
+        low: smallest value.
+        step: distance of neighbouring values.
+        steps: number of steps.
+    """
+
+    tensor: str
+    low: float
+    step: float
+    steps: int
+
+
 @dataclass(frozen=True, eq=False)
 class MatrixLayer(ContentEqual):
     """One matrix-vector-multiplication layer: `output[m] = sum_k input[k] * weights[k, m] + bias[m]` per vector.
@@ -24,7 +41,8 @@ class MatrixLayer(ContentEqual):
         weights: float32 [groups, inputs, outputs], the real weights (groups is 1 but for grouped convolutions).
         bias: float32 [groups * outputs]; zeros where the model has none.
         geometry: how vectors are gathered and outputs laid out.
-        element_type: ONNX element type (`onnx.TensorProto.FLOAT`, ...) of input and output.
+        element_type: ONNX element type (`onnx.TensorProto.FLOAT`, ...) of input and output. INT32: outputs are rounded to
+            whole numbers, and wrap around where they leave int32.
         vectors_per_inference: input vectors per inference (1 for a dense layer, output pixels for a convolution, per
             batch item where axis 0 is the model's batch); None when the shapes leave it open.
         weight_code: how the weights are stored; None until a pass quantizes.
@@ -32,6 +50,7 @@ class MatrixLayer(ContentEqual):
             an unbounded array accepts).
         stands_for: name of the model's tensor of which the layer's outputs are copies, side by side along the axis of
             outputs; empty: `output` itself is the only name to look for.
+        input_grid: what the model's own quantizers say of the values of `input`; None where they say nothing.
     """
 
     name: str
@@ -45,6 +64,7 @@ class MatrixLayer(ContentEqual):
     weight_code: WeightCode | None = None
     input_code: InputCode | None = None
     stands_for: str = ""
+    input_grid: InputGrid | None = None
 
     @property
     def groups(self) -> int:

@@ -1,15 +1,21 @@
-"""A network: matrix layers and digital segments joined by tensor names."""
+"""A network: matrix layers, digital segments and recurrences joined by tensor names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import networkx as nx
 import onnx
 
 from xbcompile.ir.content import ContentEqual
 from xbcompile.ir.layer import DigitalSegment, LoweringRecord, MatrixLayer
+from xbcompile.ir.recurrence import Recurrence
+from xbcompile.ir.schedule import Use
+
+Executed = MatrixLayer | DigitalSegment
+NetworkNode = MatrixLayer | DigitalSegment | Recurrence
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +27,7 @@ class Network(ContentEqual):
         inputs: the model's graph inputs (without initializers), with type and shape.
         outputs: the model's graph outputs, in the model's order. An output may be a graph input or an initializer that
             passes straight through: then a digital segment holds the Identity.
-        nodes: matrix layers and digital segments in topological order.
+        nodes: matrix layers, digital segments and recurrences of them in topological order.
         records: what became of each MVM-like node.
         opset_imports: operator sets of the model (domain, version).
         ir_version: IR version of the model.
@@ -30,23 +36,39 @@ class Network(ContentEqual):
     name: str
     inputs: tuple[onnx.ValueInfoProto, ...]
     outputs: tuple[onnx.ValueInfoProto, ...]
-    nodes: tuple[MatrixLayer | DigitalSegment, ...]
+    nodes: tuple[NetworkNode, ...]
     records: tuple[LoweringRecord, ...]
     opset_imports: tuple[tuple[str, int], ...]
     ir_version: int
 
-    @property
+    @cached_property
     def layers(self) -> tuple[MatrixLayer, ...]:
-        """The matrix layers in execution order; a layer's position here is its index in every table."""
-        return tuple(node for node in self.nodes if isinstance(node, MatrixLayer))
+        """The matrix layers in execution order, those in bodies too; a position here is the layer's index in every table."""
+        return tuple(node for node in self.executed if isinstance(node, MatrixLayer))
+
+    @cached_property
+    def segments(self) -> tuple[DigitalSegment, ...]:
+        """The digital segments in execution order, those in bodies too."""
+        return tuple(node for node in self.executed if isinstance(node, DigitalSegment))
 
     @property
-    def segments(self) -> tuple[DigitalSegment, ...]:
-        """The digital segments in execution order."""
-        return tuple(node for node in self.nodes if isinstance(node, DigitalSegment))
+    def recurrences(self) -> tuple[Recurrence, ...]:
+        """The recurrences in execution order."""
+        return tuple(node for node in self.nodes if isinstance(node, Recurrence))
+
+    @cached_property
+    def executed(self) -> tuple[Executed, ...]:
+        """Matrix layers and digital segments in execution order, each recurrence in its body's place."""
+        nested = ((node.nodes if isinstance(node, Recurrence) else (node,)) for node in self.nodes)
+        return tuple(inner for nodes in nested for inner in nodes)
+
+    def writes(self, tensor: str) -> bool:
+        """Whether a tensor of that name is made in the network, in a recurrence or outside; graph inputs are not."""
+        inside = (recurrence.inner_names for recurrence in self.recurrences)
+        return any(tensor in names for names in (*(node.output_names for node in self.nodes), *inside))
 
     def graph(self) -> nx.DiGraph:
-        """Node names joined by the tensors between them (edge attribute `tensor`)."""
+        """Node names joined by the tensors between them (edge attribute `tensor`); a recurrence is one node."""
         graph = nx.DiGraph()
         writers = {tensor: node.name for node in self.nodes for tensor in node.output_names}
         for node in self.nodes:
@@ -57,46 +79,131 @@ class Network(ContentEqual):
         return graph
 
     def layer_dependencies(self) -> list[list[int]]:
-        """For each matrix layer, the indices of the matrix layers that it waits for directly (through segments)."""
-        graph = self.graph()
-        index = {layer.name: i for i, layer in enumerate(self.layers)}
-        result = []
-        for layer in self.layers:
-            found: set[int] = set()
-            pending, seen = list(graph.predecessors(layer.name)), set()
-            while pending:
-                name = pending.pop()
-                if name in seen:
-                    continue
-                seen.add(name)
-                if name in index:
-                    found.add(index[name])
-                else:
-                    pending.extend(graph.predecessors(name))
-            result.append(sorted(found))
-        return result
+        """For each matrix layer, the indices of the matrix layers that it waits for directly (through segments).
+
+        In a recurrence a layer waits for layers before it in any step; that it waits, at the next step, for itself and
+        the layers after it is said by `uses` alone.
+        """
+        uses = _uses(self, steps=2)
+        found: list[set[int]] = [set() for _ in self.layers]
+        for use in uses:
+            found[use.layer].update(uses[before].layer for before in use.waits_for)
+        return [sorted(before for before in each if before < i) for i, each in enumerate(found)]
+
+    @cached_property
+    def matrices(self) -> tuple[int, ...]:
+        """For each matrix layer, the index of the first layer that uses the same matrix: its owner.
+
+        Layers use the same matrix when they hold the same weight code, or the same weights where they have no code. The
+        same means one object: equal copies are matrices of their own.
+        """
+        owner: dict[int, int] = {}
+        return tuple(
+            owner.setdefault(id(layer.weights if layer.weight_code is None else layer.weight_code), i)
+            for i, layer in enumerate(self.layers)
+        )
+
+    @cached_property
+    def uses(self) -> tuple[Use, ...]:
+        """Every use of a matrix in one inference, in an order in which they can be executed.
+
+        A layer uses its matrix once, with all its vectors. In a recurrence it does so once per step, with that step's
+        vectors; where the shapes leave the number of steps open, one step is counted. Vectors that the shapes leave
+        open count as one per use.
+        """
+        return tuple(_uses(self))
 
     def with_layers(self, layers: Iterable[MatrixLayer]) -> Network:
         """The same network with matrix layers replaced by those of the same name."""
         by_name = {layer.name: layer for layer in layers}
-        return replace(
-            self, nodes=tuple(by_name.get(n.name, n) if isinstance(n, MatrixLayer) else n for n in self.nodes)
-        )
+        return self.with_each(lambda node: (by_name.get(node.name, node) if isinstance(node, MatrixLayer) else node,))
+
+    def with_each(self, change: Callable[[Executed], Sequence[Executed]]) -> Network:
+        """The same network with every matrix layer and digital segment replaced by a run of them, in bodies too."""
+
+        def changed(nodes: Iterable[Executed]) -> tuple[Executed, ...]:
+            return tuple(new for node in nodes for new in change(node))
+
+        result: list[NetworkNode] = []
+        for node in self.nodes:
+            result.extend(
+                [replace(node, nodes=changed(node.nodes))] if isinstance(node, Recurrence) else changed([node])
+            )
+        return replace(self, nodes=tuple(result))
 
     def check(self) -> None:
         """Raise ValueError (our own fault, never the user's) when names clash or the order cannot be executed."""
-        names = [node.name for node in self.nodes]
+        names = [node.name for node in (*self.nodes, *(n for r in self.recurrences for n in r.nodes))]
         if len(set(names)) != len(names):
             raise ValueError(f"node names repeat: {sorted({n for n in names if names.count(n) > 1})}")
         known = {value.name for value in self.inputs}
         for node in self.nodes:
-            missing = set(node.input_names) - known
-            if missing:
-                raise ValueError(f"{node.name} reads {sorted(missing)} before anything writes it")
-            twice = set(node.output_names) & known
-            if twice:
-                raise ValueError(f"{node.name} writes {sorted(twice)} a second time")
+            _check_reads(node, known)
+            if isinstance(node, Recurrence):
+                _check_body(node, known)
             known.update(node.output_names)
         missing = {value.name for value in self.outputs} - known
         if missing:
             raise ValueError(f"outputs {sorted(missing)} are never written")
+
+
+def _check_reads(node: NetworkNode, known: set[str]) -> None:
+    missing = set(node.input_names) - known
+    if missing:
+        raise ValueError(f"{node.name} reads {sorted(missing)} before anything writes it")
+    twice = set(node.output_names) & known
+    if twice:
+        raise ValueError(f"{node.name} writes {sorted(twice)} a second time")
+
+
+def _check_body(recurrence: Recurrence, known: set[str]) -> None:
+    if not recurrence.sequences:
+        raise ValueError(f"{recurrence.name} has no sequence to say how many steps there are")
+    starts = {*(each.inner for each in recurrence.sequences), *(each.start for each in recurrence.states)}
+    if starts & known:
+        raise ValueError(f"{recurrence.name} uses {sorted(starts & known)} inside, which is a tensor outside")
+    inside = known | starts
+    for node in recurrence.nodes:
+        _check_reads(node, inside)
+        inside.update(node.output_names)
+    known.update(inside)  # names inside are unique in the whole network
+
+
+def _uses(network: Network, steps: int | None = None) -> list[Use]:
+    """See `Network.uses`; `steps`: so few of every recurrence, in place of its own number, with all that they wait for."""
+    index = {layer.name: i for i, layer in enumerate(network.layers)}
+    matrices = network.matrices
+    uses: list[Use] = []
+    nothing: frozenset[int] = frozenset()
+    waits: dict[str, frozenset[int]] = {}  # tensor -> uses whose results it is made of, through segments
+
+    def run(node: Executed, parts: int) -> None:
+        found = nothing.union(*(waits.get(name, nothing) for name in node.input_names))
+        if isinstance(node, MatrixLayer):
+            reads = node.slices * ((node.vectors_per_inference or parts) // parts)
+            use = Use(index[node.name], matrices[index[node.name]], reads, tuple(sorted(found)))
+            found = frozenset({len(uses)})
+            uses.append(use)
+        waits.update(dict.fromkeys(node.output_names, found))
+
+    def latest(found: frozenset[int]) -> frozenset[int]:
+        """Without uses that another one waits for itself: else the last of many steps would wait for each of them."""
+        if steps is not None:
+            return found
+        return found - {before for use in found for before in uses[use].waits_for}
+
+    for node in network.nodes:
+        if not isinstance(node, Recurrence):
+            run(node, 1)
+            continue
+        waits.update({each.inner: waits.get(each.outer, nothing) for each in node.sequences})
+        waits.update({each.start: waits.get(each.initial, nothing) for each in node.states})
+        stacked = dict.fromkeys((each.inner for each in node.outputs), nothing)
+        for _ in range(steps or node.steps or 1):
+            for inner in node.nodes:
+                run(inner, node.steps or 1)
+            stacked = {name: latest(found | waits.get(name, nothing)) for name, found in stacked.items()}
+            waits.update({each.start: latest(waits.get(each.end, nothing)) for each in node.states})
+        waits.update({each.final: waits[each.start] for each in node.states})
+        waits.update({each.outer: stacked[each.inner] for each in node.outputs})
+    return uses

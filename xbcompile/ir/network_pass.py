@@ -59,7 +59,7 @@ class PassContext:
         """Where a tensor of this network is as it should be: the model, if it writes a tensor of that name, else the
         network itself, in which passes may have coded or approximated what comes before.
         """
-        if self.model is not None and any(tensor in node.output_names for node in self.model.nodes):
+        if self.model is not None and self.model.writes(tensor):
             return self.model
         return network
 

@@ -35,7 +35,7 @@ class WeightCode(ContentEqual):
         """The code of an array whose cells hold any real value: float32 weights [groups, inputs, outputs] as they are."""
         groups, _, outputs = weights.shape
         ones = np.ones((groups, outputs), np.float32)
-        return cls(None, weights.astype(np.float32), ones, np.zeros_like(ones))
+        return cls(None, weights.astype(np.float32, copy=False), ones, np.zeros_like(ones))
 
     def cell_values(self) -> np.ndarray:
         """Normalised cell contents, float32 [groups, inputs, outputs]: `levels[codes]`."""

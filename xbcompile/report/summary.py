@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from xbcompile.ir import MatrixLayer
+from xbcompile.ir.dimensions import advice, open_dimensions
 from xbcompile.ir.schedule import READ, WRITE, tile_columns, tile_rows
 from xbcompile.program import FORMAT_VERSION, Program
+
+_NAMED_LAYERS = 6
 
 
 def summarize(program: Program) -> dict[str, Any]:
@@ -31,6 +34,8 @@ def _program(program: Program) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "digest": program.digest,
         "model": program.network.name,
+        "open_dimensions": list(open_dimensions(program.network.inputs)),
+        "open_sizes": _open_sizes(program),
         "target": program.target.name,
         "pipeline": program.pipeline,
         "array_rows": schedule.rows,
@@ -43,9 +48,25 @@ def _program(program: Program) -> dict[str, Any]:
     }
 
 
+def _open_sizes(program: Program) -> str:
+    """Which layers' vectors per inference no shape tells, and what to do about it; empty where all are known."""
+    layers = [layer.name for layer in program.network.layers if layer.vectors_per_inference is None]
+    if not layers:
+        return ""
+    names = ", ".join(layers[:_NAMED_LAYERS]) + f" and {len(layers) - _NAMED_LAYERS} more" * (
+        len(layers) > _NAMED_LAYERS
+    )
+    hint = advice(program.network.inputs)
+    return (
+        f"vectors per inference of {names} depend on the size of the input; counted as 1 in reads, energy and time"
+        f"{'; ' * bool(hint)}{hint}"
+    )
+
+
 def _layer(program: Program, index: int) -> dict[str, Any]:
     schedule, layer, spec = program.schedule, program.network.layers[index], program.spec
-    tiles = schedule.tiles[schedule.tiles_of(index)]
+    matrix = program.network.matrices[index]
+    tiles = schedule.tiles[schedule.tiles_of(matrix)]
     vectors = layer.vectors_per_inference or 1
     reads = len(tiles) * layer.slices * vectors
     images = np.unique(tiles["image"])
@@ -53,6 +74,7 @@ def _layer(program: Program, index: int) -> dict[str, Any]:
     code, input_code = layer.weight_code, layer.input_code
     return {
         "layer": layer.name,
+        "matrix_of": program.network.layers[matrix].name,
         "groups": layer.groups,
         "inputs": layer.inputs,
         "outputs": layer.outputs,
@@ -100,7 +122,7 @@ def _totals(program: Program, layers: list[dict[str, Any]]) -> dict[str, Any]:
     """Sums over the layers, and what the schedule costs."""
     schedule, spec = program.schedule, program.spec
     reads = sum(layer["reads_per_inference"] for layer in layers)
-    weights = sum(layer["weights"] for layer in layers)
+    weights = sum(layer["weights"] for layer in layers if layer["matrix_of"] == layer["layer"])
     rows_written = schedule.weight_updates * spec.rows
     e_write_j = rows_written * spec.e_write_row_j
     e_write_per_inference_j = 0.0 if schedule.stationary else e_write_j / schedule.batch
@@ -110,8 +132,8 @@ def _totals(program: Program, layers: list[dict[str, Any]]) -> dict[str, Any]:
         "tiles": len(schedule.tiles),
         "images": schedule.images,
         "images_lower_bound": schedule.images_lower_bound,
-        "images_gap": schedule.images / max(schedule.images_lower_bound, 1) - 1,
-        "utilisation": weights / (schedule.images * spec.rows * spec.columns),
+        "images_gap": schedule.images / max(schedule.images_lower_bound, 1) - 1 if schedule.images else 0.0,
+        "utilisation": weights / max(schedule.images * spec.rows * spec.columns, 1),
         "weight_updates": schedule.weight_updates,
         "weight_updates_lower_bound": schedule.weight_updates_lower_bound,
         "rows_written": rows_written,
@@ -140,12 +162,12 @@ def schedule_rows(program: Program) -> list[dict[str, Any]]:
             "image": int(step["image"]),
         }
         if step["operation"] == READ:
-            tile = schedule.tiles[step["tile"]]
-            layer = layers[tile["layer"]]
+            tile, use = schedule.tiles[step["tile"]], program.network.uses[step["use"]]
+            layer = layers[use.layer]
             row |= {
                 "tile": int(step["tile"]),
                 **_tile_place(layer.name, tile),
-                "reads": layer.slices * (layer.vectors_per_inference or 1) * schedule.batch,
+                "reads": use.reads * schedule.batch,
             }
         rows.append(row)
     return rows

@@ -53,12 +53,9 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     )
     console.print(table)
     _print_schedule_facts(console, program, total)
+    if program["open_sizes"]:
+        console.print(program["open_sizes"], markup=False, emoji=False)
     for layer in summary["layers"]:
-        if layer["vectors_per_inference"] is None:
-            console.print(
-                f"layer {layer['layer']}: its vectors per inference depend on the size of the input; counted as 1 in reads, "
-                "energy and time"
-            )
         if layer["digital_macs_per_inference"] is not None:
             console.print(
                 f"layer {layer['layer']}: its digital projection takes {layer['digital_macs_per_inference']:,} multiplications "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,12 @@ class Layout(ContentEqual):
     images_lower_bound: int
     area_lower_bound: int
     packing_status: str
+
+    def for_layers(self, layers: Sequence[int]) -> Layout:
+        """The same layout, in whose TILE table `layers[i]` stands for matrix i; ascending."""
+        tiles = self.tiles.copy()
+        tiles["layer"] = np.array(layers, dtype=np.int32)[tiles["layer"]]
+        return replace(self, tiles=tiles)
 
 
 def plan_layout(

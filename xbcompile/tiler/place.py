@@ -5,40 +5,47 @@ Times are ticks, int64: the caller chooses the tick so that all sums are exact i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import networkx as nx
 import numpy as np
 
+from xbcompile.ir.schedule import Use
 from xbcompile.tiler.place_keeps import NEVER, plan_keeps
 
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What has to be read, as visits: one visit is all reads of one layer's tiles from one image.
+    """What has to be read, as visits: one visit is all reads from one image for one group of uses.
+
+    The uses of a group are placed together: all of them wait for what any of them waits for. A group is one use, but where
+    `group_uses` joins several of the same matrix.
 
     Args:
-        rank: int64 [visits], position of the visit's layer in `layers`; visits are ordered by rank, then image.
+        rank: int64 [visits], position of the visit's group in `groups`; visits are ordered by rank, then image.
         image: int64 [visits].
-        tiles: int64 [visits], number of tiles that the visit reads.
+        reads: int64 [visits], number of tiles that the visit reads, each counted once per use.
         next_rank: int64 [visits], rank of the image's next visit, or `NEVER`.
-        tile_order: int64 [tiles], indices of the tiles in the order of their visits.
-        layers: layers in an order that honours the dependencies.
+        tile: int64 [all reads], tile of each read in the order of the visits.
+        use: int64 [all reads], use that each read serves.
+        read_ticks: int64 [all reads], duration of each read for one batch.
+        groups: groups of uses in an order that honours the dependencies.
         waits_for: per rank, the ranks whose reads must have ended.
-        read_ticks: int64 [ranks], duration of one tile's reads for one batch.
         write_ticks: duration of one write.
         images: number of images.
     """
 
     rank: np.ndarray
     image: np.ndarray
-    tiles: np.ndarray
+    reads: np.ndarray
     next_rank: np.ndarray
-    tile_order: np.ndarray
-    layers: tuple[int, ...]
-    waits_for: tuple[tuple[int, ...], ...]
+    tile: np.ndarray
+    use: np.ndarray
     read_ticks: np.ndarray
+    groups: tuple[tuple[int, ...], ...]
+    waits_for: tuple[tuple[int, ...], ...]
     write_ticks: int
     images: int
 
@@ -47,10 +54,16 @@ class Work:
         """Number of visits."""
         return len(self.rank)
 
-    @property
+    @cached_property
+    def first_read(self) -> np.ndarray:
+        """Position of each visit's first read, int64 [visits]."""
+        return np.cumsum(self.reads) - self.reads
+
+    @cached_property
     def visit_ticks(self) -> np.ndarray:
         """Duration of each visit's reads, int64 [visits]."""
-        return self.tiles * self.read_ticks[self.rank]
+        ends = np.concatenate([[0], np.cumsum(self.read_ticks)])
+        return ends[self.first_read + self.reads] - ends[self.first_read]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +84,11 @@ class Placement:
     read_start: np.ndarray
     sequence: np.ndarray
 
+    @property
+    def writes(self) -> int:
+        """Number of writes."""
+        return int(np.count_nonzero(self.write))
+
     def makespan(self, work: Work) -> int:
         """End of the last read, ticks from the start of the batch."""
         return int((self.read_start + work.visit_ticks).max(initial=0))
@@ -82,37 +100,74 @@ class Placement:
         return result
 
 
-def order_layers(dependencies: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """Order the layers so that each follows those it waits for, earlier indices first.
+def order_by_dependency(dependencies: Sequence[Collection[int]]) -> tuple[int, ...]:
+    """Order things so that each follows those it waits for, earlier indices first.
 
     Raises:
-        ValueError: the dependencies are cyclic or name a layer that does not exist (a fault of the caller).
+        ValueError: the dependencies are cyclic or name what does not exist (a fault of the caller).
     """
     graph = nx.DiGraph()
     graph.add_nodes_from(range(len(dependencies)))
-    graph.add_edges_from((before, layer) for layer, waits in enumerate(dependencies) for before in waits)
+    graph.add_edges_from((before, after) for after, waits in enumerate(dependencies) for before in waits)
     if len(graph) != len(dependencies):
-        raise ValueError(f"dependencies name layers outside 0..{len(dependencies) - 1}")
+        raise ValueError(f"dependencies name uses outside 0..{len(dependencies) - 1}")
     try:
         return tuple(nx.lexicographical_topological_sort(graph))
     except nx.NetworkXUnfeasible:
-        raise ValueError(f"dependencies of the layers are cyclic: {dependencies}") from None
+        raise ValueError(f"dependencies of the uses are cyclic: {dependencies}") from None
+
+
+def group_uses(uses: Sequence[Use]) -> list[tuple[int, ...]]:
+    """Join uses of one matrix that can be read together, so that one write of an image serves all of them.
+
+    Uses at the same depth of the dependencies (the longest way to them from a use that waits for none) do not wait for
+    each other, and joining them closes no cycle, as every wait leads from a lower depth to a higher one.
+
+    Returns:
+        groups of uses, in the order of their first.
+    """
+    depth = [0] * len(uses)
+    for i in order_by_dependency([use.waits_for for use in uses]):
+        depth[i] = max((depth[before] + 1 for before in uses[i].waits_for), default=0)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, use in enumerate(uses):
+        groups.setdefault((use.matrix, depth[i]), []).append(i)
+    return [tuple(group) for group in groups.values()]
 
 
 def collect_work(
     tiles: np.ndarray,
-    dependencies: Sequence[Sequence[int]],
+    uses: Sequence[Use],
+    groups: Sequence[tuple[int, ...]],
     read_ticks: np.ndarray,
     write_ticks: int,
 ) -> Work:
-    """Group a TILE table into visits; `read_ticks` is per layer."""
-    layers = order_layers(dependencies)
-    rank_of = np.empty(len(layers), dtype=np.int64)
-    rank_of[list(layers)] = np.arange(len(layers))
-    rank, image = rank_of[tiles["layer"]], tiles["image"].astype(np.int64)
-    tile_order = np.lexsort((image, rank))
-    rank, image = rank[tile_order], image[tile_order]
-    new = np.ones(len(tiles), dtype=bool)
+    """Make visits of a TILE table and the uses of its matrices.
+
+    Args:
+        tiles: TILE table.
+        uses: what reads the tiles.
+        groups: uses to be placed together; each use is in one group.
+        read_ticks: int64 [uses], duration of one tile's reads for one batch.
+        write_ticks: duration of one write.
+
+    Raises:
+        ValueError: see `order_by_dependency`.
+    """
+    order_by_dependency([use.waits_for for use in uses])  # every group may wait for itself, no use may
+    group_of = np.empty(len(uses), dtype=np.int64)
+    for index, group in enumerate(groups):
+        group_of[list(group)] = index
+    waits = [{int(group_of[before]) for i in group for before in uses[i].waits_for} for group in groups]
+    order = order_by_dependency(waits)
+    rank_of = np.empty(len(groups), dtype=np.int64)
+    rank_of[list(order)] = np.arange(len(order))
+
+    tile, use = _reads_of_uses(tiles, uses)
+    rank, image = rank_of[group_of[use]], tiles["image"][tile].astype(np.int64)
+    in_visits = np.lexsort((image, rank))
+    tile, use, rank, image = tile[in_visits], use[in_visits], rank[in_visits], image[in_visits]
+    new = np.ones(len(tile), dtype=bool)
     new[1:] = (rank[1:] != rank[:-1]) | (image[1:] != image[:-1])
     first = np.flatnonzero(new)
     rank, image = rank[first], image[first]
@@ -124,15 +179,28 @@ def collect_work(
     return Work(
         rank=rank,
         image=image,
-        tiles=np.diff(first, append=len(tiles)),
+        reads=np.diff(first, append=len(tile)),
         next_rank=next_rank,
-        tile_order=tile_order,
-        layers=layers,
-        waits_for=tuple(tuple(sorted({int(rank_of[d]) for d in dependencies[layer]})) for layer in layers),
-        read_ticks=np.asarray(read_ticks, dtype=np.int64)[list(layers)],
+        tile=tile,
+        use=use,
+        read_ticks=np.asarray(read_ticks, dtype=np.int64)[use],
+        groups=tuple(tuple(groups[index]) for index in order),
+        waits_for=tuple(tuple(sorted({int(rank_of[w]) for w in waits[index]})) for index in order),
         write_ticks=write_ticks,
         images=int(image.max(initial=-1)) + 1,
     )
+
+
+def _reads_of_uses(tiles: np.ndarray, uses: Sequence[Use]) -> tuple[np.ndarray, np.ndarray]:
+    """Tile and use of every read, int64, in order of use, then tile."""
+    matrix = np.array([use.matrix for use in uses], dtype=np.int64)
+    by_matrix = np.argsort(tiles["layer"], kind="stable")
+    sorted_matrices = tiles["layer"][by_matrix]
+    first = np.searchsorted(sorted_matrices, matrix)
+    count = np.searchsorted(sorted_matrices, matrix, side="right") - first
+    use = np.repeat(np.arange(len(uses)), count)
+    turn = np.arange(len(use)) - np.repeat(np.cumsum(count) - count, count)
+    return by_matrix[first[use] + turn], use
 
 
 def place_stationary(work: Work) -> Placement:
@@ -145,8 +213,8 @@ def place_stationary(work: Work) -> Placement:
 def place_multiplexed(work: Work, arrays: int) -> Placement:
     """Write images in turn into fewer arrays than images; every load of an image is on the same array.
 
-    Fewest writes come first: a layer reads the images that are already loaded, then those that are not to be kept,
-    then those that `plan_keeps` keeps for a later layer, the next to be used last. Among arrays whose images may be
+    Fewest writes come first: a group reads the images that are already loaded, then those that are not to be kept,
+    then those that `plan_keeps` keeps for a later group, the next to be used last. Among arrays whose images may be
     overwritten, the earliest takes the next image, the longest image first.
     """
     keep = plan_keeps(work.rank, work.next_rank, arrays)
@@ -154,7 +222,7 @@ def place_multiplexed(work: Work, arrays: int) -> Placement:
 
 
 class _Placer:
-    """The state of all arrays while layers are placed one after another."""
+    """The state of all arrays while groups of uses are placed one after another."""
 
     def __init__(self, work: Work, arrays: int, kept_until: np.ndarray) -> None:
         self.work = work
@@ -171,19 +239,19 @@ class _Placer:
         self.placed = 0
 
     def run(self) -> Placement:
-        """Place all layers in order."""
+        """Place all groups in order."""
         work = self.work
-        bounds = np.searchsorted(work.rank, np.arange(len(work.layers) + 1))
+        bounds = np.searchsorted(work.rank, np.arange(len(work.groups) + 1))
         duration = work.visit_ticks
-        ends = np.zeros(len(work.layers), dtype=np.int64)
+        ends = np.zeros(len(work.groups), dtype=np.int64)
         for rank, waits in enumerate(work.waits_for):
             visits = np.arange(bounds[rank], bounds[rank + 1])
             ready = int(ends[list(waits)].max(initial=0))
-            self._place_layer(visits, duration, ready)
+            self._place_group(visits, duration, ready)
             ends[rank] = int((self.read_start[visits] + duration[visits]).max(initial=ready))
         return Placement(self.array, self.write, self.write_start, self.read_start, self.sequence)
 
-    def _place_layer(self, visits: np.ndarray, duration: np.ndarray, ready: int) -> None:
+    def _place_group(self, visits: np.ndarray, duration: np.ndarray, ready: int) -> None:
         image, kept_until = self.work.image[visits], self.kept_until[visits]
         home = self.home[image]
         loaded = home >= 0

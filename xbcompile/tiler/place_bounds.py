@@ -43,7 +43,7 @@ def makespan_bound(work: Work, arrays: int, writes: int) -> int:
         busy = np.zeros(work.images, dtype=np.int64)
         np.add.at(busy, work.image, duration)
         best = max(best, int(busy.max()))
-    edges = np.searchsorted(work.rank, np.arange(len(work.layers) + 1))
+    edges = np.searchsorted(work.rank, np.arange(len(work.groups) + 1))
     ends: list[int] = []
     for rank, waits in enumerate(work.waits_for):
         mine = duration[edges[rank] : edges[rank + 1]]

@@ -78,7 +78,7 @@ class _PlacementModel:
         self.start = [self.model.new_int_var(0, self.horizon, f"start{i}") for i in range(len(loads))]
         self.size = [self.model.new_int_var(0, self.horizon, f"size{i}") for i in range(len(loads))]
         self.on = [[self.model.new_bool_var(f"on{i}_{a}") for a in range(arrays)] for i in range(len(loads))]
-        self.ends = [self.model.new_int_var(0, self.horizon, f"end{rank}") for rank in range(len(work.layers))]
+        self.ends = [self.model.new_int_var(0, self.horizon, f"end{rank}") for rank in range(len(work.groups))]
         lowest = max(0, shortest // self.unit - 2 * work.visits)
         self.makespan = self.model.new_int_var(lowest, self.horizon, "makespan")
         self._occupy_arrays()
@@ -139,7 +139,7 @@ class _PlacementModel:
         names = {array: name for name, array in enumerate(dict.fromkeys(array_of))}
         array_of = [names[array] for array in array_of]
         replayed = self._replay(order, array_of, self.write_duration, self.durations)
-        ends = [0] * len(self.work.layers)
+        ends = [0] * len(self.work.groups)
         for visit, start in enumerate(replayed.read_start.tolist()):
             rank = int(self.work.rank[visit])
             ends[rank] = max(ends[rank], start + self.durations[visit])
@@ -166,7 +166,7 @@ class _PlacementModel:
         """Time the visits in the given order, with the loads on the given arrays."""
         work = self.work
         load_of = {visit: i for i, load in enumerate(self.loads) for visit in load.visits}
-        free, ends = [0] * self.arrays, [0] * len(work.layers)
+        free, ends = [0] * self.arrays, [0] * len(work.groups)
         columns = np.zeros((4, work.visits), dtype=np.int64)
         write = np.zeros(work.visits, dtype=bool)
         for sequence, visit in enumerate(order):

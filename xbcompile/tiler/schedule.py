@@ -9,9 +9,9 @@ import numpy as np
 
 from xbcompile.errors import ScheduleError
 from xbcompile.ir.array_spec import ArraySpec
-from xbcompile.ir.schedule import READ, STEP, WRITE, Schedule
+from xbcompile.ir.schedule import READ, STEP, WRITE, Schedule, Use
 from xbcompile.tiler.layout import DEFAULT_EFFORT, Layout
-from xbcompile.tiler.place import Placement, Work, collect_work, place_multiplexed, place_stationary
+from xbcompile.tiler.place import Placement, Work, collect_work, group_uses, place_multiplexed, place_stationary
 from xbcompile.tiler.place_bounds import makespan_bound, writes_bound
 from xbcompile.tiler.place_solver import improve_placement
 from xbcompile.tiler.scramble import scramble_columns
@@ -21,8 +21,7 @@ _TIME_BITS = 50  # sums of times stay below 2**_TIME_BITS ticks: exact in float6
 
 def make_schedule(
     layout: Layout,
-    reads_per_tile: Sequence[int],
-    dependencies: Sequence[Sequence[int]],
+    uses: Sequence[Use],
     spec: ArraySpec,
     *,
     arrays: int,
@@ -34,12 +33,12 @@ def make_schedule(
     """Place the images of a layout on arrays and time their writes and reads.
 
     With an array per image weights are stationary: written once, before time 0. With fewer arrays every batch writes
-    all images, from empty arrays: few writes first, then a short makespan. Digital work counts no time.
+    all images, from empty arrays: few writes first, then a short makespan; one write of an image may serve several uses of
+    its matrix. Digital work counts no time.
 
     Args:
         layout: for an array of the size of `spec`.
-        reads_per_tile: per layer, reads of each tile per inference: drive slices times vectors.
-        dependencies: per layer, the layers whose results it needs.
+        uses: what is read, and after what; every matrix of the layout is used.
         spec: the target's array; only its size and times are used.
         arrays: physical arrays to use at most; 0: as many as images.
         batch: inferences served by one write of an image, at least 1.
@@ -56,13 +55,22 @@ def make_schedule(
         ScheduleError: impossible numbers of arrays or inferences, or a layout for another array.
     """
     _check(layout, spec, arrays, batch, seed)
-    tick_s, work = _work(layout, reads_per_tile, dependencies, spec, batch)
+    apart = [(use,) for use in range(len(uses))]
+    tick_s, work = _work(layout, uses, apart, spec, batch)
     stationary = arrays == 0 or arrays >= work.images
     used = work.images if stationary else arrays
     fewest = work.images if stationary else writes_bound(work, used)
     shortest = makespan_bound(work, used, 0 if stationary else fewest)
-    placement = place_stationary(work) if stationary else place_multiplexed(work, used)
-    if not stationary:
+    if stationary:
+        placement = place_stationary(work)
+    else:
+        placement = place_multiplexed(work, used)
+        together = group_uses(uses)
+        if len(together) < len(apart):
+            joined = _work(layout, uses, together, spec, batch)[1]
+            other = place_multiplexed(joined, used)
+            if (other.writes, other.makespan(joined)) < (placement.writes, placement.makespan(work)):
+                work, placement = joined, other
         placement = improve_placement(work, used, placement, shortest=shortest, effort=effort)
     return Schedule(
         rows=layout.rows,
@@ -96,25 +104,26 @@ def _check(layout: Layout, spec: ArraySpec, arrays: int, batch: int, seed: int) 
 
 
 def _work(
-    layout: Layout, reads_per_tile: Sequence[int], dependencies: Sequence[Sequence[int]], spec: ArraySpec, batch: int
+    layout: Layout, uses: Sequence[Use], groups: Sequence[tuple[int, ...]], spec: ArraySpec, batch: int
 ) -> tuple[float, Work]:
     """The tick in seconds, and what has to be read in ticks."""
     tiles = layout.tiles
-    if not len(reads_per_tile) == len(dependencies) == tiles["layer"].max(initial=-1) + 1:
-        raise ValueError(f"{len(reads_per_tile)} reads and {len(dependencies)} dependencies for the layout's layers")
-    read_s = np.array([batch * reads * spec.t_read_s for reads in reads_per_tile], dtype=np.float64)
-    counts = np.bincount(tiles["layer"], minlength=len(read_s))
-    # no schedule here takes longer than all writes and reads one after another
-    longest_s = len(tiles) * spec.t_write_s + float(counts @ read_s)
+    counts = np.bincount(tiles["layer"], minlength=max((use.matrix + 1 for use in uses), default=0))
+    used = np.array([use.matrix for use in uses], dtype=np.intp)
+    if set(used.tolist()) != set(np.flatnonzero(counts).tolist()):
+        raise ValueError(f"uses of matrices {sorted(set(used.tolist()))} for a layout with tiles of others")
+    read_s = np.array([batch * use.reads * spec.t_read_s for use in uses], dtype=np.float64)
+    # no schedule here takes longer than all reads one after another, each behind a write of its own
+    longest_s = int(counts[used].sum()) * spec.t_write_s + float(counts[used] @ read_s)
     tick_s = math.ldexp(1.0, math.frexp(longest_s)[1] - _TIME_BITS) if longest_s else 1.0
     read_ticks = np.rint(read_s / tick_s).astype(np.int64)
-    return tick_s, collect_work(tiles, dependencies, read_ticks, round(spec.t_write_s / tick_s))
+    return tick_s, collect_work(tiles, uses, groups, read_ticks, round(spec.t_write_s / tick_s))
 
 
 def _steps(work: Work, placement: Placement, tick_s: float, *, stationary: bool) -> np.ndarray:
     """STEP table of a placement."""
-    visit = np.repeat(np.arange(work.visits), work.tiles)
-    turn = np.arange(len(visit)) - np.repeat(np.cumsum(work.tiles) - work.tiles, work.tiles)
+    visit = np.repeat(np.arange(work.visits), work.reads)
+    ended = np.cumsum(work.read_ticks) - work.read_ticks  # ticks of all reads before
     if stationary:
         # every image is on its own array: one write each, before all visits
         written, start = np.arange(work.images), np.full(work.images, -work.write_ticks)
@@ -129,10 +138,11 @@ def _steps(work: Work, placement: Placement, tick_s: float, *, stationary: bool)
     steps["operation"][:writes], steps["operation"][writes:] = WRITE, READ
     steps["array"] = np.concatenate([write_array, placement.array[visit]])
     steps["image"] = np.concatenate([write_image, work.image[visit]])
-    steps["tile"] = np.concatenate([np.full(writes, -1), work.tile_order])
-    duration = work.read_ticks[work.rank[visit]]
-    start = np.concatenate([start, placement.read_start[visit] + turn * duration])
-    end = start + np.concatenate([np.full(writes, work.write_ticks), duration])
+    steps["tile"] = np.concatenate([np.full(writes, -1), work.tile])
+    steps["use"] = np.concatenate([np.full(writes, -1), work.use])
+    within = ended - ended[work.first_read[visit]] if reads else ended
+    start = np.concatenate([start, placement.read_start[visit] + within])
+    end = start + np.concatenate([np.full(writes, work.write_ticks), work.read_ticks])
     steps["start_s"], steps["end_s"] = start * tick_s, end * tick_s
     sequence = np.concatenate([write_sequence, 2 * placement.sequence[visit] + 1])
     timeless = bool(np.any(end == start))

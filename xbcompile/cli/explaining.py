@@ -1,0 +1,14 @@
+"""The explain command's work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from xbcompile.explanation import explain
+from xbcompile.frontend.dims import parse_dims
+
+
+def explain_model(model: Path, digital: list[str] | None, dims: list[str] | None) -> dict[str, Any]:
+    """What becomes of each node of the model file, as plain data."""
+    return explain(model, digital or (), parse_dims(dims or ())).to_json()

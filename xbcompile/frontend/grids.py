@@ -1,0 +1,281 @@
+"""Which tensors take values on a known equidistant grid: what quantizers write, and what keeps their values.
+
+An array's input code needs no more values than the grid has, and sums of whole numbers can be computed exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from xbcompile.frontend.graph import ONNX_DOMAINS, Graph
+from xbcompile.frontend.operators import attribute, is_constant
+from xbcompile.frontend.tensors import elements, to_array
+
+# Integer types whose whole range is a grid worth knowing.
+_INTEGER_RANGES: dict[int, tuple[int, int]] = {
+    TensorProto.BOOL: (0, 1),
+    TensorProto.INT4: (-8, 7),
+    TensorProto.UINT4: (0, 15),
+    TensorProto.INT8: (-(2**7), 2**7 - 1),
+    TensorProto.UINT8: (0, 2**8 - 1),
+    TensorProto.INT16: (-(2**15), 2**15 - 1),
+    TensorProto.UINT16: (0, 2**16 - 1),
+}
+_TOLERANCE = 1e-6  # of a step, relative to the number of steps: float32 rounding of a grid's ends
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Values `low, low + step, ..., high`; `low` and `high` may be infinite, then `step * integer` is meant.
+
+    Args:
+        low: smallest value.
+        high: greatest value.
+        step: distance of neighbours, above 0.
+    """
+
+    low: float
+    high: float
+    step: float
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether both ends are known."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    @property
+    def steps(self) -> int:
+        """Number of steps of a bounded grid."""
+        return round((self.high - self.low) / self.step)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all values are whole numbers."""
+        return self.step == 1 and all(not np.isfinite(v) or v == round(v) for v in (self.low, self.high))
+
+    def has(self, value: float) -> bool:
+        """Whether the value is on the grid."""
+        if not self.low <= value <= self.high:
+            return False
+        origin = self.low if np.isfinite(self.low) else self.high if np.isfinite(self.high) else 0.0
+        position = (value - origin) / self.step
+        return abs(position - round(position)) <= _TOLERANCE * max(1.0, abs(position))
+
+    def scaled(self, factor: float) -> Grid | None:
+        """The grid of `factor * value`."""
+        if factor == 0 or not np.isfinite(factor):
+            return None
+        low, high = sorted((self.low * factor, self.high * factor))
+        return Grid(low, high, self.step * abs(factor))
+
+    def plus(self, other: Grid) -> Grid | None:
+        """The grid of sums of two values, where the steps are equal and both start on multiples of it."""
+        if not np.isclose(self.step, other.step, rtol=_TOLERANCE, atol=0):
+            return None
+        return Grid(self.low + other.low, self.high + other.high, self.step)
+
+    def shifted(self, by: float) -> Grid | None:
+        """The grid of `value + by`."""
+        if not self.is_bounded and by % self.step:
+            return None
+        return Grid(self.low + by, self.high + by, self.step)
+
+    def between(self, low: float, high: float) -> Grid | None:
+        """The grid of values limited to low..high, where the limits that matter are on the grid."""
+        new_low, new_high = max(self.low, low), min(self.high, high)
+        if new_low > new_high or (low > self.low and not self.has(low)) or (high < self.high and not self.has(high)):
+            return None
+        return replace(self, low=new_low, high=new_high)
+
+
+Rule = Callable[[NodeProto, "Graph", "dict[str, Grid]"], Grid | None]
+
+
+def find_grids(graph: Graph) -> dict[str, Grid]:
+    """The grid of each tensor that a node writes or reads and that is known to be on one, by name.
+
+    Args:
+        graph: with types.
+    """
+    grids: dict[str, Grid] = {}
+    for name, type_proto in graph.types.items():
+        if type_proto.tensor_type.elem_type in _INTEGER_RANGES:
+            low, high = _INTEGER_RANGES[type_proto.tensor_type.elem_type]
+            grids[name] = Grid(low, high, 1)
+    for node in graph.nodes:
+        rule = _RULES.get(node.op_type) if node.domain in ONNX_DOMAINS else None
+        found = None if rule is None else rule(node, graph, grids)
+        for name in node.output if node.op_type == "Split" else node.output[:1]:
+            known = grids.get(name)
+            if found is not None and (known is None or found.high - found.low < known.high - known.low):
+                grids[name] = found
+    return grids
+
+
+def _of_operand(name: str, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """The grid of a tensor, a constant of whole numbers or of one value included."""
+    if not is_constant(graph, name):
+        return grids.get(name)
+    value = _value(graph, name)
+    if value is not None:
+        return Grid(value, value, 1) if value == round(value) else None
+    array = to_array(graph.constants[name])
+    if array.size == 0 or array.dtype.kind not in "iuf" or not np.array_equal(np.rint(array), array):
+        return None
+    return Grid(float(array.min()), float(array.max()), 1)
+
+
+def _value(graph: Graph, name: str) -> float | None:
+    """The value of a constant of one element."""
+    if not name or not is_constant(graph, name) or elements(graph.constants[name]) != 1:
+        return None
+    value = to_array(graph.constants[name]).reshape(())
+    return float(value) if value.dtype.kind in "iufb" and np.isfinite(value) else None
+
+
+def _kept(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    return grids.get(node.input[0])
+
+
+def _kept_by_pad(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    grid = grids.get(node.input[0])
+    if grid is None or attribute(node, "mode", b"constant") != b"constant":
+        return grid
+    fill: float | None = attribute(node, "value", 0.0)
+    if len(node.input) > 2 and node.input[2]:
+        fill = _value(graph, node.input[2])
+    return grid if fill is not None and grid.has(fill) else None
+
+
+def _concat(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    found = {grids.get(name) for name in node.input}
+    return found.pop() if len(found) == 1 else None
+
+
+def _cast(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    grid, to = grids.get(node.input[0]), attribute(node, "to", 0)
+    if grid is None:
+        return None
+    if to in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        return grid if not grid.is_whole or max(abs(grid.low), abs(grid.high)) <= 2**24 else None
+    if to in (TensorProto.INT32, TensorProto.INT64):
+        return grid if grid.is_whole and max(abs(grid.low), abs(grid.high)) < 2**31 else None
+    return None
+
+
+def _add(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    return _sum(node, graph, grids, 1.0)
+
+
+def _sub(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    return _sum(node, graph, grids, -1.0)
+
+
+def _sum(node: NodeProto, graph: Graph, grids: dict[str, Grid], sign: float) -> Grid | None:
+    x, value = node.input[0], _value(graph, node.input[1])
+    if x in grids and value is not None and grids[x].is_bounded and not grids[x].is_whole:
+        return grids[x].shifted(sign * value)
+    left, right = (_of_operand(name, graph, grids) for name in node.input[:2])
+    right = None if right is None else right.scaled(sign)
+    if left is None or right is None or not (left.is_whole and right.is_whole):
+        return None
+    found = left.plus(right)
+    # Beyond this, int32 wraps around and float32 rounds.
+    return found if found is not None and max(abs(found.low), abs(found.high)) < 2**24 else None
+
+
+def _mul(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    both = [grids.get(name) for name in node.input]
+    if node.name in graph.origins and all(grid is not None and grid.is_whole for grid in both):
+        return Grid(-np.inf, np.inf, 1)  # a quantizer's sign times its rounded size
+    for x, factor in (node.input, reversed(node.input)):
+        value = _value(graph, factor)
+        if value is not None and x in grids:
+            return grids[x].scaled(value)
+    return None
+
+
+def _dequantize(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    scale = _value(graph, node.input[1])
+    zero = _value(graph, node.input[2]) if len(node.input) > 2 and node.input[2] else 0.0
+    grid = grids.get(node.input[0])
+    if grid is None or scale is None or zero is None or scale <= 0:
+        return None
+    shifted = grid.shifted(-zero)
+    return None if shifted is None else shifted.scaled(scale)
+
+
+def _relu(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    grid = grids.get(node.input[0])
+    return None if grid is None else grid.between(0.0, np.inf)
+
+
+def _clip(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    grid = grids.get(node.input[0])
+    limits: list[float | None] = [attribute(node, "min", -np.inf), attribute(node, "max", np.inf)]
+    for i in (1, 2):
+        if len(node.input) > i and node.input[i]:
+            limits[i - 1] = _value(graph, node.input[i])
+    if grid is None or limits[0] is None or limits[1] is None:
+        return None
+    return grid.between(limits[0], limits[1])
+
+
+def _whole_numbers(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    return Grid(-np.inf, np.inf, 1)
+
+
+def _where(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Two values, as a bipolar quantizer writes them; only where a quantizer became this node."""
+    values = [_value(graph, name) for name in node.input[1:3]]
+    if node.name not in graph.origins or values[0] is None or values[1] is None or values[0] == values[1]:
+        return None
+    low, high = sorted((values[0], values[1]))
+    return Grid(low, high, high - low)
+
+
+def _sign(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """A sign, where a quantizer's rounding became this node."""
+    return Grid(-1, 1, 1) if node.name in graph.origins else None
+
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(
+        [
+            "DepthToSpace",
+            "Expand",
+            "Flatten",
+            "Gather",
+            "GlobalMaxPool",
+            "Identity",
+            "MaxPool",
+            "ReduceMax",
+            "ReduceMin",
+            "Reshape",
+            "Slice",
+            "SpaceToDepth",
+            "Split",
+            "Squeeze",
+            "Tile",
+            "Transpose",
+            "Unsqueeze",
+        ],
+        _kept,
+    ),
+    **dict.fromkeys(["Ceil", "Floor", "Round"], _whole_numbers),
+    "Add": _add,
+    "Cast": _cast,
+    "Clip": _clip,
+    "Concat": _concat,
+    "DequantizeLinear": _dequantize,
+    "Mul": _mul,
+    "Pad": _kept_by_pad,
+    "Relu": _relu,
+    "Sign": _sign,
+    "Sub": _sub,
+    "Where": _where,
+}

@@ -1,0 +1,290 @@
+"""Counting per inference: input vectors of layers, and multiply-accumulates of nodes that are not on arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from onnx import GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, helper, shape_inference
+
+from xbcompile.errors import ModelError
+from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, bodies, skeleton
+from xbcompile.frontend.lower import is_mvm_like
+from xbcompile.frontend.operators import attribute
+from xbcompile.frontend.tensors import to_array
+from xbcompile.frontend.types import infer_types
+from xbcompile.ir import Contraction, MatrixLayer
+from xbcompile.ir.dimensions import dimension_name, is_fixed, open_axes, open_dimensions
+
+Shape = tuple[int, ...]
+_Shapes = Callable[[str], Shape | None]
+
+
+@dataclass(frozen=True)
+class Count:
+    """MACs that could be counted, and how many MVM-like nodes could not, for want of a size."""
+
+    macs: int = 0
+    uncounted: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.macs + other.macs, self.uncounted + other.uncounted)
+
+    def times(self, factor: int | None) -> Count:
+        """So many repetitions; with an unknown number nothing is counted."""
+        if factor is None:
+            return Count(0, self.uncounted + (self.macs > 0))
+        return Count(self.macs * factor, self.uncounted)
+
+
+class Counter:
+    """Counts per inference, which is one sample: an open batch counts as 1, a fixed one is divided by.
+
+    The batch is axis 0 of the graph inputs, but axis 1 of those that a recurrent operator reads as sequences (its layout 0).
+
+    Args:
+        graph: the graph that was lowered.
+        lowered: names of the nodes that are on arrays, in bodies too; they are not counted.
+        time_major: names of graph inputs whose axis 1 is the batch.
+    """
+
+    def __init__(self, graph: Graph, lowered: Collection[str], time_major: Collection[str] = ()) -> None:
+        names, self._batch = _batch(graph.inputs, time_major)
+        self._lowered = lowered
+        self._constants = graph.constants
+        self._is_sized = names.issuperset(open_dimensions(graph.inputs))  # nothing but the batch is open
+        self._outputs = {node.name: node.output[0] for node in graph.nodes if node.output}
+        if names:
+            with suppress(ModelError):  # a model may refuse one sample
+                graph = infer_types(replace(graph, inputs=tuple(_single(value, names) for value in graph.inputs)))
+        self._types = graph.types
+        self._bodies = _inferred_bodies(graph)
+
+    def vectors(self, layer: MatrixLayer) -> int | None:
+        """Input vectors of a layer: those of its output for a batch of one; None where an open dimension decides.
+
+        As the layer has them where it is in a recurrence, or where nothing but the batch is open.
+        """
+        known = layer.name in self._outputs
+        shape = _shape(self._types, self._outputs[layer.name]) if known else None
+        if shape is None:
+            return None if known and not self._is_sized else layer.vectors_per_inference
+        squeezed = isinstance(layer.geometry, Contraction) and layer.geometry.squeeze
+        return self._per_sample(math.prod(shape) // (1 if squeezed else layer.groups * layer.outputs))
+
+    def node(self, node: NodeProto) -> Count:
+        """What one node computes digitally per inference, bodies included."""
+        return self._per_inference(self._node(self._bodies.get(node.name, node), self._types))
+
+    def inner(self, node: NodeProto) -> list[tuple[NodeProto, Count]]:
+        """The nodes in a control-flow node's bodies, in order, bodies in bodies included, each as if it ran once."""
+        found: list[tuple[NodeProto, Count]] = []
+        self._inner(self._bodies.get(node.name, node), self._types, found)
+        return [(each, self._per_inference(count)) for each, count in found]
+
+    def _per_inference(self, count: Count) -> Count:
+        return Count(self._per_sample(count.macs), count.uncounted)
+
+    def _per_sample(self, number: int) -> int:
+        """A number per batch as one per sample; what a batch does not divide has nothing to do with it."""
+        return number if number % self._batch else number // self._batch
+
+    def _inner(self, node: NodeProto, types: Mapping[str, TypeProto], found: list[tuple[NodeProto, Count]]) -> None:
+        for body in bodies(node):
+            inside = {**types, **_body_types(body)}
+            for each in body.node:
+                found.append((each, self._node(each, inside)))
+                self._inner(each, inside, found)
+
+    def _node(self, node: NodeProto, types: Mapping[str, TypeProto]) -> Count:
+        inside = [self._nodes(body.node, {**types, **_body_types(body)}) for body in bodies(node)]
+        if inside:
+            if node.op_type == "If":
+                return max(inside, key=lambda count: (count.macs, count.uncounted))
+            return inside[0].times(self._repetitions(node, types))
+        if node.name in self._lowered or not is_mvm_like(node):
+            return Count()
+        macs = macs_of(node, lambda name: _shape(types, name))
+        return Count(uncounted=1) if macs is None else Count(macs)
+
+    def _nodes(self, nodes: Iterable[NodeProto], types: Mapping[str, TypeProto]) -> Count:
+        return sum((self._node(node, types) for node in nodes), Count())
+
+    def _repetitions(self, node: NodeProto, types: Mapping[str, TypeProto]) -> int | None:
+        """How often a loop's body runs; None where the model does not tell."""
+        if node.op_type == "Scan":
+            states = len(node.input) - attribute(node, "num_scan_inputs", len(node.input))
+            shape = _shape(types, node.input[states]) if states < len(node.input) else None
+            axes = attribute(node, "scan_input_axes", [0])
+            return shape[axes[0]] if shape and -len(shape) <= axes[0] < len(shape) else None
+        if node.op_type == "Loop" and len(node.input) > 1 and not node.input[1] and node.input[0] in self._constants:
+            return int(to_array(self._constants[node.input[0]]).reshape(-1)[0])
+        return None
+
+
+def macs_of(node: NodeProto, shape: _Shapes) -> int | None:
+    """Multiply-accumulate operations of one node; None where a size is unknown or the operator is not counted."""
+    rule = _RULES.get(node.op_type)
+    try:
+        return None if rule is None else rule(node, shape)
+    except _UnknownSize:
+        return None
+
+
+class _UnknownSize(Exception):
+    pass
+
+
+def _known(shape: _Shapes, name: str) -> Shape:
+    found = shape(name)
+    if found is None:
+        raise _UnknownSize
+    return found
+
+
+def _product(left: int) -> Callable[[NodeProto, _Shapes], int]:
+    """A matrix product whose left operand is this input: outputs times the axis that is summed over."""
+
+    def count(node: NodeProto, shape: _Shapes) -> int:
+        if attribute(node, "transBatchA", 0) or attribute(node, "transBatchB", 0):
+            raise _UnknownSize
+        a = _known(shape, node.input[left])
+        if not a:
+            raise _UnknownSize
+        transposed = attribute(node, "transA", 0) and len(a) > 1
+        return math.prod(_known(shape, node.output[0])) * a[-2 if transposed else -1]
+
+    return count
+
+
+def _convolution(kernel: int) -> Callable[[NodeProto, _Shapes], int]:
+    def count(node: NodeProto, shape: _Shapes) -> int:
+        return math.prod(_known(shape, node.output[0])) * math.prod(_known(shape, node.input[kernel])[1:])
+
+    return count
+
+
+def _transposed_convolution(node: NodeProto, shape: _Shapes) -> int:
+    return math.prod(_known(shape, node.input[0])) * math.prod(_known(shape, node.input[1])[1:])
+
+
+def _recurrent(node: NodeProto, shape: _Shapes) -> int:
+    """Input and recurrent matrices, once per time step and sequence."""
+    steps = math.prod(_known(shape, node.input[0])[:2])
+    return steps * (math.prod(_known(shape, node.input[1])) + math.prod(_known(shape, node.input[2])))
+
+
+def _einsum(node: NodeProto, shape: _Shapes) -> int:
+    """The product of the sizes of all letters: one sum over all operands at once."""
+    terms = attribute(node, "equation", b"").decode().replace(" ", "").split("->")[0].split(",")
+    sizes: dict[str, int] = {}
+    for term, name in zip(terms, node.input, strict=False):
+        known = _known(shape, name)
+        first, dots, last = term.partition("...")
+        named = len(first) + len(last)
+        if len(known) < named or (len(known) > named and not dots):
+            raise _UnknownSize
+        letters = [*first, *(f"...{i}" for i in range(len(known) - named, 0, -1)), *last]
+        for letter, size in zip(letters, known, strict=True):
+            sizes[letter] = max(size, sizes.get(letter, 1)) if size else 0
+    return math.prod(sizes.values())
+
+
+def _bit_packed(node: NodeProto, shape: _Shapes) -> int:
+    return math.prod(_known(shape, node.input[0])[:-1]) * int(attribute(node, "K", 0)) * int(attribute(node, "N", 0))
+
+
+_RULES: dict[str, Callable[[NodeProto, _Shapes], int]] = {
+    **dict.fromkeys(
+        (
+            "DynamicQuantizeMatMul",
+            "FusedGemm",
+            "FusedMatMul",
+            "FusedMatMulActivation",
+            "Gemm",
+            "GemmFastGelu",
+            "MatMul",
+            "MatMulInteger",
+            "MatMulInteger16",
+            "MatMulIntegerToFloat",
+            "QGemm",
+            "QLinearMatMul",
+            "TransposeMatMul",
+        ),
+        _product(0),
+    ),
+    **dict.fromkeys(("Conv", "ConvInteger", "FusedConv"), _convolution(1)),
+    "QLinearConv": _convolution(3),
+    "ConvTranspose": _transposed_convolution,
+    "Einsum": _einsum,
+    **dict.fromkeys(("GRU", "LSTM", "RNN", "DynamicQuantizeLSTM"), _recurrent),
+    "MatMulNBits": _bit_packed,
+}
+
+
+def _shape(types: Mapping[str, TypeProto], name: str) -> Shape | None:
+    tensor = types[name].tensor_type if name in types else TypeProto.Tensor()
+    if not tensor.HasField("shape") or not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+        return None
+    return tuple(dim.dim_value for dim in tensor.shape.dim)
+
+
+def time_major_inputs(graph: Graph) -> frozenset[str]:
+    """Graph inputs that recurrent operators read as sequences or states with the batch on axis 1."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.op_type in ("GRU", "LSTM", "RNN") and node.domain in ONNX_DOMAINS and not attribute(node, "layout", 0):
+            found.update(name for i, name in enumerate(node.input) if i in (0, 5, 6))
+    return frozenset(found & {value.name for value in graph.inputs})
+
+
+def _batch(inputs: Sequence[ValueInfoProto], time_major: Collection[str]) -> tuple[frozenset[str], int]:
+    """Names of the open dimensions that are the batch and nothing else, and the batch's size where it is fixed (else 1)."""
+    axes = {value.name: int(value.name in time_major) for value in inputs}
+    names = {
+        name for name, places in open_dimensions(inputs).items() if all(axis == axes[source] for source, axis in places)
+    }
+    sizes = set()
+    for value in inputs:
+        dims = value.type.tensor_type.shape.dim
+        axis = axes[value.name]
+        sizes.add(dims[axis].dim_value if len(dims) > axis and is_fixed(dims[axis]) else None)
+    size = sizes.pop() if len(sizes) == 1 else None
+    return frozenset(names), size or 1
+
+
+def _single(value: ValueInfoProto, names: Collection[str]) -> ValueInfoProto:
+    """The graph input with these open dimensions of size 1."""
+    single = ValueInfoProto()
+    single.CopyFrom(value)
+    for axis in list(open_axes(value)):
+        if dimension_name(value, axis) in names:
+            single.type.tensor_type.shape.dim[axis].dim_value = 1
+    return single
+
+
+def _inferred_bodies(graph: Graph) -> dict[str, NodeProto]:
+    """Control-flow nodes by name, with the types of what their bodies compute."""
+    if not any(True for node in graph.nodes for _ in bodies(node)):
+        return {}
+    try:
+        inferred = shape_inference.infer_shapes(skeleton(graph), data_prop=True)
+    except shape_inference.InferenceError:
+        return {}
+    return {node.name: node for node in inferred.graph.node if any(True for _ in bodies(node))}
+
+
+def _body_types(body: GraphProto) -> dict[str, TypeProto]:
+    types = {value.name: value.type for value in (*body.input, *body.output, *body.value_info)}
+    types.update({each.name: _constant_type(each) for each in body.initializer})
+    constants = (node for node in body.node if node.op_type == "Constant" and node.attribute)
+    for node in constants:
+        if node.attribute[0].name == "value":
+            types[node.output[0]] = _constant_type(node.attribute[0].t)
+    return types
+
+
+def _constant_type(tensor: TensorProto) -> TypeProto:
+    return helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))

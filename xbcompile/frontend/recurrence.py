@@ -1,0 +1,110 @@
+"""A Scan that a rewriting put in, taken apart: its body as a graph of its own, and how tensors go in and out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from onnx import NodeProto, TypeProto, ValueInfoProto
+
+from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, reads
+from xbcompile.frontend.operators import attribute
+from xbcompile.frontend.types import infer_types
+from xbcompile.ir import MatrixLayer, SequenceInput, StackedOutput, State
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What a recurrence has besides its body; the fields are those of `xbcompile.ir.Recurrence`."""
+
+    name: str
+    sequences: tuple[SequenceInput, ...]
+    states: tuple[State, ...]
+    outputs: tuple[StackedOutput, ...]
+    reverse: bool
+    steps: int | None
+
+
+@dataclass(frozen=True)
+class LoweredLoop:
+    """A recurrence whose body is lowered.
+
+    Args:
+        loop: all but the body.
+        graph: the body's graph after lowering.
+        body: its nodes, some of them matrix layers now.
+    """
+
+    loop: Loop
+    graph: Graph
+    body: tuple[NodeProto | MatrixLayer, ...]
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Tensors outside that it needs."""
+        cut, initial = (s.outer for s in self.loop.sequences), (s.initial for s in self.loop.states)
+        inner = {*(s.inner for s in self.loop.sequences), *(s.start for s in self.loop.states)}
+        as_they_are = (value.name for value in self.graph.inputs if value.name not in inner)
+        return (*cut, *initial, *as_they_are)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Tensors outside that it writes."""
+        return (*(s.final for s in self.loop.states), *(s.outer for s in self.loop.outputs))
+
+
+def is_recurrence(node: NodeProto, graph: Graph) -> bool:
+    """Whether the node is a Scan that a rewriting put in; a Scan of the user's model stays digital."""
+    return node.op_type == "Scan" and node.domain in ONNX_DOMAINS and node.name in graph.origins
+
+
+def loop_of(node: NodeProto, graph: Graph) -> Loop:
+    """How tensors go in and out of such a Scan."""
+    body = attribute(node, "body", None)
+    count = attribute(node, "num_scan_inputs", 0)
+    inner, states = [value.name for value in body.input], len(body.input) - count
+    ends = [value.name for value in body.output]
+    shape = graph.shape(node.input[states])
+    return Loop(
+        name=node.name,
+        sequences=tuple(SequenceInput(*pair) for pair in zip(node.input[states:], inner[states:], strict=True)),
+        states=tuple(
+            State(*names)
+            for names in zip(node.input[:states], inner[:states], ends[:states], node.output[:states], strict=True)
+        ),
+        outputs=tuple(StackedOutput(*pair) for pair in zip(ends[states:], node.output[states:], strict=True)),
+        reverse=bool(attribute(node, "scan_input_directions", [0])[0]),
+        steps=None if shape is None else shape[0],
+    )
+
+
+def body_graph(node: NodeProto, graph: Graph) -> Graph:
+    """The body as a graph with types: what it reads from outside is among its inputs and constants."""
+    body, loop = attribute(node, "body", None), loop_of(node, graph)
+    types = {each.start: graph.types[each.initial] for each in loop.states}
+    types |= {each.inner: _entry(graph.types[each.outer]) for each in loop.sequences}
+    written = {name for inner in body.node for name in inner.output}
+    outer = dict.fromkeys(name for inner in body.node for name in reads(inner) if name not in written | types.keys())
+    constants = {name: graph.constants[name] for name in outer if name in graph.constants}
+    types |= {name: graph.types[name] for name in outer if name not in constants}
+    origin = graph.origins[node.name]
+    inside = replace(
+        graph,
+        name=node.name,
+        inputs=tuple(ValueInfoProto(name=name, type=each) for name, each in types.items()),
+        outputs=tuple(body.output),
+        nodes=tuple(body.node),
+        constants=constants,
+        types={},
+        origins={inner.name: origin for inner in body.node},
+        reasons={},
+    )
+    return infer_types(inside)
+
+
+def _entry(type_proto: TypeProto) -> TypeProto:
+    """The type of one entry along axis 0."""
+    entry = TypeProto()
+    entry.CopyFrom(type_proto)
+    if entry.tensor_type.HasField("shape"):
+        del entry.tensor_type.shape.dim[0]
+    return entry

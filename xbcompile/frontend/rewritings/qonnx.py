@@ -1,0 +1,213 @@
+"""QONNX's quantizers in standard operators; onnxruntime knows none of them.
+
+Arithmetic as in the executors of PyPI `qonnx` 1.0 (qonnx/custom_op/general: intquant.py, bipolar_quant.py, trunc.py,
+floatquant.py), in float32. Where the executor clips to whole limits and then rounds, this rounds and then clips: every
+rounding is monotone and keeps whole numbers, so the result is the same, and it is known to be whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from xbcompile.errors import ModelError
+from xbcompile.frontend.graph import Graph, Origin, reads
+from xbcompile.frontend.operators import attribute, is_constant
+from xbcompile.frontend.rewrite import Replacement, Rewriting
+from xbcompile.frontend.tensors import to_array
+
+DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+_OLDEST_OPSET = 9  # Where, Sign
+_ROUNDER = np.float32(1.5 * 2**23)  # x + this is whole, rounded half to even, for float32 |x| < 2**22 (IEEE 754)
+_MOST_EXPONENTS = 64  # assumed: exponents of a float quantizer that are worth a comparison each
+
+
+def rewrite_quantizers(graph: Graph) -> Graph:
+    """The graph with QONNX's quantizers in standard operators, wherever they stand; types are not needed.
+
+    Raises:
+        ModelError: a quantizer's bit width or the like is not constant, or the model's opset is too old.
+    """
+    if not any(_rewriting(node) for node in graph.nodes):
+        return graph
+    used = {*graph.constants, *(value.name for value in graph.inputs)}
+    for node in graph.nodes:
+        used.update((node.name, *node.output, *reads(node)))
+    nodes: list[NodeProto] = []
+    constants, origins = dict(graph.constants), dict(graph.origins)
+    for node in graph.nodes:
+        rewriting = _rewriting(node)
+        if rewriting is None:
+            nodes.append(node)
+            continue
+        replacement = Replacement(node, graph, used)
+        if replacement.opset < _OLDEST_OPSET:
+            raise _error(replacement, f"it needs opset {_OLDEST_OPSET} or newer, the model has {replacement.opset}")
+        rewriting(replacement)
+        nodes.extend(replacement.nodes)
+        constants.update(replacement.constants)
+        origins.update({new.name: Origin(node.name, node.op_type) for new in replacement.nodes})
+    return replace(graph, nodes=tuple(nodes), constants=constants, origins=origins)
+
+
+def rewrite_quant(r: Replacement) -> bool:
+    """Quant, IntQuant: `(round(clip(x / scale + zero_point)) - zero_point) * scale`."""
+    x, scale, zero_point, _ = r.node.input
+    signed = bool(attribute(r.node, "signed", 1))
+    bits = _scalar(r, r.node.input[3], "bit width")
+    y = _plus(r, r.emit("Div", x, scale), "Add", zero_point)
+    if bits == 1 and signed:
+        y = _sign(r, y)
+    else:
+        low, high = _limits(bits, signed, bool(attribute(r.node, "narrow", 0)))
+        y = _rounded_between(r, y, low, high, _mode(r, "ROUND"))
+    y = _plus(r, y, "Sub", zero_point)
+    r.emit("Mul", y, scale, output=r.node.output[0])
+    return True
+
+
+def rewrite_bipolar_quant(r: Replacement) -> bool:
+    """BipolarQuant: `scale` where x is 0 or above, `-scale` below."""
+    r.emit("Mul", _sign(r, r.node.input[0]), r.node.input[1], output=r.node.output[0])
+    return True
+
+
+def rewrite_trunc(r: Replacement) -> bool:
+    """Trunc: low bits cut off. Version 1 has five inputs, version 2 (with an output scale and limits) six."""
+    x, scale, zero_point = r.node.input[:3]
+    whole = _round(r, _plus(r, r.emit("Div", x, scale), "Add", zero_point), "ROUND")
+    if len(r.node.input) == 5:
+        bits = [_scalar(r, name, "bit width") for name in r.node.input[3:5]]
+        y = r.emit("Div", whole, r.constant(np.float32(2.0 ** (bits[0] - bits[1])), "cut"))
+        y = _plus(r, _round(r, y, _mode(r, "FLOOR")), "Sub", zero_point)
+        r.emit("Mul", y, scale, output=r.node.output[0])
+        return True
+    out_scale, out_bits = r.node.input[4], _scalar(r, r.node.input[5], "bit width")
+    for name in (scale, out_scale):
+        if not is_constant(r.graph, name):
+            raise _error(r, f'its scale "{name}" must be constant')
+    ratio = to_array(r.graph.constants[out_scale]) / to_array(r.graph.constants[scale])
+    cut = r.constant(np.asarray(2 ** np.round(np.log2(ratio)), np.float32), "cut")
+    low, high = _limits(out_bits, bool(attribute(r.node, "signed", 1)), bool(attribute(r.node, "narrow", 0)))
+    y = _rounded_between(r, r.emit("Div", whole, cut), low, high, _mode(r, "FLOOR"))
+    if not _is_zero(r, zero_point):
+        y = r.emit("Sub", y, r.emit("Div", zero_point, cut))
+    r.emit("Mul", y, out_scale, output=r.node.output[0])
+    return True
+
+
+def rewrite_float_quant(r: Replacement) -> bool:
+    """FloatQuant: the nearest number of few exponent and mantissa bits; every exponent in range is compared with."""
+    x, scale = r.node.input[:2]
+    exponent_bits, mantissa_bits, bias, largest = (_scalar(r, n, "width, bias or limit") for n in r.node.input[2:6])
+    if not attribute(r.node, "saturation", 1):
+        raise _error(r, "saturation=0 is not supported; allowed: saturation=1")
+    lowest, highest = int(1 - bias), int(2**exponent_bits - 1 - bias)
+    if highest - lowest >= _MOST_EXPONENTS or r.opset < 11:
+        raise _error(r, f"exponents {lowest} to {highest} are too many, or opset {r.opset} is below 11")
+    x = r.emit("Div", x, scale)
+    size = r.emit("Abs", x)
+    step = r.constant(np.float32(2.0 ** (lowest - mantissa_bits)), "step")
+    for exponent in range(lowest + 1, highest + 1):
+        below = r.emit("Less", size, r.constant(np.float32(2.0**exponent), "power"))
+        step = r.emit("Where", below, step, r.constant(np.float32(2.0 ** (exponent - mantissa_bits)), "step"))
+    y = r.emit("Mul", _round(r, r.emit("Div", x, step), _mode(r, "ROUND")), step)
+    limit = min((2.0 - 2.0**-mantissa_bits) * 2.0**highest, largest)
+    r.emit("Mul", _clip(r, y, -limit, limit), scale, output=r.node.output[0])
+    return True
+
+
+_TABLE: dict[str, Rewriting] = {
+    "BipolarQuant": rewrite_bipolar_quant,
+    "FloatQuant": rewrite_float_quant,
+    "IntQuant": rewrite_quant,
+    "Quant": rewrite_quant,
+    "Trunc": rewrite_trunc,
+}
+
+
+def is_quantizer(node: NodeProto) -> bool:
+    """Whether the node is one of QONNX's operators that are written in standard ones here."""
+    return _rewriting(node) is not None
+
+
+def _rewriting(node: NodeProto) -> Rewriting | None:
+    return _TABLE.get(node.op_type) if node.domain in DOMAINS else None
+
+
+def _limits(bits: float, signed: bool, narrow: bool) -> tuple[float, float]:
+    """Smallest and largest integer of so many bits (min_int and max_int in intquant.py)."""
+    if signed:
+        return -(2.0 ** (bits - 1)) + narrow, 2.0 ** (bits - 1) - 1
+    return 0.0, 2.0**bits - 1 - narrow
+
+
+def _rounded_between(r: Replacement, x: str, low: float, high: float, mode: str) -> str:
+    if low.is_integer() and high.is_integer() and r.opset >= 11:
+        return _clip(r, _round(r, x, mode), low, high)
+    return _round(r, _clip(r, x, low, high), mode)
+
+
+def _round(r: Replacement, x: str, mode: str) -> str:
+    """x rounded by one of QONNX's modes (resolve_rounding_mode in intquant.py)."""
+    if mode in ("ROUND", "HALF_EVEN"):
+        if r.opset >= 11:
+            return r.emit("Round", x)
+        rounder = r.constant(_ROUNDER, "rounder")
+        return r.emit("Sub", r.emit("Add", x, rounder), rounder)
+    if mode in ("CEIL", "FLOOR"):
+        return r.emit(mode.title(), x)
+    size = r.emit("Abs", x)
+    if mode in ("HALF_UP", "HALF_DOWN"):
+        size = r.emit("Add" if mode == "HALF_UP" else "Sub", size, r.constant(np.float32(0.5), "half"))
+    size = r.emit("Ceil" if mode in ("UP", "HALF_DOWN") else "Floor", size)
+    return r.emit("Mul", r.emit("Sign", x), size)
+
+
+def _mode(r: Replacement, default: str) -> str:
+    mode: str = attribute(r.node, "rounding_mode", default.encode()).decode().upper()
+    modes = ("ROUND", "HALF_EVEN", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
+    if mode == "ROUND_TO_ZERO":
+        return "DOWN"
+    if mode not in modes:
+        raise _error(r, f'rounding_mode "{mode}" is unknown; allowed: {", ".join(modes)}, ROUND_TO_ZERO')
+    return mode
+
+
+def _clip(r: Replacement, x: str, low: float, high: float) -> str:
+    if r.opset >= 11:
+        return r.emit("Clip", x, r.constant(np.float32(low), "low"), r.constant(np.float32(high), "high"))
+    return r.emit("Clip", x, min=low, max=high)
+
+
+def _sign(r: Replacement, x: str) -> str:
+    """1 where x is 0 or above, -1 below."""
+    below = r.emit("Less", x, r.constant(np.float32(0), "zero"))
+    return r.emit("Where", below, r.constant(np.float32(-1), "minus"), r.constant(np.float32(1), "plus"))
+
+
+def _plus(r: Replacement, x: str, operator: str, zero_point: str) -> str:
+    return x if _is_zero(r, zero_point) else r.emit(operator, x, zero_point)
+
+
+def _is_zero(r: Replacement, name: str) -> bool:
+    """Whether a constant is 0 and so small that leaving it out changes no shape."""
+    if not is_constant(r.graph, name):
+        return False
+    tensor = r.graph.constants[name]
+    return tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 0 and not to_array(tensor).any()
+
+
+def _scalar(r: Replacement, name: str, what: str) -> float:
+    if not is_constant(r.graph, name):
+        raise _error(r, f'its {what} "{name}" must be constant')
+    value = to_array(r.graph.constants[name])
+    if value.size != 1:
+        raise _error(r, f'its {what} "{name}" must be one number; its shape is {list(value.shape)}')
+    return float(value.reshape(()))
+
+
+def _error(r: Replacement, text: str) -> ModelError:
+    return ModelError(f'node "{r.node.name}" ({r.node.op_type}, domain {r.node.domain}): {text}')

@@ -1,0 +1,58 @@
+"""Dimensions of a model's inputs that the model leaves open, and their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import onnx
+
+OpenDimension = tuple[str, int]  # a graph input and an axis of it
+
+
+def dimension_name(value: onnx.ValueInfoProto, axis: int) -> str:
+    """The name of an open dimension: its symbol, or INPUT:AXIS where it has none."""
+    return value.type.tensor_type.shape.dim[axis].dim_param or f"{value.name}:{axis}"
+
+
+def is_fixed(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    """Whether a size is given; onnxruntime takes a negative one as open."""
+    return dim.HasField("dim_value") and dim.dim_value >= 0
+
+
+def open_axes(value: onnx.ValueInfoProto) -> Iterator[int]:
+    """The axes of a graph input whose size the model leaves open; none where not even their number is known."""
+    for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+        if not is_fixed(dim):
+            yield axis
+
+
+def open_dimensions(inputs: Iterable[onnx.ValueInfoProto]) -> dict[str, tuple[OpenDimension, ...]]:
+    """Where each open dimension occurs, by the name that `--dim NAME=SIZE` takes.
+
+    Axes of one symbol are one dimension, as they have the same size in every run; an axis without a symbol is its own.
+    """
+    found: dict[str, list[OpenDimension]] = {}
+    for value in inputs:
+        for axis in open_axes(value):
+            found.setdefault(dimension_name(value, axis), []).append((value.name, axis))
+    return {name: tuple(places) for name, places in found.items()}
+
+
+def batch_names(inputs: Sequence[onnx.ValueInfoProto]) -> tuple[str, ...]:
+    """The open dimensions that count samples: those on axis 0 of inputs, and on no other axis of any."""
+    return tuple(name for name, places in open_dimensions(inputs).items() if all(axis == 0 for _, axis in places))
+
+
+def advice(inputs: Sequence[onnx.ValueInfoProto], batch: bool = False) -> str:
+    """What to try where an open size is in the way, naming the dimensions; empty where there is none.
+
+    Args:
+        inputs: the model's graph inputs.
+        batch: count the batch among them too.
+    """
+    counted = () if batch else batch_names(inputs)
+    names = [name for name in open_dimensions(inputs) if name not in counted]
+    if not names:
+        return ""
+    options = " ".join(f"--dim {name}=SIZE" for name in names)
+    return f"the model leaves {', '.join(names)} open; fix it when compiling, with {options}"
