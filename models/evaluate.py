@@ -25,6 +25,8 @@ MNIST_MODELS = (
     "mnist_bnn_spare",
     "mnist_lenet5",
     "mnist_lenet5_ternary",
+    "mnist_lenet5_int8",
+    "mnist_lstm",
     "mnist_tanh",
     "mnist_tanh32",
 )

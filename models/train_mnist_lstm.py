@@ -7,7 +7,7 @@ the step before left behind, so that errors of the array feed back.
 Settings were chosen with --holdout 5000 (train on the first 55,000 training images, look at the other 5,000): 12 epochs
 with 48 units give 98.6 %. The shipped file is trained on all 60,000. The test images are read once, for the last line.
 
-Run: python models/train_mnist_lstm.py   (about 7 minutes on one core)
+Run: python models/train_mnist_lstm.py   (about 2 minutes on one core)
 """
 
 from __future__ import annotations

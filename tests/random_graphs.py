@@ -123,6 +123,7 @@ def with_nonfinite(b: GraphBuilder, inputs: dict[str, np.ndarray]) -> dict[str, 
     floats = [name for name, array in inputs.items() if array.dtype.kind == "f" and array.size]
     jumps = {"Cast", "ArgMax", "TopK", "Greater", "If", "Loop", "Scan", "LSTM", "GRU", "RNN", "Attention"}
     jumps.add("ConvTranspose")  # as a convolution it has zero taps, whose products with NaN are NaN
+    jumps.add("Einsum")  # the order of its sums is free, and what infinities add up to depends on it
     if not floats or any(n.op_type in jumps or "Quant" in n.op_type or "Integer" in n.op_type for n in b.nodes):
         return dict(inputs)
     name = b.choose(floats)
