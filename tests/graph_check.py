@@ -1,4 +1,4 @@
-"""Compiling one random graph, running it and comparing it with onnxruntime; and making smaller one that fails."""
+"""Compiling one random graph, running it and comparing it with onnxruntime; and making one that fails smaller."""
 
 from __future__ import annotations
 

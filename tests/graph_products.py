@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from graph_builder import GraphBuilder, Refused, jumping, largest, lipschitz, measured, moving, multilinear
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 MICROSOFT = "com.microsoft"
 
@@ -87,7 +87,7 @@ def hidden(b: GraphBuilder, array: np.ndarray) -> str:
         inputs = [b.constant(v, "q") for v in (codes.astype(np.int8), scale, zero)]
         return b.add("DequantizeLinear", inputs, moving, **({"axis": axis} if per_axis else {}))[0]
     if kind == 3:
-        return b.add("Constant", [], moving, value=b_tensor(array))[0]
+        return b.add("Constant", [], moving, value=nameless(array))[0]
     if kind == 4:
         flat = b.constant(array.reshape(-1), "w")
         return b.add("Reshape", [flat, b.constant(np.array(array.shape, np.int64))], moving)[0]
@@ -100,17 +100,13 @@ def hidden(b: GraphBuilder, array: np.ndarray) -> str:
     return b.add("Identity", [b.constant(array, "w")], moving)[0]
 
 
-def b_tensor(array: np.ndarray) -> TensorProto:
+def nameless(array: np.ndarray) -> TensorProto:
     """A tensor without a name."""
-    from onnx import numpy_helper
-
     return numpy_helper.from_array(array)
 
 
 def onnx_type(dtype: np.dtype | str) -> int:
     """The ONNX number of a numpy type."""
-    from onnx import helper
-
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
@@ -120,12 +116,11 @@ def gemm(b: GraphBuilder) -> None:
     shape = b.shape(x)
     trans_x, trans_w, right = b.flag(0.3), b.flag(), b.flag(0.8)
     if right:
-        inner, outer = shape[::-1] if trans_x else shape, b.size()
         rows, inner_size = (shape[1], shape[0]) if trans_x else shape
+        outer = b.size()
         w = weight(b, (outer, inner_size) if trans_w else (inner_size, outer), inner_size)
         inputs, sizes = [x, w], (rows, outer)
         attributes = {"transA": int(trans_x), "transB": int(trans_w)}
-        del inner
     else:
         inner_size, columns = (shape[1], shape[0]) if trans_x else shape
         rows = b.size()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from graph_builder import GraphBuilder, Refused, Value, lipschitz, measured, moving, multilinear
+from graph_builder import GraphBuilder, Refused, measured, moving, multilinear
 from graph_products import float_value, onnx_type, weight
 from onnx import FunctionProto, NodeProto, TensorProto, helper
 
@@ -194,5 +192,3 @@ def sequence(b: GraphBuilder) -> None:
 
 
 CONTROL = [(6, recurrent), (1, conditional), (1, loop), (1.5, scan), (2, function), (0.7, sequence)]
-
-__all__ = ["CONTROL", "Value", "lipschitz", "math"]

@@ -8,6 +8,7 @@ blamed on, another.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import helper
+from threadpoolctl import threadpool_limits
 
 from xbcompile.errors import DataError
 from xbcompile.frontend import engine
@@ -321,29 +323,32 @@ def check_equivalence(program: Program) -> list[str]:
         make_session(program.host_graph)  # there is nothing to compare, but onnxruntime must be able to load it
         return []
     values = _layer_values(program)
-    for i, layer in enumerate(layers):
-        x, reference = values[i]
-        # Probe inputs may take the model where it has no finite values; a large fixed batch is needless work.
-        if x.size > LARGEST_COMPARED or not np.isfinite(x).all():
-            x, reference = _run_alone(program, layer)
-        result = LayerExecutor(program, i, IdealArray(program.spec)).run(x)
-        if result.shape != reference.shape:
-            findings.append(
-                f"equivalence: layer {layer.name!r} gives shape {result.shape}, the host graph {reference.shape}"
-            )
-            continue
-        # Float32 rounding is relative to the largest sum of absolute products that an output can have.
-        reach = max(np.abs(x).max(initial=0), *(abs(b or 0.0) for b in _input_range(layer)))
-        weights = np.abs(layer.weights).sum(axis=1, dtype=np.float64).max(initial=0)
-        size = float(reach) * float(weights) + float(np.abs(layer.bias).max(initial=0))
-        compared = np.isfinite(result) & np.isfinite(reference) if size > OVERFLOW else np.ones(result.shape, bool)
-        difference = float(np.abs(result[compared] - reference[compared]).max(initial=0))
-        tolerance = RELATIVE_TOLERANCE if layer.element_type != onnx.TensorProto.FLOAT16 else HALF_TOLERANCE
-        if not difference <= tolerance * max(size, 1e-30):
-            findings.append(
-                f"equivalence: layer {layer.name!r} differs from the host graph by {difference:.3g} of {size:.3g}"
-            )
+    # The products are small: threads of the linear algebra library would spend their time waiting for each other.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for i, layer in enumerate(layers):
+            x, reference = values[i]
+            # Probe inputs may take the model where it has no finite values; a large fixed batch is needless work.
+            if x.size > LARGEST_COMPARED or not np.isfinite(x).all():
+                x, reference = _run_alone(program, layer)
+            result = LayerExecutor(program, i, IdealArray(program.spec), os.cpu_count() or 1).run(x)
+            findings += _differences(layer, x, result, reference)
     return findings
+
+
+def _differences(layer: MatrixLayer, x: np.ndarray, result: np.ndarray, reference: np.ndarray) -> list[str]:
+    """The finding where a layer's output is not the host graph's, as far as float rounding allows."""
+    if result.shape != reference.shape:
+        return [f"equivalence: layer {layer.name!r} gives shape {result.shape}, the host graph {reference.shape}"]
+    # Float32 rounding is relative to the largest sum of absolute products that an output can have.
+    reach = max(np.abs(x).max(initial=0), *(abs(b or 0.0) for b in _input_range(layer)))
+    weights = np.abs(layer.weights).sum(axis=1, dtype=np.float64).max(initial=0)
+    size = float(reach) * float(weights) + float(np.abs(layer.bias).max(initial=0))
+    compared = np.isfinite(result) & np.isfinite(reference) if size > OVERFLOW else np.ones(result.shape, bool)
+    difference = float(np.abs(result[compared] - reference[compared]).max(initial=0))
+    tolerance = RELATIVE_TOLERANCE if layer.element_type != onnx.TensorProto.FLOAT16 else HALF_TOLERANCE
+    if difference <= tolerance * max(size, 1e-30):
+        return []
+    return [f"equivalence: layer {layer.name!r} differs from the host graph by {difference:.3g} of {size:.3g}"]
 
 
 def _layer_values(program: Program) -> list[tuple[np.ndarray, np.ndarray]]:

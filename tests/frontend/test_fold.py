@@ -259,3 +259,36 @@ def test_constants_that_cannot_be_evaluated(build, rng):
     constants = {"w": rng.uniform(-1, 1, (3, 3)), "shape": np.array([9]), "index": np.array([99])}
     with pytest.raises(ModelError, match=r"onnxruntime cannot evaluate the model's constants: .*indices element"):
         import_network(load_model(build(nodes, {"x": [2, 3]}, ["y"], constants)))
+
+
+@pytest.mark.parametrize("bounds", [{}, {"start": 1}, {"start": -2, "end": -1}])
+def test_shapes_of_fixed_size_are_constants(build, check, rng, bounds):
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Shape", ["h"], ["s"], **bounds),
+        node("ReduceProd", ["s"], ["p"], keepdims=0),
+        node("Cast", ["p"], ["y"], to=onnx.TensorProto.FLOAT),
+        node("MatMul", ["x", "v"], ["z"]),
+    ]
+    constants = {"w": rng.uniform(-1, 1, (3, 4)), "v": rng.uniform(-1, 1, (3, 2))}
+    network = check(build(nodes, {"x": [2, 5, 3]}, ["y", "z"], constants), {"x": rng.random((2, 5, 3), np.float32)})
+    assert operators(network) == ["Identity"]
+    assert len(network.layers) == 1  # the product whose shape alone was asked for is not needed
+
+
+def test_shapes_of_open_size_stay(build, check, rng):
+    nodes = [
+        node("MatMul", ["x", "w"], ["h"]),
+        node("Shape", ["h"], ["s"]),
+        node("Reshape", ["h", "s"], ["y"]),
+    ]
+    network = check(build(nodes, {"x": ["n", 3]}, ["y"], {"w": rng.uniform(-1, 1, (3, 4))}), feeds(rng, 2, 3))
+    assert operators(network) == ["Shape", "Reshape"]
+
+
+def test_declared_shapes_of_outputs_are_not_believed(build, check, rng):
+    """The model says [1, 4] of an output that has two rows; onnxruntime only warns, and its optimizer believes it."""
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Shape", ["h"], ["y"])]
+    model = build(nodes, {"x": ["n", 3]}, ["h", "y"], {"w": rng.uniform(-1, 1, (3, 4))})
+    model.graph.output[0].type.CopyFrom(helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [1, 4]))
+    check(model, feeds(rng, 2, 3), optimized=False)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from xbcompile.errors import ModelError
@@ -21,6 +22,7 @@ from xbcompile.frontend.graph import (
     without_dead_nodes,
 )
 from xbcompile.frontend.lower import is_mvm_like
+from xbcompile.frontend.operators import attribute
 from xbcompile.frontend.tensors import elements, item_bytes, size_bytes, to_array
 from xbcompile.frontend.types import infer_types, value_info
 
@@ -80,15 +82,34 @@ def fold_constants(graph: Graph, origins: dict[str, int] | None = None) -> Graph
     """
     origins = {} if origins is None else origins
     while True:
-        foldable = _foldable(graph, origins)
-        wanted = _wanted(graph, foldable)
-        if not wanted:
-            return graph
-        constants = _evaluate(graph, foldable, wanted)
+        constants = _known_shapes(graph)
+        if not constants:
+            foldable = _foldable(graph, origins)
+            wanted = _wanted(graph, foldable)
+            if not wanted:
+                return graph
+            constants = _evaluate(graph, foldable, wanted)
         graph = replace(graph, constants={**graph.constants, **constants})
         nodes = (_without_outputs(node, constants.keys()) for node in graph.nodes)
         graph = replace(graph, nodes=tuple(node for node in nodes if node is not None))
         graph = infer_types(without_dead_nodes(graph))
+
+
+def _known_shapes(graph: Graph) -> dict[str, TensorProto]:
+    """What Shape nodes give whose tensors have one size alone, as onnxruntime folds them too.
+
+    Graph outputs are left out: a model may declare their shapes, and may be wrong.
+    """
+    constants = {}
+    for node in graph.nodes:
+        if node.op_type != "Shape" or node.domain not in ONNX_DOMAINS or node.input[0] in graph.output_names:
+            continue
+        shape = graph.shape(node.input[0])
+        if shape is None or None in shape:
+            continue
+        bounds = slice(attribute(node, "start", None), attribute(node, "end", None))
+        constants[node.output[0]] = numpy_helper.from_array(np.array(shape[bounds], np.int64), node.output[0])
+    return constants
 
 
 def _without_outputs(node: NodeProto, names: Iterable[str]) -> NodeProto | None:
