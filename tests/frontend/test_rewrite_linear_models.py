@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -71,3 +72,11 @@ def test_kept_digital(build, check, rng):
     network = check(model, {"x": rng.uniform(-1, 1, (4, 5)).astype(np.float32)}, digital=["classifier"])
     assert [(r.node, r.lowered) for r in network.records] == [("classifier", False), ("product", True)]
     assert network.records[0].reason == 'kept digital by "classifier"'
+
+
+def test_whole_number_inputs_stay_digital(build, check, rng):
+    """The operator takes them, the product of floats would not."""
+    model = classifier(build, rng.uniform(-1, 1, (3, 5)), [0.0, 0.0, 0.0], [0, 1, 2])
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    network = check(model, {"x": rng.integers(-9, 9, (4, 5))})
+    assert [(r.lowered, r.reason) for r in network.records] == [(False, "element type int64 is not lowered")]

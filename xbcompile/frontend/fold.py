@@ -96,13 +96,10 @@ def fold_constants(graph: Graph, origins: dict[str, int] | None = None) -> Graph
 
 
 def _known_shapes(graph: Graph) -> dict[str, TensorProto]:
-    """What Shape nodes give whose tensors have one size alone, as onnxruntime folds them too.
-
-    Graph outputs are left out: a model may declare their shapes, and may be wrong.
-    """
+    """What Shape nodes give whose tensors have one size alone, as onnxruntime folds them too."""
     constants = {}
     for node in graph.nodes:
-        if node.op_type != "Shape" or node.domain not in ONNX_DOMAINS or node.input[0] in graph.output_names:
+        if node.op_type != "Shape" or node.domain not in ONNX_DOMAINS:
             continue
         shape = graph.shape(node.input[0])
         if shape is None or None in shape:
