@@ -224,7 +224,10 @@ def data_of(
         )
     counts = {name: len(x) for name, x in inputs.items()} | ({} if labels is None else {LABELS: len(labels)})
     if len(set(counts.values())) > 1:
-        raise DataError(f"data {where!r}: arrays have different numbers of samples: {counts}")
+        raise DataError(
+            f"data {where!r}: arrays have different numbers of samples: {counts}; axis 0 of each counts samples, and where a "
+            "model has it otherwise, xbcompile.InferenceSession in Python runs it on one set of inputs"
+        )
     return Data(where, inputs, None if labels is None else labels.astype(np.int64))
 
 
