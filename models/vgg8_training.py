@@ -74,12 +74,12 @@ class _RoundToLevels(torch.autograd.Function):
     """Clip to [0, 1] and round to multiples of 1/levels; the gradient passes where nothing was clipped."""
 
     @staticmethod
-    def forward(context, value, levels):  # type: ignore[no-untyped-def]
+    def forward(context, value, levels):  # type: ignore[no-untyped-def]  # torch has no type for its context
         context.save_for_backward(value)
         return value.clamp(0, 1).mul_(levels).round_().div_(levels)
 
     @staticmethod
-    def backward(context, gradient):  # type: ignore[no-untyped-def]
+    def backward(context, gradient):  # type: ignore[no-untyped-def]  # as forward
         (value,) = context.saved_tensors
         return torch.ops.aten.hardtanh_backward(gradient, value, 0, 1), None
 

@@ -213,7 +213,7 @@ class ConductanceImages:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _read_out(  # type: ignore[no-untyped-def]
+def _read_out(  # type: ignore[no-untyped-def]  # numba infers the types
     sums, noise, limit, lsb, full_scale, table, first_vector, first_slice, tile, array, k0, k1
 ):
     """Turn exact sums [vectors, slices, columns] into readings in place: noise, range, nearest code."""

@@ -58,7 +58,7 @@ def normal_of(word, table):  # type: ignore[no-untyped-def]  # numba infers floa
 
 
 @njit(cache=True, error_model="numpy")
-def fill_read_words(words, vector, slice_index, tile, array, k0, k1):  # type: ignore[no-untyped-def]
+def fill_read_words(words, vector, slice_index, tile, array, k0, k1):  # type: ignore[no-untyped-def]  # numba infers
     """Fill uint32 [4 * blocks] with the random words of one read, one per column.
 
     Counter of a block: (vector, slice and block, tile, array); word i of block b goes to column i * blocks + b, so that
@@ -77,7 +77,7 @@ def fill_read_words(words, vector, slice_index, tile, array, k0, k1):  # type: i
 
 
 @njit(cache=True)
-def _fill_words(words, stream, k0, k1):  # type: ignore[no-untyped-def]
+def _fill_words(words, stream, k0, k1):  # type: ignore[no-untyped-def]  # numba infers
     for block in range((words.size + 3) // 4):
         r = philox(uint32(block), uint32(uint64(block) >> uint64(32)), uint32(stream), uint32(0x58424152), k0, k1)
         for i in range(min(4, words.size - 4 * block)):

@@ -105,4 +105,4 @@ class SimulatedDevice:
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = key, self.load(np.array([array]), np.array([stamp.tile]), self._cells[array][None])
         drives = np.asarray(drive, np.float32)[None, None, None, :]
-        return self._prepared[1].read(drives, stamp.vector, stamp.slice)[0, 0, 0]  # type: ignore[call-arg]
+        return self._prepared[1].read(drives, stamp.vector, stamp.slice)[0, 0, 0]  # type: ignore[call-arg]  # a simulated one takes the slice

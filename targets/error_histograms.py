@@ -150,7 +150,7 @@ def _thresholds(counts: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add_errors(  # type: ignore[no-untyped-def]
+def _add_errors(  # type: ignore[no-untyped-def]  # numba infers the types
     dots, top, top_rows, bottom_rows, table, first_bin, first_vector, first_slice, tile, array, k0, k1
 ):
     """Add to bottom-half dot products [vectors, slices, columns] the top half's and an error of the right group, in place."""
