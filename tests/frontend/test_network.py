@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 
 from xbcompile.errors import ModelError
 from xbcompile.frontend import import_network, load_model
-from xbcompile.frontend.lower import nothing_lowered
+from xbcompile.frontend.lower import nothing_lowered, one_per_node
 from xbcompile.ir import LoweringRecord, MatrixLayer
 
 node = helper.make_node
@@ -404,3 +404,12 @@ def test_product_of_constants_too_large_to_fold(build, square):
     constants = square | {"a": np.ones((5000, 1)), "b": np.ones((1, 5000)), "w": np.ones((3, 1))}
     network = import_network(load_model(build(nodes, {"x": [1, 3]}, ["y"], constants)))
     assert network.records[0] == LoweringRecord("outer", "MatMul", False, "both operands are constant")
+
+
+@pytest.mark.parametrize("lowered", [[True, False], [False, True]])
+def test_a_node_of_which_a_part_stays_digital_counts_as_lowered(lowered):
+    """Its record names the layers that it became and why the rest did not, whichever part comes first."""
+    parts = [
+        LoweringRecord("n", "LSTM", yes, "" if yes else "too small", ("n/input",) if yes else ()) for yes in lowered
+    ]
+    assert one_per_node(parts) == (LoweringRecord("n", "LSTM", True, "too small", ("n/input",)),)

@@ -69,7 +69,7 @@ def lower_nodes(graph: Graph, digital: Collection[str]) -> Lowered:
     """
     build = _lower_graph(graph, digital, {})
     lowered = replace(graph, constants=build.constants, types=build.types)
-    return Lowered(lowered, tuple(build.steps), _one_per_node(build.records))
+    return Lowered(lowered, tuple(build.steps), one_per_node(build.records))
 
 
 def _lower_graph(graph: Graph, digital: Collection[str], matrices: dict[str, list[np.ndarray]]) -> _Build:
@@ -126,7 +126,7 @@ def _record(node: NodeProto, graph: Graph, lowered: bool, reason: str = "") -> L
     return LoweringRecord(origin.node, origin.operator, lowered, reason, (node.name,) if lowered else ())
 
 
-def _one_per_node(records: list[LoweringRecord]) -> tuple[LoweringRecord, ...]:
+def one_per_node(records: list[LoweringRecord]) -> tuple[LoweringRecord, ...]:
     """The records of one node of the model, which may have become several matrices, joined to one."""
     joined: dict[str, LoweringRecord] = {}
     for record in records:
