@@ -3,10 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo.xbar
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench bench-mapping clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,9 @@ check: $(VENV)/installed ## ruff and mypy
 
 bench: $(VENV)/installed ## timings: compile and full MNIST runs, beside a plain numpy simulation
 	$(BIN)/python benchmarks/bench.py
+
+bench-mapping: $(VENV)/installed ## mapping: images, writes and makespans beside their lower bounds and plainer packers
+	$(BIN)/python benchmarks/mapping.py
 
 clean: ## remove the virtual environment and build files
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import gcd
 from typing import ClassVar
 
@@ -35,6 +36,7 @@ DEFAULT_SAMPLES = 10_000
 
 CHUNK_VALUES = 1 << 24  # values of gathered vectors at once: bounds the memory of a convolution's patches
 MAX_VECTORS = 100_000  # vectors of a layer that count; more of one picture's patches tell little
+FIT_WEIGHTS = 1 << 22  # weights fitted at once: a fit holds some ten float64 numbers of each; assumed
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,17 @@ class Quantize(NetworkPass):
         self, columns: np.ndarray, row_weight: np.ndarray | None, table: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Least-squares codes, scale and offset of columns [inputs, problems]; exact where they are on a grid already."""
+        codes = np.empty(columns.shape, np.uint8)
+        scale, offset = (np.empty(columns.shape[1]) for _ in range(2))
+        for some in column_runs(*columns.shape):
+            own = None if row_weight is None else np.ascontiguousarray(row_weight[:, some])
+            codes[:, some], scale[some], offset[some] = self._fit_run(columns[:, some], own, table)
+        return codes, scale, offset
+
+    def _fit_run(
+        self, columns: np.ndarray, row_weight: np.ndarray | None, table: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`fit` for as many columns as memory should hold at a time."""
         if self.scheme == "levels":
             return _fit_levels(columns, row_weight, _exact(table))
         closed_form = least_squares.fit_binary if self.scheme == "binary" else least_squares.fit_ternary
@@ -252,6 +265,15 @@ class Quantize(NetworkPass):
         for layer in after.layers:
             if layer.weight_code is None or layer.weight_code.codes.shape != layer.weights.shape:
                 raise PassError(f"layer {layer.name!r} has no weight code of shape {layer.weights.shape}")
+
+
+def column_runs(inputs: int, problems: int) -> list[slice]:
+    """Runs of columns of about FIT_WEIGHTS weights; never a single one beside others, which numpy sums in another order."""
+    size = max(2, FIT_WEIGHTS // max(inputs, 1))
+    starts = list(range(0, problems, size))
+    if len(starts) > 1 and problems - starts[-1] == 1:
+        starts.pop()
+    return [slice(first, end) for first, end in pairwise([*starts, problems])]
 
 
 def corrected_bias(layer: MatrixLayer, code: WeightCode, moments: list[data_aware.Moments]) -> np.ndarray:

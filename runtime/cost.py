@@ -46,7 +46,7 @@ class Cost:
         reads: array activations.
         dot_products: used columns read.
         energy_j: writes and reads.
-        time_s: the schedule's makespan times the number of batches, plus the first write of a stationary program.
+        time_s: the writes before the first batch, a period for each batch but the last, and the last batch's makespan.
     """
 
     inferences: int
@@ -65,9 +65,9 @@ def cost_of(program: Program, counters: Counters) -> Cost:
     """Cost of what one session's counters hold, for a program that serves `schedule.batch` inferences per weight update."""
     schedule, spec = program.schedule, program.spec
     batches = int(np.ceil(counters.inferences / schedule.batch))
-    updates = schedule.weight_updates * (1 if schedule.stationary else batches)
-    rows = updates * spec.rows
-    first_write_s = spec.t_write_s if schedule.stationary else 0.0
+    updates = schedule.initial_writes + batches * len(schedule.writes)
+    rows = schedule.initial_writes * spec.rows + batches * int(schedule.writes["rows"].sum())
+    array_s = schedule.makespan_s + max(0, batches - 1) * schedule.period_s if batches else 0.0
     return Cost(
         inferences=counters.inferences,
         weight_updates=updates,
@@ -75,5 +75,5 @@ def cost_of(program: Program, counters: Counters) -> Cost:
         reads=counters.reads,
         dot_products=counters.dot_products,
         energy_j=rows * spec.e_write_row_j + counters.reads * spec.e_read_j,
-        time_s=first_write_s + batches * schedule.makespan_s,
+        time_s=schedule.setup_s + array_s,
     )

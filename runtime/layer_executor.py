@@ -105,7 +105,15 @@ class LayerExecutor:
         self.shift = np.zeros(outputs)
         self.column_offset: np.ndarray | None = None  # float64 [arrays, columns]
         self.tile_gain: np.ndarray | None = None  # float64 [tiles of the layer, columns], by a tile's own columns
-        self._kept: list[tuple[_Block, LoadedImages]] | None = None
+        inside = {layer.name for each in program.network.recurrences for layer in each.layers}
+        self.steps_apart = self.layer.name in inside
+        first, end = (
+            np.searchsorted(program.schedule.copies["image"], program.schedule.tiles["image"][self.tiles], side=side)
+            for side in ("left", "right")
+        )
+        self.first_copy = first  # of each tile's image
+        self.copy_counts, self.copy_count = np.unique(end - first, return_inverse=True)  # numbers of copies; of each tile
+        self._kept: dict[tuple[int, ...], list[tuple[_Block, LoadedImages]]] = {}
 
     @property
     def slices(self) -> int:
@@ -140,13 +148,16 @@ class LayerExecutor:
         layer = self.layer
         single = x.astype(np.float32, copy=False)
         pieces = self._pieces(single)
+        in_batch = self.program.schedule.batch * vectors_per_sample(layer, single.shape)
         results = []
         for piece in pieces:
             vectors, shape = gather(layer, piece)
             coded = code_vectors(layer, piece, vectors, self.bipolar)
             sums = np.zeros((layer.groups, vectors.shape[1], layer.outputs))
-            for block, loaded in self._loaded_blocks():
-                self._add_block(block, loaded, coded.value[block.group], first_vector, sums, observer)
+            for start, stop, copies in self._runs(first_vector, vectors.shape[1], in_batch):
+                for block, loaded in self._loaded_blocks(copies):
+                    value = coded.value[block.group, start:stop]
+                    self._add_block(block, loaded, value, first_vector + start, sums[:, start:stop], observer)
             results.append(self._recombine(sums, coded))
             first_vector += vectors.shape[1]
         if len(pieces) > 1:
@@ -163,27 +174,47 @@ class LayerExecutor:
             return [x]
         return [x[first : first + size] for first in range(0, len(x), size)]
 
-    def _loaded_blocks(self) -> Iterable[tuple[_Block, LoadedImages]]:
-        """Blocks with their images on the device; kept from call to call where they are small."""
-        if self._kept is not None:
-            return self._kept
-        loaded = ((block, self.device.load(block.arrays, block.tiles, block.cells)) for block in self._blocks())
-        spec = self.program.spec
-        if len(self.tiles) * spec.rows * spec.columns > KEPT_CELLS:
-            return loaded
-        self._kept = list(loaded)
-        return self._kept
+    def _runs(self, first_vector: int, vectors: int, in_batch: int) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """Runs of vectors that the same copies serve: first, end, and the copies, by the numbers of copies that tiles have."""
+        counts = self.copy_counts.tolist()
+        if counts in ([], [1]):
+            yield 0, vectors, tuple(0 for _ in counts)
+            return
+        at = first_vector % STEP_VECTORS if self.steps_apart else first_vector
+        place = (at + np.arange(vectors)) % in_batch
+        serving = np.stack([place * count // in_batch for count in counts], axis=1)
+        changes = 1 + np.flatnonzero(np.any(serving[1:] != serving[:-1], axis=1))
+        for start, stop in pairwise([0, *changes.tolist(), vectors]):
+            yield start, stop, tuple(serving[start].tolist())
 
-    def _blocks(self) -> Iterator[_Block]:
+    def _loaded_blocks(self, copies: tuple[int, ...]) -> Iterable[tuple[_Block, LoadedImages]]:
+        """Blocks with their images on the device; kept from call to call where they are small.
+
+        Args:
+            copies: which copy of an image to read, one for each number of copies that the layer's images have, ascending.
+        """
+        if copies in self._kept:
+            return self._kept[copies]
+        which = self.first_copy + np.array(copies, dtype=np.intp)[self.copy_count]
+        blocks = self._blocks(self.program.schedule.copies["array"][which])
+        loaded = ((block, self.device.load(block.arrays, block.tiles, block.cells)) for block in blocks)
+        spec = self.program.spec
+        if len(self.tiles) * spec.rows * spec.columns * (len(self._kept) + 1) > KEPT_CELLS:
+            return loaded
+        self._kept[copies] = list(loaded)
+        return self._kept[copies]
+
+    def _blocks(self, arrays: np.ndarray) -> Iterator[_Block]:
+        """Tables of the layer's blocks; `arrays` holds the array of each of its tiles."""
         table = self.program.schedule.tiles[self.tiles]
         keys = np.stack([table["group"], table["m0"], table["m1"]], axis=1)
         changes = 1 + np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1))
         for start, end in pairwise([0, *changes.tolist(), len(keys)]):
             for first in range(start, end, BLOCK_TILES):
-                yield self._block(first, min(first + BLOCK_TILES, end))
+                yield self._block(first, arrays[first : min(first + BLOCK_TILES, end)])
 
-    def _block(self, first: int, end: int) -> _Block:
-        program, spec, tiles = self.program, self.program.spec, self.tiles[first:end]
+    def _block(self, first: int, arrays: np.ndarray) -> _Block:
+        program, spec, tiles = self.program, self.program.spec, self.tiles[first : first + len(arrays)]
         table = program.schedule.tiles[tiles]
         row, row_sign = np.arange(spec.rows), None
         if program.routes is not None:
@@ -212,7 +243,7 @@ class LayerExecutor:
             m0=int(table["m0"][0]),
             first=first,
             tiles=tiles,
-            arrays=program.schedule.image_array[table["image"]],
+            arrays=arrays,
             source=np.where(idle, 0, source),
             idle=idle,
             columns=columns,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -28,8 +29,8 @@ def routed(program: Program, device: Device) -> Program:
     schedule = program.schedule
     routes = [_plain_route(program, image) for image in range(schedule.images)]
     changed = False
-    for image, array in enumerate(schedule.image_array.tolist()):
-        limits = limits_of(array)
+    for image in range(schedule.images):
+        limits = _limits(limits_of, schedule.copies["array"][schedule.copies["image"] == image])
         if limits is None:
             continue
         problem = _problem(program, image, limits)
@@ -41,6 +42,15 @@ def routed(program: Program, device: Device) -> Program:
         return program
     columns = np.stack([route.column for route in routes]).astype(schedule.column_permutation.dtype)
     return replace(program, schedule=replace(schedule, column_permutation=columns), routes=tuple(routes))
+
+
+def _limits(limits_of: Callable[[int], np.ndarray | None], arrays: np.ndarray) -> np.ndarray | None:
+    """The values that each cell of an image can take in all of its arrays, see `cell_limits`; None: any."""
+    found = [limits for limits in map(limits_of, arrays.tolist()) if limits is not None]
+    if not found:
+        return None
+    low = np.max([limits[0] for limits in found], axis=0)
+    return np.stack([low, np.maximum(np.min([limits[1] for limits in found], axis=0), low)])
 
 
 def _plain_route(program: Program, image: int) -> ImageRoute:

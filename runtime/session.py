@@ -18,6 +18,7 @@ from xbcompile.ir.gather import gather
 from xbcompile.program import Program
 from xbcompile.runtime.commission import commission
 from xbcompile.runtime.cost import Counters
+from xbcompile.runtime.error_map import quieted
 from xbcompile.runtime.gather import count_vectors, lay_out, of_type
 from xbcompile.runtime.layer_executor import STEP_VECTORS, LayerExecutor
 from xbcompile.runtime.one_by_one import batched
@@ -52,13 +53,13 @@ class Session:
         self, program: Program, device: str | Device | None = None, seed: int = 0, threads: int | None = None
     ) -> None:
         chosen = program.target.device(device, seed) if device is None or isinstance(device, str) else device
-        self.program = program = routed(program, chosen)
         self.device = batched(chosen)
+        # The work is split over our own threads; a threaded BLAS below them would only compete.
+        self._blas = ThreadpoolController().select(user_api="blas")
+        self.program = program = self._placed(routed(program, chosen))
         self.counters = Counters()
         workers = threads or os.cpu_count() or 1
         self.executors = [LayerExecutor(program, i, self.device, workers) for i in range(len(program.network.layers))]
-        # The work is split over our own threads; a threaded BLAS below them would only compete.
-        self._blas = ThreadpoolController().select(user_api="blas")
         self._index = {layer.name: i for i, layer in enumerate(program.network.layers)}
         self._segments: dict[str, ort.InferenceSession] = {
             segment.name: make_session(segment.model) for segment in program.network.segments
@@ -67,6 +68,13 @@ class Session:
         if program.calibration:
             with self._blas.limit(limits=1):
                 commission(self)
+
+    def _placed(self, program: Program) -> Program:
+        """The program with its columns where they err least on this chip, as far as a pass asks for it."""
+        if not program.calibration:
+            return program
+        with self._blas.limit(limits=1):
+            return quieted(program, self.device)
 
     @property
     def statistics(self) -> list[LayerStatistics]:

@@ -7,7 +7,7 @@ import json
 import os
 import tomllib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -16,6 +16,7 @@ from typing import Any
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
+from xbcompile.targets.control import ASSUMED, parse_control, model_quantities
 from xbcompile.targets.device import Device
 from xbcompile.targets.error_sources import DEVICE_SOURCES, without_sources
 from xbcompile.targets.quantity import parse_quantities
@@ -61,7 +62,7 @@ class Target:
         summary: one line for listings.
         paper: where its numbers come from.
         pipeline: default pass pipeline as text.
-        quantities: the description's numbers, name -> {value, unit, source}.
+        quantities: the description's numbers, name -> {value, unit, source}; those of `control` where they are given.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Target:
     def parameters(self) -> Any:
         """The checked parameters object of the model family."""
         parameters, _ = parse_quantities(
-            _load(_model(self.model, self.name)[0]), self.quantities, f"target {self.name!r}"
+            _load(_model(self.model, self.name)[0]), model_quantities(self.quantities), f"target {self.name!r}"
         )
         return parameters
 
@@ -83,7 +84,14 @@ class Target:
     def array_spec(self) -> ArraySpec:
         """The array as the compiler sees it."""
         spec: ArraySpec = self.parameters.array_spec()
-        return spec
+        control = parse_control(self.quantities, f"target {self.name!r}")
+        return replace(
+            spec,
+            shares_rows=bool(control.shares_rows),
+            shares_columns=bool(control.shares_columns),
+            writes_while_reading=bool(control.writes_while_reading),
+            writes_at_a_time=control.writes_at_a_time,
+        )
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -152,14 +160,15 @@ class Target:
         Raises:
             TargetError: an unknown name, or a value of the wrong type or range.
         """
+        known = {**ASSUMED, **self.quantities}
         for name in values:
-            if name not in self.quantities:
-                near = difflib.get_close_matches(name, self.quantities, 1)
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise TargetError(
-                    f"target {self.name!r} has no quantity {name!r}{hint}; known: {', '.join(self.quantities)}"
+                    f"target {self.name!r} has no quantity {name!r}{hint}; known: {', '.join(known)}"
                 )
-        changed = {n: {**self.quantities[n], "value": value, "source": source} for n, value in values.items()}
+        changed = {n: {**known[n], "value": value, "source": source} for n, value in values.items()}
         table = {key: getattr(self, key) for key in _KEYS} | {"quantities": {**self.quantities, **changed}}
         return Target.from_table(table, f"target {self.name!r}")
 
@@ -191,9 +200,10 @@ class Target:
         _model(target.model, where)
         parse_quantities(
             _load(MODELS[target.model][0]) if target.model in MODELS else _load(_model(target.model, where)[0]),
-            target.quantities,
+            model_quantities(target.quantities),
             where,
         )
+        parse_control(target.quantities, where)
         return target
 
 

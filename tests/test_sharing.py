@@ -126,7 +126,7 @@ def test_a_program_comes_back_with_its_matrices_shared(tmp_path: Path) -> None:
         assert verify(loaded) == []
         layers = loaded.network.layers
         for ours in (layers, program.network.layers):
-            assert all(layer.weights is ours[owner].weights for layer, owner in zip(ours, matrices, strict=True))
+            assert not any("weights" in vars(layer) for layer in ours)  # they are made from the code that is shared
         assert all(layer.weight_code is layers[i].weight_code for layer, i in zip(layers, matrices, strict=True))
 
 

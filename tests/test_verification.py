@@ -127,8 +127,8 @@ def test_overlapping_tiles_are_named() -> None:
 def test_each_image_is_on_the_array_that_its_steps_use(value: int | str) -> None:
     program = convolution_program()
     for image in range(program.schedule.images):
-        array = 1 - program.schedule.image_array[image] if value == "other" else value
-        findings = verify(with_entry(program, "image_array", None, image, array))
+        array = 1 - program.schedule.first_array[image] if value == "other" else value
+        findings = verify(with_entry(program, "copies", "array", image, array))
         assert any("array" in finding for finding in findings)
 
 
@@ -143,11 +143,12 @@ def test_column_permutations_must_be_bijections() -> None:
         other = with_entry(program, "column_permutation", None, image, np.roll(permutation[image], 1))
         assert verify(other) == []  # still a bijection:
         assert same_outputs(program, other)
-    short = corrupted(program, column_permutation=permutation[:-1])
+    assert verify(corrupted(program, column_permutation=permutation[:-1]))
+    short = corrupted(program, column_permutation=permutation[:, :-1])
     assert any("permutations: table has shape" in finding for finding in verify(short))
 
 
-@pytest.mark.parametrize("field", ["operation", "array", "image", "tile", "use", "start_s", "end_s"])
+@pytest.mark.parametrize("field", ["operation", "array", "image", "tile", "use", "rows", "start_s", "end_s"])
 @pytest.mark.parametrize("change", [-1, 1, 200])
 def test_each_field_of_each_step_is_checked(field: str, change: int) -> None:
     program = convolution_program()
@@ -166,9 +167,9 @@ def test_exchanged_steps_are_found_unless_their_order_is_free(target: str) -> No
     program = convolution_program(target, None if target == "ideal" else "quantize,analogue")
     steps = program.schedule.steps
     reads = np.flatnonzero(steps["operation"] == READ)
-    first_write = int(np.flatnonzero(steps["operation"] == WRITE)[0])
     layer = program.schedule.tiles["layer"][steps["tile"][reads]]
-    pairs = [(first_write, int(reads[0])), (int(reads[layer == 0][0]), int(reads[layer == 1][-1]))]
+    pairs = [(int(reads[layer == 0][0]), int(reads[layer == 1][-1]))]
+    pairs += [(int(write), int(reads[0])) for write in np.flatnonzero(steps["operation"] == WRITE)[:1]]
     for pair in pairs:
         exchanged = steps.copy()
         exchanged[list(pair)] = steps[list(pair[::-1])]
@@ -205,10 +206,15 @@ def test_a_step_left_out_or_doubled_is_found() -> None:
         ({"arrays": 1}, "array indices outside"),
         ({"batch": 2}, "does not last as long"),
         ({"batch": 0}, "batch is 0"),
-        ({"stationary": True}, "stationary is True"),
+        ({"period_s": 1e-9}, "batches overlap"),
+        ({"period_s": 0.0}, "batches overlap"),
+        ({"setup_s": 1e-6}, "setup takes"),
+        ({"initial": np.array([0, -1], np.int32)}, "starts with an image that has no copy|at the end of a batch|before its image"),
+        ({"initial": np.array([0, -1, -1], np.int32)}, "initial images: table has shape"),
         ({"images_lower_bound": 1000}, "lower bound of images"),
         ({"weight_updates_lower_bound": 1000}, "lower bound of weight updates"),
         ({"makespan_lower_bound_s": 1000.0}, "lower bound of makespan"),
+        ({"period_lower_bound_s": 1000.0}, "lower bound of period"),
     ],
 )
 def test_what_the_schedule_says_of_itself_is_checked(fields: dict[str, object], finding: str) -> None:
@@ -216,10 +222,54 @@ def test_what_the_schedule_says_of_itself_is_checked(fields: dict[str, object], 
     assert any(re.search(finding, each) for each in findings), findings
 
 
-def test_a_stationary_program_that_says_it_is_not_is_found() -> None:
+def test_images_that_no_one_writes_are_missed() -> None:
     program = convolution_program(arrays=0)
-    assert program.schedule.stationary
-    assert any("stationary is False" in each for each in verify(corrupted(program, stationary=False)))
+    schedule = program.schedule
+    assert schedule.stationary
+    assert not schedule.steps["operation"].any() or not len(schedule.writes)
+    for array in range(schedule.arrays):
+        findings = verify(with_entry(program, "initial", None, array, -1))
+        assert any("before its image is written" in each for each in findings), findings
+
+
+def test_batches_may_overlap_where_no_array_serves_two_at_a_time() -> None:
+    """Stationary weights: a period of the busiest array's time is enough only where each array's reads fit together."""
+    program = convolution_program(arrays=0)
+    steps = program.schedule.steps
+    busy = np.bincount(steps["array"], weights=steps["end_s"] - steps["start_s"])
+    assert any("for two batches at a time" in f for f in verify(corrupted(program, period_s=0.9 * float(busy.max()))))
+    apart = [
+        period
+        for period in np.linspace(float(busy.max()), program.schedule.makespan_s, 60)
+        if not _collide(steps, float(period))
+    ]
+    for period in (*apart, program.schedule.makespan_s):
+        assert verify(corrupted(program, period_s=float(period))) == []
+    for period in np.linspace(float(busy.max()), program.schedule.makespan_s * 0.999, 60):
+        assert bool(verify(corrupted(program, period_s=float(period)))) == _collide(steps, float(period))
+
+
+def _collide(steps: np.ndarray, period: float) -> bool:
+    """Whether two steps of one array meet when every batch of many starts a period after the one before."""
+    spans = [
+        (int(array), start + batch * period, end + batch * period)
+        for batch in range(12)
+        for array, start, end in zip(steps["array"], steps["start_s"], steps["end_s"], strict=True)
+    ]
+    spans.sort()
+    tolerance = 1e-6 * period
+    return any(one[0] == two[0] and two[1] < one[2] - tolerance for one, two in zip(spans, spans[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("quantity", "value", "finding"),
+    [("writes_at_a_time", 1, "written at a time"), ("writes_while_reading", 0, "while another")],
+)
+def test_what_the_target_allows_of_writes_is_checked(quantity: str, value: int, finding: str) -> None:
+    program = convolution_program()
+    target = program.target.with_quantities("test", **{quantity: value})
+    findings = verify(replace(program, target=target))
+    assert any(finding in each for each in findings), findings
 
 
 def test_each_code_is_compared_with_the_host_graph() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xbcompile.errors import XbcompileError
     from xbcompile.explanation import explain
     from xbcompile.inference_session import InferenceSession
+    from xbcompile.planning import Plan, plan
     from xbcompile.program import Program, load_program
     from xbcompile.runtime import Session
     from xbcompile.targets import Target, load_target
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Loaded on first use: importing the package stays instant.
 _PUBLIC = {
     "InferenceSession": "xbcompile.inference_session",
+    "Plan": "xbcompile.planning",
     "Program": "xbcompile.program",
     "Session": "xbcompile.runtime",
     "Target": "xbcompile.targets",
@@ -37,11 +39,13 @@ _PUBLIC = {
     "explain": "xbcompile.explanation",
     "load_program": "xbcompile.program",
     "load_target": "xbcompile.targets",
+    "plan": "xbcompile.planning",
     "verify": "xbcompile.verification",
 }
 
 __all__ = [
     "InferenceSession",
+    "Plan",
     "Program",
     "Session",
     "Target",
@@ -51,6 +55,7 @@ __all__ = [
     "explain",
     "load_program",
     "load_target",
+    "plan",
     "verify",
 ]
 

@@ -16,12 +16,13 @@ from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, WeightCode
 from xbcompile.ir.activations import model_batch
 from xbcompile.ir.network_pass import CalibratedPass, Pass, PassContext
-from xbcompile.ir.rows import row_weight_of_layer
 from xbcompile.ir.split_model import split
+from xbcompile.layouts import Layouts, with_reused_writes, with_sites
 from xbcompile.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.program import Program, with_stored_weights
 from xbcompile.targets import Target, load_target
-from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
+from xbcompile.tiler import make_schedule
+from xbcompile.tiler.layout import DEFAULT_EFFORT
 from xbcompile.verification import verify
 
 LARGEST_STEPS = 50_000  # assumed: a schedule of more time steps tells nobody anything and takes minutes to make
@@ -37,8 +38,13 @@ def compile(  # the name that users expect, as re.compile
     batch: int = 1,
     pack: bool = True,
     cuts: str = "greedy",
+    packing: str = "auto",
+    objective: str = "latency",
+    rewrite: str = "all",
+    floorplan: str | None = None,
     scramble: bool = True,
     seed: int = 0,
+    effort: float = DEFAULT_EFFORT,
     digital: Collection[str] = (),
     dims: Mapping[str, int] | None = None,
     embed_model: bool = True,
@@ -52,12 +58,22 @@ def compile(  # the name that users expect, as re.compile
         target: name of a shipped target, path of a .toml description, or a Target.
         passes: pipeline text; None takes the target's own.
         calibration: `SET:train:N`, path of a .npz file, or arrays by input name; needed by passes that fit to data.
-        arrays: physical arrays; 0 takes as many as there are weight images (nothing is rewritten).
+        arrays: physical arrays; 0 takes as many as there are weight images (nothing is rewritten), more than that hold
+            copies of the images that take longest, where that helps.
         batch: inferences served between two weight updates.
         pack: several tiles may share one array; False keeps one tile per image.
-        cuts: "greedy", or "free" to choose the cuts of residual strips together with the packing.
+        cuts: "greedy", "balanced" (blocks of equal size), or "free" to choose the cuts of residual strips together with
+            the packing.
+        packing: "dense" (fewest images), "in-order" (images follow the order of execution, so that one array is loaded
+            with each once), or "auto": in order where fewer arrays than images would else be written more often.
+        objective: what the schedule is made for: "latency", "throughput", "energy", "weight-updates", or a weighted sum
+            of them, "latency=0.5,energy=0.5".
+        rewrite: which rows a write writes: "all", "changed" (rows in which a cell changes), or "matched" (the same, with
+            orders and columns chosen so that few cells change).
+        floorplan: "8x8" or "8x8x2", site rows x site columns x chips: arrays are placed for little traffic.
         scramble: permute the columns of each image.
-        seed: of the permutations.
+        seed: of the permutations, and of the search for places on the floorplan.
+        effort: work allowed to each search, in the solver's deterministic time (one unit takes some seconds).
         digital: names (or patterns) of nodes that stay digital.
         dims: sizes of open dimensions of the inputs, by name or `INPUT:AXIS`: {"batch": 1}.
         embed_model: keep the user's model in the program, for `run` to report its software accuracy.
@@ -70,13 +86,15 @@ def compile(  # the name that users expect, as re.compile
     chosen = target if isinstance(target, Target) else load_target(target)
     proto = fix_dimensions(load_model(model), dims or {})
     network = import_network(proto, (digital,) if isinstance(digital, str) else digital)
+    source = split(runnable(proto), known=[layer.weights for layer in network.layers]) if embed_model else None
+    del proto  # what follows needs the memory
     if not network.layers and warn is not None:
         reason = nothing_lowered(network.records)
         warn(f"no matrix of the model can be put on arrays: {reason}; everything runs digitally")
     _check_length(network)
     data = _calibration(calibration, network)
     pipeline = choose_pipeline(chosen, passes, data is not None, warn if network.layers else None)
-    layouts = _LayoutCache(chosen.array_spec, pack, cuts)
+    layouts = Layouts(chosen.array_spec, arrays, pack=pack, cuts=cuts, packing=packing, effort=effort)
     context = PassContext(chosen.array_spec, data, layouts.row_weights, layouts.images, network)
     network = run_pipeline(pipeline, network, context, after_pass)
     network = _continuous_where_uncoded(network, chosen)
@@ -90,10 +108,12 @@ def compile(  # the name that users expect, as re.compile
         batch=batch,
         seed=seed,
         scramble=scramble,
+        effort=effort,
+        objective=objective,
     )
+    schedule = with_sites(schedule, network.uses, floorplan, seed=seed, effort=effort)
     network = with_stored_weights(network)
-    source = split(runnable(proto), known=[layer.weights for layer in network.layers]) if embed_model else None
-    del proto, context  # verification needs memory of its own
+    del context  # verification needs memory of its own
     program = Program(
         network=network,
         schedule=schedule,
@@ -101,8 +121,16 @@ def compile(  # the name that users expect, as re.compile
         pipeline=print_pipeline(pipeline),
         calibration={} if data is None else _for_devices(data, pipeline, network),
         source=source,
-        options={"cuts": cuts, "pack": pack, "scramble": scramble, "seed": seed},
+        options={
+            "cuts": cuts,
+            "pack": pack,
+            "packing": layouts.packing(network),
+            "rewrite": rewrite,
+            "scramble": scramble,
+            "seed": seed,
+        },
     )
+    program = with_reused_writes(program, rewrite, effort)
     _verify(program)
     return program
 
@@ -227,42 +255,3 @@ def _count(spec: ArraySpec) -> str:
 
 def _coding_for(layer: MatrixLayer, spec: ArraySpec) -> str:
     return "analogue" if spec.drive in ("analogue", "signed") else "thermometer{bits=8}"
-
-
-class _LayoutCache:
-    """Layouts by matrix shapes: passes ask for row positions before the weights are coded, the tiler asks again."""
-
-    def __init__(self, spec: ArraySpec, pack: bool, cuts: str) -> None:
-        self.spec, self.pack, self.cuts = spec, pack, cuts
-        self._layouts: dict[tuple[tuple[int, ...], ...], Layout] = {}
-
-    def layout(self, network: Network) -> Layout:
-        """Tiles of a network's matrices, one set for each that layers share."""
-        owners = sorted(set(network.matrices))
-        layers = network.layers
-        shapes = tuple(layers[owner].weights.shape for owner in owners)
-        if shapes not in self._layouts:
-            self._layouts[shapes] = plan_layout(
-                [MatrixShape(*shape) for shape in shapes],
-                self.spec.rows,
-                self.spec.columns,
-                pack=self.pack,
-                cuts=self.cuts,
-                fixed_rows=self.spec.has_row_weights,
-            )
-        return self._layouts[shapes].for_layers(owners)
-
-    def images(self, network: Network) -> int:
-        """See PassContext."""
-        return self.layout(network).images
-
-    def row_weights(self, network: Network) -> list[np.ndarray | None]:
-        """See PassContext."""
-        if not self.spec.has_row_weights:
-            return [None] * len(network.layers)
-        tiles, layers = self.layout(network).tiles, network.layers
-        weights = {
-            owner: row_weight_of_layer(tiles, owner, layers[owner].weights.shape, self.spec)
-            for owner in set(network.matrices)
-        }
-        return [weights[owner] for owner in network.matrices]

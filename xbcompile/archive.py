@@ -24,6 +24,7 @@ TENSORS = "tensors/"  # folder of the tensors
 _COMMENT = b"xbcompile sha256:"
 COMMENT_BYTES = len(_COMMENT) + 64
 _PIECE_BYTES = 2**24  # read and written at a time; assumed
+_HEADER_BYTES, _HEADER_LENGTHS = 30, (26, 28)  # of a local file header; in it, of name and extra field: APPNOTE 4.3.7
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can name
 
 
@@ -117,6 +118,9 @@ class Archive:
         file: the open file.
         name: what error messages call it.
 
+    Attributes:
+        digest: the SHA-256 that it ends in, in hexadecimal.
+
     Raises:
         ProgramError: it is no program, or it is damaged.
     """
@@ -127,9 +131,11 @@ class Archive:
             raise ProgramError(
                 f"{name!r} is not an xbcompile program; make one with: xbcompile compile MODEL.onnx -o P.xbar"
             )
-        if not _is_sealed(file):
+        digest = _seal_of(file)
+        if digest is None:
             raise ProgramError(f"program file {name!r} is damaged: its digest does not match; compile it again")
-        self._zip = zipfile.ZipFile(file)
+        self.digest = digest
+        self._file, self._zip = file, zipfile.ZipFile(file)
         self._names = frozenset(self._zip.namelist())
         self._tensors: dict[str, np.ndarray] = {}
 
@@ -159,28 +165,32 @@ class Archive:
         return content.view(dtype).reshape(shape)
 
     def _read_tensor(self, member: str) -> np.ndarray:
-        content = np.empty(self._zip.getinfo(member).file_size, np.uint8)
-        with self._zip.open(member) as file:
-            position = 0
-            while piece := file.read(_PIECE_BYTES):
-                content[position : position + len(piece)] = np.frombuffer(piece, np.uint8)
-                position += len(piece)
-        if member != TENSORS + hashlib.sha256(content.data).hexdigest():
+        info = self._zip.getinfo(member)
+        content = np.empty(info.file_size, np.uint8)
+        with self._zip.open(member):  # checks the header that stands before the content
+            pass
+        self._file.seek(info.header_offset)
+        header = self._file.read(_HEADER_BYTES)
+        self._file.seek(sum(int.from_bytes(header[at : at + 2], "little") for at in _HEADER_LENGTHS), os.SEEK_CUR)
+        read = self._file.readinto(content.data)  # type: ignore[attr-defined]  # of binary files, which IO[bytes] is not sure of
+        if read != content.size or member != TENSORS + hashlib.sha256(content.data).hexdigest():
             raise ProgramError(f"program file {self.name!r} is damaged: {member} holds other bytes; compile it again")
         content.flags.writeable = False
         return content
 
 
-def _is_sealed(file: IO[bytes]) -> bool:
+def _seal_of(file: IO[bytes]) -> str | None:
+    """The digest that a file ends in, where it is the right one."""
     size = file.seek(0, os.SEEK_END)
     if size < COMMENT_BYTES:
-        return False
+        return None
     file.seek(0)
     hasher, left = hashlib.sha256(), size - COMMENT_BYTES
     while left and (piece := file.read(min(left, _PIECE_BYTES))):
         hasher.update(piece)
         left -= len(piece)
-    return file.read() == _COMMENT + hasher.hexdigest().encode()
+    digest = hasher.hexdigest()
+    return digest if file.read() == _COMMENT + digest.encode() else None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import IO, Any
 
@@ -42,13 +42,12 @@ from xbcompile.program_network import (
     host_of,
     read_skeleton,
     stored_skeleton,
-    stored_weights,
 )
 from xbcompile.targets import Target
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _RECENT_BYTES = 2**26  # of cells of images that were asked for last; assumed
-_TABLES = ("tiles", "image_array", "column_permutation", "steps")
+_TABLES = ("tiles", "copies", "column_permutation", "steps", "initial", "site")
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,6 +264,7 @@ def _read(archive: Archive, manifest: dict[str, Any], where: str) -> Program:
         source=read_skeleton(archive, "source.onnx") if "source.onnx" in archive else None,
         options=manifest["options"],
     )
+    program.__dict__["digest"] = archive.digest
     program.__dict__["host_graph"] = host_of(
         stored, network
     )  # the file's own: verification compares the file with itself
@@ -273,14 +273,7 @@ def _read(archive: Archive, manifest: dict[str, Any], where: str) -> Program:
 
 def with_stored_weights(network: Network) -> Network:
     """The network whose layers' real weights are what their codes stand for: what a program keeps."""
-    weights: dict[int, np.ndarray] = {}  # by owner: layers that share a code share these
-    layers = []
-    for layer, owner in zip(network.layers, network.matrices, strict=True):
-        if layer.weight_code is not None:
-            if owner not in weights:
-                weights[owner] = stored_weights(layer.weight_code)
-            layers.append(replace(layer, weights=weights[owner]))
-    return network.with_layers(layers)
+    return network.with_layers(layer.with_stored_weights() for layer in network.layers if layer.weight_code is not None)
 
 
 def device_passes(pipeline: str) -> list[DevicePass]:

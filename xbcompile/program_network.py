@@ -77,7 +77,7 @@ def describe_nodes(nodes: Sequence[NetworkNode], matrices: dict[str, int]) -> li
                 "input": node.input,
                 "output": node.output,
                 "matrix": matrices[node.name],
-                "shape": list(node.weights.shape),
+                "shape": list(node.shape),
                 "geometry": {"kind": type(node.geometry).__name__, **asdict(node.geometry)},
                 "element_type": node.element_type,
                 "vectors_per_inference": node.vectors_per_inference,
@@ -179,13 +179,12 @@ class NodeReader:
         index, matrix = len(self.layers), described["matrix"]
         if matrix == index:
             code = self.code(index, described["shape"])
-            weights = stored_weights(code)
         else:
-            owner = self.layers[matrix]
-            assert owner.weight_code is not None
-            code, weights = owner.weight_code, owner.weights
+            owned = self.layers[matrix].weight_code
+            assert owned is not None
+            code = owned
         bias = self.tensor(index, "bias")
-        self.layers.append(_layer_of(described, code, weights, bias))
+        self.layers.append(_layer_of(described, code, bias))
         return self.layers[-1]
 
     def segment(self, around: onnx.GraphProto, described: dict[str, Any]) -> DigitalSegment:
@@ -227,13 +226,13 @@ def _types_of(graph: onnx.GraphProto) -> dict[str, onnx.ValueInfoProto]:
     return {value.name: value for value in [*graph.output, *graph.input, *graph.value_info]}
 
 
-def _layer_of(described: dict[str, Any], code: WeightCode, weights: np.ndarray, bias: np.ndarray) -> MatrixLayer:
+def _layer_of(described: dict[str, Any], code: WeightCode, bias: np.ndarray) -> MatrixLayer:
     input_code = described["input_code"]
-    return MatrixLayer(
+    layer = MatrixLayer(
         name=described["layer"],
         input=described["input"],
         output=described["output"],
-        weights=weights,
+        weights=code.codes,
         bias=bias,
         geometry=_geometry_of(dict(described["geometry"])),
         element_type=described["element_type"],
@@ -243,6 +242,7 @@ def _layer_of(described: dict[str, Any], code: WeightCode, weights: np.ndarray, 
         stands_for=described["stands_for"],
         input_grid=None if described["input_grid"] is None else InputGrid(**described["input_grid"]),
     )
+    return layer.with_stored_weights()
 
 
 def _geometry_of(described: dict[str, Any]) -> Geometry:
@@ -253,12 +253,6 @@ def _geometry_of(described: dict[str, Any]) -> Geometry:
     return Patches(**fields)
 
 
-def stored_weights(code: WeightCode) -> np.ndarray:
-    """The real weights that a code stands for; the codes themselves where they are those, so that memory is shared."""
-    plain = code.levels is None and code.row_weight is None
-    return code.codes if plain and np.all(code.scale == 1.0) and not np.any(code.offset) else code.dequantized()
-
-
 def pack_codes(code: WeightCode) -> np.ndarray:
     """Codes as they are stored: 1, 2, 4 or 8 bits each in a uint8 vector; continuous cells as float32."""
     if code.levels is None:
@@ -266,8 +260,15 @@ def pack_codes(code: WeightCode) -> np.ndarray:
     bits = _code_bits(len(code.levels))
     if bits == 8:
         return code.codes.ravel()
-    planes = (code.codes.reshape(-1, 1) >> np.arange(bits, dtype=np.uint8)) & 1
-    return np.packbits(planes.ravel(), bitorder="little")
+    codes = code.codes.ravel()
+    if bits == 1:
+        return np.packbits(codes, bitorder="little")
+    each = 8 // bits
+    packed = np.zeros(-(-codes.size // each), np.uint8)
+    for i in range(each):  # the first code of a byte in its lowest bits
+        some = codes[i::each]
+        packed[: some.size] |= some << np.uint8(i * bits)
+    return packed
 
 
 def unpack_codes(packed: np.ndarray, shape: tuple[int, ...], levels: np.ndarray | None) -> np.ndarray:
@@ -277,8 +278,12 @@ def unpack_codes(packed: np.ndarray, shape: tuple[int, ...], levels: np.ndarray 
     bits, count = _code_bits(len(levels)), int(np.prod(shape))
     if bits == 8:
         return packed.reshape(shape)
-    planes = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
-    return (planes << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8).reshape(shape)
+    if bits == 1:
+        return np.unpackbits(packed, count=count, bitorder="little").reshape(shape)
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    codes = packed[:, None] >> shifts
+    codes &= np.uint8(2**bits - 1)
+    return codes.reshape(-1)[:count].reshape(shape)
 
 
 def _code_bits(levels: int) -> int:

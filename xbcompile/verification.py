@@ -18,19 +18,21 @@ import onnxruntime as ort
 from onnx import helper
 from threadpoolctl import threadpool_limits
 
-from xbcompile.errors import DataError
+from xbcompile.errors import DataError, ScheduleError
 from xbcompile.frontend import engine
-from xbcompile.ir import MatrixLayer, Network, Patches, Schedule
+from xbcompile.ir import MatrixLayer, Patches
 from xbcompile.ir.activations import make_session
 from xbcompile.ir.dimensions import is_fixed
+from xbcompile.ir.floorplan import Floorplan
 from xbcompile.ir.host import parameter_name
 from xbcompile.ir.host_recurrence import body_of, expose, scan_bodies, scan_of
-from xbcompile.ir.schedule import READ, WRITE
 from xbcompile.ir.split_model import SplitModel, is_apart
 from xbcompile.probes import probe_inputs
 from xbcompile.program import Program
 from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.schedule_checks import check_schedule, check_tables
 from xbcompile.targets.ideal import IdealArray
+from xbcompile.tiler.traffic import array_traffic
 
 # A layer's output may differ from the host graph's by float32 rounding of its products.
 RELATIVE_TOLERANCE = 2e-5
@@ -53,12 +55,11 @@ def verify(program: Program, equivalence: bool = True) -> list[str]:
     Returns:
         findings, one line each; empty when the program is right.
     """
-    findings = check_tiles(program.schedule, program.network)
-    findings += check_placement(program.schedule)
-    if findings:  # steps refer to tiles: with wrong ones there is no telling what a step does
+    findings = check_schedule(program.schedule, program.network, program.spec)
+    if findings and check_tables(program.schedule, program.network):
         return findings
-    findings += check_steps(program.schedule, program.network)
-    findings += check_durations(program)
+    findings += check_sites(program)
+    findings += check_rewrites(program)
     findings += check_codes(program)
     findings += check_recurrences(program)
     if findings or not equivalence:
@@ -66,206 +67,60 @@ def verify(program: Program, equivalence: bool = True) -> list[str]:
     return check_equivalence(program)
 
 
-def check_tiles(schedule: Schedule, network: Network) -> list[str]:
-    """Every weight of every matrix is in exactly one tile, under the first layer that uses the matrix."""
-    tiles, findings = schedule.tiles, []
-    layers, owners = network.layers, set(network.matrices)
-    if len(tiles) and (tiles["layer"].min() < 0 or tiles["layer"].max() >= len(layers)):
-        return [f"tiles: layer indices outside 0..{len(layers) - 1}"]
-    for i, layer in enumerate(layers):
-        if i not in owners:
-            if np.any(tiles["layer"] == i):
-                owner = layers[network.matrices[i]].name
-                findings.append(
-                    f"tiles: layer {layer.name!r} has tiles of its own, but its matrix is that of {owner!r}"
-                )
-            continue
-        mine = tiles[tiles["layer"] == i]
-        bounds = [("group", 0, layer.groups - 1), ("k0", 0, layer.inputs), ("m0", 0, layer.outputs)]
-        bounds += [("k1", 0, layer.inputs), ("m1", 0, layer.outputs)]
-        outside = [n for n, low, high in bounds if len(mine) and (mine[n].min() < low or mine[n].max() > high)]
-        if outside:
-            findings.append(f"tiles: layer {layer.name!r} has {outside[0]} outside its matrix")
-            continue
-        if np.any(mine["k1"] <= mine["k0"]) or np.any(mine["m1"] <= mine["m0"]):
-            findings.append(f"tiles: layer {layer.name!r} has an empty tile")
-            continue
-        cover = np.zeros((layer.groups, layer.inputs + 1, layer.outputs + 1), np.int32)  # difference array
-        for rows, columns, sign in (("k0", "m0", 1), ("k1", "m0", -1), ("k0", "m1", -1), ("k1", "m1", 1)):
-            np.add.at(cover, (mine["group"], mine[rows], mine[columns]), sign)
-        count = cover.cumsum(axis=1).cumsum(axis=2)[:, :-1, :-1]
-        for what, wrong in (("in no tile", count < 1), ("in more than one tile", count > 1)):
-            if wrong.any():
-                g, k, m = (int(v[0]) for v in np.nonzero(wrong))
-                findings.append(
-                    f"tiles: {int(wrong.sum())} weights of layer {layer.name!r} are {what}, "
-                    f"the first at group {g}, row {k}, column {m}"
-                )
-    return findings
-
-
-def check_placement(schedule: Schedule) -> list[str]:
-    """Tiles lie inside their array and do not overlap; permutations are bijective; arrays and images exist."""
-    tiles, findings = schedule.tiles, []
-    height, width = tiles["k1"] - tiles["k0"], tiles["m1"] - tiles["m0"]
-    if np.any(tiles["image"] < 0) or np.any(tiles["image"] >= schedule.images):
-        return [f"tiles: image indices outside 0..{schedule.images - 1}"]
-    inside = (tiles["row"] >= 0) & (tiles["row"] + height <= schedule.rows)
-    inside &= (tiles["column"] >= 0) & (tiles["column"] + width <= schedule.columns)
-    if not inside.all():
-        findings.append(
-            f"tiles: tile {int(np.flatnonzero(~inside)[0])} lies outside its {schedule.rows}x{schedule.columns} array"
-        )
-    else:
-        findings += _overlaps(schedule, height, width)
-    if schedule.column_permutation.shape != (schedule.images, schedule.columns):
-        findings.append(f"permutations: table has shape {schedule.column_permutation.shape}")
-    else:
-        wrong = np.any(np.sort(schedule.column_permutation, axis=1) != np.arange(schedule.columns), axis=1)
-        if wrong.any():
-            findings.append(f"permutations: image {int(np.flatnonzero(wrong)[0])} has no bijection of its columns")
-    if np.any(schedule.image_array < 0) or np.any(schedule.image_array >= schedule.arrays):
-        findings.append(f"images: array indices outside 0..{schedule.arrays - 1}")
-    return findings
-
-
-def _overlaps(schedule: Schedule, height: np.ndarray, width: np.ndarray) -> list[str]:
-    tiles = schedule.tiles
-    order = np.argsort(tiles["image"], kind="stable")
-    image = tiles["image"][order]
-    starts = np.flatnonzero(np.r_[True, image[1:] != image[:-1]]) if len(image) else np.array([], int)
-    ends = np.r_[starts[1:], len(image)]
-    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-        used = np.zeros((schedule.rows, schedule.columns), bool)
-        for i in order[start:end]:
-            area = used[tiles["row"][i] :, tiles["column"][i] :][: height[i], : width[i]]
-            if area.any():
-                return [f"tiles: tile {int(i)} overlaps another in image {int(tiles['image'][i])}"]
-            area[:] = True
+def check_sites(program: Program) -> list[str]:
+    """Arrays sit on sites of their own, and the traffic over the floorplan is what the schedule says."""
+    schedule = program.schedule
+    if not schedule.floorplan and not len(schedule.site):
+        return []
+    try:
+        floorplan = Floorplan.parse(schedule.floorplan)
+    except ScheduleError as error:
+        return [str(error)]
+    site = schedule.site
+    if site.shape != (schedule.arrays,) or np.any(site < 0) or np.any(site >= floorplan.sites):
+        return [f"sites: not one of {floorplan.sites} sites for each of {schedule.arrays} arrays"]
+    if len(np.unique(site)) < len(site):
+        return ["sites: two arrays sit on one site"]
+    traffic = array_traffic(
+        schedule.tiles, schedule.copies["image"], schedule.copies["array"], program.network.uses
+    )  # fmt: skip
+    down, across = floorplan.coordinates()
+    one, two = site[traffic.array_a], site[traffic.array_b]
+    hops = np.abs(down[one] - down[two]) + np.abs(across[one] - across[two])
+    total = int((hops * traffic.values).sum())
+    if total != schedule.hop_values or schedule.hop_values_lower_bound > total:
+        return [
+            f"sites: traffic is {total:,} values times hops; the schedule says {schedule.hop_values:,} "
+            f"and at least {schedule.hop_values_lower_bound:,}"
+        ]
     return []
 
 
-def check_steps(schedule: Schedule, network: Network) -> list[str]:
-    """Written before read, right image present, no array used twice at a time, each tile read once per use, uses in order."""
-    steps = schedule.steps
-    reads, writes = steps["operation"] == READ, steps["operation"] == WRITE
-    if not np.all(reads | writes):
-        return ["steps: an operation is neither write nor read"]
-    for name, high in (("array", schedule.arrays), ("image", schedule.images)):
-        if np.any(steps[name] < 0) or np.any(steps[name] >= high):
-            return [f"steps: {name} indices outside 0..{high - 1}"]
-    if np.any(steps["end_s"] < steps["start_s"]):
-        return ["steps: a step ends before it starts"]
-    if np.any(np.diff(steps["start_s"]) < 0):
-        return ["steps: the table is not in order of start time"]
-    for name, high in (("tile", len(schedule.tiles)), ("use", len(network.uses))):
-        if np.any(steps[name][writes] != -1):
-            return [f"steps: a write names a {name}; only reads have one"]
-        if np.any(steps[name][reads] < 0) or np.any(steps[name][reads] >= high):
-            return [f"steps: {name} indices outside 0..{high - 1}"]
-    tile = steps["tile"][reads]
-    findings = _reads_of_uses(schedule, network)
-    if np.any(schedule.tiles["image"][tile] != steps["image"][reads]):
-        findings.append("steps: a read names another image than the one that holds its tile")
-    if np.any(schedule.image_array[steps["image"]] != steps["array"]):
-        findings.append("steps: a step uses another array than its image's")
-    order = np.lexsort((np.arange(len(steps)), steps["start_s"], steps["array"]))
-    ordered = steps[order]
-    same = ordered["array"][1:] == ordered["array"][:-1]
-    late = ordered["start_s"][1:] < ordered["end_s"][:-1] * (1 - 1e-12) - 1e-18
-    if np.any(same & late):
-        findings.append(f"steps: array {int(ordered['array'][1:][same & late][0])} is used by two steps at a time")
-    # The image present in an array is that of its last write.
-    last = np.where(ordered["operation"] == WRITE, np.arange(len(ordered)), -1)
-    last = np.maximum.accumulate(last) if len(last) else last
-    is_read = ordered["operation"] == READ
-    present = (last >= 0) & (ordered["array"][last] == ordered["array"]) & (ordered["image"][last] == ordered["image"])
-    if np.any(is_read & ~present):
-        wrong = ordered[is_read & ~present][0]
-        findings.append(
-            f"steps: tile {int(wrong['tile'])} is read from array {int(wrong['array'])} before its image is written"
-        )
-    return findings + _use_order(schedule, network)
-
-
-def _reads_of_uses(schedule: Schedule, network: Network) -> list[str]:
-    """Each use reads every tile of its matrix once, and no other."""
-    reads = schedule.steps[schedule.steps["operation"] == READ]
-    layers, uses = network.layers, network.uses
-    matrix = np.array([use.matrix for use in uses], dtype=np.int64)
-    foreign = schedule.tiles["layer"][reads["tile"]] != matrix[reads["use"]]
-    if np.any(foreign):
-        wrong = reads[foreign][0]
-        name = layers[uses[wrong["use"]].layer].name
-        return [f"steps: tile {int(wrong['tile'])} is read for layer {name!r}, whose matrix it is no part of"]
-    pair = reads["use"].astype(np.int64) * len(schedule.tiles) + reads["tile"]
-    found, times = np.unique(pair, return_counts=True)
-    if np.any(times != 1):
-        use, tile = divmod(int(found[times != 1][0]), len(schedule.tiles))
-        return [
-            f"steps: tile {tile} is read {int(times[times != 1][0])} times for layer {layers[uses[use].layer].name!r}; "
-            "each tile's reads must enter its sum once"
-        ]
-    read = np.bincount(reads["use"], minlength=len(uses))
-    wanted = np.bincount(schedule.tiles["layer"], minlength=len(layers))[matrix]
-    missing = np.flatnonzero(read != wanted)
-    return [
-        f"steps: {int(wanted[use] - read[use])} tiles of layer {layers[uses[use].layer].name!r} are never read"
-        for use in missing[:1]
-    ]
-
-
-def _use_order(schedule: Schedule, network: Network) -> list[str]:
-    """Each use starts when those that it waits for are complete."""
-    reads = schedule.steps[schedule.steps["operation"] == READ]
-    layers, uses = network.layers, network.uses
-    first, last = np.full(len(uses), np.inf), np.full(len(uses), -np.inf)
-    np.minimum.at(first, reads["use"], reads["start_s"])
-    np.maximum.at(last, reads["use"], reads["end_s"])
-    # Where steps take no time, the order of the table is the order of execution.
-    position = np.arange(len(reads))
-    first_position, last_position = np.full(len(uses), len(reads)), np.full(len(uses), -1)
-    np.minimum.at(first_position, reads["use"], position)
-    np.maximum.at(last_position, reads["use"], position)
-    for i, use in enumerate(uses):
-        for j in use.waits_for:
-            if first[i] < last[j] * (1 - 1e-12) - 1e-18 or first_position[i] < last_position[j]:
-                names = layers[use.layer].name, layers[uses[j].layer].name
+def check_rewrites(program: Program) -> list[str]:
+    """A write of fewer rows than an array has leaves out no row in which a cell changes; the count of cells is right."""
+    schedule, spec = program.schedule, program.spec
+    counted = schedule.cells_written is not None
+    cells = 0
+    writes = schedule.writes
+    for array in np.unique(writes["array"][(writes["rows"] < spec.rows) | counted]).tolist():
+        held = int(schedule.initial[array])
+        for write in writes[writes["array"] == array]:
+            image = int(write["image"])
+            differ = np.ones((spec.rows, spec.columns), dtype=bool)
+            if held >= 0:
+                before, after = program.cells(np.array([held, image]))
+                differ = before != after
+            cells += int(differ.sum())
+            changed = int(differ.any(axis=1).sum())
+            if write["rows"] < changed:
                 return [
-                    f"steps: layer {names[0]!r} is read before layer {names[1]!r}, on which it depends, is complete"
+                    f"steps: image {image} is written into array {array} with {int(write['rows'])} rows, "
+                    f"but {changed} differ from what the array holds"
                 ]
+            held = image
+    if counted and cells != schedule.cells_written:
+        return [f"schedule: it says that {schedule.cells_written:,} cells change per batch; {cells:,} do"]
     return []
-
-
-def check_durations(program: Program) -> list[str]:
-    """Each step lasts as long as the target's writes and reads do; what the schedule says of itself is true."""
-    schedule, spec, steps = program.schedule, program.spec, program.schedule.steps
-    if (schedule.rows, schedule.columns) != (spec.rows, spec.columns):
-        return [
-            f"schedule: it is for an array of {schedule.rows}x{schedule.columns}, "
-            f"the target's is {spec.rows}x{spec.columns}"
-        ]
-    if schedule.batch < 1:
-        return [f"schedule: batch is {schedule.batch}"]
-    reads = steps["operation"] == READ
-    per_use = [use.reads * schedule.batch * spec.t_read_s for use in program.network.uses]
-    expected = np.full(len(steps), spec.t_write_s)
-    valid = reads & (steps["use"] >= 0) & (steps["use"] < len(per_use))
-    expected[valid] = np.array(per_use, dtype=np.float64)[steps["use"][valid]]
-    # Times are whole multiples of a tick that is at most 2**-50 of the sum of all work.
-    wrong = ~np.isclose(steps["end_s"] - steps["start_s"], expected, rtol=1e-9, atol=1e-12 * expected.sum())
-    findings = [f"steps: step {int(i)} does not last as long as the target's" for i in np.flatnonzero(wrong)[:1]]
-    written_once = schedule.arrays == schedule.images == schedule.weight_updates
-    if schedule.stationary != (written_once and bool(np.all(steps["end_s"][~reads] <= 0))):
-        findings.append(f"schedule: stationary is {schedule.stationary}, its writes say otherwise")
-    for what, bound, value in (
-        ("images", schedule.images_lower_bound, schedule.images),
-        ("weight updates", schedule.weight_updates_lower_bound, schedule.weight_updates),
-        ("makespan", schedule.makespan_lower_bound_s * (1 - 1e-9), schedule.makespan_s),
-    ):
-        if not bound <= value:
-            findings.append(f"schedule: lower bound of {what} is above the schedule's own {value:g}")
-    return findings
 
 
 def check_codes(program: Program) -> list[str]:
@@ -320,7 +175,7 @@ def check_equivalence(program: Program) -> list[str]:
     findings = []
     layers = program.network.layers
     if not layers:
-        make_session(program.host_graph)  # there is nothing to compare, but onnxruntime must be able to load it
+        make_session(program.host_graph, once=True)  # nothing to compare, but onnxruntime must be able to load it
         return []
     values = _layer_values(program)
     # The products are small: threads of the linear algebra library would spend their time waiting for each other.
@@ -362,7 +217,7 @@ def _layer_values(program: Program) -> list[tuple[np.ndarray, np.ndarray]]:
     try:
         values = _evaluate(program.host_graph, probe_inputs(program), tensors)
     except _NO_PROBES:
-        make_session(program.host_graph)  # a host graph that cannot even be loaded is no matter of inputs
+        make_session(program.host_graph, once=True)  # a host graph that cannot even be loaded is no matter of inputs
         return [_run_alone(program, layer) for layer in layers]
     pairs = zip(values[::2], values[1::2], strict=True)
     return [
@@ -387,7 +242,7 @@ def _evaluate(model: SplitModel, feeds: dict[str, Any], tensors: list[str]) -> l
     wanted = [stacked.get(name, name) for name in computed]
     del graph.output[:]
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    values = feeds | dict(zip(computed, _run_limited(make_session(model), wanted, feeds), strict=True))
+    values = feeds | dict(zip(computed, _run_limited(make_session(model, once=True), wanted, feeds), strict=True))
     return [values[name] for name in tensors]
 
 

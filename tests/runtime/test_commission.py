@@ -61,7 +61,7 @@ def test_calibrate_offsets_measures_the_offset_of_each_column(model: onnx.ModelP
     used = np.zeros((program.schedule.arrays, 64), bool)
     for tile in program.schedule.tiles:
         columns = program.schedule.column_permutation[tile["image"], tile["column"] :][: tile["m1"] - tile["m0"]]
-        used[program.schedule.image_array[tile["image"]], columns] = True
+        used[program.schedule.first_array[tile["image"]], columns] = True
     fitted = session.executors[0].column_offset
     assert fitted is not None
     assert np.array_equal(fitted[used], -offset[: len(used)][used])
@@ -106,7 +106,7 @@ def test_recalibrate_undoes_gain_and_offset_of_each_output(embed_model: bool) ->
     np.testing.assert_allclose(session.run_samples(feeds)["y"], expected, rtol=0, atol=2e-5)
     for image, executor in enumerate(session.executors):
         columns = program.schedule.column_permutation[image, : executor.layer.outputs]
-        np.testing.assert_allclose(executor.gain, 1 / gain[program.schedule.image_array[image], columns], rtol=1e-5)
+        np.testing.assert_allclose(executor.gain, 1 / gain[program.schedule.first_array[image], columns], rtol=1e-5)
 
 
 @pytest.mark.parametrize("model", [dense_model(150, 20, 4), convolution_model()], ids=["dense", "conv"])

@@ -89,8 +89,8 @@ def layout_digest() -> str:
     many = [MatrixShape(1, int(k), int(m)) for k, m in rng.integers(1, 70, (40, 2))]
     digest = hashlib.sha256()
     for shapes in (MLP_200, LENET_5, many):
-        for options in OPTIONS:
-            layout = plan_layout(shapes, 64, 64, effort=0.1, **options)
+        for options in (*OPTIONS, {"in_order": True}, {"in_order": True, "cuts": "free"}, {"cuts": "balanced"}):
+            layout = plan_layout(shapes, 64, 64, effort=0.02, **options)
             digest.update(layout.tiles.tobytes())
             digest.update(repr((layout.images, layout.images_lower_bound, layout.packing_status)).encode())
     return digest.hexdigest()
@@ -111,7 +111,7 @@ def test_layouts_are_equal_in_processes_with_other_hash_seeds():
         ((MLP, 0, 64), {}, r"array of 0 rows x 64 columns: both must be at least 1"),
         ((MLP, 64, -1), {}, r"array of 64 rows x -1 columns: both must be at least 1"),
         ((MLP, 64, 65_536), {}, r"array of 65536 columns: at most 65,535"),
-        ((MLP, 64, 64), {"cuts": "diagonal"}, r"cuts='diagonal' is unknown: use one of greedy, free"),
+        ((MLP, 64, 64), {"cuts": "diagonal"}, r"cuts='diagonal' is unknown: use one of greedy, balanced, free"),
         ((MLP, 64, 64), {"cuts": "free", "pack": False}, r"cuts='free' chooses cuts while packing"),
         (([MatrixShape(1, 3, 0)], 64, 64), {}, r"layer 0: 1 group\(s\) of 3 x 0 weights"),
     ],

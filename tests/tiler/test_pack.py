@@ -12,6 +12,7 @@ from xbcompile.tiler.pack import pack_tiles
 from xbcompile.tiler.pack_bands import images_of, pack_bands
 from xbcompile.tiler.pack_bounds import packing_bound
 from xbcompile.tiler.pack_fill import pack_fills
+from xbcompile.tiler.pack_rules import PackingRules
 
 SIZE = 4
 FULL = (1 << SIZE * SIZE) - 1
@@ -61,7 +62,7 @@ def test_exhaustive_search_finds_nothing_better(fixed):
     @settings(deadline=None, derandomize=True, max_examples=150)
     @given(st.lists(rectangles(fixed=fixed), min_size=1, max_size=5))
     def check(rects):
-        packing = pack_tiles(as_tiles(rects), SIZE, SIZE, fixed_rows=fixed, effort=1.0)
+        packing = pack_tiles(as_tiles(rects), PackingRules(SIZE, SIZE, fixed_rows=fixed), effort=1.0)
         assert packing.images == packing.lower_bound == fewest_images(rects)
 
     check()
@@ -94,7 +95,7 @@ def test_heuristics_place_every_rectangle_once(fixed):
         counts = counts[: len(kinds)]
         bands = pack_bands(kinds, counts, SIZE, SIZE)
         bound = packing_bound(np.array(kinds), np.array(counts), SIZE, SIZE)
-        fills = pack_fills(kinds, counts, SIZE, SIZE, best=bands, enough=bound)
+        fills = pack_fills(kinds, counts, PackingRules(SIZE, SIZE), best=bands, enough=bound)
         for bins in (bands, fills):
             assert occupied(bins, kinds, SIZE, SIZE) == (1, counts)
         assert bound <= images_of(fills) <= images_of(bands)

@@ -9,6 +9,7 @@ from xbcompile.ir.schedule import TILE
 from xbcompile.tiler import MatrixShape, plan_layout
 from xbcompile.tiler.cut import cut_greedy
 from xbcompile.tiler.pack import pack_tiles
+from xbcompile.tiler.pack_rules import PackingRules
 from xbcompile.tiler.regroup import regroup
 
 
@@ -25,26 +26,27 @@ def layers_of(tiles):
 
 
 def test_equal_tiles_of_one_layer_meet():
-    assert layers_of(regroup(tile_table((1, 5), (5, 1)), 2, 4, fixed_rows=False)) == [[1, 1], [5, 5]]
+    assert layers_of(regroup(tile_table((1, 5), (5, 1)), PackingRules(2, 4))) == [[1, 1], [5, 5]]
 
 
 def test_neighbouring_layers_meet():
     tiles = tile_table((0, 2), (1, 3))
-    assert layers_of(regroup(tiles, 2, 4, fixed_rows=False)) == [[0, 1], [2, 3]]
+    assert layers_of(regroup(tiles, PackingRules(2, 4))) == [[0, 1], [2, 3]]
 
 
 def test_tiles_at_other_rows_are_not_exchanged_when_rows_are_fixed():
     tiles = tile_table((1, 5), (5, 1))
     tiles["row"][[0, 3]] = 1
-    fixed = regroup(tiles, 4, 4, fixed_rows=True)
+    fixed = regroup(tiles, PackingRules(4, 4, fixed_rows=True))
     assert np.array_equal(fixed["row"], tiles["row"])
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(shape_lists, array_sizes, st.booleans())
 def test_places_and_sizes_stay(shapes, size, fixed_rows):
-    packed = pack_tiles(cut_greedy(shapes, *size), *size, fixed_rows=fixed_rows, effort=0).tiles
-    again = regroup(packed, *size, fixed_rows=fixed_rows)
+    rules = PackingRules(*size, fixed_rows=fixed_rows)
+    packed = pack_tiles(cut_greedy(shapes, *size), rules, effort=0).tiles
+    again = regroup(packed, rules)
     assert np.array_equal(again[["layer", "group", "k0", "m0"]], packed[["layer", "group", "k0", "m0"]])
 
     def occupied(tiles):

@@ -16,7 +16,7 @@ from xbcompile.ir.schedule import WRITE
 from xbcompile.tiler import MatrixShape, make_schedule, plan_layout
 from xbcompile.tiler.place import group_uses
 
-MANY = settings(deadline=None, derandomize=True, max_examples=150)
+MANY = settings(deadline=None, derandomize=True, max_examples=100)
 
 
 def execute(
@@ -29,14 +29,19 @@ def execute(
         physical = schedule.column_permutation[image, column : column + m1 - m0]
         images[image, row : row + k1 - k0, physical] = weights[layer][group, k0:k1, m0:m1].T
     held = np.zeros((schedule.arrays, schedule.rows, schedule.columns), np.int64)
+    for array, image in enumerate(schedule.initial.tolist()):
+        if image >= 0:
+            held[array] = images[image]
     driven: dict[int, np.ndarray] = {}
     outputs = [np.zeros((weights[use.matrix].shape[0], weights[use.matrix].shape[2]), np.int64) for use in uses]
-    for operation, array, image, tile, use, _, _ in schedule.steps.tolist():
+    for operation, array, image, tile, use, _, _, _ in schedule.steps.tolist():
         if operation == WRITE:
             held[array] = images[image]
             continue
         if use not in driven:
             driven[use] = inputs[use] + sum(int(outputs[before].sum()) for before in uses[use].waits_for)
+        if array != schedule.first_array[image]:
+            continue  # another copy: of the vectors that all are alike here, it reads others
         _, group, k0, k1, m0, m1, image, row, column = tiles[tile].tolist()
         physical = schedule.column_permutation[image, column : column + m1 - m0]
         outputs[use][group, m0:m1] += driven[use][group, k0:k1] @ held[array, row : row + k1 - k0][:, physical]
@@ -63,7 +68,7 @@ def direct(weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray], uses: Se
     st.data(),
 )
 def test_any_schedule_of_shared_matrices_executes_to_the_right_sums(shapes, size, arrays, times, effort, pack, data):
-    uses = data.draw(shared_uses(len(shapes)))
+    uses = data.draw(shared_uses(len(shapes), most=6))
     layout, spec = plan_layout(shapes, *size, effort=0, pack=pack), array_spec(*size, *times)
     schedule = make_schedule(layout, uses, spec, arrays=arrays, batch=2, effort=effort)
     check_schedule(schedule, layout, uses, spec, arrays)
@@ -84,7 +89,7 @@ def test_layers_of_a_layout_may_be_numbered_with_gaps():
 
 def scheduled(uses: Sequence[Use], shapes: Sequence[MatrixShape], arrays: int, **options: float) -> Schedule:
     layout, spec = plan_layout(shapes, 4, 4), array_spec(4, 4, **options)
-    schedule = make_schedule(layout, uses, spec, arrays=arrays, effort=0)
+    schedule = make_schedule(layout, uses, spec, arrays=arrays, effort=0, objective="weight-updates")
     check_schedule(schedule, layout, uses, spec, arrays)
     return schedule
 
@@ -95,12 +100,15 @@ def test_one_write_serves_both_towers_of_a_siamese_net(arrays):
     shapes = [MatrixShape(1, 24, 4), MatrixShape(1, 4, 8)]
     towers = [Use(0, 0, 5), Use(1, 1, 5, (0,)), Use(2, 0, 5), Use(3, 1, 5, (2,))]
     schedule = scheduled(towers, shapes, arrays)
-    assert schedule.weight_updates == schedule.weight_updates_lower_bound == schedule.images == 8
+    # all arrays but one keep an image for ever, the other one takes turns
+    assert schedule.images == 8
+    assert schedule.weight_updates == schedule.weight_updates_lower_bound == 8 - arrays + 1
 
 
-@pytest.mark.parametrize(("arrays", "writes"), [(1, 3 + 11 * 2), (2, 3 + 11), (3, 3)])
+@pytest.mark.parametrize(("arrays", "writes"), [(1, 12 * 2), (2, 12), (3, 3)])
 def test_a_chain_of_uses_keeps_what_fits(arrays, writes):
-    # 3 images, read 12 times in turn: all but one array's worth stay, the last array takes the others in turn
+    # 3 images, read 12 times in turn: all but one array's worth stay, the last array takes the others in turn, each time from the
+    # image that it read last, also around the end of the batch; with an array each, all are written once and for all
     chain = [Use(i, 0, 5, (i - 1,) if i else ()) for i in range(12)]
     schedule = scheduled(chain, [MatrixShape(1, 12, 4)], arrays)
     assert schedule.weight_updates == schedule.weight_updates_lower_bound == writes

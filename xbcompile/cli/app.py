@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 
 QUICK_SEEDS = 2
+_OBJECTIVE_HELP = "latency, throughput, energy, weight-updates, or a sum: latency=0.5,energy=0.5."
 _Program = Annotated[Path, typer.Argument(metavar="P.xbar", help="A compiled program.")]
 _Digital = Annotated[list[str] | None, typer.Option(help="Name or pattern of nodes that stay digital; repeatable.")]
 _Dims = Annotated[
@@ -32,10 +33,27 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and n
 
 
 class Cuts(StrEnum):
-    """How residual strips are cut."""
+    """How matrices are cut."""
 
     greedy = "greedy"
+    balanced = "balanced"
     free = "free"
+
+
+class Packing(StrEnum):
+    """What images are packed for."""
+
+    auto = "auto"
+    dense = "dense"
+    in_order = "in-order"
+
+
+class Rewrite(StrEnum):
+    """Which rows a write writes."""
+
+    all = "all"
+    changed = "changed"
+    matched = "matched"
 
 
 def _console() -> Console:
@@ -80,12 +98,25 @@ def compile_command(
     batch: Annotated[int, typer.Option(help="Inferences served between two weight updates.")] = 1,
     pack: Annotated[bool, typer.Option("--pack/--no-pack", help="Several tiles may share one array.")] = True,
     cuts: Annotated[
-        Cuts, typer.Option(help="free: choose the cuts of residual strips together with the packing.")
+        Cuts,
+        typer.Option(help="balanced: equal blocks; free: choose cuts of residual strips together with the packing."),
     ] = Cuts.greedy,
+    packing: Annotated[
+        Packing,
+        typer.Option(help="dense: fewest images; in-order: an array takes each image once; auto: fewest writes."),
+    ] = Packing.auto,
+    objective: Annotated[str, typer.Option(help=_OBJECTIVE_HELP)] = "latency",
+    rewrite: Annotated[
+        Rewrite, typer.Option(help="changed: write only rows that change; matched: choose orders and columns for that.")
+    ] = Rewrite.all,
+    floorplan: Annotated[
+        str | None, typer.Option(metavar="RxC[xCHIPS]", help="Place the arrays on sites of a grid, for little traffic.")
+    ] = None,
     scramble: Annotated[
         bool, typer.Option("--scramble/--no-scramble", help="Permute the columns of every image.")
     ] = True,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the column permutations.")] = 0,
+    effort: Annotated[float, typer.Option(min=0, help="Work allowed to the searches; 0: heuristics alone.")] = 1.0,
     digital: _Digital = None,
     dim: _Dims = None,
     embed_model: Annotated[
@@ -114,6 +145,11 @@ def compile_command(
             batch=batch,
             pack=pack,
             cuts=cuts.value,
+            packing=packing.value,
+            objective=objective,
+            rewrite=rewrite.value,
+            floorplan=floorplan,
+            effort=effort,
             scramble=scramble,
             seed=seed,
             digital=digital or (),
@@ -131,6 +167,68 @@ def compile_command(
     print_summary(console, summary)
     _print_notes(console, summary["notes"])
     console.print(f"verified and written: {output} ({output.stat().st_size:,} bytes, sha256 {program.digest[:16]})")
+
+
+@app.command("plan")
+def plan_command(
+    source: Annotated[
+        str, typer.Argument(metavar="SHAPES.json|MODEL.onnx", help="Shapes (FILE.json:NAME) or a model.")
+    ],
+    target: Annotated[str, typer.Option(help="Name of a shipped target, or path of a .toml description.")] = "mram64",
+    set_quantity: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),
+    ] = None,
+    array: Annotated[
+        str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Size of an array, in place of the target's.")
+    ] = None,
+    arrays: Annotated[int, typer.Option(help="Physical arrays; 0: as many as there are weight images.")] = 1,
+    batch: Annotated[int, typer.Option(help="Inferences served between two weight updates.")] = 1,
+    cuts: Annotated[str | None, typer.Option(help="greedy, balanced or free; left out: the best of all.")] = None,
+    packing: Annotated[
+        str | None, typer.Option(help="dense, in-order (of execution) or none; left out: the better of the first two.")
+    ] = None,
+    objective: Annotated[str, typer.Option(help=_OBJECTIVE_HELP)] = "latency",
+    effort: Annotated[float, typer.Option(min=0, help="Work allowed to the searches; 0: heuristics alone.")] = 1.0,
+    slices: Annotated[int | None, typer.Option(help="Reads per input vector, in place of the target's coding.")] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIMIT", help="stationary, images<=25, latency_s<=1e-3, ...; repeatable. Exit status 1 if not met."
+        ),
+    ] = None,
+    digital: _Digital = None,
+    dim: _Dims = None,
+    as_json: _Json = False,
+) -> None:
+    """Map layer shapes alone, without weights: images, writes, reads, time and energy with bounds, and why it does not fit."""
+    from xbcompile.cli.planning import plan_file
+    from xbcompile.report.plan import print_plan
+
+    with Console(stderr=True).status(f"planning {source} for {target}") as status:
+        summary = plan_file(
+            source,
+            target,
+            settings=set_quantity,
+            array=array,
+            digital=digital,
+            dims=dim,
+            require=require,
+            progress=lambda what: status.update(f"planning {source} for {target}: {what}"),
+            arrays=arrays,
+            batch=batch,
+            cuts=cuts,
+            packing=packing,
+            objective=objective,
+            effort=effort,
+            slices=slices,
+        )
+    if as_json:
+        _print_json(summary)
+    else:
+        print_plan(_console(), summary)
+    if any(each["verdict"] != "met" for each in summary["requirements"]):
+        raise typer.Exit(1)
 
 
 @app.command("explain")

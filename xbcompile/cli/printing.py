@@ -59,7 +59,7 @@ def _node_line(node: Executed) -> str:
     code, input_code = node.weight_code, node.input_code
     weights = "real weights" if code is None else "continuous" if code.levels is None else f"{len(code.levels)} levels"
     inputs = "inputs as they are" if input_code is None else f"{input_code.scheme} x{input_code.bits}"
-    shape = "x".join(map(str, node.weights.shape))
+    shape = "x".join(map(str, node.shape))
     return f"  matrix {node.name}: {node.input} -> {node.output}: [{shape}], {weights}, {inputs}, {node.geometry}"
 
 

@@ -18,17 +18,17 @@ from xbcompile.ir.split_model import SplitModel, open_session
 CHUNK_SAMPLES = 500  # samples per onnxruntime call: bounds the memory of intermediate tensors
 
 
-def make_session(model: onnx.ModelProto | SplitModel, threads: int = 0) -> ort.InferenceSession:
-    """A quiet CPU session of onnxruntime; `threads` 0 leaves the number to it."""
+def make_session(model: onnx.ModelProto | SplitModel, threads: int = 0, once: bool = False) -> ort.InferenceSession:
+    """A quiet CPU session of onnxruntime; `threads` 0 leaves the number to it; `once`: see `split_model.open_session`."""
     proto = model.skeleton if isinstance(model, SplitModel) else model
     if any(function.domain == DOMAIN for function in proto.functions):
         # onnxruntime would round a layer's bias to the grids of the quantizers around it.
-        return open_session(model, _options(threads, quantizers=False))
+        return open_session(model, _options(threads, quantizers=False), once)
     try:
-        return open_session(model, _options(threads, quantizers=True))
+        return open_session(model, _options(threads, quantizers=True), once)
     except ort_errors.InvalidGraph:
         # Its own rewriting of quantizers uses Round, which opset 10 lacks.
-        return open_session(model, _options(threads, quantizers=False))
+        return open_session(model, _options(threads, quantizers=False), once)
 
 
 def _options(threads: int, quantizers: bool) -> ort.SessionOptions:

@@ -30,6 +30,10 @@ class ArraySpec(ContentEqual):
         e_write_row_j: energy to write one row.
         e_read_j: energy of one read (all columns).
         cell_limit: where `levels` is None, cells hold values in [-cell_limit, cell_limit]; None: without limit.
+        shares_rows: tiles of one array may use the same rows, on other columns.
+        shares_columns: tiles of one array may use the same columns, on other rows.
+        writes_while_reading: an array may be written while another one is read.
+        writes_at_a_time: arrays written side by side at most; 0: any number.
     """
 
     rows: int
@@ -44,6 +48,10 @@ class ArraySpec(ContentEqual):
     e_write_row_j: float
     e_read_j: float
     cell_limit: float | None = None
+    shares_rows: bool = True
+    shares_columns: bool = True
+    writes_while_reading: bool = True
+    writes_at_a_time: int = 0
 
     @classmethod
     def uniform(cls, rows: int, columns: int, levels: np.ndarray | None, drive: str, **costs: Any) -> ArraySpec:

@@ -286,8 +286,9 @@ class _LayerBody:
             weights = self.emit("Gather", self.parameter("levels", code.levels), index)
         if code is None:
             return weights
-        if code.row_weight is not None:
-            weights = self.emit("Mul", weights, self.parameter("row_weight", code.row_weight))
+        row_factor = code.row_factor()
+        if row_factor is not None:
+            weights = self.emit("Mul", weights, self.parameter("row_weight", row_factor))
         if np.any(code.scale != 1.0):
             weights = self.emit("Mul", weights, self.parameter("scale", code.scale[:, None, :]))
         if np.any(code.offset != 0.0):

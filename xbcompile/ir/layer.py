@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -38,7 +39,8 @@ class MatrixLayer(ContentEqual):
         name: unique; the ONNX node's name (or its operator and output name where it has none).
         input: name of the tensor that it reads.
         output: name of the tensor that it writes.
-        weights: float32 [groups, inputs, outputs], the real weights (groups is 1 but for grouped convolutions).
+        weights: float32 [groups, inputs, outputs], the real weights (groups is 1 but for grouped convolutions). Of a layer
+            from `with_stored_weights`, what its code stands for, made anew whenever it is asked for.
         bias: float32 [groups * outputs]; zeros where the model has none.
         geometry: how vectors are gathered and outputs laid out.
         element_type: ONNX element type (`onnx.TensorProto.FLOAT`, ...) of input and output. INT32: outputs are rounded to
@@ -66,20 +68,50 @@ class MatrixLayer(ContentEqual):
     stands_for: str = ""
     input_grid: InputGrid | None = None
 
+    def with_stored_weights(self) -> MatrixLayer:
+        """The coded layer whose real weights are what its code stands for: it holds none of its own.
+
+        Raises:
+            ValueError: it has no weight code.
+        """
+        if self.weight_code is None:
+            raise ValueError(f"layer {self.name!r} has no weight code")
+        layer = replace(self, weights=self.weight_code.codes)
+        del layer.__dict__["weights"]
+        return layer
+
+    if not TYPE_CHECKING:  # to mypy an attribute is one of the class's or an error
+
+        def __getattr__(self, name: str) -> np.ndarray:
+            """See `with_stored_weights`."""
+            if name == "weights" and self.__dict__.get("weight_code") is not None:
+                return self.weight_code.real_weights()
+            raise AttributeError(f"a matrix layer has no {name!r}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Groups, inputs and outputs."""
+        weights: np.ndarray | None = self.__dict__.get("weights")
+        if weights is None:
+            assert self.weight_code is not None
+            weights = self.weight_code.codes
+        groups, inputs, outputs = weights.shape
+        return groups, inputs, outputs
+
     @property
     def groups(self) -> int:
         """Number of independent matrices (groups of a convolution)."""
-        return int(self.weights.shape[0])
+        return self.shape[0]
 
     @property
     def inputs(self) -> int:
         """K, the rows of each matrix."""
-        return int(self.weights.shape[1])
+        return self.shape[1]
 
     @property
     def outputs(self) -> int:
         """M, the columns of each matrix."""
-        return int(self.weights.shape[2])
+        return self.shape[2]
 
     @property
     def slices(self) -> int:

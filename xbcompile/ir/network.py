@@ -180,8 +180,9 @@ def _uses(network: Network, steps: int | None = None) -> list[Use]:
     def run(node: Executed, parts: int) -> None:
         found = nothing.union(*(waits.get(name, nothing) for name in node.input_names))
         if isinstance(node, MatrixLayer):
-            reads = node.slices * ((node.vectors_per_inference or parts) // parts)
-            use = Use(index[node.name], matrices[index[node.name]], reads, tuple(sorted(found)))
+            vectors = (node.vectors_per_inference or parts) // parts
+            matrix = matrices[index[node.name]]
+            use = Use(index[node.name], matrix, node.slices * vectors, tuple(sorted(found)), vectors)
             found = frozenset({len(uses)})
             uses.append(use)
         waits.update(dict.fromkeys(node.output_names, found))

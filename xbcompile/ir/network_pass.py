@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from xbcompile.errors import PassError
 from xbcompile.ir.activations import layer_inputs
@@ -136,6 +137,40 @@ class CalibratedPass(DevicePass):
     def __post_init__(self) -> None:
         if self.samples < self.least_samples:
             raise PassError(f"samples={self.samples} is out of range; allowed: {self.least_samples} or more")
+
+
+@dataclass(frozen=True)
+class ColumnsPass(CalibratedPass):
+    """A device pass that chooses the physical columns of each image from errors that are measured on the chip.
+
+    Args:
+        vectors: input vectors of each layer, or random drives, in every measurement.
+        patterns: random images per array, where not the program's own are measured.
+        step: share of the standard deviation by which a layer's outputs are moved to see what they matter.
+    """
+
+    vectors: int = 200
+    patterns: int = 16
+    step: float = 0.1
+
+    @property
+    def measures_images(self) -> bool:
+        """Whether errors are measured on the program's own images, each logical column on each physical one."""
+        raise TypeError(f"{type(self).__name__} must define measures_images")
+
+    @property
+    def weighs_outputs(self) -> bool:
+        """Whether outputs count by what they move at the network's outputs."""
+        raise TypeError(f"{type(self).__name__} must define weighs_outputs")
+
+    def assign(self, cost: npt.NDArray[np.float64], column: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """Physical column of each logical one, a bijection.
+
+        Args:
+            cost: float64 [logical, physical], what each logical column costs on each physical one.
+            column: intp [logical], where they are now.
+        """
+        raise TypeError(f"{type(self).__name__} must define assign")
 
 
 class ReadingsPass(CalibratedPass):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,9 +27,9 @@ TILE = np.dtype(
 
 WRITE, READ = 0, 1
 
-# One row per step: write `image` into `array` (tile and use are -1), or read `tile` from the image that `array` holds, for
-# all vectors and slices of one batch of one use of its matrix. Times are seconds from the start of one batch; stationary
-# images are written before time 0.
+# One row per step: write `rows` rows of `image` into `array` (tile and use are -1), or read `tile` from the image that
+# `array` holds (`rows` is 0), for all slices of this copy's share of the vectors of one batch of one use of its matrix. Times
+# are seconds from the start of one batch, and every batch takes all steps.
 STEP = np.dtype(
     [
         ("operation", "u1"),
@@ -37,10 +37,15 @@ STEP = np.dtype(
         ("image", "<i4"),
         ("tile", "<i4"),
         ("use", "<i4"),
+        ("rows", "<i4"),
         ("start_s", "<f8"),
         ("end_s", "<f8"),
     ]
 )
+
+# One row per copy of an image, the array that it is written into, ordered by image, then array. The copies of an image
+# share the vectors of a batch, see `share_of`.
+COPY = np.dtype([("image", "<i4"), ("array", "<i4")])
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,14 @@ class Use:
         matrix: the matrix's owner, which is the first layer that uses it.
         reads: reads of each tile per inference: drive slices times vectors.
         waits_for: uses whose reads must have ended, as positions in the list of all uses.
+        vectors: vectors per inference, of which each takes the same number of reads.
     """
 
     layer: int
     matrix: int
     reads: int
     waits_for: tuple[int, ...] = ()
+    vectors: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +77,28 @@ class Schedule(ContentEqual):
         arrays: number of physical arrays used by the schedule.
         batch: inferences served between two weight updates of the same image.
         tiles: TILE table; every weight of every matrix is in exactly one tile.
-        image_array: int32 [images], the physical array that each image is written into.
+        copies: COPY table; each image has at least one copy.
         column_permutation: uint16 [images, columns], physical column of each logical column; a bijection per row.
         steps: STEP table in order of start time, then array (where some step takes no time: then an order in which it
-            can be executed); each image is written before it is read; each tile is read once per use of its matrix.
-        stationary: all images stay in their arrays: writes happen once, before the first batch.
+            can be executed); each image is written before it is read; each copy of a tile is read once per use of its
+            matrix.
+        initial: int32 [arrays], the image that each array holds where a batch starts, and holds again where it ends; -1: none
+            that is used. These are written once, before the first batch.
+        setup_s: time of those writes.
+        period_s: time from the start of a batch to the start of the next one.
+        objective: what the schedule was made for.
         images_lower_bound: no layout, whatever its cuts, has fewer images: ceil(weights / cells of an array).
         packing_status: "optimal" (proven for the chosen cuts), "feasible" (best found), or "unpacked".
-        makespan_lower_bound_s: no schedule of these images on these arrays is shorter.
-        weight_updates_lower_bound: no schedule of these images on these arrays writes fewer images per batch
-            that starts from empty arrays.
+        makespan_lower_bound_s: no schedule of these images on these arrays is shorter. This bound and the next two hold,
+            with an array per image or more, for all schedules whose images stay, with any copies; with fewer arrays, for
+            all that hold each image in one array.
+        period_lower_bound_s: no such schedule starts batches sooner after each other.
+        weight_updates_lower_bound: no such schedule writes fewer images per batch (where all stay: once and for all).
+        cells_written: cells that the writes of a batch change; None where they were not counted.
+        site: int32 [arrays], site of each array on the floorplan; empty without one.
+        floorplan: see `Floorplan.parse`; empty without one.
+        hop_values: values that move between arrays per inference, times the hops that each takes.
+        hop_values_lower_bound: no placement of these arrays on this floorplan has less.
     """
 
     rows: int
@@ -87,35 +106,86 @@ class Schedule(ContentEqual):
     arrays: int
     batch: int
     tiles: np.ndarray
-    image_array: np.ndarray
+    copies: np.ndarray
     column_permutation: np.ndarray
     steps: np.ndarray
-    stationary: bool
+    initial: np.ndarray
+    setup_s: float
+    period_s: float
+    objective: str
     images_lower_bound: int
     packing_status: str
     makespan_lower_bound_s: float
+    period_lower_bound_s: float
     weight_updates_lower_bound: int
+    cells_written: int | None = None
+    site: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    floorplan: str = ""
+    hop_values: int = 0
+    hop_values_lower_bound: int = 0
 
     @property
     def images(self) -> int:
         """Number of weight images."""
-        return len(self.image_array)
+        return len(self.column_permutation)
+
+    @property
+    def first_array(self) -> np.ndarray:
+        """Array of the first copy of each image, int32 [images]."""
+        first = np.searchsorted(self.copies["image"], np.arange(self.images))
+        array: np.ndarray = self.copies["array"][first]
+        return array
+
+    @property
+    def writes(self) -> np.ndarray:
+        """The writes of every batch, STEP table."""
+        written: np.ndarray = self.steps[self.steps["operation"] == WRITE]
+        return written
+
+    @property
+    def initial_writes(self) -> int:
+        """Array writes before the first batch."""
+        return int(np.count_nonzero(self.initial >= 0))
+
+    @property
+    def stationary(self) -> bool:
+        """Whether all images stay in their arrays: all writes happen before the first batch."""
+        return not np.any(self.steps["operation"] == WRITE)
 
     @property
     def weight_updates(self) -> int:
         """Array writes per batch; for a stationary schedule, array writes once and for all."""
-        return int(np.count_nonzero(self.steps["operation"] == WRITE))
+        return self.initial_writes if self.stationary else len(self.writes)
+
+    @property
+    def rows_written(self) -> int:
+        """Rows written per batch; for a stationary schedule, once and for all."""
+        return self.initial_writes * self.rows if self.stationary else int(self.writes["rows"].sum())
 
     @property
     def makespan_s(self) -> float:
-        """Time from the start of a batch to its last read."""
+        """Time from the start of a batch to its last step."""
         return float(self.steps["end_s"].max(initial=0.0))
+
+    def reads_of(self, step: np.void, use: Use) -> int:
+        """Reads per batch that a read step makes: its copy's share of the vectors, times the slices of each."""
+        arrays = self.copies["array"][self.copies["image"] == step["image"]]
+        start, end = share_of(int(np.searchsorted(arrays, step["array"])), len(arrays), self.batch * use.vectors)
+        return (end - start) * (use.reads // use.vectors)
 
     def tiles_of(self, matrix: int) -> np.ndarray:
         """Indices of the tiles of one matrix, given by its owner (`Network.matrices`), ordered by group, columns and rows."""
         index = np.flatnonzero(self.tiles["layer"] == matrix)
         tiles = self.tiles[index]
         return index[np.lexsort((tiles["k0"], tiles["m0"], tiles["group"]))]
+
+
+def share_of(copy: int, copies: int, vectors: int) -> tuple[int, int]:
+    """First and end of the vectors that one copy of an image serves, of the `vectors` of one batch of one use.
+
+    Vectors are numbered sample after sample. Shares are contiguous, as equal as can be, and the first is the largest.
+    """
+    return -(-copy * vectors // copies), -(-(copy + 1) * vectors // copies)
 
 
 def tile_rows(tiles: np.ndarray) -> np.ndarray:

@@ -180,8 +180,20 @@ def _copy_fields(source: Message, target: Message, left_out: str) -> None:
             getattr(target, name).MergeFrom(value)
 
 
-def open_session(model: onnx.ModelProto | SplitModel, options: ort.SessionOptions) -> ort.InferenceSession:
-    """A session on the CPU; large initializers are handed over as arrays, not serialised."""
+def open_session(
+    model: onnx.ModelProto | SplitModel, options: ort.SessionOptions, once: bool = False
+) -> ort.InferenceSession:
+    """A session on the CPU; large initializers are handed over as arrays, not serialised.
+
+    Args:
+        model: the model.
+        options: of the session; external initializers are added to them.
+        once: the session is run once or twice: what depends on constants alone is computed in the run, and no copy of
+            weights is kept between runs. It takes less memory, and results may differ in rounding.
+    """
+    if once:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
     if isinstance(model, onnx.ModelProto):
         heavy = sum(stored_bytes(tensor) for tensor in model.graph.initializer) > HEAVY_BYTES
         model = split(model) if heavy else SplitModel(model, {})
@@ -192,7 +204,7 @@ def open_session(model: onnx.ModelProto | SplitModel, options: ort.SessionOption
         model.skeleton.SerializeToString(),
         options,
         providers=["CPUExecutionProvider"],
-        disabled_optimizers=_DISABLED_OPTIMIZERS,
+        disabled_optimizers=[*_DISABLED_OPTIMIZERS, *(["ConstantFolding"] if once else [])],
     )
 
 

@@ -44,8 +44,22 @@ class WeightCode(ContentEqual):
     def weighted_cells(self) -> np.ndarray:
         """What one unit of drive adds to an ideal read, float32 [groups, inputs, outputs]: row weight times level."""
         cells = self.cell_values()
-        return cells if self.row_weight is None else self.row_weight * cells
+        if self.row_weight is None:
+            return cells
+        return np.multiply(self.row_weight, cells, out=None if self.levels is None else cells)
 
     def dequantized(self) -> np.ndarray:
         """The real weights that the code stands for, float32 [groups, inputs, outputs]."""
-        return self.weighted_cells() * self.scale[:, None, :] + self.offset[:, None, :]
+        weights = self.weighted_cells() * self.scale[:, None, :]
+        weights += self.offset[:, None, :]
+        return weights
+
+    def real_weights(self) -> np.ndarray:
+        """`dequantized`; the codes themselves where they are the weights, so that memory is shared."""
+        plain = self.levels is None and self.row_weight is None
+        return self.codes if plain and np.all(self.scale == 1.0) and not np.any(self.offset) else self.dequantized()
+
+    def row_factor(self) -> np.ndarray | None:
+        """`row_weight` as a factor of the cells: float32 [groups, inputs, 1] where it is made to be the same of all outputs."""
+        weight = self.row_weight
+        return weight[:, :, :1] if weight is not None and weight.strides[2] == 0 else weight

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from xbcompile.ir import MatrixLayer
 from xbcompile.ir.dimensions import advice, open_dimensions
-from xbcompile.ir.schedule import READ, WRITE, tile_columns, tile_rows
+from xbcompile.ir.schedule import READ, tile_columns, tile_rows
 from xbcompile.program import FORMAT_VERSION, Program
 
 _NAMED_LAYERS = 6
@@ -41,6 +42,8 @@ def _program(program: Program) -> dict[str, Any]:
         "array_rows": schedule.rows,
         "array_columns": schedule.columns,
         "arrays": schedule.arrays,
+        "objective": schedule.objective,
+        "floorplan": schedule.floorplan or None,
         "batch": schedule.batch,
         "stationary": schedule.stationary,
         "packing_status": schedule.packing_status,
@@ -70,8 +73,8 @@ def _layer(program: Program, index: int) -> dict[str, Any]:
     vectors = layer.vectors_per_inference or 1
     reads = len(tiles) * layer.slices * vectors
     images = np.unique(tiles["image"])
-    written = schedule.steps["image"][schedule.steps["operation"] == WRITE]
-    code, input_code = layer.weight_code, layer.input_code
+    written = schedule.initial if schedule.stationary else schedule.writes["image"]
+    code, input_code, weights = layer.weight_code, layer.input_code, math.prod(layer.shape)
     return {
         "layer": layer.name,
         "matrix_of": program.network.layers[matrix].name,
@@ -87,13 +90,13 @@ def _layer(program: Program, index: int) -> dict[str, Any]:
         "vectors_per_inference": layer.vectors_per_inference,
         "tiles": len(tiles),
         "images": len(images),
-        "images_lower_bound": -(-layer.weights.size // (spec.rows * spec.columns)),
+        "images_lower_bound": -(-weights // (spec.rows * spec.columns)),
         "weight_updates": int(np.isin(written, images).sum()),
         "reads_per_inference": reads,
         "dot_products_per_inference": int(tile_columns(tiles).sum()) * layer.slices * vectors,
-        "weights": int(layer.weights.size),
+        "weights": weights,
         **_digital_projection(program, layer, vectors),
-        "utilisation": layer.weights.size / (len(images) * spec.rows * spec.columns),
+        "utilisation": weights / (len(images) * spec.rows * spec.columns),
         "e_read_per_inference_j": reads * spec.e_read_j,
         "t_read_per_inference_s": reads * spec.t_read_s,
     }
@@ -123,8 +126,7 @@ def _totals(program: Program, layers: list[dict[str, Any]]) -> dict[str, Any]:
     schedule, spec = program.schedule, program.spec
     reads = sum(layer["reads_per_inference"] for layer in layers)
     weights = sum(layer["weights"] for layer in layers if layer["matrix_of"] == layer["layer"])
-    rows_written = schedule.weight_updates * spec.rows
-    e_write_j = rows_written * spec.e_write_row_j
+    e_write_j = schedule.rows_written * spec.e_write_row_j
     e_write_per_inference_j = 0.0 if schedule.stationary else e_write_j / schedule.batch
     return {
         "layers": len(layers),
@@ -136,23 +138,36 @@ def _totals(program: Program, layers: list[dict[str, Any]]) -> dict[str, Any]:
         "utilisation": weights / max(schedule.images * spec.rows * spec.columns, 1),
         "weight_updates": schedule.weight_updates,
         "weight_updates_lower_bound": schedule.weight_updates_lower_bound,
-        "rows_written": rows_written,
+        "initial_writes": schedule.initial_writes,
+        "copies": len(schedule.copies),
+        "rows_written": schedule.rows_written,
+        "cells_written": schedule.cells_written,
         "reads_per_inference": reads,
         "dot_products_per_inference": sum(layer["dot_products_per_inference"] for layer in layers),
         "makespan_s": schedule.makespan_s,
         "makespan_lower_bound_s": schedule.makespan_lower_bound_s,
-        "t_per_inference_s": schedule.makespan_s / schedule.batch,
+        "setup_s": schedule.setup_s,
+        "period_s": schedule.period_s,
+        "period_lower_bound_s": schedule.period_lower_bound_s,
+        "t_per_inference_s": schedule.period_s / schedule.batch,
+        "inferences_per_s": schedule.batch / schedule.period_s if schedule.period_s else None,
         "e_read_per_inference_j": reads * spec.e_read_j,
         "e_write_j": e_write_j,
         "e_write_per_inference_j": e_write_per_inference_j,
         "e_per_inference_j": reads * spec.e_read_j + e_write_per_inference_j,
+        "hop_values": schedule.hop_values if schedule.floorplan else None,
+        "hop_values_lower_bound": schedule.hop_values_lower_bound if schedule.floorplan else None,
     }
 
 
 def schedule_rows(program: Program) -> list[dict[str, Any]]:
     """The schedule's steps as plain rows."""
     schedule, layers = program.schedule, program.network.layers
-    rows = []
+    rows: list[dict[str, Any]] = [
+        {"start_s": -schedule.setup_s, "end_s": 0.0, "operation": "write", "array": array, "image": image}
+        for array, image in enumerate(schedule.initial.tolist())
+        if image >= 0
+    ]
     for step in schedule.steps:
         row: dict[str, Any] = {
             "start_s": float(step["start_s"]),
@@ -167,8 +182,10 @@ def schedule_rows(program: Program) -> list[dict[str, Any]]:
             row |= {
                 "tile": int(step["tile"]),
                 **_tile_place(layer.name, tile),
-                "reads": use.reads * schedule.batch,
+                "reads": schedule.reads_of(step, use),
             }
+        else:
+            row["rows"] = int(step["rows"])
         rows.append(row)
     return rows
 
@@ -205,7 +222,7 @@ def image_contents(program: Program, image: int) -> dict[str, Any]:
         described.append(entry)
     return {
         "image": image,
-        "array": int(schedule.image_array[image]),
+        "arrays": schedule.copies["array"][schedule.copies["image"] == image].tolist(),
         "tiles": described,
         "column_permutation": schedule.column_permutation[image].tolist(),
         "levels": None if levels is None else levels.tolist(),

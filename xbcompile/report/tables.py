@@ -68,16 +68,33 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
 
 def _print_schedule_facts(console: Console, program: dict[str, Any], total: dict[str, Any]) -> None:
     once = "once" if program["stationary"] else f"per batch of {program['batch']}"
-    console.print(
-        f"weight updates {once}: [bold]{total['weight_updates']:,}[/] (at least {total['weight_updates_lower_bound']:,}); "
-        f"images: {total['images']:,}, area bound {total['images_lower_bound']:,} "
-        f"(gap {percent(total['images_gap'], 1)}; packing {program['packing_status']})"
+    held = (
+        ""
+        if program["stationary"] or not total["initial_writes"]
+        else f", {total['initial_writes']:,} before the first"
     )
     console.print(
+        f"weight updates {once}: [bold]{total['weight_updates']:,}[/] (at least {total['weight_updates_lower_bound']:,})"
+        f"{held}; images: {total['images']:,}, area bound {total['images_lower_bound']:,} "
+        f"(gap {percent(total['images_gap'], 1)}; packing {program['packing_status']})"
+    )
+    if total["cells_written"] is not None:
+        console.print(
+            f"rows written per batch: {total['rows_written']:,} of {total['weight_updates'] * program['array_rows']:,}; "
+            f"cells that change: {total['cells_written']:,}"
+        )
+    overlap = f"a batch every {si(total['period_s'], 's')}, " if total["period_s"] < total["makespan_s"] else ""
+    console.print(
         f"time per batch {si(total['makespan_s'], 's')} (at least {si(total['makespan_lower_bound_s'], 's')}), "
+        f"{overlap}"
         f"per inference {si(total['t_per_inference_s'], 's')}; energy per inference {si(total['e_per_inference_j'], 'J')} "
         f"(reads {si(total['e_read_per_inference_j'], 'J')}, writes {si(total['e_write_per_inference_j'], 'J')})"
     )
+    if program["floorplan"] is not None:
+        console.print(
+            f"floorplan {program['floorplan']}: {total['hop_values']:,} values x hops per inference "
+            f"(at least {total['hop_values_lower_bound']:,})"
+        )
 
 
 def _arrays(program: dict[str, Any]) -> str:
@@ -123,7 +140,8 @@ def print_schedule(console: Console, rows: list[dict[str, Any]]) -> None:
 
 def print_image(console: Console, image: dict[str, Any]) -> None:
     """One image's physical cells."""
-    console.print(f"[bold]image {image['image']}[/] in array {image['array']}")
+    arrays = ", ".join(map(str, image["arrays"]))
+    console.print(f"[bold]image {image['image']}[/] in array{'s' * (len(image['arrays']) > 1)} {arrays}")
     for tile in image["tiles"]:
         console.print(
             f"  {tile['layer']}[{tile['inputs'][0]}:{tile['inputs'][1]}, {tile['outputs'][0]}:{tile['outputs'][1]}] "

@@ -8,6 +8,7 @@ Fills differ in order and rules, and the one with the fewest tiles stands.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from xbcompile.ir.schedule import TILE, tile_columns, tile_rows
 from xbcompile.tiler.cut import MatrixShape
 from xbcompile.tiler.fill import Filler, Piece, Placed
 from xbcompile.tiler.pack import Packing, number_images
+from xbcompile.tiler.pack_bounds import strip_bound
+from xbcompile.tiler.pack_rules import PackingRules
 
 _SMALL = 300  # residual tiles up to which all strips are laid anew
 _CHUNK = 400  # tiles that are taken out of their images at a time otherwise
@@ -23,40 +26,37 @@ _MARGINS = (1.3, 1.1, 1.0)
 _LEAST_CHECKS, _CHECKS_PER_EFFORT = 200_000, 4_000_000  # allowance, in checks of a piece against a free rectangle
 
 
-def cut_free(packing: Packing, shapes: Sequence[MatrixShape], rows: int, columns: int, *, effort: float) -> Packing:
+def cut_free(packing: Packing, shapes: Sequence[MatrixShape], rules: PackingRules, *, effort: float) -> Packing:
     """Improve a packing of greedy cuts by cutting residual strips elsewhere.
 
     Args:
         packing: greedy cuts, packed; it stands where it has as few images as the weights allow.
         shapes: one per layer.
-        rows: rows of an array.
-        columns: columns of an array.
+        rules: array and sharing.
         effort: work to spend on finding fewer tiles.
 
     Returns:
-        A packing with no more images, and the area bound, which holds for any cuts.
+        A packing with no more images, and the bound that holds for any cuts.
     """
-    cells = rows * columns
-    bound = -(-sum(shape.weights for shape in shapes) // cells)
+    rows, columns = rules.rows, rules.columns
+    bound = strip_bound(shapes, rules)
     best = Packing(packing.tiles, packing.images, bound)
     if packing.images == bound:
         return best
     full = (tile_rows(packing.tiles) == rows) & (tile_columns(packing.tiles) == columns)
-    filler = Filler(rows, columns, _LEAST_CHECKS + int(_CHECKS_PER_EFFORT * effort))
+    filler = Filler(rules, _LEAST_CHECKS + int(_CHECKS_PER_EFFORT * effort))
     repaired = best
     for margin in _MARGINS:
         images = packing.images + 1
         while bound < repaired.images < images:
             images = repaired.images
             repaired = _repair(repaired, filler, margin)
-    if np.count_nonzero(~full) > _SMALL:
-        return repaired
-    limit = len(repaired.tiles) - int(full.sum()) if repaired.images == bound else None
-    variants = list(_strip_variants(shapes, rows, columns))
-    placed = filler.best_of(variants, bound - int(full.sum()), limit)
-    if placed is None:
-        return repaired
-    return _join(packing.tiles[full], [placed], bound)
+    if np.count_nonzero(~full) <= _SMALL:
+        limit = len(repaired.tiles) - int(full.sum()) if repaired.images == bound else None
+        variants = list(_strip_variants(shapes, rows, columns))
+        placed = filler.best_of(variants, bound - int(full.sum()), limit)
+        repaired = repaired if placed is None else _join(packing.tiles[full], [placed], bound)
+    return replace(repaired, limited=filler.checks <= 0)
 
 
 def _strip_variants(shapes: Sequence[MatrixShape], rows: int, columns: int) -> Iterator[list[Piece]]:

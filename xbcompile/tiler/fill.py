@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbcompile.tiler.free_space import FreeSpace
+from xbcompile.tiler.pack_rules import PackingRules
 
 Piece = tuple[int, int, int, int, int, int]  # layer, group, k0, k1, m0, m1
 Placed = tuple[Piece, int, int, int]  # piece, image, row, column
@@ -28,8 +29,9 @@ class _Order:
 class Filler:
     """Fills arrays of one size until its allowance of `checks` (piece against free rectangle) is spent."""
 
-    def __init__(self, rows: int, columns: int, checks: int) -> None:
-        self.rows, self.columns, self.checks = rows, columns, checks
+    def __init__(self, rules: PackingRules, checks: int) -> None:
+        self.rules, self.checks = rules, checks
+        self.rows, self.columns = rules.rows, rules.columns
 
     def best_of(
         self, variants: Sequence[Sequence[Piece]], images: int, limit: int | None, *, orders: int = _ORDERS
@@ -63,9 +65,12 @@ class Filler:
             if self.checks <= 0 or (limit is not None and len(placed) + len(queue) >= limit):
                 return None
             _, number, piece = heapq.heappop(queue)
-            image, row, column, height, width = self._choose(spaces, piece)
-            spaces[image].take(row, column, height, width)
-            part, rests = _cut(piece, height, width, rows_first=order.rows_first)
+            place = self._choose(spaces, piece)
+            if place is None:
+                return None
+            image, row, column, height, width = place
+            spaces[image].take_tile(row, column, height, width, self.rules)
+            part, rests = cut_piece(piece, height, width, rows_first=order.rows_first)
             placed.append((part, image, row, column))
             for rest in rests:
                 heapq.heappush(queue, (self._key(rest, number, order), number, rest))
@@ -77,10 +82,11 @@ class Filler:
         size = (height * width, height * self.columns, width * self.rows, max(height / self.rows, width / self.columns))
         return -float(size[order.key] * order.noise[number])
 
-    def _choose(self, spaces: Sequence[FreeSpace], piece: Piece) -> tuple[int, int, int, int, int]:
+    def _choose(self, spaces: Sequence[FreeSpace], piece: Piece) -> tuple[int, int, int, int, int] | None:
         """Image, row, column, height and width of the best place: no cut, else the largest part, else the tightest.
 
-        A cut at the length of the whole array does not count: the piece needs it anyway.
+        A cut at the length of the whole array does not count: the piece needs it anyway. None when all arrays are full,
+        which happens only where tiles may not share rows or columns: else there are as many cells as weights.
         """
         height, width = piece[3] - piece[2], piece[5] - piece[4]
         best: tuple[tuple[int, int, int, int], tuple[int, int, int, int, int]] | None = None
@@ -98,8 +104,7 @@ class Filler:
                 score = (cuts, -part_height * part_width, min(spare), max(spare))
                 if best is None or score < best[0]:
                     best = score, (image, top, left, part_height, part_width)
-        assert best is not None  # the arrays have as many cells as the pieces have weights
-        return best[1]
+        return None if best is None else best[1]
 
 
 def _orders(pieces: int, count: int) -> Iterator[_Order]:
@@ -110,7 +115,7 @@ def _orders(pieces: int, count: int) -> Iterator[_Order]:
         yield _Order(key=turn // 2 % 4, noise=noise, rows_first=turn // 8 % 2 == 0)
 
 
-def _cut(piece: Piece, height: int, width: int, *, rows_first: bool) -> tuple[Piece, list[Piece]]:
+def cut_piece(piece: Piece, height: int, width: int, *, rows_first: bool) -> tuple[Piece, list[Piece]]:
     """The first `height` rows and `width` columns of a piece, and what remains as at most two pieces."""
     layer, group, k0, k1, m0, m1 = piece
     k, m = k0 + height, m0 + width

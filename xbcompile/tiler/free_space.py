@@ -5,6 +5,8 @@ J. Jylanki, "A thousand ways to pack the bin", 2010, section 2.4 (MAXRECTS).
 
 from __future__ import annotations
 
+from xbcompile.tiler.pack_rules import PackingRules
+
 Rectangle = tuple[int, int, int, int]  # row, column, end row, end column
 
 FIRST_COLUMN, FIRST_ROW, TIGHTEST = "first-column", "first-row", "tightest"
@@ -35,6 +37,14 @@ class FreeSpace:
                 best = (score, at, left)
         return None if best is None else best[1:]
 
+    def take_tile(self, row: int, column: int, height: int, width: int, rules: PackingRules) -> None:
+        """Occupy what a tile at this place keeps others from using under the rules: its rows or columns too."""
+        self.take(row, column, height, width)
+        if not rules.share_rows:
+            self.take(row, 0, height, rules.columns)
+        if not rules.share_columns:
+            self.take(0, column, rules.rows, width)
+
     def take(self, row: int, column: int, height: int, width: int) -> None:
         """Occupy a free rectangle."""
         row_end, column_end = row + height, column + width
@@ -54,12 +64,13 @@ class FreeSpace:
             if column_end < right:
                 parts.append((top, column_end, bottom, right))
         parts = sorted(set(parts))
+        others = [*kept, *parts]
         for part in parts:
-            rivals = [*kept, *parts]
-            if not any(other != part and _contains(other, part) for other in rivals):
+            top, left, bottom, right = part
+            for other in others:
+                inside = other[0] <= top and other[1] <= left and other[2] >= bottom and other[3] >= right
+                if inside and other != part:
+                    break
+            else:
                 kept.append(part)
-        self.rectangles = list(dict.fromkeys(kept))
-
-
-def _contains(outer: Rectangle, inner: Rectangle) -> bool:
-    return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
+        self.rectangles = kept

@@ -9,14 +9,20 @@ import numpy as np
 
 from xbcompile.errors import ScheduleError
 from xbcompile.ir.content import ContentEqual
-from xbcompile.tiler.cut import MatrixShape, check_array, check_shapes, cut_greedy
+from xbcompile.tiler.cut import MatrixShape, check_array, check_shapes, cut_balanced, cut_greedy
 from xbcompile.tiler.cut_free import cut_free
-from xbcompile.tiler.pack import bound_tiles, number_images, pack_tiles
+from xbcompile.tiler.cut_free_in_order import OrderedFiller
+from xbcompile.tiler.pack import Packer, Packing, bound_tiles, number_images
 from xbcompile.tiler.pack_bounds import area_bound
+from xbcompile.tiler.pack_in_order import OrderedPacker
+from xbcompile.tiler.pack_rules import PackingRules
 from xbcompile.tiler.regroup import regroup
 
-CUTS = ("greedy", "free")
+CUTS = ("greedy", "balanced", "free")
 DEFAULT_EFFORT = 1.0
+_FIRST_EFFORT = 1 / 64  # efforts are tried from here on,
+_NEXT_EFFORT = 4  # each so many times the one before;
+_MANY_LAYERS = 400  # with more layers, from 1 on
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +34,7 @@ class Layout(ContentEqual):
         columns: columns of an array.
         tiles: TILE table ordered by layer, group, m0, k0; every weight is in exactly one tile.
         images: number of weight images.
-        images_lower_bound: no packing of tiles cut under the same rules (cuts, fixed rows) has fewer images.
+        images_lower_bound: no packing under the same rules (cuts, fixed rows, order, sharing) has fewer images.
         area_lower_bound: no layout has fewer images, whatever the cuts: ceil(weights / (rows * columns)).
         packing_status: "optimal" (images equals images_lower_bound), "feasible", or "unpacked".
     """
@@ -57,6 +63,9 @@ def plan_layout(
     cuts: str = "greedy",
     fixed_rows: bool = False,
     effort: float = DEFAULT_EFFORT,
+    in_order: bool = False,
+    share_rows: bool = True,
+    share_columns: bool = True,
 ) -> Layout:
     """Cut matrices into tiles and tiles into images.
 
@@ -65,15 +74,22 @@ def plan_layout(
         rows: rows of an array.
         columns: columns of an array, at most 65,535.
         pack: let residual tiles share images; False gives every tile its own.
-        cuts: "greedy" cuts every `rows` and `columns`; "free" also cuts residual strips elsewhere where that saves
-            images.
-        fixed_rows: with greedy cuts, tiles stay at the rows that `cut_greedy` gives them, as targets need whose rows
-            carry different weights; free cuts choose the rows in any case.
+        cuts: "greedy" cuts every `rows` and `columns`; "balanced" into as many blocks of nearly equal size; "free" also
+            cuts residual strips elsewhere where that saves images.
+        fixed_rows: with greedy and balanced cuts, tiles stay at the rows that the cut gives them, as targets need whose
+            rows carry different weights; free cuts choose the rows in any case.
         effort: work allowed to the searches, in the solver's deterministic time (one unit takes some seconds); 0 for
-            heuristics alone.
+            heuristics alone. Searches run with efforts 1/64, 1/16, 1/4, ... up to this one, and the best result stands: more
+            effort never gives more images, nor more tiles in as many images.
+        in_order: packing follows execution: layers are executed in order of their index, and image i holds tiles of
+            layers up to at most the first of image i + 1, so that one array takes the images in turn, each once.
+        share_rows: tiles of one image may use common rows.
+        share_columns: tiles of one image may use common columns; False where the device cannot keep rows of other
+            tiles from adding to a column.
 
     Returns:
-        The layout; equal arguments give equal layouts.
+        The layout; equal arguments give equal layouts. Images are numbered in the order of their first tile; in order,
+        as they are executed.
 
     Raises:
         ScheduleError: an impossible array, an empty matrix, or contradicting options.
@@ -84,16 +100,66 @@ def plan_layout(
         raise ScheduleError(f"cuts={cuts!r} is unknown: use one of {', '.join(CUTS)}")
     if cuts == "free" and not pack:
         raise ScheduleError("cuts='free' chooses cuts while packing: use it with pack=True, or use cuts='greedy'")
+    if effort < 0:
+        raise ScheduleError(f"effort={effort:g}: it must be at least 0; 0 uses heuristics alone")
+    rules = PackingRules(rows, columns, fixed_rows and cuts != "free", share_rows, share_columns)
+    tiles = (cut_balanced if cuts == "balanced" else cut_greedy)(shapes, rows, columns)
     area = area_bound(shapes, rows, columns)
-    tiles = cut_greedy(shapes, rows, columns)
     if not pack:
-        bound = max(area, bound_tiles(tiles, rows, columns))
+        bound = max(area, bound_tiles(tiles, rules))
         return Layout(rows, columns, tiles, len(tiles), bound, area, "unpacked")
-    packing = pack_tiles(tiles, rows, columns, fixed_rows=fixed_rows and cuts == "greedy", effort=effort)
+    search = (_InOrder if in_order else _AnyOrder)(tiles, shapes, rules, cuts)
+    packing = _best_packing(search, len(tiles), _FIRST_EFFORT if len(shapes) <= _MANY_LAYERS else 1.0, effort)
     bound = max(area, packing.lower_bound)
-    if cuts == "free":
-        packing, bound = cut_free(packing, shapes, rows, columns, effort=effort), area
-    tiles = regroup(packing.tiles, rows, columns, fixed_rows=fixed_rows and cuts == "greedy")
-    tiles["image"] = number_images(tiles["image"])
     status = "optimal" if packing.images == bound else "feasible"
-    return Layout(rows, columns, tiles, packing.images, bound, area, status)
+    return Layout(rows, columns, search.number(packing), packing.images, bound, area, status)
+
+
+class _AnyOrder:
+    """Packings of a network whose tiles may meet in any image."""
+
+    def __init__(self, tiles: np.ndarray, shapes: Sequence[MatrixShape], rules: PackingRules, cuts: str) -> None:
+        self.shapes, self.rules, self.free = shapes, rules, cuts == "free"
+        self.packer = Packer(tiles, rules)
+
+    def improve(self, effort: float) -> Packing:
+        """The packing that this effort finds; called with rising efforts."""
+        packing = self.packer.improve(effort)
+        return cut_free(packing, self.shapes, self.rules, effort=effort) if self.free else packing
+
+    def number(self, packing: Packing) -> np.ndarray:
+        """The TILE table with few layers per image, images in the order of their first tile."""
+        tiles = regroup(packing.tiles, self.rules)
+        tiles["image"] = number_images(tiles["image"])
+        return tiles
+
+
+class _InOrder:
+    """Packings that follow execution."""
+
+    def __init__(self, tiles: np.ndarray, shapes: Sequence[MatrixShape], rules: PackingRules, cuts: str) -> None:
+        self.shapes, self.rules, self.free = shapes, rules, cuts == "free"
+        self.packer = OrderedPacker(tiles, rules, len(shapes))
+        self.filler = OrderedFiller(shapes, rules)
+
+    def improve(self, effort: float) -> Packing:
+        """The packing that this effort finds; called with rising efforts."""
+        packing = self.packer.improve(effort)
+        return self.filler.improve(packing, effort) if self.free else packing
+
+    def number(self, packing: Packing) -> np.ndarray:
+        """The TILE table with images in order of execution."""
+        return packing.tiles
+
+
+def _best_packing(search: _AnyOrder | _InOrder, fewest_tiles: int, first: float, effort: float) -> Packing:
+    """The best packing of effort 0 and of efforts from `first` to `effort`: fewest images, then tiles; the best bound."""
+    best = search.improve(0.0)
+    step, limited = first, best.limited
+    while limited and step <= effort and (best.images > best.lower_bound or len(best.tiles) > fewest_tiles):
+        found = search.improve(step)
+        bound = max(best.lower_bound, found.lower_bound)
+        best = replace(min(best, found, key=lambda p: (p.images, len(p.tiles))), lower_bound=bound)
+        limited = found.limited
+        step *= _NEXT_EFFORT
+    return best

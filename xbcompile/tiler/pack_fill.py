@@ -8,23 +8,30 @@ import numpy as np
 
 from xbcompile.tiler.free_space import RULES, FreeSpace
 from xbcompile.tiler.pack_bands import Bin, Kind, images_of
+from xbcompile.tiler.pack_rules import PackingRules
 
 _FILL_CHECKS = 400_000  # rectangle checks that one fill may cost before it is given up
 _ALL_CHECKS = 1_500_000  # the same for all fills together
+_LEAST_CHECKS = 20  # that a fill counts for
 _RANDOM_ORDERS = 200
 
 
 def pack_fills(
-    kinds: Sequence[Kind], counts: Sequence[int], rows: int, columns: int, *, best: list[Bin], enough: int
+    kinds: Sequence[Kind],
+    counts: Sequence[int],
+    rules: PackingRules,
+    *,
+    best: list[Bin],
+    enough: int,
+    checks: int = _ALL_CHECKS,
 ) -> list[Bin]:
-    """Improve on `best` by first-fit fills; stop at `enough` arrays or when the work allowance is spent."""
-    allowance = _ALL_CHECKS
+    """Improve on `best` by first-fit fills; stop at `enough` arrays or when `checks` rectangles have been checked."""
     for order, rule in _orders(kinds):
-        bins, checks = _fill(kinds, counts, order, rule, (rows, columns), min(allowance, _FILL_CHECKS))
-        allowance -= checks
+        bins, spent = _fill(kinds, counts, order, rule, rules, min(checks, _FILL_CHECKS))
+        checks -= max(spent, _LEAST_CHECKS)
         if bins is not None and images_of(bins) < images_of(best):
             best = bins
-        if images_of(best) <= enough or allowance <= 0:
+        if images_of(best) <= enough or checks <= 0:
             break
     return best
 
@@ -43,7 +50,7 @@ def _orders(kinds: Sequence[Kind]) -> Iterator[tuple[list[int], str]]:
 
 
 def _fill(
-    kinds: Sequence[Kind], counts: Sequence[int], order: list[int], rule: str, array: tuple[int, int], limit: int
+    kinds: Sequence[Kind], counts: Sequence[int], order: list[int], rule: str, rules: PackingRules, limit: int
 ) -> tuple[list[Bin] | None, int]:
     """First fit: one array after another, each kind in turn as often as it fits.
 
@@ -52,7 +59,7 @@ def _fill(
     """
     left, bins, checks = list(counts), [], 0
     while order:
-        space, placed = FreeSpace(*array), Bin(1)
+        space, placed = FreeSpace(rules.rows, rules.columns), Bin(1)
         used: dict[int, int] = {}
         for kind in order:
             row, height, width = kinds[kind]
@@ -61,7 +68,7 @@ def _fill(
                 position = space.find(row, height, width, rule)
                 if position is None:
                     break
-                space.take(*position, height, width)
+                space.take_tile(*position, height, width, rules)
                 placed.placed.append((kind, *position))
                 used[kind] = used.get(kind, 0) + 1
             if checks > limit:

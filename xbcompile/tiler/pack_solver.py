@@ -9,15 +9,20 @@ import networkx as nx
 from ortools.sat.python import cp_model
 
 from xbcompile.tiler.pack_bands import Bin, Kind, images_of
+from xbcompile.tiler.pack_rules import PackingRules
 
 SOLVER_TILES = 60  # more residual tiles than this are left to the heuristics
 
 
 @dataclass
 class Allowance:
-    """Deterministic time that is left for the solver: the same on every machine, unlike seconds."""
+    """Deterministic time that is left for the solver: the same on every machine, unlike seconds.
+
+    `ran_out` tells whether a solve ended for lack of time, so that more of it might change the result.
+    """
 
     left: float
+    ran_out: bool = False
 
     def solver(self, share: float = 1.0) -> cp_model.CpSolver:
         """A single-threaded, seeded solver that stops when this share of the allowance is spent."""
@@ -27,46 +32,46 @@ class Allowance:
         solver.parameters.max_deterministic_time = max(self.left * share, 0.0)
         return solver
 
-    def spend(self, solver: cp_model.CpSolver) -> None:
-        """Account for a finished solve."""
+    def spend(self, solver: cp_model.CpSolver, status: cp_model.CpSolverStatus | None = None) -> None:
+        """Account for a finished solve; a status other than a decision says that more time might have decided."""
         self.left -= solver.response_proto.deterministic_time
+        if status is not None and status not in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.INFEASIBLE):
+            self.ran_out = True
 
 
 def prove_or_improve(
     kinds: Sequence[Kind],
     counts: Sequence[int],
-    rows: int,
-    columns: int,
+    rules: PackingRules,
     *,
     bins: list[Bin],
     bound: int,
-    effort: float,
+    allowance: Allowance,
 ) -> tuple[list[Bin], int]:
     """Decide for each number of arrays from `bound` up whether the rectangles fit, until they do.
 
     Args:
         kinds: row (-1 when free), height and width of each kind.
         counts: rectangles of each kind.
-        rows: rows of an array.
-        columns: columns of an array.
+        rules: the array; what the kinds take of it is theirs alone.
         bins: the best packing known.
         bound: the best lower bound known.
-        effort: deterministic time for all decisions together.
+        allowance: deterministic time for all decisions together.
 
     Returns:
         A packing that is no worse, and a bound that is no weaker.
     """
     items = [kind for kind, count in enumerate(counts) for _ in range(count)]
     items.sort(key=lambda kind: (-kinds[kind][1] * kinds[kind][2], kind))
+    rows, columns = rules.rows, rules.columns
     apart = _rivals([kinds[kind] for kind in items], rows, columns)
     bound = max(bound, len(apart))
-    allowance = Allowance(effort)
     last = images_of(bins) - 1
     for images in range(bound, last + 1):
         model = _PackingModel(kinds, items, apart, rows, columns, images)
         solver = allowance.solver(share=1.0 if images == last else 0.5)
         status = solver.solve(model.model)
-        allowance.spend(solver)
+        allowance.spend(solver, status)
         if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return model.bins(solver), bound
         if status == cp_model.INFEASIBLE:

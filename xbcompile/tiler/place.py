@@ -1,19 +1,55 @@
-"""Place weight images on arrays and order their writes and reads: list scheduling in integer time.
+"""What has to be read, where and when: the values that placing images on arrays works with.
 
-Times are ticks, int64: the caller chooses the tick so that all sums are exact in float64.
+Times are ticks, int64: the clock's tick is so short that they are exact, and so long that sums are exact in float64.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import networkx as nx
 import numpy as np
 
-from xbcompile.ir.schedule import Use
-from xbcompile.tiler.place_keeps import NEVER, plan_keeps
+from xbcompile.ir.array_spec import ArraySpec
+from xbcompile.ir.schedule import COPY, Use
+from xbcompile.tiler.place_keeps import NEVER
+
+TIME_BITS = 50  # sums of times stay below 2**TIME_BITS ticks: exact in float64
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Durations of reads and writes, in ticks.
+
+    Args:
+        tick_s: one tick, a power of two.
+        t_read_s: time of one read.
+        write_ticks: time to write one array.
+        batch: inferences per batch.
+    """
+
+    tick_s: float
+    t_read_s: float
+    write_ticks: int
+    batch: int
+
+    @classmethod
+    def for_work(cls, tiles: np.ndarray, uses: Sequence[Use], spec: ArraySpec, batch: int) -> Clock:
+        """A clock for all reads one after another, each behind a write of its own: no schedule here takes longer."""
+        counts = np.bincount(tiles["layer"], minlength=max((use.matrix + 1 for use in uses), default=0))
+        used = np.array([use.matrix for use in uses], dtype=np.intp)
+        reads = np.array([float(batch) * use.reads for use in uses], dtype=np.float64)
+        longest_s = 2 * int(counts[used].sum()) * spec.t_write_s + float(counts[used] @ reads) * spec.t_read_s
+        tick_s = math.ldexp(1.0, math.frexp(longest_s)[1] - TIME_BITS) if longest_s else 1.0
+        return cls(tick_s, spec.t_read_s, round(spec.t_write_s / tick_s), batch)
+
+    def reading(self, reads: np.ndarray) -> np.ndarray:
+        """Duration of numbers of reads, int64."""
+        ticks: np.ndarray = np.rint(reads * (self.t_read_s / self.tick_s)).astype(np.int64)
+        return ticks
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +57,8 @@ class Work:
     """What has to be read, as visits: one visit is all reads from one image for one group of uses.
 
     The uses of a group are placed together: all of them wait for what any of them waits for. A group is one use, but where
-    `group_uses` joins several of the same matrix.
+    `group_uses` joins several of the same matrix. Where an image has several copies, each copy counts as an image of its
+    own here, which reads its share of the vectors; the copies of an image have neighbouring numbers.
 
     Args:
         rank: int64 [visits], position of the visit's group in `groups`; visits are ordered by rank, then image.
@@ -34,7 +71,7 @@ class Work:
         groups: groups of uses in an order that honours the dependencies.
         waits_for: per rank, the ranks whose reads must have ended.
         write_ticks: duration of one write.
-        images: number of images.
+        copy_of: int64 [images], the layout's image of which each is a copy.
     """
 
     rank: np.ndarray
@@ -47,12 +84,17 @@ class Work:
     groups: tuple[tuple[int, ...], ...]
     waits_for: tuple[tuple[int, ...], ...]
     write_ticks: int
-    images: int
+    copy_of: np.ndarray
 
     @property
     def visits(self) -> int:
         """Number of visits."""
         return len(self.rank)
+
+    @property
+    def images(self) -> int:
+        """Number of images, each copy counted."""
+        return len(self.copy_of)
 
     @cached_property
     def first_read(self) -> np.ndarray:
@@ -65,39 +107,84 @@ class Work:
         ends = np.concatenate([[0], np.cumsum(self.read_ticks)])
         return ends[self.first_read + self.reads] - ends[self.first_read]
 
+    @cached_property
+    def image_ticks(self) -> np.ndarray:
+        """Duration of all reads of each image in one batch, int64 [images]."""
+        ticks = np.zeros(self.images, dtype=np.int64)
+        np.add.at(ticks, self.image, self.visit_ticks)
+        return ticks
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """First visit of each rank, and the number of all visits, int64 [groups + 1]."""
+        return np.searchsorted(self.rank, np.arange(len(self.groups) + 1))
+
+    @cached_property
+    def chained(self) -> bool:
+        """Whether each group waits for the one before, so that their order is forced."""
+        return all(rank - 1 in waits for rank, waits in enumerate(self.waits_for) if rank)
+
+    def tile_by_tile(self) -> Work:
+        """The same with one visit per tile and use, for `Placement`s that do something else between them."""
+        return replace(
+            self,
+            rank=np.repeat(self.rank, self.reads),
+            image=np.repeat(self.image, self.reads),
+            reads=np.ones_like(self.tile),
+            next_rank=np.repeat(self.next_rank, self.reads),
+        )
+
+    @cached_property
+    def read_once(self) -> bool:
+        """Whether each image has one visit per batch."""
+        return self.visits == self.images
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """When and where each visit happens.
+    """When and where each visit happens, in a batch that follows and is followed by batches like it.
 
     Args:
         array: int64 [visits]; all visits of an image are on one array.
-        write: bool [visits], whether the image is written before the visit.
+        write: bool [visits], whether the image is written for the visit.
+        early: bool [visits], whether that write is the last step of its array in the batch before: then `write_start` is
+            the time in this batch of the write for the next one.
         write_start: int64 [visits], ticks; meaningless without a write.
         read_start: int64 [visits], ticks.
         sequence: int64 [visits], an order of execution (decides between steps without duration).
+        initial: int64 [arrays], image that each array holds where a batch starts, or -1.
     """
 
     array: np.ndarray
     write: np.ndarray
+    early: np.ndarray
     write_start: np.ndarray
     read_start: np.ndarray
     sequence: np.ndarray
+    initial: np.ndarray
 
     @property
     def writes(self) -> int:
-        """Number of writes."""
+        """Number of writes per batch."""
         return int(np.count_nonzero(self.write))
 
-    def makespan(self, work: Work) -> int:
-        """End of the last read, ticks from the start of the batch."""
-        return int((self.read_start + work.visit_ticks).max(initial=0))
+    @property
+    def arrays(self) -> int:
+        """Number of arrays."""
+        return len(self.initial)
 
-    def image_array(self, work: Work) -> np.ndarray:
-        """Array of each image, int32 [images]."""
-        result = np.zeros(work.images, dtype=np.int32)
-        result[work.image] = self.array
-        return result
+    def makespan(self, work: Work) -> int:
+        """End of the last step, ticks from the start of the batch."""
+        last_read = int((self.read_start + work.visit_ticks).max(initial=0))
+        return max(last_read, int(self.write_start[self.write].max(initial=-work.write_ticks)) + work.write_ticks)
+
+    def copies(self, work: Work) -> np.ndarray:
+        """COPY table: the arrays that each image is written into."""
+        array = np.empty(work.images, dtype=np.int64)
+        array[work.image] = self.array
+        copies = np.empty(work.images, dtype=COPY)
+        copies["image"], copies["array"] = work.copy_of, array
+        return copies
 
 
 def order_by_dependency(dependencies: Sequence[Collection[int]]) -> tuple[int, ...]:
@@ -139,8 +226,8 @@ def collect_work(
     tiles: np.ndarray,
     uses: Sequence[Use],
     groups: Sequence[tuple[int, ...]],
-    read_ticks: np.ndarray,
-    write_ticks: int,
+    clock: Clock,
+    copies: np.ndarray | None = None,
 ) -> Work:
     """Make visits of a TILE table and the uses of its matrices.
 
@@ -148,8 +235,8 @@ def collect_work(
         tiles: TILE table.
         uses: what reads the tiles.
         groups: uses to be placed together; each use is in one group.
-        read_ticks: int64 [uses], duration of one tile's reads for one batch.
-        write_ticks: duration of one write.
+        clock: of the durations.
+        copies: int64 [images], number of copies of each image; None: one each.
 
     Raises:
         ValueError: see `order_by_dependency`.
@@ -163,8 +250,16 @@ def collect_work(
     rank_of = np.empty(len(groups), dtype=np.int64)
     rank_of[list(order)] = np.arange(len(order))
 
+    images = int(tiles["image"].max(initial=-1)) + 1
     tile, use = _reads_of_uses(tiles, uses)
-    rank, image = rank_of[group_of[use]], tiles["image"][tile].astype(np.int64)
+    image = tiles["image"][tile].astype(np.int64)
+    if copies is None or np.all(copies == 1):
+        copy_of = np.arange(images)
+        reads = np.array([clock.batch * each.reads for each in uses], dtype=np.int64)[use]
+    else:
+        copy_of = np.repeat(np.arange(images), copies)
+        tile, use, image, reads = _shared_reads(tile, use, image, uses, clock.batch, copies)
+    rank = rank_of[group_of[use]]
     in_visits = np.lexsort((image, rank))
     tile, use, rank, image = tile[in_visits], use[in_visits], rank[in_visits], image[in_visits]
     new = np.ones(len(tile), dtype=bool)
@@ -183,12 +278,26 @@ def collect_work(
         next_rank=next_rank,
         tile=tile,
         use=use,
-        read_ticks=np.asarray(read_ticks, dtype=np.int64)[use],
+        read_ticks=clock.reading(reads)[in_visits],
         groups=tuple(tuple(groups[index]) for index in order),
         waits_for=tuple(tuple(sorted({int(rank_of[w]) for w in waits[index]})) for index in order),
-        write_ticks=write_ticks,
-        images=int(image.max(initial=-1)) + 1,
+        write_ticks=clock.write_ticks,
+        copy_of=copy_of,
     )
+
+
+def _shared_reads(
+    tile: np.ndarray, use: np.ndarray, image: np.ndarray, uses: Sequence[Use], batch: int, copies: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Tile, use, copy (numbered image by image) and number of reads of every read, see `share_of`."""
+    count = copies[image]
+    number = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    first_copy = np.cumsum(copies) - copies
+    tile, use, image, count = (np.repeat(each, count) for each in (tile, use, image, count))
+    vectors = np.array([batch * each.vectors for each in uses], dtype=np.int64)[use]
+    slices = np.array([each.reads // each.vectors for each in uses], dtype=np.int64)[use]
+    share = -(-(number + 1) * vectors // count) + (-number * vectors // count)
+    return tile, use, first_copy[image] + number, share * slices
 
 
 def _reads_of_uses(tiles: np.ndarray, uses: Sequence[Use]) -> tuple[np.ndarray, np.ndarray]:
@@ -201,148 +310,3 @@ def _reads_of_uses(tiles: np.ndarray, uses: Sequence[Use]) -> tuple[np.ndarray, 
     use = np.repeat(np.arange(len(uses)), count)
     turn = np.arange(len(use)) - np.repeat(np.cumsum(count) - count, count)
     return by_matrix[first[use] + turn], use
-
-
-def place_stationary(work: Work) -> Placement:
-    """Read all images where they stay: image i on array i; the caller adds the writes before time 0."""
-    placer = _Placer(work, work.images, work.next_rank)
-    placer.home[:] = placer.resident[:] = np.arange(work.images)
-    return placer.run()
-
-
-def place_multiplexed(work: Work, arrays: int) -> Placement:
-    """Write images in turn into fewer arrays than images; every load of an image is on the same array.
-
-    Fewest writes come first: a group reads the images that are already loaded, then those that are not to be kept,
-    then those that `plan_keeps` keeps for a later group, the next to be used last. Among arrays whose images may be
-    overwritten, the earliest takes the next image, the longest image first.
-    """
-    keep = plan_keeps(work.rank, work.next_rank, arrays)
-    return _Placer(work, arrays, np.where(keep, work.next_rank, NEVER)).run()
-
-
-class _Placer:
-    """The state of all arrays while groups of uses are placed one after another."""
-
-    def __init__(self, work: Work, arrays: int, kept_until: np.ndarray) -> None:
-        self.work = work
-        self.kept_until = kept_until  # per visit: rank for which its image stays loaded, or NEVER
-        self.home = np.full(work.images, -1, dtype=np.int64)  # array that an image was written into
-        self.resident = np.full(arrays, -1, dtype=np.int64)  # image that an array holds
-        self.next_use = np.full(arrays, NEVER)  # rank for which the resident image is kept
-        self.free = np.zeros(arrays, dtype=np.int64)  # end of an array's last step
-        self.array = np.full(work.visits, -1, dtype=np.int64)
-        self.write = np.zeros(work.visits, dtype=bool)
-        self.write_start = np.zeros(work.visits, dtype=np.int64)
-        self.read_start = np.zeros(work.visits, dtype=np.int64)
-        self.sequence = np.zeros(work.visits, dtype=np.int64)
-        self.placed = 0
-
-    def run(self) -> Placement:
-        """Place all groups in order."""
-        work = self.work
-        bounds = np.searchsorted(work.rank, np.arange(len(work.groups) + 1))
-        duration = work.visit_ticks
-        ends = np.zeros(len(work.groups), dtype=np.int64)
-        for rank, waits in enumerate(work.waits_for):
-            visits = np.arange(bounds[rank], bounds[rank + 1])
-            ready = int(ends[list(waits)].max(initial=0))
-            self._place_group(visits, duration, ready)
-            ends[rank] = int((self.read_start[visits] + duration[visits]).max(initial=ready))
-        return Placement(self.array, self.write, self.write_start, self.read_start, self.sequence)
-
-    def _place_group(self, visits: np.ndarray, duration: np.ndarray, ready: int) -> None:
-        image, kept_until = self.work.image[visits], self.kept_until[visits]
-        home = self.home[image]
-        loaded = home >= 0
-        loaded[loaded] = self.resident[home[loaded]] == image[loaded]
-        self._read_loaded(visits[loaded], duration, ready)
-        last_new = ~loaded & (home < 0) & (kept_until == NEVER)
-        others = visits[~loaded & ~last_new]
-        others = others[np.argsort(-self.kept_until[others], kind="stable")]
-        reloads = self.kept_until[others] == NEVER  # into the arrays where they were before
-        for visit in others[reloads]:
-            self._load(int(visit), int(duration[visit]), ready)
-        self._load_equals(visits[last_new], duration, ready)
-        for visit in others[~reloads]:
-            self._load(int(visit), int(duration[visit]), ready)
-
-    def _read_loaded(self, visits: np.ndarray, duration: np.ndarray, ready: int) -> None:
-        array = self.home[self.work.image[visits]]
-        start = np.maximum(self.free[array], ready)
-        self.free[array] = start + duration[visits]
-        self.next_use[array] = self.kept_until[visits]
-        self._record(visits, array, start)
-
-    def _load_equals(self, visits: np.ndarray, duration: np.ndarray, ready: int) -> None:
-        """Load images that are not kept, longest first, on the arrays whose images are done with."""
-        if not len(visits):
-            return
-        candidates = np.flatnonzero(self.next_use == NEVER)
-        if not len(candidates):
-            candidates = np.array([self._victim()])
-        lengths, group = np.unique(-duration[visits], return_inverse=True)
-        write = self.work.write_ticks
-        for index, length in enumerate(-lengths):
-            members = visits[group == index]
-            effective = np.maximum(self.free[candidates] + write, ready) - write
-            machine, turn = spread_equal_jobs(effective, len(members), int(length) + write)
-            array = candidates[machine]
-            base = effective[machine] + turn * (length + write)
-            self.write[members] = True
-            self.write_start[members] = np.where(turn == 0, self.free[array], base)
-            self._record(members, array, base + write)
-            # the members are in order of start, so the last assignment per array stands
-            self.free[array] = base + write + length
-            self.home[self.work.image[members]] = array
-            self.resident[array] = self.work.image[members]
-        self.next_use[candidates] = NEVER
-
-    def _load(self, visit: int, duration: int, ready: int) -> None:
-        image = int(self.work.image[visit])
-        array = int(self.home[image]) if self.home[image] >= 0 else self._victim()
-        write_start = int(self.free[array])
-        start = max(write_start + self.work.write_ticks, ready)
-        self.home[image], self.resident[array] = array, image
-        self.next_use[array] = self.kept_until[visit]
-        self.free[array] = start + duration
-        self.write[visit], self.write_start[visit] = True, write_start
-        self._record(np.array([visit]), np.array([array]), np.array([start]))
-
-    def _victim(self) -> int:
-        """Array whose image is kept for the latest layer or for none; among those the earliest that is free."""
-        latest = np.flatnonzero(self.next_use == self.next_use.max())
-        return int(latest[np.argmin(self.free[latest])])
-
-    def _record(self, visits: np.ndarray, array: np.ndarray, read_start: np.ndarray) -> None:
-        self.array[visits], self.read_start[visits] = array, read_start
-        self.sequence[visits] = self.placed + np.arange(len(visits))
-        self.placed += len(visits)
-
-
-def spread_equal_jobs(free: np.ndarray, jobs: int, duration: int) -> tuple[np.ndarray, np.ndarray]:
-    """List scheduling of equal jobs: each goes to the machine that can start it first.
-
-    Args:
-        free: int64 [machines], time from which each machine is free.
-        jobs: number of jobs.
-        duration: of each job.
-
-    Returns:
-        machine and turn on that machine (0, 1, ...) of each job, int64 [jobs], in order of start, then machine.
-    """
-    machines = len(free)
-    if duration == 0:
-        index = np.arange(jobs)
-        return index % machines, index // machines
-    order = np.argsort(free, kind="stable")
-    delay = (free[order] - free[order[0]]).astype(np.float64)
-    level = (float(jobs) * duration + np.cumsum(delay)) / np.arange(1, machines + 1)
-    enough = np.append(level[:-1] <= delay[1:], True)
-    # all starts before the common end of work, and one round more for rounding, are candidates
-    horizon = int(level[np.argmax(enough)]) + duration + int(free[order[0]])
-    slots = np.maximum(-(-(horizon - free) // duration), 0)
-    machine = np.repeat(np.arange(machines), slots)
-    turn = np.arange(len(machine)) - np.repeat(np.cumsum(slots) - slots, slots)
-    first = np.lexsort((machine, free[machine] + turn * duration))[:jobs]
-    return machine[first], turn[first]

@@ -13,30 +13,30 @@ from itertools import pairwise
 import numpy as np
 
 from xbcompile.ir.schedule import tile_columns, tile_rows
+from xbcompile.tiler.pack_rules import PackingRules
 
-_EXCHANGES = 200_000  # pairs of tiles that may be examined
+_WORK = 2_000_000  # layers of images that may be looked at, in all exchanges together
+_TRY = 10  # work of an exchange beside its images' layers
 _SWEEPS = 4
 _FAR = 8  # layers farther apart than this are equally bad
 
 
-def regroup(tiles: np.ndarray, rows: int, columns: int, *, fixed_rows: bool) -> np.ndarray:
+def regroup(tiles: np.ndarray, rules: PackingRules) -> np.ndarray:
     """Give equal residual tiles other places among themselves; layers count as executed in order of their index.
 
     Args:
         tiles: TILE table, packed.
-        rows: rows of an array.
-        columns: columns of an array.
-        fixed_rows: only tiles at the same row are exchanged.
+        rules: array and sharing; with fixed rows, only tiles at the same row are exchanged.
 
     Returns:
         The same tiles in the same images, rows and columns as a whole; images keep their numbers.
     """
     height, width = tile_rows(tiles).astype(np.int64), tile_columns(tiles).astype(np.int64)
     shared = np.bincount(tiles["image"], minlength=1)[tiles["image"]] > 1
-    movable = np.flatnonzero(((height < rows) | (width < columns)) & shared)
+    movable = np.flatnonzero(shared)
     if not len(movable) or (tiles["layer"][movable] == tiles["layer"][movable[0]]).all():
         return tiles
-    row = tiles["row"][movable] if fixed_rows else np.zeros(len(movable), dtype=np.int64)
+    row = tiles["row"][movable] if rules.fixed_rows else np.zeros(len(movable), dtype=np.int64)
     sizes = np.stack([height[movable] * width[movable], height[movable], row], axis=1)
     kind = np.unique(sizes, axis=0, return_inverse=True)[1].reshape(-1)
     exchange = _Exchange(kind.tolist(), tiles["layer"][movable].tolist(), tiles["image"][movable].tolist())
@@ -83,30 +83,31 @@ class _Exchange:
         members: dict[int, list[int]] = {}
         for tile, kind in enumerate(self.kind):
             members.setdefault(kind, []).append(tile)
-        left = _EXCHANGES
+        left = _WORK
         for _ in range(_SWEEPS):
             before = list(self.place)
             for tiles in members.values():
                 for position, one in enumerate(tiles):
-                    left -= position
-                    if left < 0:
-                        return
                     for two in tiles[:position]:
-                        self._try(one, two, layers_in)
+                        left -= self._try(one, two, layers_in)
+                        if left < 0:
+                            return
             if self.place == before:
                 return
 
-    def _try(self, one: int, two: int, layers_in: dict[int, list[int]]) -> None:
+    def _try(self, one: int, two: int, layers_in: dict[int, list[int]]) -> int:
+        """Exchange two tiles where that helps; return the work done."""
         image_one, image_two = self.image[self.place[one]], self.image[self.place[two]]
         layer_one, layer_two = self.layer[one], self.layer[two]
         if image_one == image_two or layer_one == layer_two:
-            return
+            return 1
         in_one, in_two = layers_in[image_one], layers_in[image_two]
         new_one, new_two = list(in_one), list(in_two)
         new_one[new_one.index(layer_one)], new_two[new_two.index(layer_two)] = layer_two, layer_one
         if _spread(new_one) + _spread(new_two) < _spread(in_one) + _spread(in_two):
             layers_in[image_one], layers_in[image_two] = new_one, new_two
             self.place[one], self.place[two] = self.place[two], self.place[one]
+        return _TRY + len(in_one) + len(in_two)
 
     def _layers_in(self, place_of: Sequence[int]) -> dict[int, list[int]]:
         layers: dict[int, list[int]] = {}

@@ -1,0 +1,93 @@
+"""Copies of an image on several arrays share the vectors of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_programs import convolution_program, images
+
+from xbcompile.ir.schedule import COPY, STEP, share_of
+from xbcompile.program import Program
+from xbcompile.runtime import Session
+from xbcompile.schedule_checks import check_tables
+
+
+def with_copies(program: Program, copies: int, layer: int) -> Program:
+    """A stationary program in which the images of one layer have `copies` copies each; only its tables are right, not its times."""
+    schedule = program.schedule
+    assert schedule.stationary
+    mine = np.unique(schedule.tiles["image"][schedule.tiles["layer"] == layer]).tolist()
+    rows = [(image, image) for image in range(schedule.images)]
+    rows += [
+        (image, schedule.images + turn * len(mine) + number)
+        for turn in range(copies - 1)
+        for number, image in enumerate(mine)
+    ]
+    table = np.array(sorted(rows), dtype=COPY)
+    initial = np.full(len(rows), -1, np.int32)
+    initial[table["array"]] = table["image"]
+    changed = replace(schedule, copies=table, initial=initial, arrays=len(rows))
+    assert check_tables(changed, program.network) == []
+    return replace(program, schedule=changed)
+
+
+@given(st.integers(1, 9), st.integers(0, 40))
+def test_shares_cut_the_vectors_in_equal_parts_the_first_the_largest(copies: int, vectors: int) -> None:
+    shares = [share_of(copy, copies, vectors) for copy in range(copies)]
+    assert [number for start, end in shares for number in range(start, end)] == list(range(vectors))
+    sizes = [end - start for start, end in shares]
+    assert max(sizes) - min(sizes) <= 1
+    assert sizes[0] == max(sizes)
+    assert all(number * copies // vectors == copy for copy, share in enumerate(shares) for number in range(*share))
+
+
+@pytest.mark.parametrize(("copies", "batch"), [(2, 1), (3, 1), (5, 1), (3, 2)])
+def test_each_vector_has_the_errors_of_its_copys_array(copies: int, batch: int) -> None:
+    """The reference: programs without copies whose images sit on each copy's array in turn, and the vectors picked by hand."""
+    plain = convolution_program("mram64", "quantize{scheme=binary},thermometer{bits=2}", arrays=0, batch=batch)
+    program = with_copies(plain, copies, 0)
+    x = images(7, 2, 4, 4)
+    got = Session(program, seed=3, threads=1).executors[0].vectors(x, 0)[0]
+    vectors_in_batch = 4 * batch
+    wanted = np.empty_like(got)
+    for copy in range(copies):
+        array = program.schedule.copies["array"]
+        first = np.searchsorted(program.schedule.copies["image"], np.arange(program.schedule.images))
+        count = np.bincount(program.schedule.copies["image"])
+        single = np.zeros(program.schedule.images, dtype=COPY)
+        single["image"] = np.arange(program.schedule.images)
+        single["array"] = array[first + np.minimum(copy, count - 1)]
+        moved = replace(program, schedule=replace(program.schedule, copies=single))
+        each = Session(moved, seed=3, threads=1).executors[0].vectors(x, 0)[0]
+        mine = np.arange(len(got)) % vectors_in_batch * copies // vectors_in_batch == copy
+        wanted[mine] = each[mine]
+    np.testing.assert_array_equal(got, wanted)
+    assert len({tuple(row) for row in np.round(got, 9)}) > 1
+
+
+def test_copies_do_not_depend_on_chunks() -> None:
+    plain = convolution_program("mram64", "quantize{scheme=binary},thermometer{bits=2}", arrays=0, batch=3)
+    program = with_copies(plain, 3, 1)
+    x = images(10, 2, 4, 4)
+    whole = Session(program, seed=1).run_samples({"x": x})["y"]
+    pieces = Session(program, seed=1).run_samples({"x": x}, chunk=4)["y"]
+    np.testing.assert_array_equal(whole, pieces)
+    assert not np.array_equal(whole, Session(plain, seed=1).run_samples({"x": x})["y"])
+
+
+def test_copies_change_nothing_on_the_exact_device() -> None:
+    plain = convolution_program(arrays=0)
+    x = images(5, 2, 4, 4)
+    for layer in (0, 1):
+        result = Session(with_copies(plain, 2, layer), "ideal").run_samples({"x": x})["y"]
+        np.testing.assert_allclose(result, Session(plain, "ideal").run_samples({"x": x})["y"], rtol=1e-6)
+
+
+def test_the_step_table_names_rows() -> None:
+    assert STEP.names == ("operation", "array", "image", "tile", "use", "rows", "start_s", "end_s")
+    steps = convolution_program().schedule.steps
+    assert set(steps["rows"][steps["operation"] == 0].tolist()) == {4}
