@@ -112,7 +112,9 @@ class LayerExecutor:
             for side in ("left", "right")
         )
         self.first_copy = first  # of each tile's image
-        self.copy_counts, self.copy_count = np.unique(end - first, return_inverse=True)  # numbers of copies; of each tile
+        self.copy_counts, self.copy_count = np.unique(
+            end - first, return_inverse=True
+        )  # numbers of copies; of each tile
         self._kept: dict[tuple[int, ...], list[tuple[_Block, LoadedImages]]] = {}
 
     @property

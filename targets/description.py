@@ -16,7 +16,7 @@ from typing import Any
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.control import ASSUMED, parse_control, model_quantities
+from xbcompile.targets.control import ASSUMED, model_quantities, parse_control
 from xbcompile.targets.device import Device
 from xbcompile.targets.error_sources import DEVICE_SOURCES, without_sources
 from xbcompile.targets.quantity import parse_quantities
@@ -160,14 +160,12 @@ class Target:
         Raises:
             TargetError: an unknown name, or a value of the wrong type or range.
         """
-        known = {**ASSUMED, **self.quantities}
+        known = {**self.quantities, **{name: ASSUMED[name] for name in ASSUMED if name not in self.quantities}}
         for name in values:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise TargetError(
-                    f"target {self.name!r} has no quantity {name!r}{hint}; known: {', '.join(known)}"
-                )
+                raise TargetError(f"target {self.name!r} has no quantity {name!r}{hint}; known: {', '.join(known)}")
         changed = {n: {**known[n], "value": value, "source": source} for n, value in values.items()}
         table = {key: getattr(self, key) for key in _KEYS} | {"quantities": {**self.quantities, **changed}}
         return Target.from_table(table, f"target {self.name!r}")

@@ -82,7 +82,14 @@ def test_options_reach_the_program():
     program = compiled(model, arrays=2, batch=3, pack=False, cuts="greedy", scramble=False, seed=4, embed_model=False)
     assert (program.schedule.arrays, program.schedule.batch, program.schedule.images) == (2, 3, 9)
     assert (program.schedule.column_permutation == np.arange(4)).all()
-    assert program.options == {"cuts": "greedy", "pack": False, "scramble": False, "seed": 4}
+    assert program.options == {
+        "cuts": "greedy",
+        "pack": False,
+        "packing": "dense",
+        "rewrite": "all",
+        "scramble": False,
+        "seed": 4,
+    }
     assert program.source is None
     assert program.pipeline == CODED
     kept = compiled(model)

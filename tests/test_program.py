@@ -169,7 +169,7 @@ def test_nothing_in_the_file_is_a_pickle(saved: bytes) -> None:
     with zipfile.ZipFile(io.BytesIO(saved)) as archive:
         assert archive.testzip() is None
         tables = [name for name in archive.namelist() if name.endswith(".npy")]
-        assert len(tables) == 4  # the schedule
+        assert len(tables) == 6  # the schedule
         tensors = [name for name in archive.namelist() if name.startswith(TENSORS)]
         assert len(tensors) == 8  # codes, scale, offset and bias of two layers
         for name in tensors:
@@ -238,9 +238,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused(saved: bytes, tmp_path: Path) -> None:
-    manifest = member(saved, "manifest.json").replace(b'"format_version": 3', b'"format_version": 4')
+    manifest = member(saved, "manifest.json").replace(b'"format_version": 4', b'"format_version": 5')
     (tmp_path / "p.xbar").write_bytes(resealed(saved, {"manifest.json": manifest}))
-    with pytest.raises(ProgramError, match="has format version 4; this xbcompile reads 3: compile it again"):
+    with pytest.raises(ProgramError, match="has format version 5; this xbcompile reads 4: compile it again"):
         load_program(tmp_path / "p.xbar")
 
 

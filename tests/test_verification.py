@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -209,7 +210,7 @@ def test_a_step_left_out_or_doubled_is_found() -> None:
         ({"period_s": 1e-9}, "batches overlap"),
         ({"period_s": 0.0}, "batches overlap"),
         ({"setup_s": 1e-6}, "setup takes"),
-        ({"initial": np.array([0, -1], np.int32)}, "starts with an image that has no copy|at the end of a batch|before its image"),
+        ({"initial": np.array([0, -1], np.int32)}, "has no copy|at the end of a batch|before its image"),
         ({"initial": np.array([0, -1, -1], np.int32)}, "initial images: table has shape"),
         ({"images_lower_bound": 1000}, "lower bound of images"),
         ({"weight_updates_lower_bound": 1000}, "lower bound of weight updates"),
@@ -258,7 +259,7 @@ def _collide(steps: np.ndarray, period: float) -> bool:
     ]
     spans.sort()
     tolerance = 1e-6 * period
-    return any(one[0] == two[0] and two[1] < one[2] - tolerance for one, two in zip(spans, spans[1:], strict=False))
+    return any(one[0] == two[0] and two[1] < one[2] - tolerance for one, two in pairwise(spans))
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,14 @@ def test_scramble_and_seed(done, models):
 
     plain, options = permutation("--no-scramble")
     assert np.array_equal(plain[0], np.arange(4))
-    assert options == {"cuts": "greedy", "pack": True, "scramble": False, "seed": 0}
+    assert options == {
+        "cuts": "greedy",
+        "pack": True,
+        "packing": "dense",
+        "rewrite": "all",
+        "scramble": False,
+        "seed": 0,
+    }
     found = {permutation("--seed", seed)[0].tobytes() for seed in range(8)}
     assert len(found) > 1
     assert permutation("--seed", 3)[0].tobytes() == permutation("--seed", 3)[0].tobytes()

@@ -13,9 +13,9 @@ from pass_kit import assert_equals_model, assert_idempotent, network_of
 from small_programs import convolution_model, dense_model
 
 import xbcompile
-from xbcompile.api import _LayoutCache
 from xbcompile.errors import PassError
 from xbcompile.ir.network_pass import PassContext
+from xbcompile.layouts import Layouts
 from xbcompile.passes.order_rows import OrderRows
 from xbcompile.passes.quantize import Quantize
 from xbcompile.passes.row_order import _slots, place, spread
@@ -32,7 +32,7 @@ SPEC = replace(
 
 
 def context_for(feeds, spec=SPEC, pack=False):
-    layouts = _LayoutCache(spec, pack, "greedy")
+    layouts = Layouts(spec, 0, pack=pack, cuts="greedy", packing="dense", effort=1.0)
     return PassContext(spec, feeds, layouts.row_weights, layouts.images)
 
 

@@ -14,9 +14,9 @@ from pass_kit import assert_equals_model, assert_idempotent, network_of, text_of
 from small_programs import convolution_model, dense_model
 
 import xbcompile
-from xbcompile.api import _LayoutCache
 from xbcompile.errors import PassError
 from xbcompile.ir.network_pass import PassContext
+from xbcompile.layouts import Layouts
 from xbcompile.passes.quantize import Quantize
 from xbcompile.passes.use_spare_cells import UseSpareCells, copies_by_need
 from xbcompile.program import load_program
@@ -34,7 +34,7 @@ def context_for(rows=8, columns=12, feeds=None, pack=False, levels=(-1, 1)):
         idle_drive=np.zeros(rows, np.float32),
         neutral_level=np.zeros(rows, np.uint8),
     )
-    layouts = _LayoutCache(spec, pack, "greedy")
+    layouts = Layouts(spec, 0, pack=pack, cuts="greedy", packing="dense", effort=1.0)
     return PassContext(spec, feeds, layouts.row_weights, layouts.images)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_programs import convolution_program, images
 
@@ -17,7 +17,7 @@ from xbcompile.schedule_checks import check_tables
 
 
 def with_copies(program: Program, copies: int, layer: int) -> Program:
-    """A stationary program in which the images of one layer have `copies` copies each; only its tables are right, not its times."""
+    """A stationary program in which the images of one layer have `copies` copies each; its tables are right, its times not."""
     schedule = program.schedule
     assert schedule.stationary
     mine = np.unique(schedule.tiles["image"][schedule.tiles["layer"] == layer]).tolist()

@@ -132,13 +132,14 @@ def test_every_read_has_its_own_noise_counter():
 
 
 def test_schedule_by_hand_packed():
-    """An LSTM of one cell: 2 x 4 and 1 x 4 weights lie in one 4 x 4 image, which is written once and read 1 + 3 times."""
+    """An LSTM of one cell: 2 x 4 and 1 x 4 weights lie in one 4 x 4 image, which is written at first and read 1 + 3 times."""
     program = xbcompile.compile(sequence_model("LSTM", 3, hidden=1), "m2tj4", passes=ANALOGUE)
     steps = program.schedule.steps
     assert (program.schedule.images, len(program.network.uses)) == (1, 4)
     assert [use.waits_for for use in program.network.uses] == [(), (), (0, 1), (2,)]
     assert [use.reads for use in program.network.uses] == [3, 1, 1, 1]  # x of all steps at once, h step by step
-    assert np.bincount(steps["operation"]).tolist() == [1, 4]
+    assert program.schedule.initial.tolist() == [0]
+    assert np.bincount(steps["operation"]).tolist() == [0, 4]
     session = Session(program, threads=1)
     session.run_samples({"x": sequences(5, 3)})
     assert session.counters.reads == 5 * 6

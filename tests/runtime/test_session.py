@@ -106,6 +106,9 @@ def test_a_session_equals_the_schedule_replayed_step_by_step(arrays: int) -> Non
     x = feeds_of("dense", 2)["x"]
     expected = Session(program, seed=2).run_samples({"x": x})["y"]
     device = program.target.device(seed=2)
+    for array, image in enumerate(schedule.initial.tolist()):
+        if image >= 0:
+            device.write(array, program.cells(np.array([image]))[0])
     for sample in range(2):
         sums = [np.zeros(layer.outputs) for layer in layers]
         values = {0: x[sample]}
