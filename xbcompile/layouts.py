@@ -11,6 +11,7 @@ from xbcompile.errors import ScheduleError
 from xbcompile.ir import ArraySpec, Network, Schedule, Use
 from xbcompile.ir.floorplan import Floorplan
 from xbcompile.ir.rows import row_weight_of_layer
+from xbcompile.ir.schedule import vectors_of
 from xbcompile.program import Program
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
 from xbcompile.tiler.floorplan import place_on_floorplan
@@ -67,9 +68,11 @@ class Layouts:
 
     def _chosen(self, network: Network) -> tuple[str, Layout]:
         owners = sorted(set(network.matrices))
-        shapes = tuple(network.layers[owner].weights.shape for owner in owners)
+        uses = network.uses
+        vectors = vectors_of(owners, uses)
+        shapes = tuple((*network.layers[owner].shape, reads) for owner, reads in zip(owners, vectors, strict=True))
         if shapes not in self._found:
-            self._found[shapes] = self._choose([MatrixShape(*shape) for shape in shapes], owners, network.uses)
+            self._found[shapes] = self._choose([MatrixShape(*shape) for shape in shapes], owners, uses)
         packing, layout = self._found[shapes]
         return packing, layout.for_layers(owners)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from xbcompile.errors import ScheduleError, VerifyError
 from xbcompile.ir import ArraySpec, Schedule
-from xbcompile.ir.schedule import READ
+from xbcompile.ir.schedule import READ, vectors_of
 from xbcompile.plan_shapes import LARGEST_SLICES, PlannedNetwork
 from xbcompile.plan_summary import energy_per_inference_j, reads_per_inference
 from xbcompile.schedule_checks import check_schedule
@@ -28,6 +28,7 @@ MOST_ROWS = 65_536  # as target `ideal` allows
 MANY_TILES = 100_000  # assumed: with more tiles only what takes linear time is done
 MOST_READS = 2**40  # assumed: counts of a million tiles stay in int64
 MOST_TILES = 8_000_000  # assumed: tables of more take more than 8 GiB
+_ALIKE = 0.005  # assumed: half a percent of an objective is not worth an array
 _REFINED = 2  # candidates that get all the effort; the others are scheduled without search
 
 
@@ -219,14 +220,16 @@ class Mapper:
         """What the best candidate has least of.
 
         First requirements that are not met; with an array per image then images, as that is the number of arrays; then the
-        objective, each figure relative to the least of all candidates; ties by the other figures, then by images and tiles.
+        objective, each figure relative to the least of all candidates, where less than `_ALIKE` / 2 is no difference; then
+        images, then the objective exactly; ties by the other figures, then by tiles.
         """
         figures = [_figures(row, options.batch) for row in rows]
         least = Figures(*(min(each) for each in zip(*(astuple(each) for each in figures), strict=True)))
         row, rank = rows[index], parse_objective(options.objective).rank(figures[index], least)
         first = (self.unmet(row), *(() if options.arrays else (row["images"],)))
         # times are multiples of a tick that is each layout's own
-        return tuple(float(f"{each:.9g}") for each in (*first, *rank, row["images"], row["tiles"]))
+        alike = round(rank[0] / _ALIKE)
+        return tuple(float(f"{each:.9g}") for each in (*first, alike, row["images"], *rank, row["tiles"]))
 
     def _layout(
         self, network: PlannedNetwork, spec: ArraySpec, options: MappingOptions, cuts: str, packing: str, many: bool
@@ -237,7 +240,10 @@ class Mapper:
             owners = sorted(set(network.matrices))
             layers = [network.layers[owner] for owner in owners]
             layout = plan_layout(
-                [MatrixShape(layer.groups, layer.inputs, layer.outputs) for layer in layers],
+                [
+                    MatrixShape(layer.groups, layer.inputs, layer.outputs, vectors)
+                    for layer, vectors in zip(layers, vectors_of(owners, network.uses), strict=True)
+                ],
                 spec.rows,
                 spec.columns,
                 pack=packing != "none",

@@ -9,7 +9,7 @@ from oracle_pack import cut, fewest_images
 from tiler_kit import LENET_5, MLP, MLP_200, array_sizes, array_spec, shape_lists, uses_of
 
 from xbcompile.tiler import MatrixShape, make_schedule, order_search, pack_contents, plan_layout
-from xbcompile.tiler.cut import cut_greedy
+from xbcompile.tiler.cut import cut_greedy, reads_of
 from xbcompile.tiler.order_search import OrderSearch
 from xbcompile.tiler.pack_contents import RelaxedOracle
 from xbcompile.tiler.pack_in_order import OrderedPacker, number_in_order
@@ -217,3 +217,16 @@ def test_free_cuts_end_with_a_run_of_full_tiles():
 def test_nothing_to_pack():
     assert plan_layout([], 4, 4, in_order=True).images == 0
     assert plan_layout(one_group([(8, 4)]), 4, 4, in_order=True, cuts="free").images == 2
+
+
+def test_free_cuts_are_made_where_they_cost_few_reads():
+    """LeNet-5 on MNIST: its convolutions are read 784 and 100 times per inference, its dense layers once."""
+    sizes = ((25, 6), (150, 16), (400, 120), (120, 84), (84, 10))
+    read = [MatrixShape(1, *size, reads) for size, reads in zip(sizes, (784, 100, 1, 1, 1), strict=True)]
+    alike = [MatrixShape(1, *size) for size in sizes]
+    by_reads, by_tiles = (plan_layout(shapes, 64, 64, cuts="free", in_order=True) for shapes in (read, alike))
+    assert by_reads.images == by_tiles.images == 16
+    assert reads_of(by_reads.tiles, read) <= reads_of(by_tiles.tiles, read)
+    assert reads_of(by_tiles.tiles, alike) == len(by_tiles.tiles) <= len(by_reads.tiles)
+    # neither convolution is cut more often than its 1 x 1 and 3 x 1 blocks ask for
+    assert [int((by_reads.tiles["layer"] == layer).sum()) for layer in (0, 1)] == [1, 3]

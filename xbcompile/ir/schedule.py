@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,6 +66,14 @@ class Use:
     reads: int
     waits_for: tuple[int, ...] = ()
     vectors: int = 1
+
+
+def vectors_of(matrices: Sequence[int], uses: Sequence[Use]) -> list[int]:
+    """Vectors per inference that each matrix is read with, in all of its uses."""
+    total = dict.fromkeys(matrices, 0)
+    for use in uses:
+        total[use.matrix] += use.vectors
+    return list(total.values())
 
 
 @dataclass(frozen=True, eq=False)

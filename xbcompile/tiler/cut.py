@@ -15,11 +15,16 @@ MAX_COLUMNS = 65_535  # column permutations are stored as uint16
 
 @dataclass(frozen=True)
 class MatrixShape:
-    """Shape of one layer's weights: `groups` independent matrices of `inputs` rows and `outputs` columns each."""
+    """Shape of one layer's weights: `groups` independent matrices of `inputs` rows and `outputs` columns each.
+
+    `reads` says how often each tile is read per inference, compared with those of other layers: where cuts are free, they
+    are made where they cost few reads.
+    """
 
     groups: int
     inputs: int
     outputs: int
+    reads: int = 1
 
     @property
     def weights(self) -> int:
@@ -43,6 +48,12 @@ def check_shapes(shapes: Sequence[MatrixShape]) -> None:
                 f"layer {layer}: {shape.groups} group(s) of {shape.inputs} x {shape.outputs} weights; "
                 "groups, inputs and outputs must be at least 1"
             )
+
+
+def reads_of(tiles: np.ndarray, shapes: Sequence[MatrixShape]) -> int:
+    """Reads per inference of all tiles of a TILE table, as the shapes count them."""
+    reads = np.array([shape.reads for shape in shapes], dtype=np.int64)
+    return int(reads[tiles["layer"]].sum())
 
 
 def cut_greedy(shapes: Sequence[MatrixShape], rows: int, columns: int) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Cut strips where it helps to pack them in order of execution: fewest images first, then fewest tiles.
+"""Cut strips where it helps to pack them in order of execution: fewest images first, then fewest reads.
 
 Images are filled one after another. An image takes what is left of one layer, then the next layers, and the first layer that
 does not fit is cut to the free space: what is left of it goes to the next image. So cuts can make any image full, and each
-cut may cost a tile. A beam search keeps, for each number of images, the states that waste the fewest cells and those that
-will need the fewest tiles; a state may waste what a given number of images leaves over.
+cut may cost a tile, which is read. A beam search keeps, for each number of images, the states that waste the fewest cells and
+those that will need the fewest reads; a state may waste what a given number of images leaves over.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbcompile.ir.schedule import TILE
-from xbcompile.tiler.cut import MatrixShape
+from xbcompile.tiler.cut import MatrixShape, reads_of
 from xbcompile.tiler.fill import Piece, cut_piece
 from xbcompile.tiler.free_space import FreeSpace
 from xbcompile.tiler.pack import Packing
@@ -58,8 +58,8 @@ class _State:
         layer: the layer in work.
         pieces: what is left of it.
         placed: weights in the images.
-        tiles: tiles in the images.
-        expected: `tiles` and the fewest that the rest needs.
+        reads: of the tiles in the images.
+        expected: `reads` and the fewest that the rest needs.
         before: state before the last image.
         added: what the last image, or run of full images, holds.
         bulk: the last images are full tiles of this piece.
@@ -69,7 +69,7 @@ class _State:
     layer: int
     pieces: tuple[Run, ...]
     placed: int
-    tiles: int
+    reads: int
     expected: int
     before: _State | None = None
     added: tuple[Placed, ...] = ()
@@ -88,16 +88,18 @@ class OrderedFiller:
         self.shapes, self.rules = shapes, rules
         self.bound = strip_bound(shapes, rules)
         least = [s.groups * -(-s.inputs // rules.rows) * -(-s.outputs // rules.columns) for s in shapes]
-        self._least_from = [*np.cumsum(least[::-1])[::-1].tolist(), 0]  # tiles of a layer and all behind it
+        reads = [s.reads * tiles for s, tiles in zip(shapes, least, strict=True)]
+        self._least_from = [*np.cumsum(reads[::-1])[::-1].tolist(), 0]  # reads of a layer and all behind it
         self._weights = sum(shape.weights for shape in shapes)
         full = sum(s.groups * (s.inputs // rules.rows) * (s.outputs // rules.columns) for s in shapes)
-        self._partial = max(self.bound - full + len(shapes), (self._least_from[0] - full) // _TILES_PER_FILL)
+        self._partial = max(self.bound - full + len(shapes), (sum(least) - full) // _TILES_PER_FILL)
         self._answers: dict[tuple[int, int, int, int], _State | None] = {}
 
     def improve(self, packing: Packing, effort: float) -> Packing:
-        """A packing with fewer images, or as many and fewer tiles, if one is found; else the given one."""
+        """A packing with fewer images, or as many and fewer reads, if one is found; else the given one."""
         best = Packing(packing.tiles, packing.images, self.bound, packing.limited)
-        if best.images == self.bound and len(best.tiles) == self._least_from[0]:
+        now = reads_of(best.tiles, self.shapes)
+        if best.images == self.bound and now == self._least_from[0]:
             return best
         per_image = (_LEAST_FILLS + int(_FILLS_PER_EFFORT * effort)) / max(1, self._partial)
         turns = min(_VARIANTS, max(1, int(per_image**0.6)))
@@ -106,7 +108,7 @@ class OrderedFiller:
         extra = 0
         while self.bound + extra <= best.images:
             images = self.bound + extra
-            question = (images, len(best.tiles) if images == best.images else 0, turns, width)
+            question = (images, now if images == best.images else 0, turns, width)
             if question not in self._answers:
                 self._answers[question] = self._search(*question)
             if (end := self._answers[question]) is not None:
@@ -115,16 +117,18 @@ class OrderedFiller:
             extra = max(1, 2 * extra)
         return replace(best, limited=limited)
 
-    def _tiles_of(self, run: Run) -> int:
-        (_, _, k0, k1, m0, m1), groups = run
-        return groups * -(-(k1 - k0) // self.rules.rows) * -(-(m1 - m0) // self.rules.columns)
+    def _reads_of(self, run: Run) -> int:
+        (layer, _, k0, k1, m0, m1), groups = run
+        return (
+            self.shapes[layer].reads * groups * -(-(k1 - k0) // self.rules.rows) * -(-(m1 - m0) // self.rules.columns)
+        )
 
     def _whole(self, layer: int) -> tuple[Run, ...]:
         shape = self.shapes[layer]
         return (((layer, 0, 0, shape.inputs, 0, shape.outputs), shape.groups),)
 
     def _search(self, images: int, fewest: int, turns: int, width: int) -> _State | None:
-        """The end state with at most so many images and the fewest tiles, fewer than `fewest` unless that is 0.
+        """The end state with at most so many images and the fewest reads, fewer than `fewest` unless that is 0.
 
         Tries `turns` variants from each of `width` states per number of images.
         """
@@ -145,7 +149,7 @@ class OrderedFiller:
                     if waste_counts and after.images * self.rules.cells - after.placed > spare:
                         continue
                     if after.layer == len(self.shapes):
-                        best, fewest = after, after.tiles
+                        best, fewest = after, after.reads
                         continue
                     known = levels.setdefault(after.images, {})
                     key = (after.layer, after.pieces)
@@ -164,7 +168,7 @@ class OrderedFiller:
                 core, rests = _take(piece, groups, high, wide, rows_first=variant.rows_first)
                 count = high * wide // self.rules.cells
                 pieces = (*state.pieces[:index], *rests, *state.pieces[index + 1 :])
-                return self._after(state, count, state.layer, pieces, high * wide, count, (), (core, state.images))
+                return self._after(state, count, state.layer, pieces, high * wide, (), (core, state.images))
         return self._fill(state, variant)
 
     def _fill(self, state: _State, variant: _Variant) -> _State:
@@ -187,7 +191,7 @@ class OrderedFiller:
             pieces[index : index + 1] = rests
             added.append((part, state.images, row, column))
             weights += height * width
-        return self._after(state, 1, layer, tuple(pieces), weights, len(added), tuple(added), None)
+        return self._after(state, 1, layer, tuple(pieces), weights, tuple(added), None)
 
     def _after(
         self,
@@ -196,17 +200,17 @@ class OrderedFiller:
         layer: int,
         pieces: tuple[Run, ...],
         weights: int,
-        tiles: int,
         added: tuple[Placed, ...],
         bulk: Bulk | None,
     ) -> _State:
         if not pieces and layer < len(self.shapes):
             layer += 1
             pieces = self._whole(layer) if layer < len(self.shapes) else ()
-        tiles += state.tiles
+        full = 0 if bulk is None else images * self.shapes[bulk[0][0]].reads
+        reads = state.reads + full + sum(self.shapes[piece[0]].reads for piece, *_ in added)
         behind = self._least_from[min(layer + 1, len(self.shapes))]
-        expected = tiles + behind + sum(map(self._tiles_of, pieces))
-        return _State(state.images + images, layer, pieces, state.placed + weights, tiles, expected, state, added, bulk)
+        expected = reads + behind + sum(map(self._reads_of, pieces))
+        return _State(state.images + images, layer, pieces, state.placed + weights, reads, expected, state, added, bulk)
 
     def _place(
         self, space: FreeSpace, pieces: Sequence[Run], variant: _Variant
@@ -262,7 +266,7 @@ def _variants(spare: int, cells: int) -> Iterator[_Variant]:
 
 
 def _choose(states: Sequence[_State], width: int) -> list[_State]:
-    """The states to go on with: fronts of those that no other beats in weights placed and in expected tiles."""
+    """The states to go on with: fronts of those that no other beats in weights placed and in expected reads."""
     waiting = sorted(states, key=lambda s: (-s.placed, s.expected, s.layer, s.pieces))
     chosen: list[_State] = []
     while waiting and len(chosen) < width:

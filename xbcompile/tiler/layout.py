@@ -9,7 +9,7 @@ import numpy as np
 
 from xbcompile.errors import ScheduleError
 from xbcompile.ir.content import ContentEqual
-from xbcompile.tiler.cut import MatrixShape, check_array, check_shapes, cut_balanced, cut_greedy
+from xbcompile.tiler.cut import MatrixShape, check_array, check_shapes, cut_balanced, cut_greedy, reads_of
 from xbcompile.tiler.cut_free import cut_free
 from xbcompile.tiler.cut_free_in_order import OrderedFiller
 from xbcompile.tiler.pack import Packer, Packing, bound_tiles, number_images
@@ -80,7 +80,7 @@ def plan_layout(
             rows carry different weights; free cuts choose the rows in any case.
         effort: work allowed to the searches, in the solver's deterministic time (one unit takes some seconds); 0 for
             heuristics alone. Searches run with efforts 1/64, 1/16, 1/4, ... up to this one, and the best result stands: more
-            effort never gives more images, nor more tiles in as many images.
+            effort never gives more images, nor more reads of as many images.
         in_order: packing follows execution: layers are executed in order of their index, and image i holds tiles of
             layers up to at most the first of image i + 1, so that one array takes the images in turn, each once.
         share_rows: tiles of one image may use common rows.
@@ -109,7 +109,8 @@ def plan_layout(
         bound = max(area, bound_tiles(tiles, rules))
         return Layout(rows, columns, tiles, len(tiles), bound, area, "unpacked")
     search = (_InOrder if in_order else _AnyOrder)(tiles, shapes, rules, cuts)
-    packing = _best_packing(search, len(tiles), _FIRST_EFFORT if len(shapes) <= _MANY_LAYERS else 1.0, effort)
+    fewest = reads_of(tiles, shapes)
+    packing = _best_packing(search, fewest, _FIRST_EFFORT if len(shapes) <= _MANY_LAYERS else 1.0, effort)
     bound = max(area, packing.lower_bound)
     status = "optimal" if packing.images == bound else "feasible"
     return Layout(rows, columns, search.number(packing), packing.images, bound, area, status)
@@ -152,14 +153,18 @@ class _InOrder:
         return packing.tiles
 
 
-def _best_packing(search: _AnyOrder | _InOrder, fewest_tiles: int, first: float, effort: float) -> Packing:
-    """The best packing of effort 0 and of efforts from `first` to `effort`: fewest images, then tiles; the best bound."""
+def _best_packing(search: _AnyOrder | _InOrder, fewest: int, first: float, effort: float) -> Packing:
+    """The best packing of effort 0 and of efforts from `first` to `effort`: fewest images, then reads; the best bound."""
+
+    def reads(packing: Packing) -> int:
+        return reads_of(packing.tiles, search.shapes)
+
     best = search.improve(0.0)
     step, limited = first, best.limited
-    while limited and step <= effort and (best.images > best.lower_bound or len(best.tiles) > fewest_tiles):
+    while limited and step <= effort and (best.images > best.lower_bound or reads(best) > fewest):
         found = search.improve(step)
         bound = max(best.lower_bound, found.lower_bound)
-        best = replace(min(best, found, key=lambda p: (p.images, len(p.tiles))), lower_bound=bound)
+        best = replace(min(best, found, key=lambda p: (p.images, reads(p))), lower_bound=bound)
         limited = found.limited
         step *= _NEXT_EFFORT
     return best
