@@ -128,7 +128,7 @@ def _print_requirement(console: Console, row: dict[str, Any]) -> None:
     lines = [f"binds: {row['binds']}"]
     for relaxation in row["relaxations"]:
         option, least = relaxation["option"], relaxation["at_least"]
-        proven = " (no smaller one will do)" if least == option else f" ({least} is the least that may)" * bool(least)
+        proven = " (no smaller one will do)" if least == option else f" (bounds leave open {least})" * bool(least)
         lines.append(f"met with {option}{proven}: {_given_text(relaxation)}")
     for line in lines if row["relaxations"] else [*lines, "no single change of an option was found that meets it"]:
         console.print(f"  {line}", markup=False, emoji=False, soft_wrap=True)
