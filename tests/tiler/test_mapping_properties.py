@@ -79,7 +79,8 @@ def random_instance(index: int) -> Instance:
             int(rng.choice([1, 1, 1, 2])),
             int(rng.integers(1, 2 * rows + 2)),
             int(rng.integers(1, 2 * columns + 2)),
-            f"layer {i}",
+            reads=1 + 9 * (i % 3),
+            name=f"layer {i}",
         )
         for i in range(rng.integers(1, 5))
     ]
@@ -301,7 +302,7 @@ def example(shapes: list[tuple[int, int]], size: tuple[int, int], arrays: int, *
     spec = ArraySpec.uniform(
         *size, None, "unbounded", t_write_row_s=2e-8, t_read_s=1e-8, e_write_row_j=1e-9, e_read_j=1e-9
     )
-    layers = [NamedShape(1, *shape, f"layer {i}") for i, shape in enumerate(shapes)]
+    layers = [NamedShape(1, *shape, name=f"layer {i}") for i, shape in enumerate(shapes)]
     uses = [Use(i, i, 6, (i - 1,) if i else (), 6) for i in range(len(shapes))]
     return Instance(layers, [*range(len(shapes))], uses, spec, options, arrays, 1, "latency", 0.0)
 
