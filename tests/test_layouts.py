@@ -12,6 +12,7 @@ import xbcompile
 from xbcompile.errors import ScheduleError
 from xbcompile.program import Program, load_program
 from xbcompile.runtime import Session
+from xbcompile.targets import load_target
 from xbcompile.verification import verify
 
 
@@ -34,6 +35,29 @@ def test_packing_follows_execution_where_an_array_would_else_be_loaded_twice():
     assert auto.schedule == in_order.schedule
     assert in_order.schedule.writes["image"].tolist() == [0, 1]
     assert compiled(*sizes, arrays=0).options["packing"] == "dense"
+
+
+def test_packing_stays_dense_where_order_saves_no_write():
+    """1x1, 1x4, 4x3, 3x6 on 4x4: three images written four times, or four images written once."""
+    program = compiled(1, 1, 4, 3, 6, effort=0)
+    assert program.options["packing"] == "dense"
+    assert (program.schedule.images, program.schedule.weight_updates) == (3, 4)
+
+
+@pytest.mark.parametrize("shared", ["shares_rows", "shares_columns"])
+def test_a_target_may_forbid_shared_rows_or_columns(shared: str) -> None:
+    target = load_target("m2tj4")
+    used = {"shares_rows": ("row", "k0", "k1"), "shares_columns": ("column", "m0", "m1")}[shared]
+    most = {}
+    for allowed in (0, 1):
+        chosen = target.with_quantities("test", **{shared: allowed})
+        tiles = xbcompile.compile(dense_model(6, 5, 2, 3), chosen, passes=CODED, effort=0).schedule.tiles
+        places: dict[tuple[int, int], int] = {}
+        for tile in tiles:
+            for at in range(tile[used[0]], tile[used[0]] + tile[used[2]] - tile[used[1]]):
+                places[tile["image"], at] = places.get((tile["image"], at), 0) + 1
+        most[allowed] = max(places.values())
+    assert most[0] == 1 < most[1]
 
 
 @pytest.mark.parametrize("rewrite", ["changed", "matched"])

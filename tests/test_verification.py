@@ -22,6 +22,7 @@ from onnx import helper
 from small_programs import convolution_model, convolution_program, images
 
 import xbcompile
+from xbcompile import schedule_checks
 from xbcompile.ir import Schedule
 from xbcompile.ir.schedule import READ, WRITE
 from xbcompile.program import Program
@@ -248,6 +249,23 @@ def test_batches_may_overlap_where_no_array_serves_two_at_a_time() -> None:
         assert verify(corrupted(program, period_s=float(period))) == []
     for period in np.linspace(float(busy.max()), program.schedule.makespan_s * 0.999, 60):
         assert bool(verify(corrupted(program, period_s=float(period)))) == _collide(steps, float(period))
+
+
+def test_a_step_that_reaches_into_the_next_batch_is_seen() -> None:
+    """Reads of one array at 0 to 1 and 3 to 4: every 3.5 the second meets the first of the next batch, every 4 it does not."""
+    schedule = convolution_program(arrays=0).schedule
+    steps = schedule.steps[:2].copy()
+    steps["array"], steps["start_s"], steps["end_s"] = 0, [0.0, 3.0], [1.0, 4.0]
+    for period, findings in ((3.5, 1), (2.0, 0), (3.9999, 1)):  # every 2: at 0 to 1 and 1 to 2
+        found = schedule_checks._overlapping_batches(replace(schedule, steps=steps, period_s=period))
+        assert len(found) == findings, period
+
+
+def test_copies_are_in_order_and_apart() -> None:
+    program = convolution_program(arrays=0)
+    copies = program.schedule.copies
+    for wrong in (copies[::-1], np.concatenate([copies[:1], copies])):
+        assert any("not in order of image" in each for each in verify(corrupted(program, copies=wrong)))
 
 
 def _collide(steps: np.ndarray, period: float) -> bool:

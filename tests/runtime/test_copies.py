@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_programs import convolution_program, images
+from recurrence_kit import sequence_model
+from small_programs import CODED, convolution_model, convolution_program, images
 
+import xbcompile
 from xbcompile.ir.schedule import COPY, STEP, share_of
 from xbcompile.program import Program
+from xbcompile.report.summary import schedule_rows
 from xbcompile.runtime import Session
+from xbcompile.runtime.layer_executor import STEP_VECTORS, LayerExecutor
+from xbcompile.runtime.routing import _limits
 from xbcompile.schedule_checks import check_tables
+from xbcompile.targets.ideal import IdealArray
+
+ANALOGUE = "quantize,analogue"
 
 
 def with_copies(program: Program, copies: int, layer: int) -> Program:
@@ -85,6 +93,48 @@ def test_copies_change_nothing_on_the_exact_device() -> None:
     for layer in (0, 1):
         result = Session(with_copies(plain, 2, layer), "ideal").run_samples({"x": x})["y"]
         np.testing.assert_allclose(result, Session(plain, "ideal").run_samples({"x": x})["y"], rtol=1e-6)
+
+
+def test_steps_of_a_recurrence_count_their_vectors_from_zero() -> None:
+    program = xbcompile.compile(sequence_model("LSTM", 4, hidden=3), "m2tj4", passes=ANALOGUE, arrays=0, batch=3)
+    inside = program.network.layers.index(program.network.recurrences[0].layers[0])
+    copied = with_copies(program, 2, program.network.matrices[inside])
+    executor = LayerExecutor(copied, inside, IdealArray(copied.spec))
+    for step in range(4):
+        assert list(executor._runs(step * STEP_VECTORS + 1, 5, 3)) == [
+            (0, 1, (0,)),
+            (1, 2, (1,)),
+            (2, 4, (0,)),
+            (4, 5, (1,)),
+        ]
+
+
+def test_inspect_counts_the_reads_of_each_copy() -> None:
+    program = xbcompile.compile(convolution_model(), "m2tj4", passes=CODED, arrays=60)
+    schedule, uses = program.schedule, program.network.uses
+    assert len(schedule.copies) > schedule.images
+    reads: dict[tuple[int, int], int] = {}
+    for step in schedule.steps:
+        key = int(step["use"]), int(step["tile"])
+        reads[key] = reads.get(key, 0) + schedule.reads_of(step, uses[key[0]])
+    assert all(count == uses[use].reads for (use, _), count in reads.items())
+    listed = [row["reads"] for row in schedule_rows(program) if row["operation"] == "read"]
+    assert sum(listed) == sum(reads.values())
+
+
+def test_an_image_may_take_what_all_of_its_arrays_can() -> None:
+    low, high = np.array([[-1.0, -0.5]]), np.array([[1.0, 0.5]])
+    other = {
+        0: np.stack([low, high]),
+        1: np.stack([low + 0.25, high - 0.25]),
+        2: None,
+        3: np.stack([high + 1, high + 2]),
+    }
+    found = _limits(other.get, np.array([0, 1, 2]))
+    np.testing.assert_array_equal(found, np.stack([low + 0.25, high - 0.25]))
+    assert _limits(other.get, np.array([2])) is None
+    apart = _limits(other.get, np.array([0, 3]))  # no value suits both
+    assert (apart[0] <= apart[1]).all()
 
 
 def test_the_step_table_names_rows() -> None:

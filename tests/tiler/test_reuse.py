@@ -93,6 +93,24 @@ def test_equal_images_are_written_once():
     assert reused.makespan_lower_bound_s <= reused.makespan_s
 
 
+def test_images_read_alike_are_ordered():
+    """Full and empty images in turn, of one layer: in pairs, two writes of four change all 16 cells, in turn all four do."""
+    from xbcompile.tiler import MatrixShape
+
+    shapes = [MatrixShape(1, 8, 8)]
+    work, spec = Chain(shapes, 1), array_spec(4, 4)
+    schedule = make_schedule(plan_layout(shapes, 4, 4), work.uses, spec, arrays=1)
+    cells = np.zeros((4, 4, 4), np.uint8)
+    cells[schedule.writes["image"][::2]] = 1
+    changed, matched = (
+        reuse_writes(schedule, lambda images: cells[images], work.uses, spec, rewrite=rewrite)
+        for rewrite in ("changed", "matched")
+    )
+    assert (changed.cells_written, matched.cells_written) == (64, 32)
+    assert sorted(matched.writes["rows"].tolist()) == [0, 0, 4, 4]
+    assert check_schedule(matched, work, spec) == []
+
+
 def plan_shapes(layers):
     """Matrices that fill a 4x4 array each."""
     from xbcompile.tiler import MatrixShape
