@@ -213,7 +213,7 @@ class ResistanceSumImages:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _convert(  # type: ignore[no-untyped-def]
+def _convert(  # type: ignore[no-untyped-def]  # numba types its arguments
     sums,
     constant,
     jitter,

@@ -119,15 +119,15 @@ def read_problem(
         f"{default} per vector, as {'nothing' if coding is None else coding.name} of target {target.name} says"
     )
     is_text = isinstance(source, str | os.PathLike)
-    if isinstance(source, onnx.ModelProto) or (is_text and os.fspath(source).endswith(".onnx")):  # type: ignore[arg-type]
+    if isinstance(source, onnx.ModelProto) or (is_text and os.fspath(source).endswith(".onnx")):  # type: ignore[arg-type]  # is_text
         network = import_network(
-            fix_dimensions(load_model(source), dims or {}),  # type: ignore[arg-type]
+            fix_dimensions(load_model(source), dims or {}),  # type: ignore[arg-type]  # no list here
             (digital,) if isinstance(digital, str) else digital,
         )
         return problem_of_network(network, target, slices_from)
     if digital or dims:
         raise ModelError("digital nodes and open dimensions belong to models; shapes have neither")
-    name, entries = _load_shapes(os.fspath(source)) if is_text else ("shapes", source)  # type: ignore[arg-type]
+    name, entries = _load_shapes(os.fspath(source)) if is_text else ("shapes", source)  # type: ignore[arg-type]  # is_text
     return problem_of_shapes(entries, name, default, slices_from)
 
 

@@ -78,39 +78,3 @@ def layer_rows(network: PlannedNetwork, schedule: Schedule, spec: ArraySpec) -> 
     for row in rows:
         row["share_of_array_time"] = row["share_of_array_time"] / busy_s if busy_s else 0.0
     return rows
-
-
-def totals(
-    network: PlannedNetwork, schedule: Schedule, spec: ArraySpec, layers: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Sums over the layers, what the schedule costs, and the bounds."""
-    reads = sum(layer["reads_per_inference"] for layer in layers)
-    e_write_j = schedule.rows_written * spec.e_write_row_j
-    e_write_per_inference_j = 0.0 if schedule.stationary else e_write_j / schedule.batch
-    return {
-        "layers": len(layers),
-        "weights": network.weights,
-        "tiles": len(schedule.tiles),
-        "images": schedule.images,
-        "images_lower_bound": schedule.images_lower_bound,
-        "images_gap": schedule.images / max(schedule.images_lower_bound, 1) - 1,
-        "utilisation": network.weights / (schedule.images * spec.rows * spec.columns),
-        "weight_updates": schedule.weight_updates,
-        "weight_updates_lower_bound": schedule.weight_updates_lower_bound,
-        "initial_writes": schedule.initial_writes,
-        "copies": len(schedule.copies),
-        "rows_written": schedule.rows_written,
-        "reads_per_inference": reads,
-        "dot_products_per_inference": sum(layer["dot_products_per_inference"] for layer in layers),
-        "makespan_s": schedule.makespan_s,
-        "makespan_lower_bound_s": schedule.makespan_lower_bound_s,
-        "setup_s": schedule.setup_s,
-        "period_s": schedule.period_s,
-        "period_lower_bound_s": schedule.period_lower_bound_s,
-        "t_per_inference_s": schedule.period_s / schedule.batch,
-        "inferences_per_s": schedule.batch / schedule.period_s if schedule.period_s else None,
-        "e_read_per_inference_j": reads * spec.e_read_j,
-        "e_write_j": e_write_j,
-        "e_write_per_inference_j": e_write_per_inference_j,
-        "e_per_inference_j": reads * spec.e_read_j + e_write_per_inference_j,
-    }

@@ -14,9 +14,10 @@ import onnx
 
 from xbcompile.fitting import judge, parse_requirement, unmet
 from xbcompile.ir import ArraySpec, Schedule, Use
+from xbcompile.ir.totals import schedule_totals
 from xbcompile.mapping import Mapper, Mapping, MappingOptions
 from xbcompile.plan_shapes import PlannedNetwork, read_problem
-from xbcompile.plan_summary import layer_rows, totals
+from xbcompile.plan_summary import layer_rows
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler import Layout
 from xbcompile.tiler.layout import DEFAULT_EFFORT
@@ -129,7 +130,7 @@ def _summary(mapping: Mapping, target: Target) -> dict[str, Any]:
         "options": asdict(mapping.options),
         "layers": layers,
         "totals": {
-            **totals(network, schedule, spec, layers),
+            **schedule_totals(schedule, spec, layers, network.weights),
             "images_lower_bound_of_packing": mapping.layout.images_lower_bound,
         },
         "candidates": list(mapping.candidates),

@@ -40,7 +40,7 @@ def run_program(
             session = Session(program, device, each)
             outputs = session.run_samples(
                 loaded.inputs,
-                lambda n, base=done: progress.update(task, completed=base * loaded.samples + n),  # type: ignore[misc]
+                lambda n, base=done: progress.update(task, completed=base * loaded.samples + n),  # type: ignore[misc]  # a default binds the loop's value
             )
             costs.append(cost_of(program, session.counters))
             statistics = session.statistics if done == 0 else statistics

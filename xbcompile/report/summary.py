@@ -10,6 +10,7 @@ import numpy as np
 from xbcompile.ir import MatrixLayer
 from xbcompile.ir.dimensions import advice, open_dimensions
 from xbcompile.ir.schedule import READ, tile_columns, tile_rows
+from xbcompile.ir.totals import schedule_totals
 from xbcompile.program import FORMAT_VERSION, Program
 
 _NAMED_LAYERS = 6
@@ -18,10 +19,11 @@ _NAMED_LAYERS = 6
 def summarize(program: Program) -> dict[str, Any]:
     """Describe a program: itself, its layers, totals, and what became of each MVM-like node."""
     layers = [_layer(program, i) for i in range(len(program.network.layers))]
+    weights = sum(layer["weights"] for layer in layers if layer["matrix_of"] == layer["layer"])
     return {
         "program": _program(program),
         "layers": layers,
-        "totals": _totals(program, layers),
+        "totals": schedule_totals(program.schedule, program.spec, layers, weights),
         "nodes": [
             {"node": r.node, "operator": r.operator, "lowered": r.lowered, "reason": r.reason}
             for r in program.network.records
@@ -118,45 +120,6 @@ def _digital_projection(program: Program, layer: MatrixLayer, vectors: int) -> d
     return {
         "digital_macs_per_inference": macs * vectors,
         "digital_macs_share": macs / (shapes[0][0] * layer.outputs),
-    }
-
-
-def _totals(program: Program, layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sums over the layers, and what the schedule costs."""
-    schedule, spec = program.schedule, program.spec
-    reads = sum(layer["reads_per_inference"] for layer in layers)
-    weights = sum(layer["weights"] for layer in layers if layer["matrix_of"] == layer["layer"])
-    e_write_j = schedule.rows_written * spec.e_write_row_j
-    e_write_per_inference_j = 0.0 if schedule.stationary else e_write_j / schedule.batch
-    return {
-        "layers": len(layers),
-        "weights": weights,
-        "tiles": len(schedule.tiles),
-        "images": schedule.images,
-        "images_lower_bound": schedule.images_lower_bound,
-        "images_gap": schedule.images / max(schedule.images_lower_bound, 1) - 1 if schedule.images else 0.0,
-        "utilisation": weights / max(schedule.images * spec.rows * spec.columns, 1),
-        "weight_updates": schedule.weight_updates,
-        "weight_updates_lower_bound": schedule.weight_updates_lower_bound,
-        "initial_writes": schedule.initial_writes,
-        "copies": len(schedule.copies),
-        "rows_written": schedule.rows_written,
-        "cells_written": schedule.cells_written,
-        "reads_per_inference": reads,
-        "dot_products_per_inference": sum(layer["dot_products_per_inference"] for layer in layers),
-        "makespan_s": schedule.makespan_s,
-        "makespan_lower_bound_s": schedule.makespan_lower_bound_s,
-        "setup_s": schedule.setup_s,
-        "period_s": schedule.period_s,
-        "period_lower_bound_s": schedule.period_lower_bound_s,
-        "t_per_inference_s": schedule.period_s / schedule.batch,
-        "inferences_per_s": schedule.batch / schedule.period_s if schedule.period_s else None,
-        "e_read_per_inference_j": reads * spec.e_read_j,
-        "e_write_j": e_write_j,
-        "e_write_per_inference_j": e_write_per_inference_j,
-        "e_per_inference_j": reads * spec.e_read_j + e_write_per_inference_j,
-        "hop_values": schedule.hop_values if schedule.floorplan else None,
-        "hop_values_lower_bound": schedule.hop_values_lower_bound if schedule.floorplan else None,
     }
 
 
