@@ -616,4 +616,4 @@ def test_external_data_must_be_there(tmp_path):
 
 
 def test_reading_needs_no_target_coding():
-    assert read_problem([[4, 4]], load_target("ideal")).slices_from == "1 per vector, as nothing of target ideal says"
+    assert read_problem([[4, 4]], load_target("ideal")).slices_from == "1 per vector, as target ideal codes no inputs"

@@ -115,9 +115,8 @@ def read_problem(
     """
     coding = _coding(target)
     default = 1 if coding is None else coding.slices()
-    slices_from = (
-        f"{default} per vector, as {'nothing' if coding is None else coding.name} of target {target.name} says"
-    )
+    says = f"target {target.name} codes no inputs" if coding is None else f"{coding.name} of target {target.name} says"
+    slices_from = f"{default} per vector, as {says}"
     is_text = isinstance(source, str | os.PathLike)
     if isinstance(source, onnx.ModelProto) or (is_text and os.fspath(source).endswith(".onnx")):  # type: ignore[arg-type]  # is_text
         network = import_network(
