@@ -109,7 +109,11 @@ def test_recalibrate_undoes_gain_and_offset_of_each_output(embed_model: bool) ->
     np.testing.assert_allclose(session.run_samples(feeds)["y"], expected, rtol=0, atol=2e-5)
     for image, executor in enumerate(session.executors):
         columns = program.schedule.column_permutation[image, : executor.layer.outputs]
-        np.testing.assert_allclose(executor.gain, 1 / gain[program.schedule.first_array[image], columns], rtol=1e-5)
+        np.testing.assert_allclose(
+            executor.gain,
+            1 / gain[program.schedule.copies["array"][np.searchsorted(schedule.copies["image"], image)], columns],
+            rtol=1e-5,
+        )
 
 
 @pytest.mark.parametrize("model", [dense_model(150, 20, 4), convolution_model()], ids=["dense", "conv"])

@@ -8,7 +8,7 @@ from tiler_kit import check_layout
 
 from xbcompile.ir.schedule import TILE
 from xbcompile.tiler import MatrixShape, plan_layout
-from xbcompile.tiler.pack import pack_tiles
+from xbcompile.tiler.pack import Packer
 from xbcompile.tiler.pack_bands import images_of, pack_bands
 from xbcompile.tiler.pack_bounds import packing_bound
 from xbcompile.tiler.pack_fill import pack_fills
@@ -62,7 +62,7 @@ def test_exhaustive_search_finds_nothing_better(fixed):
     @settings(deadline=None, derandomize=True, max_examples=150)
     @given(st.lists(rectangles(fixed=fixed), min_size=1, max_size=5))
     def check(rects):
-        packing = pack_tiles(as_tiles(rects), PackingRules(SIZE, SIZE, fixed_rows=fixed), effort=1.0)
+        packing = Packer(as_tiles(rects), PackingRules(SIZE, SIZE, fixed_rows=fixed)).improve(1.0)
         assert packing.images == packing.lower_bound == fewest_images(rects)
 
     check()

@@ -8,7 +8,7 @@ from tiler_kit import array_sizes, shape_lists
 from xbcompile.ir.schedule import TILE
 from xbcompile.tiler import MatrixShape, plan_layout
 from xbcompile.tiler.cut import cut_greedy
-from xbcompile.tiler.pack import pack_tiles
+from xbcompile.tiler.pack import Packer
 from xbcompile.tiler.pack_rules import PackingRules
 from xbcompile.tiler.regroup import regroup
 
@@ -45,7 +45,7 @@ def test_tiles_at_other_rows_are_not_exchanged_when_rows_are_fixed():
 @given(shape_lists, array_sizes, st.booleans())
 def test_places_and_sizes_stay(shapes, size, fixed_rows):
     rules = PackingRules(*size, fixed_rows=fixed_rows)
-    packed = pack_tiles(cut_greedy(shapes, *size), rules, effort=0).tiles
+    packed = Packer(cut_greedy(shapes, *size), rules).improve(0).tiles
     again = regroup(packed, rules)
     assert np.array_equal(again[["layer", "group", "k0", "m0"]], packed[["layer", "group", "k0", "m0"]])
 

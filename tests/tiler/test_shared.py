@@ -40,7 +40,7 @@ def execute(
             continue
         if use not in driven:
             driven[use] = inputs[use] + sum(int(outputs[before].sum()) for before in uses[use].waits_for)
-        if array != schedule.first_array[image]:
+        if array != schedule.copies["array"][np.searchsorted(schedule.copies["image"], image)]:
             continue  # another copy: of the vectors that all are alike here, it reads others
         _, group, k0, k1, m0, m1, image, row, column = tiles[tile].tolist()
         physical = schedule.column_permutation[image, column : column + m1 - m0]

@@ -139,13 +139,6 @@ class Schedule(ContentEqual):
         return len(self.column_permutation)
 
     @property
-    def first_array(self) -> np.ndarray:
-        """Array of the first copy of each image, int32 [images]."""
-        first = np.searchsorted(self.copies["image"], np.arange(self.images))
-        array: np.ndarray = self.copies["array"][first]
-        return array
-
-    @property
     def writes(self) -> np.ndarray:
         """The writes of every batch, STEP table."""
         written: np.ndarray = self.steps[self.steps["operation"] == WRITE]

@@ -84,20 +84,6 @@ class Packer:
         return Packing(placed, full + images_of(self.bins), full + self.bound, limited)
 
 
-def pack_tiles(tiles: np.ndarray, rules: PackingRules, *, effort: float) -> Packing:
-    """Pack tiles into as few images as can be found.
-
-    Args:
-        tiles: TILE table; only the row of a tile is read from its place, and only with fixed rows.
-        rules: array and sharing.
-        effort: deterministic time allowed to the solver; 0 for heuristics alone.
-
-    Returns:
-        The same tiles placed; images are numbered in the order of their first tile.
-    """
-    return Packer(tiles, rules).improve(effort)
-
-
 def bound_tiles(tiles: np.ndarray, rules: PackingRules) -> int:
     """Images that any packing of these tiles needs, rows free to choose; no solver."""
     residuals = Residuals.of(tiles, replace(rules, fixed_rows=False))

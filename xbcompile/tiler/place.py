@@ -267,15 +267,11 @@ def collect_work(
     first = np.flatnonzero(new)
     rank, image = rank[first], image[first]
 
-    next_rank = np.full(len(first), NEVER)
-    by_image = np.lexsort((rank, image))
-    same = image[by_image][1:] == image[by_image][:-1]
-    next_rank[by_image[:-1][same]] = rank[by_image[1:][same]]
     return Work(
         rank=rank,
         image=image,
         reads=np.diff(first, append=len(tile)),
-        next_rank=next_rank,
+        next_rank=_next_rank(rank, image),
         tile=tile,
         use=use,
         read_ticks=clock.reading(reads)[in_visits],
@@ -284,6 +280,15 @@ def collect_work(
         write_ticks=clock.write_ticks,
         copy_of=copy_of,
     )
+
+
+def _next_rank(rank: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Rank of the next visit of each visit's image, or `NEVER`; int64 [visits]."""
+    result = np.full(len(rank), NEVER)
+    by_image = np.lexsort((rank, image))
+    same = image[by_image][1:] == image[by_image][:-1]
+    result[by_image[:-1][same]] = rank[by_image[1:][same]]
+    return result
 
 
 def _shared_reads(
