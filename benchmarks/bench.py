@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 import xbcompile
-from xbcompile.data import load_data
+from xbcompile.data.datasets import load_data
 from xbcompile.runtime import Session
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from xbcompile.ir.rows import row_weight_of_layer
+from xbcompile.ir.row_weights import row_weight_of_layer
 from xbcompile.targets import load_target
 from xbcompile.tiler import MatrixShape, plan_layout
 

@@ -1,6 +1,6 @@
 """Shared by the training scripts: data loading, ONNX building and accuracy in onnxruntime.
 
-Needs no torch, so that `evaluate.py` runs without it. Data sets come from `xbcompile.data`: from the folder that the
+Needs no torch, so that `evaluate.py` runs without it. Data sets come from `xbcompile.data.datasets`: from the folder that the
 environment variable XBCOMPILE_DATA names, else downloaded into the user's cache.
 """
 
@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from xbcompile.data import load_set
+from xbcompile.data.datasets import load_set
 
 MODELS_DIR = Path(__file__).resolve().parent
 OPSET = 21

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from common import MODELS_DIR, accuracy, command_line, load_mnist, predict
 
-from xbcompile.data import load_set
+from xbcompile.data.datasets import load_set
 
 MNIST_MODELS = (
     "mnist_mlp",

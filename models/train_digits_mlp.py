@@ -19,7 +19,7 @@ from common import MODELS_DIR, accuracy, command_line, dense_relu_nodes, save_mo
 from dense_training import Recipe, accuracy_of, fit, layers
 from torch.nn import functional
 
-from xbcompile.data import load_set
+from xbcompile.data.datasets import load_set
 
 HIDDEN = 32
 SIDE = 8

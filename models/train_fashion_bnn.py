@@ -37,7 +37,7 @@ from sot_training import recalibrate, single_error
 from torch import nn
 from torch.nn import functional
 
-from xbcompile.data import load_set
+from xbcompile.data.datasets import load_set
 
 SIZES = (784, 200, 200, 10)
 EPSILON = 1e-5  # of the batch normalization

@@ -2,7 +2,7 @@
 
 What for: the multilayer perceptron that Bayat et al. (2018) import into two passive 20x20 memristor crossbars
 (software 100 % of the 40 training patterns and 82.34 % of the 640 test patterns, array 100 % and 81.4 %). Their
-patterns are not published; ours are drawn in xbcompile/synthetic.py, so accuracies cannot be compared. A pixel is -1
+patterns are not published; ours are drawn in xbcompile/data/synthetic.py, so accuracies cannot be compared. A pixel is -1
 or +1 (-0.2 V or +0.2 V on the array). Biases are digital.
 
 The network must stand a tuning error of every conductance of +-30 %, uniform (paper, Supplementary Fig. 5). Training
@@ -27,8 +27,8 @@ from common import MODELS_DIR, accuracy, command_line, dense_nodes, save_model
 from dense_training import layers
 from torch import nn
 
-from xbcompile.data import load_set
-from xbcompile.synthetic import LETTERS
+from xbcompile.data.datasets import load_set
+from xbcompile.data.synthetic import LETTERS
 
 PIXELS, HIDDEN = 16, 10
 TOLERANCE = 0.3  # largest relative error of a weight on the array

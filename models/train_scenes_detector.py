@@ -3,7 +3,7 @@
 What for: Jung et al. (Nature 601, 2022) run one layer of a ten-layer face detector on their 64x64 STT-MRAM
 crossbar: a 10x7x128 feature map through 128 filters of 1x1 (128x128 weights) on four arrays in parallel, while the
 other layers are digital (software 95.7 %, array 93.4 %). Their faces are not published; the scenes are our own
-(see xbcompile/synthetic.py): 80x56 pixels, and the answer is the one of 10x7 cells that holds the digit.
+(see xbcompile/data/synthetic.py): 80x56 pixels, and the answer is the one of 10x7 cells that holds the digit.
 
 conv6 is that layer: weights +- the weight of the array row that each sits on (see binary_training.py), between
 batch normalizations, on activations that the graph itself rounds to 0, 1/8, ... 1, so that an 8-slice thermometer
@@ -33,8 +33,8 @@ from common import MODELS_DIR, accuracy, command_line, constant, save_model
 from onnx import NodeProto, TensorProto, helper
 from torch import nn
 
-from xbcompile.data import load_set
-from xbcompile.synthetic import CELL, SCENE_COLUMNS, SCENE_ROWS
+from xbcompile.data.datasets import load_set
+from xbcompile.data.synthetic import CELL, SCENE_COLUMNS, SCENE_ROWS
 
 CHANNELS = 128  # inputs and outputs of the layer on the arrays
 SIGMA = 1.0  # of the Gaussian error of its sums, in units of one weight times one full input

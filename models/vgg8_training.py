@@ -24,7 +24,7 @@ from binary_training import EPSILON
 from torch import nn
 from torch.nn import functional
 
-from xbcompile.ir.rows import row_weight_of_layer
+from xbcompile.ir.row_weights import row_weight_of_layer
 from xbcompile.targets import load_target
 from xbcompile.tiler import MatrixShape, plan_layout
 

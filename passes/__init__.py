@@ -9,13 +9,13 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from xbcompile.errors import PipelineError
-from xbcompile.ir.network_pass import Pass
+from xbcompile.passes.contract import Pass
 
 PASSES = {
     "analogue": "xbcompile.passes.analogue:Analogue",
-    "avoid-defects": "xbcompile.passes.avoid_defects:AvoidDefects",
+    "avoid-defects": "xbcompile.passes.device.avoid_defects:AvoidDefects",
     "bitserial": "xbcompile.passes.bitserial:BitSerial",
-    "calibrate-offsets": "xbcompile.passes.calibrate_offsets:CalibrateOffsets",
+    "calibrate-offsets": "xbcompile.passes.device.calibrate_offsets:CalibrateOffsets",
     "choose-coding": "xbcompile.passes.choose_coding:ChooseCoding",
     "fold-batchnorm": "xbcompile.passes.fold_batchnorm:FoldBatchNorm",
     "join-groups": "xbcompile.passes.join_groups:JoinGroups",
@@ -23,8 +23,8 @@ PASSES = {
     "pca": "xbcompile.passes.pca:PrincipalComponents",
     "planes": "xbcompile.passes.planes:Planes",
     "quantize": "xbcompile.passes.quantize:Quantize",
-    "quiet-columns": "xbcompile.passes.quiet_columns:QuietColumns",
-    "recalibrate": "xbcompile.passes.recalibrate:Recalibrate",
+    "quiet-columns": "xbcompile.passes.device.quiet_columns:QuietColumns",
+    "recalibrate": "xbcompile.passes.device.recalibrate:Recalibrate",
     "reduce": "xbcompile.passes.reduce:Reduce",
     "thermometer": "xbcompile.passes.thermometer:Thermometer",
     "use-spare-cells": "xbcompile.passes.use_spare_cells:UseSpareCells",

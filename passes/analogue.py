@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from xbcompile.errors import PassError
 from xbcompile.ir import Network
-from xbcompile.ir.network_pass import PassContext
+from xbcompile.passes.contract import PassContext
 from xbcompile.passes.input_coding import InputCoding
 
 

@@ -17,8 +17,8 @@ from typing import ClassVar
 
 from xbcompile.errors import PassError
 from xbcompile.ir import InputCode, Network
-from xbcompile.ir.network_pass import NetworkPass, PassContext
 from xbcompile.passes.bitserial import BitSerial
+from xbcompile.passes.contract import NetworkPass, PassContext
 from xbcompile.passes.input_coding import InputCoding
 from xbcompile.passes.thermometer import Thermometer
 

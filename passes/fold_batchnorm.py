@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from xbcompile.errors import PassError
 from xbcompile.ir import Contraction, DigitalSegment, MatrixLayer, Network, NetworkNode
-from xbcompile.ir.network_pass import NetworkPass, PassContext
+from xbcompile.passes.contract import NetworkPass, PassContext
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from xbcompile.errors import PassError
 from xbcompile.ir import InputCode, MatrixLayer, Network, Patches
-from xbcompile.ir.network_pass import NetworkPass, PassContext
+from xbcompile.passes.contract import NetworkPass, PassContext
 
 GRID_TOLERANCE = 1e-4  # of a step, by which 0 may miss a grid that contains it: rounding of scales and zero points
 

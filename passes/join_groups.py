@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from xbcompile.errors import PassError
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, WeightCode
-from xbcompile.ir.network_pass import NetworkPass, PassContext
+from xbcompile.passes.contract import NetworkPass, PassContext
 
 
 @dataclass(frozen=True)

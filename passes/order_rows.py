@@ -27,8 +27,8 @@ import numpy as np
 
 from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer, Network
-from xbcompile.ir.network_pass import NetworkPass, PassContext
-from xbcompile.passes import rewiring, row_order
+from xbcompile.passes.contract import NetworkPass, PassContext
+from xbcompile.passes.edit import rewiring, row_order
 
 
 @dataclass(frozen=True)

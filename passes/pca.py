@@ -18,8 +18,8 @@ from onnx import helper, numpy_helper
 
 from xbcompile.errors import PassError
 from xbcompile.ir import Contraction, DigitalSegment, MatrixLayer, Network
-from xbcompile.ir.network_pass import NetworkPass, PassContext
-from xbcompile.passes import rewiring
+from xbcompile.passes.contract import NetworkPass, PassContext
+from xbcompile.passes.edit import rewiring
 
 
 @dataclass(frozen=True)

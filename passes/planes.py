@@ -21,11 +21,12 @@ from threadpoolctl import threadpool_limits
 
 from xbcompile.errors import PassError
 from xbcompile.ir import DigitalSegment, MatrixLayer, Network
-from xbcompile.ir.activations import evaluate
-from xbcompile.ir.network_pass import NetworkPass, PassContext
-from xbcompile.passes import data_aware, least_squares, rewiring
-from xbcompile.passes.plane_fit import PlaneFit, refine
+from xbcompile.passes.contract import NetworkPass, PassContext
+from xbcompile.passes.edit import rewiring
+from xbcompile.passes.fit import data_aware, least_squares
+from xbcompile.passes.fit.plane_fit import PlaneFit, refine
 from xbcompile.passes.quantize import DEFAULT_SAMPLES, METHODS, Quantize, moments_of
+from xbcompile.reference.evaluate import evaluate
 
 Floats = npt.NDArray[np.float64]
 

@@ -24,10 +24,10 @@ import numpy as np
 
 from xbcompile.errors import PassError
 from xbcompile.ir import Contraction, MatrixLayer, Network, WeightCode
-from xbcompile.ir.activations import evaluate, model_batch
 from xbcompile.ir.gather import gather
-from xbcompile.ir.network_pass import NetworkPass, PassContext
-from xbcompile.passes import data_aware, exact_codes, least_squares
+from xbcompile.passes.contract import NetworkPass, PassContext
+from xbcompile.passes.fit import data_aware, exact_codes, least_squares
+from xbcompile.reference.evaluate import evaluate, model_batch
 
 SCHEMES = ("binary", "ternary", "levels", "continuous")
 SCOPES = ("column", "matrix")

@@ -30,10 +30,11 @@ from threadpoolctl import threadpool_limits
 
 from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer, Network
-from xbcompile.ir.activations import evaluate
-from xbcompile.ir.network_pass import NetworkPass, PassContext
-from xbcompile.passes import data_aware, rewiring
+from xbcompile.passes.contract import NetworkPass, PassContext
+from xbcompile.passes.edit import rewiring
+from xbcompile.passes.fit import data_aware
 from xbcompile.passes.quantize import Quantize, moments_of
+from xbcompile.reference.evaluate import evaluate
 
 Floats = npt.NDArray[np.float64]
 

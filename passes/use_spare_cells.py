@@ -29,8 +29,8 @@ import numpy.typing as npt
 
 from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer, Network, WeightCode
-from xbcompile.ir.network_pass import NetworkPass, PassContext
-from xbcompile.passes import rewiring, row_order
+from xbcompile.passes.contract import NetworkPass, PassContext
+from xbcompile.passes.edit import rewiring, row_order
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from xbcompile.frontend import import_network
 from xbcompile.ir import MatrixLayer, Network, Patches
-from xbcompile.ir.activations import CHUNK_SAMPLES, evaluate, evaluate_model, model_batch, sample_chunks
-from xbcompile.ir.network_pass import CalibratedPass, OutputsPass, ReadingsPass
-from xbcompile.program import Program, device_passes
+from xbcompile.passes.contract import CalibratedPass, OutputsPass, ReadingsPass
+from xbcompile.program.program import Program, device_passes
+from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate, evaluate_model, model_batch, sample_chunks
 from xbcompile.runtime.gather import collect, count_vectors, lay_out, of_type
 
 if TYPE_CHECKING:

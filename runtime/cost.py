@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from xbcompile.ir.schedule import tile_columns
-from xbcompile.program import Program
+from xbcompile.program.program import Program
 
 
 @dataclass

@@ -21,15 +21,15 @@ import numpy.typing as npt
 
 from xbcompile.errors import PassError
 from xbcompile.ir import ArraySpec, MatrixLayer
-from xbcompile.ir.activations import evaluate, model_batch
-from xbcompile.ir.network_pass import ColumnsPass, OutputsPass, ReadingsPass
 from xbcompile.ir.schedule import Schedule, tile_columns
-from xbcompile.program import Program, device_passes
+from xbcompile.passes.contract import ColumnsPass, OutputsPass, ReadingsPass
+from xbcompile.program.program import Program, device_passes
+from xbcompile.reference.evaluate import evaluate, model_batch
 from xbcompile.runtime.gather import vectors_per_sample
 from xbcompile.runtime.importance import output_importance
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.targets import BatchedDevice, LoadedImages
-from xbcompile.targets.ideal import IdealArray
+from xbcompile.targets.families.ideal import IdealArray
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,8 +8,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from xbcompile.ir import MatrixLayer, Network, Patches
-from xbcompile.ir.activations import evaluate, make_session
-from xbcompile.ir.host import host_graph
+from xbcompile.reference.evaluate import evaluate, make_session
+from xbcompile.reference.host_graph import host_graph
 from xbcompile.runtime.gather import collect
 
 Floats = npt.NDArray[np.float64]

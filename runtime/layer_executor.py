@@ -12,12 +12,12 @@ import numpy as np
 
 from xbcompile.ir import Patches
 from xbcompile.ir.gather import gather
-from xbcompile.program import Program
+from xbcompile.program.program import Program
 from xbcompile.runtime.drive import CodedInput, code_vectors, slices_of
 from xbcompile.runtime.gather import lay_out, of_type, vectors_per_sample
 from xbcompile.runtime.one_by_one import OneByOne
 from xbcompile.targets import BatchedDevice, LoadedImages
-from xbcompile.targets.ideal import IdealArray
+from xbcompile.targets.families.ideal import IdealArray
 
 # Values in one block of drives: small enough for the cache to help, large enough for numpy to run at full speed.
 BLOCK_VALUES = 1 << 20

@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 
 from xbcompile.ir import ArraySpec
-from xbcompile.ir.network_pass import RoutingPass
-from xbcompile.ir.routing import ImageRoute, RoutingProblem
+from xbcompile.ir.image_route import ImageRoute, RoutingProblem
 from xbcompile.ir.schedule import tile_columns, tile_rows
-from xbcompile.program import Program, device_passes
+from xbcompile.passes.contract import RoutingPass
+from xbcompile.program.program import Program, device_passes
 from xbcompile.targets import Device
 
 
 def routed(program: Program, device: Device) -> Program:
     """The program as this chip should run it; the same object where no pass or no defect asks for a change.
 
-    Routing passes need a device with `cell_limits`, see `xbcompile.targets.device.SimulatedDevice`; any other device is
+    Routing passes need a device with `cell_limits`, see `xbcompile.targets.contract.SimulatedDevice`; any other device is
     taken to be whole.
     """
     passes = [each for each in device_passes(program.pipeline) if isinstance(each, RoutingPass)]

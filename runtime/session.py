@@ -13,9 +13,9 @@ from threadpoolctl import ThreadpoolController
 
 from xbcompile.errors import DataError
 from xbcompile.ir import Executed, MatrixLayer, NetworkNode, Recurrence
-from xbcompile.ir.activations import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
 from xbcompile.ir.gather import gather
-from xbcompile.program import Program
+from xbcompile.program.program import Program
+from xbcompile.reference.evaluate import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
 from xbcompile.runtime.commission import commission
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.error_map import quieted

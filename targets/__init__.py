@@ -5,7 +5,7 @@ The registries are literal tables; third parties add to them by the entry-point 
 
 from __future__ import annotations
 
-from xbcompile.targets.description import Target, load_target, target_names
-from xbcompile.targets.device import BatchedDevice, Device, LoadedImages, ReadStamp
+from xbcompile.targets.contract import BatchedDevice, Device, LoadedImages, ReadStamp
+from xbcompile.targets.registry import Target, load_target, target_names
 
 __all__ = ["BatchedDevice", "Device", "LoadedImages", "ReadStamp", "Target", "load_target", "target_names"]

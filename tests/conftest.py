@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_kit import MODELS
+
+from tests.support.model_kit import MODELS
 
 
 def _missing(what: str) -> None:
@@ -21,7 +22,7 @@ def _missing(what: str) -> None:
 @pytest.fixture(scope="session")
 def mnist() -> Callable[[str, int], tuple[np.ndarray, np.ndarray]]:
     """Images float32 [N, 784] in 0..1 and labels of one part of MNIST, from $XBCOMPILE_DATA; nothing is downloaded."""
-    from xbcompile.data import ENVIRONMENT_VARIABLE, load_data
+    from xbcompile.data.datasets import ENVIRONMENT_VARIABLE, load_data
     from xbcompile.frontend import import_network, load_model
 
     folder = os.environ.get(ENVIRONMENT_VARIABLE)

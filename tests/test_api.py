@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
-from small_programs import convolution_model, dense_model
 
 import xbcompile
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.api import check_fits, choose_pipeline
 from xbcompile.errors import DataError, ModelError, PassError, ScheduleError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.ir import InputCode, WeightCode
-from xbcompile.pipeline import print_pipeline
+from xbcompile.passes.pipeline import print_pipeline
 from xbcompile.targets import load_target
 
 CODED = "quantize,analogue{low=0 high=1}"

@@ -14,24 +14,25 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from model_kit import model_of, run_onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from small_programs import dense_model, images
 
 import xbcompile
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.small_programs import dense_model, images
 from xbcompile.frontend import import_network, load_model
-from xbcompile.ir import MatrixLayer, WeightCode, split_model
+from xbcompile.ir import MatrixLayer, WeightCode
 from xbcompile.ir.geometry import Contraction
-from xbcompile.ir.host import host_graph
-from xbcompile.ir.rows import row_weight_of_layer
+from xbcompile.ir.row_weights import row_weight_of_layer
 from xbcompile.ir.schedule import TILE
-from xbcompile.ir.split_model import LARGE_BYTES, SplitModel, open_session, split
+from xbcompile.onnx_graph import split_model
+from xbcompile.onnx_graph.split_model import LARGE_BYTES, SplitModel, open_session, split
 from xbcompile.passes import quantize
 from xbcompile.passes.quantize import Quantize, column_runs
-from xbcompile.program import load_program
+from xbcompile.program.program import load_program
+from xbcompile.reference.host_graph import host_graph
 from xbcompile.runtime import Session
 from xbcompile.targets import load_target
-from xbcompile.verification import verify
+from xbcompile.verification.verify import verify
 
 
 def with_external_weights(model: onnx.ModelProto, folder: Path) -> Path:
@@ -288,7 +289,7 @@ def test_a_cast_between_transpose_and_matrix_product_does_not_crash() -> None:
         helper.make_node("MatMul", ["c", "d"], ["y"]),
     ]
     model = model_of(nodes, {"x": [2, 4, 3]}, ["y"], {"d": np.ones(3, np.float32)}, dtype="float64")
-    code = "import sys, onnx, numpy; from xbcompile.ir.activations import make_session; "
+    code = "import sys, onnx, numpy; from xbcompile.reference.evaluate import make_session; "
     code += "session = make_session(onnx.ModelProto.FromString(sys.stdin.buffer.read())); "
     code += "assert (session.run(None, {'x': numpy.ones((2, 4, 3))})[0] == 3).all()"
     subprocess.run([sys.executable, "-c", code], check=True, input=model.SerializeToString())

@@ -15,17 +15,17 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
-from small_programs import dense_model, images
 
 import xbcompile
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.small_programs import dense_model, images
 from xbcompile.ir.schedule import READ
 from xbcompile.passes.quantize import Quantize
-from xbcompile.program import Program, load_program
+from xbcompile.program.program import Program, load_program
 from xbcompile.runtime import Session
 from xbcompile.runtime.cost import cost_of
-from xbcompile.verification import verify
+from xbcompile.verification.verify import verify
 
 BINARY = "quantize{scheme=binary},thermometer{bits=2 low=-1 high=1}"
 LEVELS = "quantize{scheme=levels},analogue{low=0 high=1}"

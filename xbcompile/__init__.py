@@ -16,31 +16,31 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from xbcompile.api import compile
-    from xbcompile.diagnosis import diagnose
+    from xbcompile.diagnosis.diagnosis import diagnose
     from xbcompile.errors import XbcompileError
-    from xbcompile.explanation import explain
-    from xbcompile.inference_session import InferenceSession
-    from xbcompile.planning import Plan, plan
-    from xbcompile.program import Program, load_program
+    from xbcompile.frontend.explain import explain
+    from xbcompile.interop.inference_session import InferenceSession
+    from xbcompile.planning.plan import Plan, plan
+    from xbcompile.program.program import Program, load_program
     from xbcompile.runtime import Session
     from xbcompile.targets import Target, load_target
-    from xbcompile.verification import verify
+    from xbcompile.verification.verify import verify
 
 # Loaded on first use: importing the package stays instant.
 _PUBLIC = {
-    "InferenceSession": "xbcompile.inference_session",
-    "Plan": "xbcompile.planning",
-    "Program": "xbcompile.program",
+    "InferenceSession": "xbcompile.interop.inference_session",
+    "Plan": "xbcompile.planning.plan",
+    "Program": "xbcompile.program.program",
     "Session": "xbcompile.runtime",
     "Target": "xbcompile.targets",
     "XbcompileError": "xbcompile.errors",
     "compile": "xbcompile.api",
-    "diagnose": "xbcompile.diagnosis",
-    "explain": "xbcompile.explanation",
-    "load_program": "xbcompile.program",
+    "diagnose": "xbcompile.diagnosis.diagnosis",
+    "explain": "xbcompile.frontend.explain",
+    "load_program": "xbcompile.program.program",
     "load_target": "xbcompile.targets",
-    "plan": "xbcompile.planning",
-    "verify": "xbcompile.verification",
+    "plan": "xbcompile.planning.plan",
+    "verify": "xbcompile.verification.verify",
 }
 
 __all__ = [

@@ -8,22 +8,23 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 import onnx
 
-from xbcompile.data import data_of, load_data
+from xbcompile.data.datasets import data_of, load_data
 from xbcompile.errors import DataError, ModelError, PassError, ScheduleError, TargetError, VerifyError
-from xbcompile.frontend import engine, import_network, load_model, runnable
+from xbcompile.frontend import import_network, load_model, runnable
 from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, WeightCode
-from xbcompile.ir.activations import model_batch
-from xbcompile.ir.network_pass import CalibratedPass, Pass, PassContext
-from xbcompile.ir.split_model import split
-from xbcompile.layouts import Layouts, with_reused_writes, with_sites
-from xbcompile.pipeline import parse_pipeline, print_pipeline, run_pipeline
-from xbcompile.program import Program, with_stored_weights
+from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.split_model import split
+from xbcompile.passes.contract import CalibratedPass, Pass, PassContext
+from xbcompile.passes.pipeline import parse_pipeline, print_pipeline, run_pipeline
+from xbcompile.planning.layouts import Layouts, with_reused_writes, with_sites
+from xbcompile.program.program import Program, with_stored_weights
+from xbcompile.reference.evaluate import model_batch
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler import make_schedule
 from xbcompile.tiler.layout import DEFAULT_EFFORT
-from xbcompile.verification import verify
+from xbcompile.verification.verify import verify
 
 LARGEST_STEPS = 50_000  # assumed: a schedule of more time steps tells nobody anything and takes minutes to make
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import onnx
 import pytest
-from small_programs import dense_model
 
+from tests.support.small_programs import dense_model
 from xbcompile.cli import main
 
 MODELS = Path(__file__).parents[2] / "models"

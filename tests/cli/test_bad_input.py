@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from model_kit import model_of
 from onnx import helper
-from small_programs import dense_model
 
 import xbcompile
-from xbcompile.archive import sealed
+from tests.support.model_kit import model_of
+from tests.support.small_programs import dense_model
+from xbcompile.program.archive import sealed
 
 EXTENDS = 'extends = "mram64"\n'
 NO_CALIBRATION = "quantize{scheme=binary},thermometer{low=0 high=1}"
@@ -296,7 +296,7 @@ def test_disk_full(refused, model, monkeypatch):
 
     monkeypatch.setattr("tempfile.mkstemp", full)
     assert "No space left on device" in refused("compile", model, "-o", "p.xbar", "--target", "ideal")
-    monkeypatch.setattr("xbcompile.program.Program.save", full)
+    monkeypatch.setattr("xbcompile.program.program.Program.save", full)
     assert refused("compile", model, "-o", "p.xbar", "--target", "ideal").endswith("'p.xbar': No space left on device")
 
 

@@ -8,14 +8,14 @@ import re
 import numpy as np
 import onnx
 import pytest
-from small_programs import dense_model, images
 
+from tests.support.small_programs import dense_model, images
 from xbcompile.cli.diagnosing import advice
+from xbcompile.diagnosis.switched import SOURCES
 from xbcompile.passes import pass_names
-from xbcompile.pipeline import parse_pipeline
-from xbcompile.program import load_program
+from xbcompile.passes.pipeline import parse_pipeline
+from xbcompile.program.program import load_program
 from xbcompile.report.diagnosis import NAMES
-from xbcompile.runtime.switched import SOURCES
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import onnx
 import pytest
-from mutated_models import attention, control_flow, convolutional
 
 import xbcompile
+from tests.fuzz.mutated_models import attention, control_flow, convolutional
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_every_key_is_documented(done, heads):
 
 
 def onnx_root():
-    from model_kit import MODELS
+    from tests.support.model_kit import MODELS
 
     return MODELS.parent
 
@@ -120,8 +120,9 @@ def test_data_of_another_size_names_the_dimension(refused, done, heads, folder):
 
 def test_verify_against_a_model_that_refuses_random_inputs(done, refused, folder):
     """Two open sizes that must be equal and do not say so."""
-    from model_kit import model_of
     from onnx import helper
+
+    from tests.support.model_kit import model_of
 
     nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("MatMul", ["a", "z"], ["y"])]
     onnx.save(model_of(nodes, {"x": ["n", 4], "z": ["k", "m"]}, ["y"], {"w": np.ones((4, 3))}), folder / "m.onnx")

@@ -12,8 +12,8 @@ import time
 import numpy as np
 import onnx
 import pytest
-from small_programs import dense_model
 
+from tests.support.small_programs import dense_model
 from xbcompile import load_program
 
 COMMAND = [sys.executable, "-c", "from xbcompile.cli import main; main()"]

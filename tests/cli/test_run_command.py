@@ -7,13 +7,13 @@ import json
 import numpy as np
 import onnx
 import pytest
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
-from small_programs import dense_model
 
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.small_programs import dense_model
 from xbcompile import __version__, load_program
 from xbcompile.cli.running import accuracy_of
-from xbcompile.report.units import percent, si
+from xbcompile.units import percent, si
 
 XOR = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from model_kit import model_of, run_onnxruntime
 from numpy.lib.stride_tricks import sliding_window_view
 from onnx import helper
-from recurrence_kit import run_recurrence
 
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.recurrence_kit import run_recurrence
 from xbcompile.frontend import import_network, load_model
 from xbcompile.ir import Contraction, Executed, MatrixLayer, Network, Recurrence
 

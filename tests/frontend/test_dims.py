@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from model_kit import model_of, run_onnxruntime
-from mutated_models import attention, control_flow, convolutional, recurrent
 from onnx import TensorProto, helper
 
 import xbcompile
+from tests.fuzz.mutated_models import attention, control_flow, convolutional, recurrent
+from tests.support.model_kit import model_of, run_onnxruntime
 from xbcompile.errors import ModelError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.frontend.dims import LARGEST_SIZE, fix_dimensions, parse_dims
-from xbcompile.ir.dimensions import advice, batch_names, open_dimensions
-from xbcompile.probes import probe_inputs
+from xbcompile.onnx_graph.dimensions import advice, batch_names, open_dimensions
+from xbcompile.verification.probes import probe_inputs
 
 
 def dense(*shape):
@@ -153,7 +153,7 @@ def test_sizes_that_no_memory_holds_do_not_stop_the_compiler():
 
 def test_large_batches_are_compared_on_a_few_samples(monkeypatch):
     """A batch of 1,000 costs no more than one of 2, and the layer is still compared."""
-    from xbcompile import verification
+    from xbcompile.verification import verify as verification
 
     shapes = []
     run_alone = verification._run_alone

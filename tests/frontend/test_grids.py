@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from model_kit import run_onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from xbcompile.frontend.graph import from_model
+from tests.support.model_kit import run_onnxruntime
 from xbcompile.frontend.grids import Grid, find_grids
-from xbcompile.frontend.types import infer_types
+from xbcompile.onnx_graph.graph import from_model
+from xbcompile.onnx_graph.types import infer_types
 
 S = np.float32(0.1)
 

@@ -8,8 +8,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend import engine, import_network, load_model
-from xbcompile.frontend.tensors import check_sizes, dense
+from xbcompile.frontend import import_network, load_model
+from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.tensors import check_sizes, dense
 
 
 @pytest.fixture

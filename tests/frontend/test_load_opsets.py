@@ -7,14 +7,15 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_kit import model_of, run_onnxruntime
 from onnx import TensorProto, helper
 
 import xbcompile
+from tests.support.model_kit import model_of, run_onnxruntime
 from xbcompile.errors import ModelError
-from xbcompile.frontend import engine, load_model
+from xbcompile.frontend import load_model
 from xbcompile.ir import Contraction, InputCode, MatrixLayer
-from xbcompile.ir.host import OLDEST_OPSET, _LayerBody
+from xbcompile.onnx_graph import engine
+from xbcompile.reference.host_graph import OLDEST_OPSET, _LayerBody
 from xbcompile.runtime import Session
 
 OPSETS = range(OLDEST_OPSET, engine.newest_opset() + 1)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from model_kit import model_of
 from onnx import helper, numpy_helper
 
+from tests.support.model_kit import model_of
 from xbcompile.frontend import import_network, load_model
-from xbcompile.frontend.graph import from_model
 from xbcompile.frontend.merge import merge_equal_results
 from xbcompile.ir import Network
+from xbcompile.onnx_graph.graph import from_model
 
 RNG = np.random.default_rng(0)
 SQUARE = RNG.normal(size=(10, 10))

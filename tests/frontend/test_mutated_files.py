@@ -1,14 +1,15 @@
 """Damaged model files: a clear error or a right answer, each judged in a process of limited memory and time.
 
-`python -m tests.mutations 500` runs more of them.
+`python -m tests.fuzz.mutations 500` runs more of them.
 """
 
 from __future__ import annotations
 
 import pytest
-from mutated_models import BUILT, MODEL, NAMES, sound
-from mutation_judge import Verdict, compared, difference, judge
-from mutations import OF_BYTES, OF_MODELS, mutated
+
+from tests.fuzz.mutated_models import BUILT, MODEL, NAMES, sound
+from tests.fuzz.mutation_judge import Verdict, compared, difference, judge
+from tests.fuzz.mutations import OF_BYTES, OF_MODELS, mutated
 
 CASES = range(9000, 9064)
 
@@ -56,7 +57,7 @@ def test_every_mutation_changes_files():
 @pytest.mark.parametrize("name", BUILT)
 def test_the_sound_models_are_right(name, tmp_path):
     """What the mutations start from compiles and equals onnxruntime."""
-    from mutation_judge import compiled_and_run
+    from tests.fuzz.mutation_judge import compiled_and_run
 
     for file, content in sound(name):
         (tmp_path / file).write_bytes(content)

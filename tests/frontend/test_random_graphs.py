@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx
 from hypothesis import HealthCheck, given, settings
-from random_models import models
+
+from tests.support.random_models import models
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

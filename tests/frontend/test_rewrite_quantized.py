@@ -9,10 +9,10 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_kit import run_onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 import xbcompile
+from tests.support.model_kit import run_onnxruntime
 from xbcompile.frontend import import_network, load_model
 
 TYPES = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8}

@@ -6,12 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
-from model_kit import model_of, run_onnxruntime
 from onnx import TensorProto, helper
-from recurrence_kit import Case, cases, expected, sequence_model, weights
 
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.recurrence_kit import Case, cases, expected, sequence_model, weights
 from xbcompile.frontend import import_network, load_model
-from xbcompile.ir.host import to_onnx
+from xbcompile.reference.host_graph import to_onnx
 
 RNG = np.random.default_rng(7)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from model_kit import model_of, run_onnxruntime
 from onnx import AttributeProto, ModelProto, TensorProto, helper
 
 import xbcompile
+from tests.support.model_kit import model_of, run_onnxruntime
 from xbcompile.errors import DataError, ModelError
 from xbcompile.frontend import load_model
-from xbcompile.frontend.engine import ERRORS
 from xbcompile.frontend.soundness import check_soundness
+from xbcompile.onnx_graph.engine import ERRORS
 
 
 def dense(**options):
@@ -188,10 +188,10 @@ def test_inputs_of_another_size_than_an_undeclared_one(case):
 
 def test_endless_loops_do_not_hold_up_the_compiler(monkeypatch):
     """A loop of 2**60 rounds: the layers are checked one by one instead."""
-    from mutated_models import control_flow
     from onnx import numpy_helper
 
-    from xbcompile import verification
+    from tests.fuzz.mutated_models import control_flow
+    from xbcompile.verification import verify as verification
 
     model = control_flow()
     count = next(tensor for tensor in model.graph.initializer if tensor.name == "count")
@@ -201,7 +201,7 @@ def test_endless_loops_do_not_hold_up_the_compiler(monkeypatch):
 
 
 def test_recurrences_of_more_steps_than_a_schedule_lists():
-    from mutated_models import recurrent
+    from tests.fuzz.mutated_models import recurrent
 
     with pytest.raises(xbcompile.XbcompileError, match="has 1,000,000 steps, and a schedule lists at most"):
         xbcompile.compile(recurrent(), "ideal", dims={"t": 1_000_000})

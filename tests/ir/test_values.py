@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 import pytest
-from model_kit import model_of, run_onnxruntime
 from onnx import TensorProto, helper
-from small_programs import convolution_model, convolution_program, dense_model, images
 
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.small_programs import convolution_model, convolution_program, dense_model, images
 from xbcompile.errors import DataError, ModelError
 from xbcompile.frontend import import_network
 from xbcompile.ir import ArraySpec, DigitalSegment, InputCode, MatrixLayer, Network, Patches, WeightCode
-from xbcompile.ir.activations import evaluate, layer_inputs, model_batch, sample_chunks
-from xbcompile.ir.content import ContentEqual
-from xbcompile.ir.host import to_onnx
-from xbcompile.ir.rows import row_weight_of_layer
+from xbcompile.ir.content_equality import ContentEqual
+from xbcompile.ir.row_weights import row_weight_of_layer
 from xbcompile.ir.schedule import TILE, tile_columns, tile_rows
+from xbcompile.reference.evaluate import evaluate, layer_inputs, model_batch, sample_chunks
+from xbcompile.reference.host_graph import to_onnx
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pass_kit import assert_equals_model, context_of, network_of, spec_with, text_of
-from small_programs import convolution_model, dense_model
 
+from tests.support.pass_kit import assert_equals_model, context_of, network_of, spec_with, text_of
+from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.analogue import Analogue
 

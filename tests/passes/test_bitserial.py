@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from model_kit import model_of
 from onnx import helper
-from pass_kit import context_of, network_of, outputs_of, text_of
-from small_programs import dense_model
 
+from tests.support.model_kit import model_of
+from tests.support.pass_kit import context_of, network_of, outputs_of, text_of
+from tests.support.small_programs import dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.bitserial import BitSerial
 

@@ -7,16 +7,16 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pass_kit import assert_idempotent, context_of, network_of
-from small_programs import dense_model, images
 
 import xbcompile
+from tests.support.pass_kit import assert_idempotent, context_of, network_of
+from tests.support.small_programs import dense_model, images
 from xbcompile.errors import PassError
 from xbcompile.ir import InputCode
 from xbcompile.passes.bitserial import BitSerial
 from xbcompile.passes.choose_coding import ChooseCoding
+from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.passes.thermometer import Thermometer
-from xbcompile.pipeline import parse_pipeline
 from xbcompile.runtime import Session
 from xbcompile.targets import load_target
 

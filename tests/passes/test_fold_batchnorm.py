@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from model_kit import model_of
 from onnx import TensorProto, helper
-from pass_kit import assert_equals_model, assert_idempotent, context_of, network_of, text_of
 
+from tests.support.model_kit import model_of
+from tests.support.pass_kit import assert_equals_model, assert_idempotent, context_of, network_of, text_of
 from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer
 from xbcompile.passes.fold_batchnorm import FoldBatchNorm

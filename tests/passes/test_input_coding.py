@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
-from pass_kit import assert_idempotent, context_of, network_of, outputs_of
-from small_programs import dense_model
 
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.pass_kit import assert_idempotent, context_of, network_of, outputs_of
+from tests.support.small_programs import dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.analogue import Analogue
 from xbcompile.passes.bitserial import BitSerial

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from model_kit import model_of
 from onnx import helper
-from pass_kit import context_of, network_of, outputs_of, spec_with
 
+from tests.support.model_kit import model_of
+from tests.support.pass_kit import context_of, network_of, outputs_of, spec_with
 from xbcompile.ir import InputGrid
 from xbcompile.passes.analogue import Analogue
 from xbcompile.passes.bitserial import BitSerial

@@ -9,18 +9,18 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
-from pass_kit import assert_equals_model, assert_idempotent, context_of, network_of, spec_with
 
 import xbcompile
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.pass_kit import assert_equals_model, assert_idempotent, context_of, network_of, spec_with
 from xbcompile.errors import PassError, PipelineError
 from xbcompile.ir import WeightCode
-from xbcompile.ir.network_pass import PassContext
+from xbcompile.passes.contract import PassContext
 from xbcompile.passes.join_groups import JoinGroups, block_diagonal, joined_code
+from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.passes.quantize import Quantize
-from xbcompile.pipeline import parse_pipeline
-from xbcompile.targets.ideal import IdealArray
+from xbcompile.targets.families.ideal import IdealArray
 
 
 def grouped_model(

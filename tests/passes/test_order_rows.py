@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pass_kit import assert_equals_model, assert_idempotent, network_of
-from small_programs import convolution_model, dense_model
 
 import xbcompile
+from tests.support.pass_kit import assert_equals_model, assert_idempotent, network_of
+from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
-from xbcompile.ir.network_pass import PassContext
-from xbcompile.layouts import Layouts
+from xbcompile.passes.contract import PassContext
+from xbcompile.passes.edit.row_order import _slots, place, spread
 from xbcompile.passes.order_rows import OrderRows
 from xbcompile.passes.quantize import Quantize
-from xbcompile.passes.row_order import _slots, place, spread
+from xbcompile.planning.layouts import Layouts
 from xbcompile.targets import load_target
 
 SPEC = replace(
@@ -59,7 +59,7 @@ def test_every_input_has_one_or_two_rows(importance, gain, pairs):
 @settings(max_examples=25, deadline=None)
 def test_without_spare_rows_no_order_is_better(importance, gain):
     """All 120 orders, each with its own best middle out of those that the pass tries."""
-    from xbcompile.passes.row_order import MIDDLES
+    from xbcompile.passes.edit.row_order import MIDDLES
 
     importance, gain = np.array(importance), np.array(gain)
     misfit = np.square(1 - gain[:, None] / MIDDLES)  # [rows, middles]
@@ -158,7 +158,7 @@ def test_infinite_inputs_stay_apart():
     after = OrderRows(pairs="off")(network_of(model), context_for(feeds))
     x = feeds["x"][:1].copy()
     x[0, 0] = np.inf
-    from xbcompile.ir.activations import evaluate
+    from xbcompile.reference.evaluate import evaluate
 
     (chunks,) = evaluate(after, {"x": x}, ["fc0/order-rows/inputs"])
     assert np.isinf(chunks[0]).sum() == 1

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
-from pass_kit import assert_equals_model, assert_idempotent, context_of, network_of, outputs_of, text_of
-from small_programs import dense_model
 
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.pass_kit import assert_equals_model, assert_idempotent, context_of, network_of, outputs_of, text_of
+from tests.support.small_programs import dense_model
 from xbcompile.errors import PassError
-from xbcompile.ir.activations import evaluate
 from xbcompile.passes.pca import PrincipalComponents
 from xbcompile.passes.quantize import Quantize
 from xbcompile.passes.thermometer import Thermometer
+from xbcompile.reference.evaluate import evaluate
 
 KEPT_ALL = PrincipalComponents(components=6)
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_kit import run_onnxruntime
-from pass_kit import assert_idempotent, context_of, network_of, outputs_of, spec_with, text_of
-from small_programs import convolution_model, dense_model
 
 import xbcompile
+from tests.support.model_kit import run_onnxruntime
+from tests.support.pass_kit import assert_idempotent, context_of, network_of, outputs_of, spec_with, text_of
+from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer
-from xbcompile.passes.plane_fit import PlaneFit, refine
+from xbcompile.passes.fit.plane_fit import PlaneFit, refine
 from xbcompile.passes.planes import Planes
 from xbcompile.passes.quantize import Quantize
 

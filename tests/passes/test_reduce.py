@@ -6,15 +6,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_kit import MODELS, run_onnxruntime
-from pass_kit import assert_equals_model, assert_idempotent, context_of, network_of, outputs_of, spec_with, text_of
-from small_programs import convolution_model, dense_model
 
+from tests.support.model_kit import MODELS, run_onnxruntime
+from tests.support.pass_kit import (
+    assert_equals_model,
+    assert_idempotent,
+    context_of,
+    network_of,
+    outputs_of,
+    spec_with,
+    text_of,
+)
+from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
-from xbcompile.ir.activations import evaluate
-from xbcompile.ir.network_pass import PassContext
+from xbcompile.passes.contract import PassContext
 from xbcompile.passes.quantize import Quantize
 from xbcompile.passes.reduce import Reduce, factors
+from xbcompile.reference.evaluate import evaluate
 
 FOUR = np.linspace(-1, 1, 4).astype(np.float32)
 

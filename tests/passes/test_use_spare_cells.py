@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
-from pass_kit import assert_equals_model, assert_idempotent, network_of, text_of
-from small_programs import convolution_model, dense_model
 
 import xbcompile
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.pass_kit import assert_equals_model, assert_idempotent, network_of, text_of
+from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
-from xbcompile.ir.network_pass import PassContext
-from xbcompile.layouts import Layouts
+from xbcompile.passes.contract import PassContext
 from xbcompile.passes.quantize import Quantize
 from xbcompile.passes.use_spare_cells import UseSpareCells, copies_by_need
-from xbcompile.program import load_program
+from xbcompile.planning.layouts import Layouts
+from xbcompile.program.program import load_program
 from xbcompile.runtime.commission import reference_outputs
 from xbcompile.targets import load_target
 
@@ -128,7 +128,7 @@ def test_copies_of_inputs_make_finer_weights():
     wanted = run_onnxruntime(model, feeds)["y"]
 
     def error(each):
-        from pass_kit import outputs_of
+        from tests.support.pass_kit import outputs_of
 
         return np.square(outputs_of(coder(each, context), feeds)["y"] - wanted).mean()
 

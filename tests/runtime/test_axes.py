@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
 
 import xbcompile
+from tests.support.model_kit import model_of, run_onnxruntime
 from xbcompile.errors import DataError, TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.runtime import Session

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from model_kit import run_onnxruntime
-from small_programs import convolution_model, dense_model, images
 
 import xbcompile
+from tests.support.model_kit import run_onnxruntime
+from tests.support.small_programs import convolution_model, dense_model, images
 from xbcompile.ir import ArraySpec
-from xbcompile.program import Program
+from xbcompile.program.program import Program
 from xbcompile.runtime import Session
 from xbcompile.runtime.commission import COMMISSION_VECTOR
 from xbcompile.targets import ReadStamp
-from xbcompile.targets.ideal import IdealArray
+from xbcompile.targets.families.ideal import IdealArray
 
 
 class FaultyColumns:

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recurrence_kit import sequence_model
-from small_programs import CODED, convolution_model, convolution_program, images
 
 import xbcompile
+from tests.support.recurrence_kit import sequence_model
+from tests.support.small_programs import CODED, convolution_model, convolution_program, images
 from xbcompile.ir.schedule import COPY, STEP, share_of
-from xbcompile.program import Program
+from xbcompile.program.program import Program
 from xbcompile.report.summary import schedule_rows
 from xbcompile.runtime import Session
 from xbcompile.runtime.layer_executor import STEP_VECTORS, LayerExecutor
 from xbcompile.runtime.routing import _limits
-from xbcompile.schedule_checks import check_tables
-from xbcompile.targets.ideal import IdealArray
+from xbcompile.targets.families.ideal import IdealArray
+from xbcompile.verification.schedule_checks import check_tables
 
 ANALOGUE = "quantize,analogue"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from model_kit import MODELS
-from small_programs import convolution_model, dense_model, images
 
 import xbcompile
-from xbcompile.program import Program
+from tests.support.model_kit import MODELS
+from tests.support.small_programs import convolution_model, dense_model, images
+from xbcompile.program.program import Program
 from xbcompile.runtime import Counters, Session, cost_of
 
 BINARY = "quantize{scheme=binary},thermometer{bits=8 low=0 high=1}"

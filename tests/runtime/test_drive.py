@@ -9,12 +9,12 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_kit import run_onnxruntime
 from onnx import TensorProto, helper
 
+from tests.support.model_kit import run_onnxruntime
 from xbcompile.ir import Contraction, Geometry, InputCode, MatrixLayer, Network, Patches, WeightCode
 from xbcompile.ir.gather import gather
-from xbcompile.ir.host import to_onnx
+from xbcompile.reference.host_graph import to_onnx
 from xbcompile.runtime.drive import code_vectors, slices_of
 from xbcompile.runtime.gather import collect
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
 
+from tests.support.model_kit import model_of, run_onnxruntime
 from xbcompile.ir import Contraction, Geometry, MatrixLayer, Patches
 from xbcompile.ir.gather import gather
 from xbcompile.runtime.gather import collect, count_vectors, lay_out, vectors_per_sample

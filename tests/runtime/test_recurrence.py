@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
-from recurrence_kit import Case, cases, expected, sequence_model, weights
 
 import xbcompile
-from xbcompile.diagnosis import diagnose
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.recurrence_kit import Case, cases, expected, sequence_model, weights
+from xbcompile.diagnosis.diagnosis import diagnose
 from xbcompile.errors import ProgramError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.ir import Network, State
-from xbcompile.ir.activations import evaluate
 from xbcompile.ir.schedule import READ, WRITE
-from xbcompile.program import Program, load_program
+from xbcompile.program.program import Program, load_program
+from xbcompile.reference.evaluate import evaluate
 from xbcompile.runtime import Session
 from xbcompile.runtime.commission import step_values
-from xbcompile.verification import verify
+from xbcompile.verification.verify import verify
 
 ANALOGUE = "quantize{scheme=levels},analogue{low=-1 high=1}"
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_programs import convolution_program, dense_model, images
 
 import xbcompile
-from xbcompile.ir.routing import ImageRoute
-from xbcompile.program import Program
+from tests.support.small_programs import convolution_program, dense_model, images
+from xbcompile.ir.image_route import ImageRoute
+from xbcompile.program.program import Program
 from xbcompile.runtime import Session
 from xbcompile.runtime.routing import routed
-from xbcompile.targets.ideal import IdealArray
+from xbcompile.targets.families.ideal import IdealArray
 
 
 class StuckArray(IdealArray):

@@ -7,14 +7,14 @@ from functools import cache
 import numpy as np
 import onnx
 import pytest
-from model_kit import model_of, run_onnxruntime
 from onnx import helper
-from small_programs import convolution_model, dense_model, images
 
 import xbcompile
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.small_programs import convolution_model, dense_model, images
 from xbcompile.errors import DataError, TargetError
 from xbcompile.ir.schedule import WRITE
-from xbcompile.program import Program
+from xbcompile.program.program import Program
 from xbcompile.runtime import Session
 from xbcompile.targets import BatchedDevice, Device, ReadStamp
 

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-from oracle_pack import Piece, cut, fewest_images, fewest_images_of_any_cut
-from oracle_schedule import Job, Times, fewest_writes, shortest_makespan, shortest_staying_period
 
+from tests.support.oracle_pack import Piece, cut, fewest_images, fewest_images_of_any_cut
+from tests.support.oracle_schedule import Job, Times, fewest_writes, shortest_makespan, shortest_staying_period
 from xbcompile.ir import ArraySpec, Use
 from xbcompile.ir.schedule import TILE
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiler_kit import LENET_5, MLP, MLP_200, array_sizes, check_layout, shape_lists
 
+from tests.support.tiler_kit import LENET_5, MLP, MLP_200, array_sizes, check_layout, shape_lists
 from xbcompile.errors import ScheduleError
 from xbcompile.tiler import MatrixShape, plan_layout
 
@@ -97,9 +97,9 @@ def layout_digest() -> str:
 
 
 def test_layouts_are_equal_in_processes_with_other_hash_seeds():
-    code = "import test_layout; print(test_layout.layout_digest())"
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
+    code = "from tests.tiler import test_layout; print(test_layout.layout_digest())"
+    here = Path(__file__).parents[2]
+    path = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "PYTHONHASHSEED": "1234", "PYTHONPATH": path}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == layout_digest()

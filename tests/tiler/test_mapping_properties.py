@@ -12,8 +12,8 @@ import pytest
 
 from xbcompile.ir import ArraySpec, Schedule, Use
 from xbcompile.ir.schedule import READ, WRITE, share_of
-from xbcompile.schedule_checks import check_schedule
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
+from xbcompile.verification.schedule_checks import check_schedule
 
 INSTANCES, CHUNK = 10_000, 1_000
 OBJECTIVES = ["latency", "throughput", "energy", "weight-updates", "latency=0.5,energy=0.5"]

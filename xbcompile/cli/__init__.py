@@ -68,7 +68,7 @@ def _onnxruntime_errors() -> tuple[type[Exception], ...]:
     """What onnxruntime raises, if it was ever loaded."""
     if "onnxruntime" not in sys.modules:
         return ()
-    from xbcompile.frontend.engine import ERRORS
+    from xbcompile.onnx_graph.engine import ERRORS
 
     return ERRORS
 

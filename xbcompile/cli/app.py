@@ -259,7 +259,7 @@ def inspect_command(
     """Show what a program is: layers, tiles, images, weight updates, reads, bounds, energy and time."""
     from xbcompile.cli.printing import pass_notes
     from xbcompile.errors import ProgramError
-    from xbcompile.program import load_program
+    from xbcompile.program.program import load_program
     from xbcompile.report import summary, tables
 
     loaded = load_program(program)

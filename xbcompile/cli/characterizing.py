@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from xbcompile.errors import TargetError
-from xbcompile.report.units import si
 from xbcompile.targets import load_target
-from xbcompile.targets.characterization import characterize
+from xbcompile.targets.families.characterization import characterize
+from xbcompile.units import si
 
 
 def characterize_target(name: str, seed: int, vectors: int) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
-from xbcompile.accuracy import accuracy_of
-from xbcompile.data import load_data
-from xbcompile.diagnosis import INHERITED, Decomposition, LayerDiagnosis, diagnose
+from xbcompile.data.datasets import load_data
+from xbcompile.diagnosis.diagnosis import INHERITED, Decomposition, LayerDiagnosis, diagnose
+from xbcompile.diagnosis.switched import SOURCES
 from xbcompile.ir import MatrixLayer
 from xbcompile.passes import pass_names
-from xbcompile.pipeline import parse_pipeline
-from xbcompile.program import Program, load_program
-from xbcompile.runtime.switched import SOURCES
+from xbcompile.passes.pipeline import parse_pipeline
+from xbcompile.program.program import Program, load_program
+from xbcompile.runtime.accuracy import accuracy_of
 
 
 def diagnose_program(path: Path, data: str, device: str | None, seed: int, show_progress: bool) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from xbcompile.explanation import explain
 from xbcompile.frontend.dims import parse_dims
+from xbcompile.frontend.explain import explain
 
 
 def explain_model(model: Path, digital: list[str] | None, dims: list[str] | None) -> dict[str, Any]:

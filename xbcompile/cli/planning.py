@@ -9,7 +9,7 @@ from typing import Any
 from xbcompile.cli.targeting import changed_target
 from xbcompile.errors import ScheduleError
 from xbcompile.frontend.dims import parse_dims
-from xbcompile.planning import plan
+from xbcompile.planning.plan import plan
 
 
 def parse_array(text: str | None) -> tuple[int, int] | None:

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from xbcompile.errors import PipelineError
 from xbcompile.ir import DigitalSegment, Executed, Network, Recurrence
-from xbcompile.ir.network_pass import NetworkPass, Pass
 from xbcompile.passes import load_pass, pass_names
-from xbcompile.pipeline import parse_pipeline
+from xbcompile.passes.contract import NetworkPass, Pass
+from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.targets import Target, load_target
 
 

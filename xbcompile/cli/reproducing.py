@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from xbcompile.errors import DataError, XbcompileError
-from xbcompile.experiments import EXPERIMENTS
-from xbcompile.reproduction import Experiment
+from xbcompile.experiments.reproduction import Experiment
+from xbcompile.experiments.systems import EXPERIMENTS
 
 _WIDE = 140  # characters; fewer would cut the cells of all columns
 _WIDE_COLUMNS = (

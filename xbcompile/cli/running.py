@@ -14,11 +14,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xbcompile.accuracy import accuracy_of, software_accuracy
-from xbcompile.archive import write_atomically
-from xbcompile.data import load_data
-from xbcompile.program import Program, load_program
+from xbcompile.data.datasets import load_data
+from xbcompile.program.archive import write_atomically
+from xbcompile.program.program import Program, load_program
 from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of
+from xbcompile.runtime.accuracy import accuracy_of, software_accuracy
 
 
 def run_program(

@@ -12,10 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from xbcompile.archive import write_atomically
 from xbcompile.errors import ProgramError, TargetError
-from xbcompile.random_products import StudySettings, states_between
-from xbcompile.study import accuracy, study
+from xbcompile.experiments.random_products import StudySettings, states_between
+from xbcompile.experiments.study import accuracy, study
+from xbcompile.program.archive import write_atomically
 from xbcompile.targets import load_target
 
 _QUICK_SEEDS, _QUICK_MATRICES, _QUICK_STATES, _QUICK_INPUTS = 3, 10, 8, (4, 16, 64)

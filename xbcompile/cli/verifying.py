@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from xbcompile.errors import DataError
-from xbcompile.frontend import engine, load_model
-from xbcompile.ir.activations import make_session
-from xbcompile.ir.dimensions import advice
-from xbcompile.probes import probe_inputs
-from xbcompile.program import Program, load_program
+from xbcompile.frontend import load_model
+from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.dimensions import advice
+from xbcompile.program.program import Program, load_program
+from xbcompile.reference.evaluate import make_session
 from xbcompile.runtime import Session
-from xbcompile.verification import verify
+from xbcompile.verification.probes import probe_inputs
+from xbcompile.verification.verify import verify
 
 _REFUSALS: tuple[type[Exception], ...] = (DataError, *engine.ERRORS)
 

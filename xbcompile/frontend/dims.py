@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from onnx import AttributeProto, GraphProto, ModelProto, TypeProto
 
 from xbcompile.errors import ModelError
-from xbcompile.ir.dimensions import is_fixed, open_dimensions
+from xbcompile.onnx_graph.dimensions import is_fixed, open_dimensions
 
 LARGEST_SIZE = 2**31 - 1  # assumed: no axis of an input that fits into memory is longer
 

@@ -10,8 +10,10 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend import engine
-from xbcompile.frontend.graph import (
+from xbcompile.frontend.lower import is_mvm_like
+from xbcompile.frontend.operators import attribute
+from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.graph import (
     ONNX_DOMAINS,
     SKELETON_BYTES,
     Graph,
@@ -21,10 +23,8 @@ from xbcompile.frontend.graph import (
     reads,
     without_dead_nodes,
 )
-from xbcompile.frontend.lower import is_mvm_like
-from xbcompile.frontend.operators import attribute
-from xbcompile.frontend.tensors import elements, item_bytes, size_bytes, to_array
-from xbcompile.frontend.types import infer_types, value_info
+from xbcompile.onnx_graph.tensors import elements, item_bytes, size_bytes, to_array
+from xbcompile.onnx_graph.types import infer_types, value_info
 
 LARGEST_GROWTH_BYTES = 64 * 2**20
 LARGEST_WEIGHT_BYTES = 8 * 2**30  # assumed: weights that are computed, as by ConstantOfShape, and still fit into memory

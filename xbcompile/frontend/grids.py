@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from xbcompile.frontend.graph import ONNX_DOMAINS, Graph
 from xbcompile.frontend.operators import attribute, is_constant
-from xbcompile.frontend.tensors import elements, to_array
+from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph
+from xbcompile.onnx_graph.tensors import elements, to_array
 
 # Integer types whose whole range is a grid worth knowing.
 _INTEGER_RANGES: dict[int, tuple[int, int]] = {

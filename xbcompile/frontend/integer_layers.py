@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, reads
 from xbcompile.frontend.grids import Grid, find_grids
 from xbcompile.frontend.lower import Lowered, Step
 from xbcompile.frontend.operators import attribute
 from xbcompile.frontend.recurrence import LoweredLoop
 from xbcompile.ir import InputGrid, MatrixLayer
+from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, reads
 
 EXACT_FLOAT = 1 << 24  # whole numbers up to this are exact in float32
 

@@ -13,11 +13,11 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from onnx import AttributeProto, ModelProto, TensorProto
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend import engine
-from xbcompile.frontend.graph import ONNX_DOMAINS, SKELETON_BYTES, Graph, from_model, skeleton
 from xbcompile.frontend.soundness import check_soundness
-from xbcompile.frontend.tensors import check_sizes, model_tensors, size_bytes, stored_bytes
-from xbcompile.ir.host import OLDEST_OPSET
+from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.graph import ONNX_DOMAINS, SKELETON_BYTES, Graph, from_model, skeleton
+from xbcompile.onnx_graph.tensors import check_sizes, model_tensors, size_bytes, stored_bytes
+from xbcompile.reference.host_graph import OLDEST_OPSET
 
 _LARGEST_MESSAGE = 2**31 - 1  # protobuf's limit
 

@@ -10,12 +10,12 @@ import numpy as np
 from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, Origin, bodies, reads, unused
 from xbcompile.frontend.operators import LOWERINGS, NOT_LOWERED, Matrix, StaysDigital, bias_vector
 from xbcompile.frontend.recurrence import LoweredLoop, body_graph, is_recurrence, loop_of
 from xbcompile.frontend.rewritings import REWRITINGS
 from xbcompile.frontend.selection import is_marked, matches, reason_to_stay
 from xbcompile.ir import Contraction, LoweringRecord, MatrixLayer
+from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, Origin, bodies, reads, unused
 
 Step = NodeProto | MatrixLayer | LoweredLoop
 

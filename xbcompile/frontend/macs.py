@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from onnx import GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, helper, shape_inference
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, bodies, skeleton
 from xbcompile.frontend.lower import is_mvm_like
 from xbcompile.frontend.operators import attribute
-from xbcompile.frontend.tensors import to_array
-from xbcompile.frontend.types import infer_types
 from xbcompile.ir import Contraction, MatrixLayer
-from xbcompile.ir.dimensions import dimension_name, is_fixed, open_axes, open_dimensions
+from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed, open_axes, open_dimensions
+from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, bodies, skeleton
+from xbcompile.onnx_graph.tensors import to_array
+from xbcompile.onnx_graph.types import infer_types
 
 Shape = tuple[int, ...]
 _Shapes = Callable[[str], Shape | None]

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from onnx import NodeProto, TensorProto
 
-from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, without_dead_nodes
-from xbcompile.frontend.tensors import elements
+from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, without_dead_nodes
+from xbcompile.onnx_graph.tensors import elements
 
 # Axes, shapes and single numbers are told apart by content, all else by name: equal weights of two names are two matrices.
 _INDEX_TYPES = (TensorProto.INT32, TensorProto.INT64)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import onnx
 
 from xbcompile.frontend.fold import fold_constants
-from xbcompile.frontend.graph import Graph, from_model, inline, reads, skeleton, without_dead_nodes
 from xbcompile.frontend.integer_layers import with_grids
 from xbcompile.frontend.lower import check_patterns, lower_nodes, with_node_names
 from xbcompile.frontend.macs import Counter, time_major_inputs
@@ -18,8 +17,9 @@ from xbcompile.frontend.qdq import join_quantized
 from xbcompile.frontend.rewrite import rewrite
 from xbcompile.frontend.rewritings import REWRITINGS
 from xbcompile.frontend.rewritings.qonnx import is_quantizer, rewrite_quantizers
-from xbcompile.frontend.types import infer_types, value_info
 from xbcompile.ir import Network
+from xbcompile.onnx_graph.graph import Graph, from_model, inline, reads, skeleton, without_dead_nodes
+from xbcompile.onnx_graph.types import infer_types, value_info
 
 
 @dataclass(frozen=True)

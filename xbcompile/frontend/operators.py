@@ -10,9 +10,9 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.graph import Graph
-from xbcompile.frontend.tensors import to_array
 from xbcompile.ir import Contraction, Geometry, Patches
+from xbcompile.onnx_graph.graph import Graph
+from xbcompile.onnx_graph.tensors import to_array
 
 LOWERED_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 

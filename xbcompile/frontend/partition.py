@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from onnx import NodeProto, helper
 
-from xbcompile.frontend.graph import Graph, add_initializers, make_model, named, reads, unused
 from xbcompile.frontend.lower import Step
 from xbcompile.frontend.recurrence import LoweredLoop
-from xbcompile.frontend.types import value_info
 from xbcompile.ir import DigitalSegment, MatrixLayer, NetworkNode, Recurrence
+from xbcompile.onnx_graph.graph import Graph, add_initializers, make_model, named, reads, unused
+from xbcompile.onnx_graph.types import value_info
 
 
 def partition(graph: Graph, steps: Sequence[Step]) -> tuple[NetworkNode, ...]:

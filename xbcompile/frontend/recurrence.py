@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from onnx import NodeProto, TypeProto, ValueInfoProto
 
-from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, reads
 from xbcompile.frontend.operators import attribute
-from xbcompile.frontend.types import infer_types
 from xbcompile.ir import MatrixLayer, SequenceInput, StackedOutput, State
+from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, reads
+from xbcompile.onnx_graph.types import infer_types
 
 
 @dataclass(frozen=True)

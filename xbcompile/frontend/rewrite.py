@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, defs, helper, numpy_helper
 
-from xbcompile.frontend.graph import ONNX_DOMAINS, Graph, Origin, unused, without_dead_nodes
 from xbcompile.frontend.operators import StaysDigital
 from xbcompile.frontend.selection import reason_to_stay
-from xbcompile.frontend.types import infer_types
+from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, Origin, unused, without_dead_nodes
+from xbcompile.onnx_graph.types import infer_types
 
 
 class Replacement:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xbcompile.ir.content import ContentEqual
+from xbcompile.ir.content_equality import ContentEqual
 
 DRIVES = ("analogue", "signed", "bipolar", "unipolar", "unbounded")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from xbcompile.ir.content import ContentEqual
+from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.ir.geometry import Geometry
 from xbcompile.ir.input_code import InputCode
 from xbcompile.ir.weight_code import WeightCode

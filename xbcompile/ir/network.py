@@ -9,7 +9,7 @@ from functools import cached_property
 import networkx as nx
 import onnx
 
-from xbcompile.ir.content import ContentEqual
+from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.ir.layer import DigitalSegment, LoweringRecord, MatrixLayer
 from xbcompile.ir.recurrence import Recurrence
 from xbcompile.ir.schedule import Use

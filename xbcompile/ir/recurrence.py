@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from xbcompile.ir.content import ContentEqual
+from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.ir.layer import DigitalSegment, MatrixLayer
 
 

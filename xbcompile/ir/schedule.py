@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xbcompile.ir.content import ContentEqual
+from xbcompile.ir.content_equality import ContentEqual
 
 # One row per tile: the piece [k0:k1, m0:m1] of one group of a matrix sits in weight image `image`, its first weight at
 # physical row `row` and logical column `column` (the image's permutation gives physical columns). `layer` is the matrix's

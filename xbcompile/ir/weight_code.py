@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xbcompile.ir.content import ContentEqual
+from xbcompile.ir.content_equality import ContentEqual
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from xbcompile.report.units import percent
+from xbcompile.units import percent
 
 NAMES = {
     "weights": "weight quantization",

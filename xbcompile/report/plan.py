@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from xbcompile.report.units import percent, si
+from xbcompile.units import percent, si
 
 _MOST_LAYERS = 60  # assumed: what a reader of a terminal scrolls through; --json has all
 _UNITS = {"latency_s": "s", "period_s": "s", "t_per_inference_s": "s", "energy_j": "J"}

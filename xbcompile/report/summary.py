@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from xbcompile.ir import MatrixLayer
-from xbcompile.ir.dimensions import advice, open_dimensions
 from xbcompile.ir.schedule import READ, tile_columns, tile_rows
-from xbcompile.ir.totals import schedule_totals
-from xbcompile.program import FORMAT_VERSION, Program
+from xbcompile.onnx_graph.dimensions import advice, open_dimensions
+from xbcompile.planning.totals import schedule_totals
+from xbcompile.program.program import FORMAT_VERSION, Program
 
 _NAMED_LAYERS = 6
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from xbcompile.report.units import percent, si
+from xbcompile.units import percent, si
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbcompile.errors import ScheduleError
-from xbcompile.ir.content import ContentEqual
-from xbcompile.tiler.cut import MatrixShape, check_array, check_shapes, cut_balanced, cut_greedy, reads_of
-from xbcompile.tiler.cut_free import cut_free
-from xbcompile.tiler.cut_free_in_order import OrderedFiller
-from xbcompile.tiler.pack import Packer, Packing, bound_tiles, number_images
-from xbcompile.tiler.pack_bounds import area_bound
-from xbcompile.tiler.pack_in_order import OrderedPacker
-from xbcompile.tiler.pack_rules import PackingRules
-from xbcompile.tiler.regroup import regroup
+from xbcompile.ir.content_equality import ContentEqual
+from xbcompile.tiler.cuts.blocks import MatrixShape, check_array, check_shapes, cut_balanced, cut_greedy, reads_of
+from xbcompile.tiler.cuts.free import cut_free
+from xbcompile.tiler.cuts.free_in_order import OrderedFiller
+from xbcompile.tiler.pack.bounds import area_bound
+from xbcompile.tiler.pack.dense import Packer, Packing, bound_tiles, number_images
+from xbcompile.tiler.pack.in_order import OrderedPacker
+from xbcompile.tiler.pack.regroup import regroup
+from xbcompile.tiler.pack.rules import PackingRules
 
 CUTS = ("greedy", "balanced", "free")
 DEFAULT_EFFORT = 1.0

@@ -7,9 +7,9 @@ and does what MultiHeadAttention of the same domain does with the three results.
 
 from __future__ import annotations
 
-from xbcompile.frontend.graph import Graph
 from xbcompile.frontend.operators import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
 from xbcompile.frontend.rewrite import Replacement
+from xbcompile.onnx_graph.graph import Graph
 
 DOMAIN = "com.microsoft"
 

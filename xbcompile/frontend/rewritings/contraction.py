@@ -19,10 +19,10 @@ from string import ascii_letters
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from xbcompile.frontend.graph import Graph
 from xbcompile.frontend.operators import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
 from xbcompile.frontend.rewrite import Replacement
-from xbcompile.frontend.tensors import to_array
+from xbcompile.onnx_graph.graph import Graph
+from xbcompile.onnx_graph.tensors import to_array
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from xbcompile.frontend.operators import StaysDigital, attribute, constant_weigh
 from xbcompile.frontend.rewrite import Replacement
 from xbcompile.frontend.rewritings.contraction import contract_matmul, matmul_axes
 from xbcompile.frontend.rewritings.conv_transpose import emit_conv_transpose
-from xbcompile.frontend.tensors import to_array
+from xbcompile.onnx_graph.tensors import to_array
 
 DOMAIN = "com.microsoft"
 

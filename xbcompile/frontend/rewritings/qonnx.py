@@ -13,10 +13,10 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.graph import Graph, Origin, reads
 from xbcompile.frontend.operators import attribute, is_constant
 from xbcompile.frontend.rewrite import Replacement, Rewriting
-from xbcompile.frontend.tensors import to_array
+from xbcompile.onnx_graph.graph import Graph, Origin, reads
+from xbcompile.onnx_graph.tensors import to_array
 
 DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 _OLDEST_OPSET = 9  # Where, Sign

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from xbcompile.frontend.operators import StaysDigital, attribute, is_constant, why_not_constant
 from xbcompile.frontend.rewrite import Replacement
-from xbcompile.frontend.tensors import to_array
+from xbcompile.onnx_graph.tensors import to_array
 
 EIGHT_BITS = {TensorProto.UINT8: np.uint8, TensorProto.INT8: np.int8}
 EXACT_FLOAT = 1 << 24  # whole numbers below this are exact in float32

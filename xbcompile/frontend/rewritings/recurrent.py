@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from xbcompile.frontend.operators import StaysDigital, attribute
 from xbcompile.frontend.rewrite import Replacement
-from xbcompile.frontend.tensors import to_array
+from xbcompile.onnx_graph.tensors import to_array
 
 # Scan has no batch axis of its own from opset 9 on; ConstantOfShape and Where came then too.
 OLDEST_OPSET = 9

@@ -1,0 +1,110 @@
+"""avoid-defects: weights that a chip's stuck devices cannot hold go to cells that can, or where they matter least.
+
+    cells [k, m]  ->  physical cell (row[k], column[m]) with value row_sign[k] * column_sign[m] * cells[k, m]
+
+The drive of row k and the reading of column m take the same signs, so the ideal result stays the same. Three means: the
+whole device of a differential pair is tuned so that the pair's difference comes out right where its partner is stuck (the
+device does that on writing once its defects may be used); signs, as a pair with a stuck device still spans half of its range;
+permutations of rows and columns.
+
+Exactness: for fixed columns the best rows are a linear assignment problem, solved exactly (each row with its better sign),
+and the reverse; the two alternate until nothing improves, from the route given and from random ones. The cost never rises.
+Sources: hardware-aware import: Merrikh Bayat et al., Nature Communications 9, 2331 (2018), "Pattern
+classification": stuck devices excluded from tuning; assignment: Kuhn (1955), here of SciPy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from xbcompile.errors import PassError
+from xbcompile.ir.image_route import ImageRoute, RoutingProblem
+from xbcompile.passes.contract import RoutingPass
+
+SEARCHES = ("all", "columns", "none")
+_MAX_ROUNDS = 50
+
+
+@dataclass(frozen=True)
+class AvoidDefects(RoutingPass):
+    """Use the defect map of the chip that a session runs on.
+
+    Args:
+        search: "all" (rows, columns and their signs, as far as the array allows), "columns" (columns and their signs), or
+            "none" (compensation by the partner of a stuck device alone).
+        tries: random routes from which the search starts besides the program's own.
+    """
+
+    name: ClassVar[str] = "avoid-defects"
+    search: str = "all"
+    tries: int = 10
+
+    def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise PassError(f"search={self.search} is unknown; allowed: {', '.join(SEARCHES)}")
+        if self.tries < 0:
+            raise PassError(f"tries={self.tries} is out of range; allowed: 0 or more")
+
+    def route(self, problem: RoutingProblem, route: ImageRoute) -> ImageRoute:
+        """Alternate exact assignments of rows and columns; the best of all starts."""
+        best, cost = route, problem.cost(route)
+        if self.search == "none" or cost == 0:
+            return best
+        if self.search == "columns":
+            problem = replace(problem, rows_are_free=False, rows_have_signs=False)
+        generator = np.random.default_rng(0)
+        for start in [route, *(_random_route(problem, route, generator) for _ in range(self.tries))]:
+            found, found_cost = _descend(problem, start)
+            if found_cost < cost:
+                best, cost = found, found_cost
+            if cost == 0:
+                break
+        return best
+
+
+def _random_route(problem: RoutingProblem, route: ImageRoute, generator: np.random.Generator) -> ImageRoute:
+    rows, columns = problem.cells.shape
+    found = replace(route, column=generator.permutation(columns))
+    if problem.rows_are_free:
+        found = replace(found, row=generator.permutation(rows))
+    if problem.columns_have_signs:
+        found = replace(found, column_sign=generator.choice(np.array([-1, 1], np.float32), columns))
+    return found
+
+
+def _descend(problem: RoutingProblem, route: ImageRoute) -> tuple[ImageRoute, float]:
+    cost = problem.cost(route)
+    for _ in range(_MAX_ROUNDS):
+        if problem.rows_are_free:
+            low, high = problem.limits[:, :, route.column]
+            wanted = problem.cells * route.column_sign
+            row, sign = _assign(wanted, problem.weight, low, high, route.row_sign, problem.rows_have_signs)
+            route = replace(route, row=row, row_sign=sign)
+        low, high = problem.limits[:, route.row].transpose(0, 2, 1)
+        wanted = (problem.cells * route.row_sign[:, None]).T
+        column, sign = _assign(wanted, problem.weight.T, low, high, route.column_sign, problem.columns_have_signs)
+        route = replace(route, column=column, column_sign=sign)
+        found = problem.cost(route)
+        if not found < cost * (1 - 1e-12):
+            break
+        cost = found
+    return route, problem.cost(route)
+
+
+def _assign(
+    wanted: np.ndarray, weight: np.ndarray, low: np.ndarray, high: np.ndarray, sign: np.ndarray, free_signs: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Best place of each line of `wanted` [lines, cells] among the lines of `low` and `high` [places, cells], and its sign."""
+    signs = np.array([1, -1], np.float32) if free_signs else np.array([1], np.float32)
+    used = wanted if free_signs else wanted * sign[:, None]
+    costs = np.empty((len(signs), len(wanted), len(low)))
+    for s, each in enumerate(signs):
+        for i, line in enumerate(used * each):
+            costs[s, i] = (weight[i] * np.square(line - np.clip(line, low, high))).sum(axis=1)
+    _, place = linear_sum_assignment(costs.min(axis=0))
+    chosen = costs[:, np.arange(len(wanted)), place].argmin(axis=0)
+    return place, signs[chosen] if free_signs else sign

@@ -1,0 +1,117 @@
+"""Pipelines as text: `fold-batchnorm,quantize{scheme=levels levels=4 per=column},thermometer{bits=8}`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from itertools import pairwise
+from typing import Any
+
+from xbcompile.errors import PassError, PipelineError
+from xbcompile.ir import Network
+from xbcompile.passes import load_pass, pass_names
+from xbcompile.passes.contract import DevicePass, NetworkPass, OutputsPass, Pass, PassContext, ReadingsPass
+
+_ITEM = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:\{([^{}]*)\})?\s*(,|$)")
+
+
+def parse_pipeline(text: str) -> tuple[Pass, ...]:
+    """Read a pipeline.
+
+    Raises:
+        PipelineError: not well formed, an unknown pass or option (with the nearest known name), a value of the wrong
+            type or range, or a device pass before a network pass.
+    """
+    passes: list[Pass] = []
+    position = 0
+    while position < len(text) and text[position:].strip():
+        match = _ITEM.match(text, position)
+        if match is None:
+            raise PipelineError(
+                f"pipeline text cannot be read at {text[position:][:30]!r}; write pass,pass{{option=value option=value}}"
+            )
+        passes.append(_make_pass(match[1], match[2] or ""))
+        position = match.end()
+        if match[3] == "," and not text[position:].strip():
+            raise PipelineError("pipeline text ends with a comma; write pass,pass{option=value}")
+    for first, second in pairwise(passes):
+        if isinstance(first, DevicePass) and isinstance(second, NetworkPass):
+            raise PipelineError(f"{first.name} is fitted on the device and must come after {second.name}")
+        if isinstance(first, OutputsPass) and isinstance(second, ReadingsPass):
+            raise PipelineError(
+                f"{first.name} is fitted on readings that {second.name} corrects and must come after it"
+            )
+    return tuple(passes)
+
+
+def print_pipeline(passes: Iterable[Pass]) -> str:
+    """The text that `parse_pipeline` reads back to the same passes."""
+    return ",".join(str(p) for p in passes)
+
+
+def run_pipeline(
+    passes: Iterable[Pass],
+    network: Network,
+    context: PassContext,
+    after: Callable[[Pass, Network], None] | None = None,
+) -> Network:
+    """Run the network passes in order; `after` sees the network after each.
+
+    Raises:
+        PassError: a pass failed; the message names it and those before it.
+    """
+    done: list[str] = []
+    for each in passes:
+        if not isinstance(each, NetworkPass):
+            continue
+        try:
+            network = each(network, context)
+        except PassError as error:
+            history = f" (after {','.join(done)})" if done else ""
+            raise PassError(f"pass {each}{history}: {error}") from None
+        done.append(str(each))
+        if after is not None:
+            after(each, network)
+    return network
+
+
+def _make_pass(name: str, options_text: str) -> Pass:
+    if name not in pass_names():
+        raise PipelineError(
+            f"unknown pass {name!r}{_did_you_mean(name, pass_names())}; allowed: {', '.join(pass_names())}"
+        )
+    pass_class = load_pass(name)
+    declared = {f.name: f for f in fields(pass_class)}  # type: ignore[arg-type]  # passes are dataclasses
+    options: dict[str, Any] = {}
+    for word in options_text.split():
+        key, equals, value = word.partition("=")
+        if key not in declared:
+            allowed = ", ".join(declared) or "none"
+            raise PipelineError(f"pass {name} has no option {key!r}{_did_you_mean(key, declared)}; allowed: {allowed}")
+        if not equals or not value:
+            raise PipelineError(f"pass {name}: option {key!r} has no value; write {key}=value")
+        if key in options:
+            raise PipelineError(f"pass {name}: option {key!r} is given twice")
+        options[key] = _convert(name, key, value, str(declared[key].type))
+    try:
+        return pass_class(**options)
+    except PassError as error:
+        raise PipelineError(f"pass {name}: {error}") from None
+
+
+def _convert(pass_name: str, key: str, value: str, type_text: str) -> Any:
+    kinds = {"int": "a whole number", "float": "a number"}
+    for kind, convert in (("int", int), ("float", float)):
+        if type_text.split(" | ")[0] == kind:
+            try:
+                return convert(value)
+            except ValueError:
+                raise PipelineError(f"pass {pass_name}: {key}={value} is not {kinds[kind]}") from None
+    return value
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

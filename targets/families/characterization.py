@@ -1,0 +1,119 @@
+"""Characterising a resistance-sum array the way its paper did.
+
+Source: Jung et al., Nature 601, 211 (2022), "Time-domain array readout" and Fig. 2d: W = R_H everywhere, 1,000 input
+    vectors per dot product, every column read, one digital offset per column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from xbcompile.targets.counter_random import uniform
+from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
+
+_VECTOR_STREAM = 0x43480000
+_OPERATIONS_PER_CELL = 2  # binary multiplication and accumulation, Methods "Power consumption and efficiency"
+
+
+@dataclass(frozen=True)
+class Characterization:
+    """What the measurement gives. An error is the measured code minus the code of the exact dot product, in codes (LSB).
+
+    Args:
+        dot_products: number of measurements.
+        mean_absolute_error_lsb: over the dot products that the converter covers, after digital offsets.
+        mean_absolute_error_all_lsb: over all dot products; outside the covered ones the right code is the outermost.
+        covered: smallest and largest dot product covered.
+        columns_with_offset: columns whose digital offset is not 0.
+        error_by_dot_lsb: mean error at each dot product, -rows to rows in steps of 2.
+        absolute_error_by_dot_lsb: mean absolute error likewise.
+        delay_shortest_s: shortest measured-cell delay to V_REF (all cells low, fastest column).
+        delay_longest_s: longest (all cells high, slowest column).
+        tera_operations_per_s_per_w: throughput per power while reading.
+        e_write_array_j: energy to write the whole array.
+    """
+
+    dot_products: int
+    mean_absolute_error_lsb: float
+    mean_absolute_error_all_lsb: float
+    covered: tuple[float, float]
+    columns_with_offset: int
+    error_by_dot_lsb: list[float]
+    absolute_error_by_dot_lsb: list[float]
+    delay_shortest_s: float
+    delay_longest_s: float
+    tera_operations_per_s_per_w: float
+    e_write_array_j: float
+
+
+def vectors_of_dot(rows: int, highs: int, count: int, seed: int) -> np.ndarray:
+    """Random drives with exactly `highs` rows at +1, float32 [count, rows]."""
+    order = uniform(seed, _VECTOR_STREAM + highs, (count, rows)).argsort(axis=1, kind="stable")
+    return np.where(order < highs, 1, -1).astype(np.float32)
+
+
+def column_offsets(error: np.ndarray) -> np.ndarray:
+    """Digital offset of each column, whole codes: minus the mean error [..., columns] in codes, rounded."""
+    return -np.rint(error.reshape(-1, error.shape[-1]).mean(axis=0))
+
+
+def characterize(parameters: ResistanceSumParameters, seed: int = 0, vectors: int = 1000) -> Characterization:
+    """Measure one simulated chip.
+
+    Args:
+        parameters: the array's numbers.
+        seed: which chip.
+        vectors: input vectors per dot product.
+    """
+    p = parameters
+    device = ResistanceSumArray(p, seed)
+    drives = np.stack([vectors_of_dot(p.rows, highs, vectors, seed) for highs in range(p.rows + 1)])
+    loaded = device.load(np.zeros(1, int), np.zeros(1, int), np.ones((1, p.rows, p.columns), np.uint8))
+    readings = loaded.read(drives.reshape(1, -1, 1, p.rows), 0).reshape(p.rows + 1, vectors, p.columns)
+    dots = 2.0 * np.arange(p.rows + 1) - p.rows
+    measured = (readings.astype(np.float64) - p.dot_of_lowest_code) / p.lsb_dot
+    right = np.clip(np.floor((dots - (p.tdc_lowest_dot - 1)) / p.lsb_dot), 0, p.tdc_codes - 1)
+    error = measured - right[:, None, None]
+    low, high = p.tdc_lowest_dot, p.tdc_lowest_dot + 2 * (p.tdc_dots_per_code * p.tdc_codes - 1)
+    covered = (dots >= low) & (dots <= high)
+    offsets = column_offsets(error[covered])
+    error += offsets
+    absolute = np.abs(error)
+    shortest, longest = _delays(device)
+    operations_per_s = _OPERATIONS_PER_CELL * p.rows * p.columns * p.f_clock_hertz
+    return Characterization(
+        dot_products=error.size,
+        mean_absolute_error_lsb=float(absolute[covered].mean()),
+        mean_absolute_error_all_lsb=float(absolute.mean()),
+        covered=(float(dots[covered][0]), float(dots[covered][-1])),
+        columns_with_offset=int(np.count_nonzero(offsets)),
+        error_by_dot_lsb=error.mean(axis=(1, 2)).tolist(),
+        absolute_error_by_dot_lsb=absolute.mean(axis=(1, 2)).tolist(),
+        delay_shortest_s=shortest,
+        delay_longest_s=longest,
+        tera_operations_per_s_per_w=operations_per_s / p.p_read_watt / 1e12,
+        e_write_array_j=p.e_write_array_j,
+    )
+
+
+def _delays(device: ResistanceSumArray) -> tuple[float, float]:
+    """Delays of the fastest column with all cells low and the slowest with all cells high, converter noise aside."""
+    p = device.parameters
+    left, right = device.paths(0)
+    weight_farad = p.row_weight * ((p.rows + 1) * p.c_cell_farad / 2 + p.c_load_farad)
+    low = (weight_farad[:, None] * right[0]).sum(axis=0)  # W = R_H: drive -1 selects the right path, low
+    high = (weight_farad[:, None] * left[1]).sum(axis=0)
+    return float(p.delay_per_time_constant * low.min()), float(p.delay_per_time_constant * high.max())
+
+
+def calibrate_jitter(parameters: ResistanceSumParameters, error_lsb: float, seeds: int = 3) -> float:
+    """Converter jitter (dot-product units) at which the mean absolute error over covered dot products is `error_lsb`."""
+    low, high = 0.0, 4 * parameters.lsb_dot
+    for _ in range(20):
+        middle = (low + high) / 2
+        trial = replace(parameters, tdc_jitter_dot=middle)
+        found = np.mean([characterize(trial, seed, 200).mean_absolute_error_lsb for seed in range(seeds)])
+        low, high = (middle, high) if found < error_lsb else (low, middle)
+    return (low + high) / 2

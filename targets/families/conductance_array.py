@@ -1,0 +1,233 @@
+"""Base of the arrays whose columns add currents: rows carry voltages, each weight is a difference of conductances.
+
+A column's reading is its current difference over the current of one whole level at full drive,
+    sum_k V_k (G+[k, m] - G-[k, m]) / (V_read G_level),
+so in dot-product units; gains of the readout that all columns share are digital factors and left out. A cell, as the
+compiler sees it, is a whole weight. Subclasses say which conductances stand for a cell (`conductances`), and this base does
+the rest: line resistance, amplifier, converter, read noise.
+
+Exactness: drives are rounded to steps of 2**-24, matrices to the finest step at which float64 sums are exact, at most
+2**-28 of the largest sum, so a matrix product gives the same bits in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numba import njit, uint32, uint64
+
+from xbcompile.targets.contract import SimulatedDevice
+from xbcompile.targets.counter_random import NORMAL_TABLE, fill_read_words, key_of, normal_of, random_words
+from xbcompile.targets.families.line_resistance import LineResistance
+from xbcompile.targets.fixed_point import round_to_exact
+from xbcompile.targets.quantity import quantity
+
+_READ_STREAM = 0x52454144  # separates read noise from device sampling
+_WRITE_STREAM = 0x57524954  # separates what a write draws anew from what a chip keeps
+_DRIVE_BITS = 24
+# Bound of an image's sums where they are smaller: an image of zeros has none.
+_LEAST_SUM = 2.0**-100
+# Cells whose conductances are held at a time while images are prepared.
+_BATCH_CELLS = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConductanceArrayParameters:
+    """Numbers that every description of this kind gives; `without` switches errors off, a description cannot."""
+
+    rows: int = quantity("1", 1, 4096, "rows (voltage inputs)")
+    columns: int = quantity("1", 1, 4096, "columns of weights")
+    v_read_volt: float = quantity("V", 1e-6, 100, "voltage of a row at full drive")
+    full_scale_dot: float = quantity("1", 1e-6, 1e6, "sum of products at the ends of the readout's range, either sign")
+    read_noise: float = quantity("1", 0, 1, "standard deviation of a reading's random error, relative to full scale")
+    converter_codes: int = quantity("1", 0, 1 << 20, "codes over plus and minus full scale; 0: no converter")
+    t_read_s: float = quantity("s", 0, 1e3, "time of one read")
+    cells_deviate: bool = True
+    saturates: bool = True
+    rounds: bool = True
+
+    @property
+    def level_siemens(self) -> float:
+        """Conductance difference that stands for a cell value of 1."""
+        raise TypeError(f"{type(self).__name__} must define level_siemens")
+
+    @property
+    def lines(self) -> LineResistance:
+        """Resistance of the lines; none unless the family has it."""
+        return LineResistance()
+
+    @property
+    def amplifier_limit_dot(self) -> float:
+        """Reading at which the amplifier saturates, either sign; infinite unless the family has one."""
+        return np.inf
+
+    @property
+    def limit_dot(self) -> float:
+        """Largest reading of either sign; infinite without converter and amplifier limit."""
+        if not self.saturates:
+            return float(np.inf)
+        return min(self.amplifier_limit_dot, self.full_scale_dot if self.converter_codes else np.inf)
+
+    @property
+    def lsb_dot(self) -> float | None:
+        """Distance of two converter codes in dot-product units; None without a converter."""
+        if self.converter_codes < 2 or not self.rounds:
+            return None
+        return 2 * self.full_scale_dot / (self.converter_codes - 1)
+
+    def without(self, source: str) -> Self:
+        """See `error_sources`: cells and lines are systematic; converter and amplifier saturate; the converter rounds."""
+        if source == "systematic":
+            return replace(self, cells_deviate=False)
+        if source == "saturation":
+            return replace(self, saturates=False) if np.isfinite(self.limit_dot) else self
+        if source == "rounding":
+            return replace(self, rounds=False) if self.lsb_dot else self
+        return replace(self, read_noise=0.0)
+
+
+class ConductanceArray(SimulatedDevice):
+    """Samples a chip's cells, prepares written images as matrices, and reads them.
+
+    Args:
+        parameters: the description's numbers.
+        values: float32 [L], the value of each level; None where cells hold the values themselves.
+        seed: which chip.
+    """
+
+    def __init__(self, parameters: ConductanceArrayParameters, values: np.ndarray | None, seed: int = 0) -> None:
+        super().__init__()
+        self.shared = parameters
+        self.values = values
+        self.seed = seed
+        self.lsb = parameters.lsb_dot
+        limit = parameters.limit_dot
+        self.reading_limits = (-limit, limit) if np.isfinite(limit) else None
+
+    def conductances(self, array: int, tile: int, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What a write of cells [rows, columns] leaves in an array, siemens.
+
+        Args:
+            array: which array of the chip.
+            tile: the tile that the image is read for: what a write draws anew depends on it.
+            cells: level indices, or float32 cell values.
+
+        Returns:
+            Plus, float64 [rows, columns], and minus, the same or [rows, 1] where all columns share it.
+        """
+        raise TypeError(f"{type(self).__name__} must define conductances")
+
+    def write_seed(self, array: int, tile: int) -> int:
+        """Seed of what one write draws: the same for the same chip, array and tile, else independent."""
+        low, high = random_words(self.seed, array ^ _WRITE_STREAM, (2,)).tolist()
+        words = random_words(low | high << 32, tile, (2,)).tolist()
+        return int(words[0] | words[1] << 32)
+
+    def matrices(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """Written images as float64 [images, terms, rows, columns] in level units.
+
+        A drive u adds u M0 + u|u| M1 + u^3 M2 to its columns; a linear array has the first term alone.
+        """
+        if not self.shared.cells_deviate:
+            return self.exact_values(cells)[:, None]
+        result = np.empty((len(arrays), 1, *cells.shape[1:]))
+        size = max(1, _BATCH_CELLS // cells[0].size)
+        for first in range(0, len(arrays), size):
+            part = slice(first, first + size)
+            pairs = [
+                self.conductances(int(array), int(tile), image)
+                for array, tile, image in zip(arrays[part], tiles[part], cells[part], strict=True)
+            ]
+            plus, minus = (np.stack(side) for side in zip(*pairs, strict=True))
+            result[part, 0] = self.difference(plus, minus) / self.shared.level_siemens
+        return result
+
+    def exact_values(self, cells: np.ndarray) -> np.ndarray:
+        """Values that cells stand for, float64, of the same shape."""
+        return (cells if self.values is None else self.values[cells]).astype(np.float64)
+
+    def difference(self, plus: np.ndarray, minus: np.ndarray) -> np.ndarray:
+        """Plus less minus as seen from the ends of the lines, siemens: [images, rows, columns] from conductances.
+
+        The two lines of a pair are neighbours; a shared line lies behind the others.
+        """
+        lines = self.shared.lines
+        if lines.is_zero:
+            return plus - minus
+        if minus.shape[2] == 1:
+            seen = lines.effective(np.concatenate([plus, minus], axis=2))
+            return seen[:, :, :-1] - seen[:, :, -1:]
+        seen = lines.effective(np.stack([plus, minus], axis=3).reshape(*plus.shape[:2], -1))
+        return seen[:, :, 0::2] - seen[:, :, 1::2]
+
+    def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> ConductanceImages:
+        """See BatchedDevice."""
+        matrices = self.matrices(arrays, tiles, cells)
+        for matrix in matrices:
+            largest = float(np.abs(matrix).sum(axis=(0, 1)).max(initial=_LEAST_SUM))
+            matrix[:] = round_to_exact(matrix, largest, 53 - _DRIVE_BITS)
+        matrices *= 2.0**-_DRIVE_BITS
+        return ConductanceImages(self, np.asarray(arrays), np.asarray(tiles), matrices)
+
+
+@dataclass(frozen=True, eq=False)
+class ConductanceImages:
+    """Written images: matrices [images, terms, rows, columns] of drives counted in steps of 2**-24."""
+
+    device: ConductanceArray
+    arrays: np.ndarray
+    tiles: np.ndarray
+    matrices: np.ndarray
+
+    def read(self, drives: np.ndarray, first_vector: int, first_slice: int = 0) -> np.ndarray:
+        """See LoadedImages; float64."""
+        p = self.device.shared
+        images, vectors, slices, rows = drives.shape
+        steps = np.multiply(drives.reshape(images, vectors * slices, rows), 2.0**_DRIVE_BITS, dtype=np.float64)
+        np.rint(steps, out=steps)
+        sums = steps @ self.matrices[:, 0]
+        if self.matrices.shape[1] > 1:
+            size, power = np.abs(steps) * 2.0**-_DRIVE_BITS, steps
+            for term in range(1, self.matrices.shape[1]):
+                power = np.rint(power * size)
+                sums += power @ self.matrices[:, term]
+        sums = sums.reshape(images, vectors, slices, -1)
+        if p.read_noise or p.lsb_dot or np.isfinite(p.limit_dot):
+            for i in range(images):
+                _read_out(
+                    sums[i],
+                    p.read_noise * p.full_scale_dot,
+                    p.limit_dot,
+                    p.lsb_dot or 0.0,
+                    p.full_scale_dot,
+                    NORMAL_TABLE,
+                    np.uint64(first_vector),
+                    np.uint32(first_slice),
+                    np.uint32(self.tiles[i]),
+                    np.uint32(int(self.arrays[i]) ^ _READ_STREAM),
+                    *key_of(self.device.seed),
+                )
+        return sums
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _read_out(  # type: ignore[no-untyped-def]  # numba infers the types
+    sums, noise, limit, lsb, full_scale, table, first_vector, first_slice, tile, array, k0, k1
+):
+    """Turn exact sums [vectors, slices, columns] into readings in place: noise, range, nearest code."""
+    vectors, slices, columns = sums.shape
+    words = np.zeros(4 * ((columns + 3) // 4), np.uint32)
+    for v in range(vectors):
+        for t in range(slices):
+            if noise > 0:
+                fill_read_words(words, first_vector + uint64(v), first_slice + uint32(t), tile, array, k0, k1)
+            for m in range(columns):
+                dot = sums[v, t, m]
+                if noise > 0:
+                    dot += noise * normal_of(words[m], table)
+                dot = min(max(dot, -limit), limit)
+                if lsb > 0:
+                    dot = lsb * np.floor((dot + full_scale) / lsb + 0.5) - full_scale
+                sums[v, t, m] = dot

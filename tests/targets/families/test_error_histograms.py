@@ -1,0 +1,91 @@
+"""The emulator: groups, their histograms, and that drawn errors follow them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from xbcompile.targets import ReadStamp, load_target
+from xbcompile.targets.families.error_histograms import ErrorHistogramArray
+
+
+@cache
+def chip(seed: int = 0) -> ErrorHistogramArray:
+    return ErrorHistogramArray(load_target("mram64").parameters, seed)
+
+
+def group_means(counts: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    total = counts.sum(axis=-1)
+    return np.where(total > 0, counts @ bins / np.maximum(total, 1), np.nan)
+
+
+def test_the_groups_and_the_counts_are_the_published_ones() -> None:
+    """64 columns x 65 values of N_delta = 4,160 groups; 4,160,000 errors; N_delta = 0 is the most populated."""
+    counts, bins = chip().histograms(0)
+    assert counts.shape[:2] == (64, 65)
+    assert counts.sum() == 4_160_000
+    assert np.all(counts.sum(axis=(1, 2)) == 65_000)
+    assert abs(int(counts.sum(axis=(0, 2)).argmax()) - 32) <= 1
+    assert np.array_equal(bins, np.arange(bins[0], -bins[0] + 1))
+
+
+def test_errors_of_opposite_groups_are_biased_opposite_ways() -> None:
+    """Extended Data Fig. 7 shows N_delta = -16 and +16 of one column. The halves' mean row weights are 1 + s and 1 - s with
+    s = 0.332, their dot products differ by 2 N_delta: the weighted sum exceeds the dot product by 2 N_delta s = +-10.6."""
+    counts, bins = chip().histograms(0)
+    means = group_means(counts, bins)
+    top, bottom = means[:, 32 + 16], means[:, 32 - 16]
+    assert np.all(top > 0)
+    assert np.all(bottom < 0)
+    weight = load_target("mram64").parameters.row_weight
+    half_difference = (weight[:32].mean() - weight[32:].mean()) / 2
+    assert np.nanmean(top) == pytest.approx(2 * 16 * half_difference, rel=0.15)
+    assert np.nanmean(bottom) == pytest.approx(-2 * 16 * half_difference, rel=0.15)
+    assert np.nanmean(means[:, 32]) == pytest.approx(0, abs=1.0)
+
+
+def test_drawn_errors_follow_their_groups_histogram() -> None:
+    """Reads of one drive: each column stays in one group; mean and spread over 3,000 reads are the histogram's."""
+    device = chip()
+    counts, bins = device.histograms(0)
+    rng = np.random.default_rng(2)
+    cells = np.broadcast_to(rng.integers(0, 2, (64, 1), np.uint8), (64, 64)).copy()
+    drive = rng.choice(np.array([-1, 1], np.float32), 64)
+    weights = 2.0 * cells[:, 0] - 1
+    top, dot = int((weights * drive)[:32].sum()), int((weights * drive).sum())
+    delta = top - (dot - top)  # highs = (32 + dot) / 2 in each half
+    loaded = device.load(np.zeros(1, int), np.zeros(1, int), cells[None])
+    reads = 3000
+    error = loaded.read(np.broadcast_to(drive, (1, reads, 1, 64)).copy(), 0)[0, :, 0].astype(np.float64) - dot
+    histogram = counts[:, delta // 2 + 32].astype(np.float64)
+    probability = histogram / histogram.sum(axis=1, keepdims=True)
+    mean = probability @ bins
+    sigma = np.sqrt(probability @ bins**2 - mean**2)
+    assert np.all(np.abs(error.mean(axis=0) - mean) < 5 * sigma / np.sqrt(reads))
+    np.testing.assert_allclose(error.std(axis=0), sigma, rtol=0.15)
+    drawn = np.unique(error)
+    assert set(drawn) <= set(bins)
+
+
+def test_an_empty_group_takes_its_nearest_neighbours_histogram() -> None:
+    """All cells high: N_delta = 0 at dot +64; a column with its top half high alone is N_delta = +32, never measured."""
+    device = chip()
+    counts, bins = device.histograms(0)
+    populated = np.flatnonzero(counts[5].sum(axis=1))
+    assert populated[-1] < 64
+    cells = np.zeros((64, 64), np.uint8)
+    cells[:32] = 1
+    device.write(0, cells)
+    errors = [device.read(0, np.ones(64, np.float32), ReadStamp(0, v, 0))[5] for v in range(20)]
+    possible = bins[counts[5, populated[-1]] > 0]
+    assert set(errors) <= set(possible)
+
+
+def test_each_array_and_each_chip_has_its_own_histograms() -> None:
+    first = group_means(*chip().histograms(0))[:, 32]
+    for other in (chip().histograms(1), chip(1).histograms(0)):
+        assert np.abs(group_means(*other)[:, 32] - first).max() > 0.5
+    again = ErrorHistogramArray(load_target("mram64").parameters, 0)
+    assert np.array_equal(again.histograms(0)[0], chip().histograms(0)[0])

@@ -1,0 +1,137 @@
+"""Spin-orbit arrays: states of pairs and single devices, spreads, write noise, and the common error of a reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from xbcompile.targets import load_target
+from xbcompile.targets.families.spin_orbit import SpinOrbitArray, SpinOrbitParameters
+
+PAIR: SpinOrbitParameters = load_target("sot").parameters
+SINGLE: SpinOrbitParameters = load_target("sot-single").parameters
+NO_SPREAD = {"low_sigma": 0.0, "high_sigma": 0.0, "write_noise": 0.0}
+G_LOW, G_HIGH = 1 / 738.0, 1 / (738.0 * 2.66)  # conductances of the low- and the high-resistance state
+
+
+def case(p: SpinOrbitParameters, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    cells = rng.integers(0, len(p.levels), (p.rows, p.columns), np.uint8)
+    return cells, rng.uniform(-1, 1, (1, 20, 1, p.rows)).astype(np.float32)
+
+
+def read(device: SpinOrbitArray, cells: np.ndarray, drives: np.ndarray, array: int = 0, tile: int = 0) -> np.ndarray:
+    return device.load(np.array([array]), np.array([tile]), cells[None]).read(drives, 0)[0, :, 0]
+
+
+def test_the_published_numbers() -> None:
+    """10 Ohm um^2 over an ellipse of 75 nm x 230 nm; 166 %; ternary pairs and binary single devices."""
+    assert PAIR.r_low_ohm == pytest.approx(10 / (np.pi / 4 * 0.075 * 0.230), rel=1e-3)
+    np.testing.assert_allclose(PAIR.state_siemens, (G_HIGH, G_LOW))
+    assert PAIR.levels.tolist() == [-1, 0, 1]
+    assert SINGLE.levels.tolist() == [-1, 1]
+    assert PAIR.array_spec().e_write_row_j == pytest.approx(2 * 64 * 350e-15)
+    assert SINGLE.array_spec().e_write_row_j == pytest.approx(200 * 350e-15)
+    assert PAIR.array_spec().e_read_j == pytest.approx(64 * 128 * 0.01 * (G_LOW + G_HIGH) / 2 * 10e-9)
+    assert SINGLE.array_spec().e_read_j == pytest.approx(784 * 202 * 0.01 * (G_LOW + G_HIGH) / 2 * 10e-9)
+    assert PAIR.state_names() == ["high/low resistance", "high/high resistance", "low/high resistance"]
+    assert SINGLE.state_names() == ["high resistance 1963 Ohm", "low resistance 738 Ohm"]
+
+
+def test_states_of_a_pair() -> None:
+    p = replace(PAIR, rows=1, columns=3, **NO_SPREAD)
+    plus, minus = SpinOrbitArray(p).conductances(0, 0, np.array([[0, 1, 2]], np.uint8))
+    np.testing.assert_allclose(plus[0], [G_HIGH, G_HIGH, G_LOW])
+    np.testing.assert_allclose(minus[0], [G_LOW, G_HIGH, G_HIGH])
+
+
+def test_a_single_device_is_read_against_the_middle() -> None:
+    p = replace(SINGLE, rows=1, columns=2, **NO_SPREAD)
+    plus, minus = SpinOrbitArray(p).conductances(0, 0, np.array([[0, 1]], np.uint8))
+    np.testing.assert_allclose(plus[0], [G_HIGH, G_LOW])
+    np.testing.assert_allclose(minus, [[(G_HIGH + G_LOW) / 2]])
+
+
+@pytest.mark.parametrize("base", [PAIR, SINGLE])
+def test_without_spread_sums_are_exact(base: SpinOrbitParameters) -> None:
+    p = replace(base, rows=50, columns=8, **NO_SPREAD)
+    cells, drives = case(p)
+    expected = drives[0, :, 0].astype(np.float64) @ p.levels[cells].astype(np.float64)
+    np.testing.assert_allclose(read(SpinOrbitArray(p), cells, drives), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("base", [PAIR, SINGLE])
+def test_a_reading_is_ohms_law_device_by_device(base: SpinOrbitParameters) -> None:
+    p = replace(base, rows=6, columns=3, write_noise=0.0)
+    device = SpinOrbitArray(p, seed=5)
+    cells, drives = case(p)
+    states, expected = device.device_siemens(2), np.zeros(3)
+    for row in range(6):
+        for column in range(3):
+            value = p.levels[cells[row, column]]
+            current = states[0, int(value > 0), row, column]
+            other = states[1, int(value < 0), row, column] if base is PAIR else device.reference_siemens(2)[row]
+            expected[column] += float(drives[0, 4, 0, row]) * (current - other)
+    expected /= (G_LOW - G_HIGH) if base is PAIR else (G_LOW - G_HIGH) / 2
+    np.testing.assert_allclose(read(device, cells, drives, array=2)[4], expected, rtol=0, atol=1e-6)
+
+
+def test_devices_have_the_described_spread_in_each_state() -> None:
+    p = replace(PAIR, rows=120, columns=100)
+    device = SpinOrbitArray(p, seed=1)
+    states = device.device_siemens(0)
+    for state, (mean, sigma) in enumerate(((G_HIGH, 0.094), (G_LOW, 0.102))):
+        relative = states[:, state] / mean - 1
+        assert abs(relative.mean()) < 5 * sigma / np.sqrt(relative.size)
+        assert relative.std() == pytest.approx(sigma, rel=0.03)
+    assert abs(np.corrcoef(states[:, 0].ravel(), states[:, 1].ravel())[0, 1]) < 0.03
+    assert not np.array_equal(states, device.device_siemens(1))
+    np.testing.assert_array_equal(states, SpinOrbitArray(p, seed=1).device_siemens(0))
+
+
+@pytest.mark.parametrize("base", [PAIR, SINGLE])
+def test_write_noise_is_drawn_anew_per_write_and_leaves_the_reference_alone(base: SpinOrbitParameters) -> None:
+    p = replace(base, rows=120, columns=100)
+    device, quiet = SpinOrbitArray(p, seed=1), SpinOrbitArray(replace(p, write_noise=0.0), seed=1)
+    cells, _ = case(p)
+    first = device.conductances(0, 0, cells)[0] / quiet.conductances(0, 0, cells)[0] - 1
+    second = device.conductances(0, 1, cells)[0] / quiet.conductances(0, 1, cells)[0] - 1
+    assert first.std() == pytest.approx(0.00107, rel=0.03)
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
+    np.testing.assert_array_equal(device.conductances(0, 0, cells)[0], device.conductances(0, 0, cells)[0])
+    if base is SINGLE:
+        np.testing.assert_array_equal(device.conductances(0, 0, cells)[1], device.conductances(0, 1, cells)[1])
+
+
+def test_a_references_error_is_common_to_all_columns_and_averages_out() -> None:
+    """Only reference devices spread: all columns read the same error; n reference columns make it 1 / sqrt(n)."""
+    sigma = np.hypot(0.102 * G_LOW, 0.094 * G_HIGH) / 2  # of the mean of one device in each state
+    for count in (1, 16):
+        p = replace(SINGLE, rows=400, columns=5, reference_columns=count, write_noise=0.0)
+        device = SpinOrbitArray(p, seed=3)
+        error = device.reference_siemens(0) - (G_LOW + G_HIGH) / 2
+        assert error.std() == pytest.approx(sigma / np.sqrt(count), rel=0.12)
+    assert not np.array_equal(device.reference_siemens(1), device.reference_siemens(0))  # each array has its own
+    nominal = replace(p, **NO_SPREAD)
+    cells, drives = case(p)
+
+    class OnlyReference(SpinOrbitArray):
+        def device_siemens(self, array: int) -> np.ndarray:
+            return SpinOrbitArray(nominal).device_siemens(array)
+
+    difference = read(OnlyReference(p, 3), cells, drives) - read(SpinOrbitArray(nominal), cells, drives)
+    assert np.ptp(difference, axis=1).max() < 1e-6
+    assert np.abs(difference).min(axis=1).max() > 1e-3
+
+
+def test_line_resistance_of_a_shared_reference_column() -> None:
+    """The reference is one more line, behind all others."""
+    p = replace(SINGLE, rows=7, columns=4, r_row_segment_ohm=2.0, r_column_segment_ohm=3.0, r_column_contact_ohm=10.0)
+    device = SpinOrbitArray(p, seed=2)
+    cells, drives = case(p)
+    plus, minus = device.conductances(0, 0, cells)
+    seen = p.lines.effective(np.concatenate([plus, minus], axis=1)[None])[0]
+    expected = drives[0, :, 0].astype(np.float64) @ (seen[:, :4] - seen[:, 4:]) / ((G_LOW - G_HIGH) / 2)
+    np.testing.assert_allclose(read(device, cells, drives), expected, rtol=0, atol=1e-6)

@@ -1,0 +1,213 @@
+"""Descriptions: what is accepted, and each error by its text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xbcompile
+from tests.support.small_programs import convolution_model, images
+from xbcompile.errors import TargetError
+from xbcompile.ir import ArraySpec
+from xbcompile.runtime import Session
+from xbcompile.targets import Target, load_target, target_names
+from xbcompile.targets import registry as description
+from xbcompile.targets.families.ideal import IdealArray, IdealParameters
+from xbcompile.targets.quantity import quantity
+
+M2TJ4 = (Path(description.__file__).parent / "m2tj4.toml").read_text(encoding="utf-8")
+ROWS = 'rows = { value = 4, unit = "1", source = "paper, section 3.1.2" }'
+SIGMA = 'sigma_nl_ohm = { value = 0, unit = "Ohm", source = '
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_shipped_targets_are_complete(name: str) -> None:
+    target = load_target(name)
+    assert target.name == name
+    assert target.summary
+    assert target.paper
+    for quantity_ in target.quantities.values():
+        assert quantity_["source"]
+    assert Target.from_table(json.loads(target.to_json()), "again") == target
+    assert target.device().read is not None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('model = "multistate"', 'model = "multistate"\ncolour = "red"', "unknown key 'colour'; allowed: .*, extends"),
+        ('summary = "', 'summary_ = "', "unknown key 'summary_'"),
+        ('paper = "MultiSpin', '# "MultiSpin', "key 'paper' is missing"),
+        ('name = "m2tj4"', "name = 4", "name = 4 is not text"),
+        ('name = "m2tj4"', 'name = ""', "name is empty"),
+        (
+            'model = "multistate"',
+            'model = "abacus"',
+            "unknown model 'abacus'; allowed: ideal, resistance_sum, multistate",
+        ),
+        (
+            ROWS,
+            ROWS + '\nmass_kg = { value = 1, unit = "1", source = "x" }',
+            "unknown quantity 'mass_kg'; known: rows, ",
+        ),
+        (ROWS, "", r"quantity 'rows' is missing \(rows \(current inputs\)\)"),
+        (ROWS, "rows = 4", r'rows must be written as rows = \{ value = ..., unit = "1", source = "..." \}; found 4'),
+        (ROWS, ROWS.replace(', source = "paper, section 3.1.2"', ""), "rows must be written as"),
+        (ROWS, ROWS.replace('unit = "1"', 'unit = "m"'), "rows has unit 'm'; allowed: '1'"),
+        (SIGMA, SIGMA.replace('"Ohm"', '"kOhm"'), "sigma_nl_ohm has unit 'kOhm'; allowed: 'Ohm'"),
+        (
+            ROWS,
+            ROWS.replace("paper, section 3.1.2", " "),
+            'rows has no source; name the paper and place, or write "assumed"',
+        ),
+        (ROWS, ROWS.replace('"paper, section 3.1.2"', "3"), "rows has no source"),
+        (ROWS, ROWS.replace("value = 4", "value = 0"), "rows = 0 is out of range; allowed: 1 to 4096"),
+        (ROWS, ROWS.replace("value = 4", "value = 4.0"), r"rows = 4\.0 is not a whole number"),
+        (ROWS, ROWS.replace("value = 4", "value = true"), "rows = True is not a whole number"),
+        (ROWS, ROWS.replace("value = 4", 'value = "4"'), "rows = '4' is not a whole number"),
+        (SIGMA, SIGMA.replace("value = 0", "value = nan"), "sigma_nl_ohm = nan is out of range; allowed: 0 to 1e[+]12"),
+        (SIGMA, SIGMA.replace("value = 0", "value = -1"), "sigma_nl_ohm = -1 is out of range"),
+        (SIGMA, SIGMA.replace("value = 0", "value = inf"), "sigma_nl_ohm = inf is out of range"),
+        (SIGMA, SIGMA.replace("value = 0", 'value = "small"'), "sigma_nl_ohm = 'small' is not a number"),
+        ("value = 9402.4622", "value = 99999", "r_lowest_ohm = 99999 is not below r_highest_ohm = 9918.99"),
+        ('name = "m2tj4"', "name = ", "is not valid TOML: "),
+        (
+            'name = "m2tj4"',
+            'extends = "mram65"\nname = "m"',
+            "extends = 'mram65' is unknown; allowed: ideal, m2tj4, memristor20, mram64",
+        ),
+        ("[quantities]", "[other]", "unknown key 'other'"),
+    ],
+)
+def test_each_fault_of_a_description_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert M2TJ4.count(old) == 1
+    path = written(tmp_path, M2TJ4.replace(old, new))
+    with pytest.raises(TargetError, match=message) as caught:
+        load_target(path)
+    assert "mine.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = "m2tj4"\nname = "m"\nquantities = 3', "mine.toml: quantities must be a table"),
+        ('extends = 4\nname = "m"', "extends = 4 is unknown"),
+        ('extends = ["m2tj4"]\nname = "m"', r"extends = \['m2tj4'\] is unknown"),
+        (M2TJ4[: M2TJ4.index("[quantities]")] + "quantities = 3", "mine.toml: quantities must be a table"),
+        (M2TJ4[: M2TJ4.index("[quantities]")], "key 'quantities' is missing"),
+        ("", "is missing"),
+    ],
+)
+def test_faults_of_whole_descriptions_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        load_target(written(tmp_path, text))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        TargetError, match=r"unknown target 'mram65'; allowed: ideal, m2tj4, memr.*, or the path of a .toml"
+    ):
+        load_target("mram65")
+    with pytest.raises(TargetError, match=r"none.toml' does not exist; shipped targets: ideal, m2tj4, memr"):
+        load_target(tmp_path / "none.toml")
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(TargetError, match=r"folder.toml' cannot be read: Is a directory"):
+        load_target(tmp_path / "folder.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(TargetError, match=r"binary.toml' is not valid TOML"):
+        load_target(tmp_path / "binary.toml")
+
+
+def test_a_file_may_extend_a_shipped_target_and_change_one_number(tmp_path: Path) -> None:
+    text = 'extends = "mram64"\nname = "fast"\n[quantities]\n'
+    text += 'f_clock_hertz = { value = 17.2e6, unit = "Hz", source = "paper, in principle" }\n'
+    target, base = load_target(written(tmp_path, text)), load_target("mram64")
+    changed = {key: value for key, value in target.quantities.items() if value != base.quantities[key]}
+    assert list(changed) == ["f_clock_hertz"]
+    assert target.array_spec.t_read_s == 1 / 17.2e6
+    assert target.device_names == ("fast", "fast-emulator", "ideal")
+    program = xbcompile.compile(convolution_model(), written(tmp_path, text))
+    program.save(tmp_path / "p.xbar")
+    (tmp_path / "mine.toml").unlink()  # the program holds the whole description
+    loaded = xbcompile.load_program(tmp_path / "p.xbar")
+    assert loaded.target == target
+    assert Session(loaded, "fast").run({"x": images(1, 2, 4, 4)})["y"].shape == (1, 5)
+
+
+def test_devices_are_named_after_their_target() -> None:
+    target = load_target("mram64")
+    assert target.device_names == ("mram64", "mram64-emulator", "ideal")
+    kinds = {
+        name: type(target.device(name)).__name__ for name in (None, "mram64", "physics", "emulator", "mram64-emulator")
+    }
+    assert kinds == {
+        None: "ResistanceSumArray",
+        "mram64": "ResistanceSumArray",
+        "physics": "ResistanceSumArray",
+        "emulator": "ErrorHistogramArray",
+        "mram64-emulator": "ErrorHistogramArray",
+    }
+    with pytest.raises(
+        TargetError, match="target 'mram64' has no device 'bench'; allowed: mram64, mram64-emulator, ideal"
+    ):
+        target.device("bench")
+    assert load_target("ideal").device_names == ("ideal",)
+    with pytest.raises(TargetError, match="target 'ideal' has no device 'physics'; allowed: ideal"):
+        load_target("ideal").device("physics")
+
+
+@dataclass(frozen=True)
+class HalvingParameters(IdealParameters):
+    """A third party's model: an ideal array whose readings are scaled."""
+
+    gain: float = quantity("1", 0, 10, "gain of every reading")
+
+
+class HalvingArray(IdealArray):
+    def __init__(self, parameters: HalvingParameters, seed: int = 0) -> None:
+        spec: ArraySpec = parameters.array_spec()
+        super().__init__(spec, seed)
+        self.spec = xbcompile.ir.ArraySpec(**{**vars(spec), "row_weight": spec.row_weight * parameters.gain})
+
+
+MODEL = (f"{__name__}:HalvingParameters", {"scaled": f"{__name__}:HalvingArray"})
+
+
+def test_a_third_party_adds_a_model_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("halving", f"{__name__}:MODEL", "xbcompile.models")
+    monkeypatch.setattr(description, "entry_points", lambda group: [entry] if group == "xbcompile.models" else [])
+    base = (Path(description.__file__).parent / "ideal.toml").read_text(encoding="utf-8")
+    text = base.replace('model = "ideal"', 'model = "halving"').replace('name = "ideal"', 'name = "half"')
+    path = written(tmp_path, text + 'gain = { value = 0.5, unit = "1", source = "assumed" }\n')
+    target = load_target(path)
+    assert target.device_names == ("half", "ideal")
+    program = xbcompile.compile(convolution_model(), target)
+    feeds = {"x": images(2, 2, 4, 4)}
+    layer = program.network.layers[0]
+    halved = Session(program).executors[0].run(feeds["x"])
+    exact = Session(program, "ideal").executors[0].run(feeds["x"])
+    bias = layer.bias[None, :, None, None]
+    np.testing.assert_allclose(halved - bias, (exact - bias) / 2, rtol=0, atol=1e-5)
+    with pytest.raises(TargetError, match="quantity 'gain' is missing"):
+        load_target(written(tmp_path, text))
+    with pytest.raises(TargetError, match=r"unknown model 'third'; allowed: ideal, resistance_sum, .*, halving"):
+        load_target(written(tmp_path, text.replace('"halving"', '"third"')))
+
+
+def test_the_registry_of_models_is_complete() -> None:
+    """Every shipped target's model is in the table, and everything in the table can be loaded."""
+    assert {load_target(name).model for name in target_names()} == set(description.MODELS)
+    for parameters, devices in description.MODELS.values():
+        assert description._load(parameters)
+        assert all(description._load(device) for device in devices.values())

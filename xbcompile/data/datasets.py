@@ -1,0 +1,268 @@
+"""Data for calibration and evaluation: `mnist:train:1000`, `digits:test`, `letters:test`, ..., or a .npz file."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from xbcompile.data import synthetic
+from xbcompile.errors import DataError
+
+ENVIRONMENT_VARIABLE = "XBCOMPILE_DATA"
+LABELS = "labels"
+
+# SHA-256 of the original gzip files, and where they are kept.
+_MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+_FASHION_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
+_FILES = {
+    "mnist": (
+        _MNIST_URL,
+        {
+            "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        },
+    ),
+    "fashion-mnist": (
+        _FASHION_URL,
+        {
+            "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        },
+    ),
+}
+_DIGITS_TRAINING = 1437  # scikit-learn's 1,797 digits: the first 1,437 train, the last 360 test
+_SETS = (*_FILES, "digits", "letters", "scenes")
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Inputs of a model, and labels where there are any.
+
+    Args:
+        name: as the user wrote it.
+        inputs: by graph input name; axis 0 counts samples.
+        labels: int64 [samples], or None.
+    """
+
+    name: str
+    inputs: dict[str, np.ndarray]
+    labels: np.ndarray | None
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.inputs.values())))
+
+
+def load_data(spec: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
+    """Load data and shape it for a model.
+
+    Args:
+        spec: `SET:train[:N]`, `SET:test[:N]` with SET one of mnist, fashion-mnist, digits, letters, scenes; or the path of
+            a .npz file whose arrays are named like the model's inputs (any name if there is one input), with an
+            optional array `labels`.
+        model_inputs: the model's graph inputs.
+
+    Raises:
+        DataError: unknown set or part, missing or damaged file, or arrays that do not fit the model.
+    """
+    if spec.endswith(".npz"):
+        return _from_npz(spec, model_inputs)
+    name, _, rest = spec.partition(":")
+    if name not in _SETS:
+        raise DataError(f"unknown data {spec!r}; allowed: {', '.join(f'{s}:test[:N]' for s in _SETS)}, or a .npz file")
+    part, _, count_text = rest.partition(":")
+    if part not in ("train", "test"):
+        raise DataError(f"data {spec!r}: part {part!r} is unknown; allowed: train, test")
+    if len(model_inputs) != 1:
+        raise DataError(f"data {spec!r} has one array, but the model has {len(model_inputs)} inputs; use a .npz file")
+    count = int(count_text) if count_text.isdecimal() else 0
+    pixels, labels = load_set(name, part, count or None)
+    if count_text and not 1 <= count <= len(pixels):
+        raise DataError(f"data {spec!r}: {count_text!r} samples; allowed: 1 to {len(pixels)}")
+    return Data(spec, {model_inputs[0].name: _shaped(pixels, model_inputs[0], spec)}, labels)
+
+
+def load_set(name: str, part: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """One part ("train" or "test") of a named set: pixels float32 [N, ...] and labels int64 [N].
+
+    Pixels are in 0..1, [N, 28, 28] (digits: [N, 64]; scenes: [N, 80, 56]); those of letters are -1 or +1, [N, 16].
+
+    Args:
+        name: mnist, fashion-mnist, digits, letters or scenes.
+        part: "train" or "test".
+        count: the first so many samples, or all where there are fewer; None: all.
+
+    Raises:
+        DataError: the files are missing or damaged.
+    """
+    if name == "scenes":
+        (digits, _), (garments, _) = (_idx_set(source, part) for source in _FILES)
+        limit = synthetic.SCENE_COUNTS[part]
+        return synthetic.scenes(digits, garments, part, limit if count is None else min(count, limit))
+    if name == "letters":
+        pixels, labels = synthetic.letters(part)
+    elif name == "digits":
+        pixels, labels = _digits(part)
+    else:
+        images, labels = _idx_set(name, part)
+        pixels = images[:count].astype(np.float32) / np.float32(255)
+    return pixels[:count], labels[:count].astype(np.int64)
+
+
+def _idx_set(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, rows, columns], and labels uint8 [N]."""
+    prefix = "train" if part == "train" else "t10k"
+    images = _read_idx(_find(name, f"{prefix}-images-idx3-ubyte.gz"))
+    labels = _read_idx(_find(name, f"{prefix}-labels-idx1-ubyte.gz"))
+    if images.ndim != 3 or labels.shape != images.shape[:1] or not len(images):
+        raise DataError(f"{name}: images of shape {images.shape} and labels of shape {labels.shape} are no pairs")
+    return images, labels
+
+
+def _find(name: str, file: str) -> Path:
+    """The file in the user's data folder, or downloaded into the user's cache and checked."""
+    folder = os.environ.get(ENVIRONMENT_VARIABLE)
+    if folder:
+        path = Path(folder) / name / file
+        if not path.is_file():
+            raise DataError(f"{ENVIRONMENT_VARIABLE} is {folder!r}, but {path} does not exist")
+        return path
+    import platformdirs
+    import pooch
+    import requests
+
+    url, checksums = _FILES[name]
+    cache = Path(platformdirs.user_cache_dir("xbcompile")) / name
+    try:
+        return Path(
+            pooch.retrieve(
+                url + file, f"sha256:{checksums[file]}", file, cache, downloader=pooch.HTTPDownloader(progressbar=True)
+            )
+        )
+    except (requests.RequestException, OSError, ValueError) as error:
+        raise DataError(
+            f"{name} is not in the cache {cache} and cannot be downloaded ({type(error).__name__}); set "
+            f"{ENVIRONMENT_VARIABLE} to a folder that holds {name}/{file}"
+        ) from None
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """Read an IDX file of unsigned bytes (the format of Yann LeCun's MNIST page)."""
+    try:
+        raw = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is no valid gzip file: {error}") from None
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
+        raise DataError(f"{path} is no IDX file of unsigned bytes")
+    rank = raw[3]
+    start = 4 + 4 * rank
+    shape = np.frombuffer(raw[4:start], ">u4").tolist() if len(raw) >= start else []
+    if not shape or len(raw) - start != math.prod(shape):
+        raise DataError(f"{path} is truncated, or longer than its header says")
+    return np.frombuffer(raw[start:], np.uint8).reshape(shape)
+
+
+def _digits(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's bundled 8x8 digits scaled to 0..1, float32 [N, 64], and labels."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise DataError("the digits data comes with scikit-learn; install it: pip install 'xbcompile[demo]'") from None
+    bunch = load_digits()
+    pixels, labels = (bunch.data / 16).astype(np.float32), bunch.target
+    chosen = slice(None, _DIGITS_TRAINING) if part == "train" else slice(_DIGITS_TRAINING, None)
+    return pixels[chosen], labels[chosen]
+
+
+def _from_npz(path: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
+    try:
+        with zipfile.ZipFile(path):  # a single array or a pickle also loads, but is not what was asked for
+            pass
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise DataError(f"data file {path!r} does not exist") from None
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
+        raise DataError(f"data file {path!r} is no valid .npz file without pickles: {error}") from None
+    names = [value.name for value in model_inputs]
+    labels = arrays.pop(LABELS, None) if LABELS not in names else None
+    if len(names) == len(arrays) == 1:
+        arrays = {names[0]: next(iter(arrays.values()))}
+    return data_of(arrays, labels, model_inputs, path)
+
+
+def data_of(
+    arrays: dict[str, np.ndarray], labels: np.ndarray | None, model_inputs: tuple[onnx.ValueInfoProto, ...], where: str
+) -> Data:
+    """Check arrays by input name, and labels, against a model.
+
+    Raises:
+        DataError: a name, type, shape, value or number of samples does not fit.
+    """
+    names = [value.name for value in model_inputs]
+    if set(arrays) != set(names):
+        found = ", ".join(sorted(arrays)) or "none"
+        raise DataError(f"data {where!r} has arrays {found}; the model's inputs are {', '.join(names)}")
+    inputs = {v.name: _shaped(np.asarray(arrays[v.name]), v, f"{where}, array {v.name!r}") for v in model_inputs}
+    if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+        raise DataError(
+            f"data {where!r}: labels must be whole numbers, one per sample; found {labels.dtype} {labels.shape}"
+        )
+    counts = {name: len(x) for name, x in inputs.items()} | ({} if labels is None else {LABELS: len(labels)})
+    if len(set(counts.values())) > 1:
+        raise DataError(
+            f"data {where!r}: arrays have different numbers of samples: {counts}; axis 0 of each counts samples, and where a "
+            "model has it otherwise, xbcompile.InferenceSession in Python runs it on one set of inputs"
+        )
+    return Data(where, inputs, None if labels is None else labels.astype(np.int64))
+
+
+def _shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str) -> np.ndarray:
+    """`x` as the model's input wants it: its type, and its shape behind axis 0."""
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or tensor.elem_type == onnx.TensorProto.STRING:
+        raise DataError(f"{where}: the model's input {value.name!r} takes no numbers, so no array fits it")
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    if x.ndim == 0 or len(x) == 0:
+        raise DataError(f"{where}: there are no samples (shape {x.shape})")
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"{where}: type {x.dtype} is not numeric")
+    if x.dtype.kind == "f" and dtype.kind != "f":
+        raise DataError(f"{where}: type {x.dtype} does not fit the model's input {value.name!r} of type {dtype}")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise DataError(f"{where}: there are NaN or infinite values")
+    with np.errstate(over="ignore"):  # told below
+        converted = x.astype(dtype, copy=False)
+    if (dtype.kind == "f" and not np.isfinite(converted).all()) or (
+        dtype.kind in "iub" and not np.array_equal(converted, x)
+    ):
+        raise DataError(f"{where}: there are values outside the range of the model's input {value.name!r}, {dtype}")
+    x = converted
+    if not tensor.HasField("shape") or not tensor.shape.dim:
+        return x
+    rest = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim][1:]
+    if None not in rest and x[0].size == np.prod([r or 0 for r in rest]):
+        return x.reshape(len(x), *rest)
+    if x.ndim - 1 == len(rest) and all(r is None or r == n for r, n in zip(rest, x.shape[1:], strict=True)):
+        return x
+    wanted = "x".join("?" if r is None else str(r) for r in rest) or "scalar"
+    found = "x".join(map(str, x.shape[1:])) or "scalar"
+    names = [d.dim_param or f"{value.name}:{i}" for i, d in enumerate(tensor.shape.dim) if i and rest[i - 1] is None]
+    hint = (
+        f"; fix what it leaves open when compiling: {' '.join(f'--dim {name}=SIZE' for name in names)}" if names else ""
+    )
+    raise DataError(f"{where}: samples have shape {found}; the model's input {value.name!r} wants {wanted}{hint}")

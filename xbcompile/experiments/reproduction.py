@@ -1,0 +1,180 @@
+"""The published systems as experiments: what is compiled, run and asked for. `xbcompile reproduce` prints them as one table.
+
+Every experiment compiles a shipped, trained network for a target, runs it on several simulated chips over a whole test set, and
+compares with the network's own accuracy in onnxruntime. Sources of the published figures: Jung et al. (2022) for `mram64`,
+Rzeszut et al. (2022) for `multicell`, Merrikh Bayat et al. (2018) for `memristor20`, Liu et al. for `sot`, MultiSpin.AI
+deliverable D4.2 (2026) for `m2tj4`. What each figure assumes is told in docs/reproduction.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xbcompile.api import compile as compile_model
+from xbcompile.data.datasets import Data, load_data
+from xbcompile.errors import DataError
+from xbcompile.program.program import Program
+from xbcompile.report.summary import summarize
+from xbcompile.runtime import Session
+from xbcompile.runtime.accuracy import accuracy_of, software_accuracy
+from xbcompile.targets import load_target
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What an experiment must reach; accuracies in per cent, drops in points. None: not asked for.
+
+    Args:
+        drop: largest software accuracy minus mean array accuracy.
+        array: smallest mean array accuracy.
+        worst: smallest accuracy of any chip.
+        software: smallest software accuracy.
+        weight_updates: largest number of weight updates.
+        reads: largest number of reads per inference.
+    """
+
+    drop: float | None = None
+    array: float | None = None
+    worst: float | None = None
+    software: float | None = None
+    weight_updates: int | None = None
+    reads: int | None = None
+
+    def __str__(self) -> str:
+        texts = {
+            "drop": "drop <= {:g}",
+            "array": "array >= {:g}",
+            "worst": "worst >= {:g}",
+            "software": "software >= {:g}",
+            "weight_updates": "weight updates <= {:,}",
+            "reads": "reads <= {:,}",
+        }
+        asked = {name: getattr(self, name) for name in texts}
+        return ", ".join(texts[name].format(value) for name, value in asked.items() if value is not None)
+
+    def met(self, software: float, arrays: Sequence[float], totals: dict[str, Any]) -> bool:
+        """Whether these accuracies, in per cent, and the program's totals reach the goal."""
+        mean, tiny = float(np.mean(arrays)), 1e-9
+        return (
+            (self.drop is None or software - mean <= self.drop + tiny)
+            and (self.array is None or mean >= self.array - tiny)
+            and (self.worst is None or min(arrays) >= self.worst - tiny)
+            and (self.software is None or software >= self.software - tiny)
+            and (self.weight_updates is None or totals["weight_updates"] <= self.weight_updates)
+            and (self.reads is None or totals["reads_per_inference"] <= self.reads)
+        )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of the table.
+
+    Args:
+        name: unique; lower case with hyphens.
+        title: what it is, in words.
+        model: file name in the folder of models, without ending.
+        target: name of a shipped target.
+        goal: what must be reached; None for rows that stand beside another one.
+        published: the paper's software and array accuracy in per cent; None where it has none.
+        passes: pipeline; None takes the target's own.
+        calibration: calibration inputs.
+        data: test data.
+        quantities: numbers of the target that differ.
+        options: further options of `xbcompile.compile`.
+        device: device name; None takes the target's first.
+        has_spread: whether chips differ; otherwise one stands for all.
+        weight: rough seconds with ten chips: long experiments start first.
+    """
+
+    name: str
+    title: str
+    model: str
+    target: str
+    goal: Goal | None
+    published: tuple[float | None, float | None] = (None, None)
+    passes: str | None = None
+    calibration: str = "mnist:train:1000"
+    data: str = "mnist:test"
+    quantities: dict[str, float] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    has_spread: bool = True
+    weight: float = 10
+
+    def check(self, models: Path) -> None:
+        """Raise DataError when the network is not there."""
+        model_path(models, self.model)
+
+    def compiled(self, models: Path, quantities: dict[str, float]) -> Program:
+        """The program for the target with these of its numbers changed."""
+        target = load_target(self.target)
+        if quantities:
+            target = target.with_quantities(f"experiment {self.name}", **quantities)
+        path = model_path(models, self.model)
+        options = {"pack": False, "batch": 1, **self.options}
+        return compile_model(path, target, passes=self.passes, calibration=self.calibration, **options)
+
+    def run(self, models: Path, seeds: int, threads: int) -> dict[str, Any]:
+        """Compile and run on `seeds` chips: one entry of the `rows` of `reproduce --json`."""
+        program = self.compiled(models, self.quantities)
+        data = load_data(self.data, program.network.inputs)
+        if data.labels is None:
+            raise DataError(f"data {self.data!r} has no labels")
+        software = software_accuracy(program, data.inputs, data.labels)
+        assert software is not None  # the program holds the model
+        arrays = chip_accuracies(program, data, self.device, seeds if self.has_spread else 1, threads)
+        return self.row(100 * software, arrays, summarize(program), data.samples)
+
+    def row(self, software: float, arrays: list[float], summary: dict[str, Any], samples: int) -> dict[str, Any]:
+        """One entry of `rows`, from accuracies in per cent and the program's summary."""
+        totals = summary["totals"]
+        digital_macs = sum(layer["digital_macs_per_inference"] or 0 for layer in summary["layers"])
+        return {
+            "experiment": self.name,
+            "title": self.title,
+            "published_software": self.published[0],
+            "published_array": self.published[1],
+            "software": software,
+            "array_mean": float(np.mean(arrays)),
+            "array_median": float(np.median(arrays)),
+            "array_std": float(np.std(arrays)),
+            "array_worst": float(np.min(arrays)),
+            "array_per_seed": arrays,
+            "seeds": len(arrays),
+            "samples": samples,
+            "weight_updates": totals["weight_updates"],
+            "reads_per_inference": totals["reads_per_inference"],
+            "digital_macs_per_inference": digital_macs or None,
+            "goal": None if self.goal is None else str(self.goal),
+            "met": None if self.goal is None else self.goal.met(software, arrays, totals),
+        }
+
+
+def chip_accuracies(program: Program, data: Data, device: str | None, seeds: int, threads: int) -> list[float]:
+    """Accuracy in per cent on the chips 0 .. seeds - 1."""
+    assert data.labels is not None
+    output, accuracies = program.network.outputs[0].name, []
+    for seed in range(seeds):
+        session = Session(program, device, seed, threads)
+        accuracies.append(100 * accuracy_of(session.run_samples(data.inputs)[output], data.labels))
+    return accuracies
+
+
+def model_path(models: Path, name: str) -> Path:
+    """The file of an example network.
+
+    Raises:
+        DataError: it is not there.
+    """
+    path = models / f"{name}.onnx"
+    if not path.is_file():
+        raise DataError(
+            f"example network {str(path)!r} does not exist; run from a checkout of the repository, or name its models folder "
+            "with --models"
+        )
+    return path

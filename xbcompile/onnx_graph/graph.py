@@ -1,0 +1,297 @@
+"""The frontend's working form of a model: nodes apart from constants, so that big weights are never copied about."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from onnx import (
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    helper,
+    inliner,
+    numpy_helper,
+)
+
+from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.split_model import LARGE_BYTES
+from xbcompile.onnx_graph.tensors import dense, size_bytes
+
+ONNX_DOMAINS = ("", "ai.onnx")
+
+SKELETON_BYTES = LARGE_BYTES  # constants up to this size stay in a skeleton
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The node of the user's model that a rewritten node comes from: its name and operator."""
+
+    node: str
+    operator: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model's main graph, its nodes in an order in which they can be executed.
+
+    Args:
+        name: the graph's name.
+        inputs: graph inputs without initializers.
+        outputs: graph outputs.
+        nodes: the nodes.
+        constants: initializers by name, overridable ones included.
+        overridable: initializers that are graph inputs too: defaults, which a caller may replace.
+        types: inferred type (with shape where known) of each value.
+        opset_imports: (domain, version).
+        functions: model-local functions.
+        ir_version: clamped to what keeps its meaning and onnxruntime reads.
+        origins: for each node that a rewriting put in, the model's node in whose place it stands, by node name.
+        reasons: why a node could not be rewritten, by node name.
+    """
+
+    name: str
+    inputs: tuple[ValueInfoProto, ...]
+    outputs: tuple[ValueInfoProto, ...]
+    nodes: tuple[NodeProto, ...]
+    constants: dict[str, TensorProto]
+    overridable: frozenset[str]
+    types: dict[str, TypeProto]
+    opset_imports: tuple[tuple[str, int], ...]
+    functions: tuple[FunctionProto, ...]
+    ir_version: int
+    origins: dict[str, Origin] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the graph outputs."""
+        return tuple(value.name for value in self.outputs)
+
+    def shape(self, name: str) -> tuple[int | None, ...] | None:
+        """Inferred shape of a tensor, None for a dynamic size, or None altogether when its rank is unknown."""
+        if name in self.constants:
+            return tuple(self.constants[name].dims)
+        tensor = self.types[name].tensor_type if name in self.types else TypeProto.Tensor()
+        if not tensor.HasField("shape"):
+            return None
+        return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+
+
+def from_model(model: ModelProto) -> Graph:
+    """The working form of a model, nothing changed but the order of the nodes where they were not sorted."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants.update({sparse.values.name: dense(sparse) for sparse in model.graph.sparse_initializer})
+    inputs = {value.name for value in model.graph.input}
+    return Graph(
+        name=model.graph.name or "main",
+        inputs=tuple(_opened(value) for value in model.graph.input if value.name not in constants),
+        outputs=tuple(model.graph.output),
+        nodes=tuple(_sorted(model.graph.node)),
+        constants=constants,
+        overridable=frozenset(inputs & constants.keys()) if model.ir_version >= 4 else frozenset(),
+        types={},
+        opset_imports=tuple((entry.domain, entry.version) for entry in model.opset_import),
+        functions=tuple(model.functions),
+        ir_version=min(max(model.ir_version, engine.OLDEST_IR_VERSION), engine.newest_ir_version()),
+    )
+
+
+def _opened(value: ValueInfoProto) -> ValueInfoProto:
+    """The graph input with negative sizes left open, as onnxruntime takes them."""
+    negative = [i for i, dim in enumerate(value.type.tensor_type.shape.dim) if dim.dim_value < 0]
+    if not negative:
+        return value
+    opened = ValueInfoProto()
+    opened.CopyFrom(value)
+    for axis in negative:
+        opened.type.tensor_type.shape.dim[axis].Clear()
+    return opened
+
+
+def skeleton(graph: Graph, outputs: bool = False, limit: int | None = SKELETON_BYTES) -> ModelProto:
+    """A model of the graph in which constants above `limit` bytes are graph inputs: small whatever the weights."""
+    large = {
+        name: constant
+        for name, constant in graph.constants.items()
+        if limit is not None and size_bytes(constant) > limit
+    }
+    inputs = [helper.make_tensor_value_info(name, t.data_type, t.dims) for name, t in large.items()]
+    proto = helper.make_graph(
+        graph.nodes,
+        graph.name,
+        [*graph.inputs, *inputs],
+        graph.outputs if outputs else [],
+    )
+    add_initializers(proto, (named(constant, name) for name, constant in graph.constants.items() if name not in large))
+    return make_model(graph, proto)
+
+
+def add_initializers(proto: GraphProto, tensors: Iterable[TensorProto]) -> None:
+    """Append copies of tensors of any size (protobuf's own extend goes through a message, of at most 2 GiB)."""
+    for tensor in tensors:
+        proto.initializer.add().CopyFrom(tensor)
+
+
+def named(tensor: TensorProto, name: str) -> TensorProto:
+    """The tensor under this name; the tensor itself where it has that name (a lifted Constant may have another)."""
+    if tensor.name == name:
+        return tensor
+    copy = TensorProto()
+    copy.CopyFrom(tensor)
+    copy.name = name
+    return copy
+
+
+def make_model(graph: Graph, proto: GraphProto) -> ModelProto:
+    """A model with the versions and functions of the graph and another main graph."""
+    opsets = [helper.make_opsetid(domain, version) for domain, version in graph.opset_imports]
+    return helper.make_model(
+        proto,
+        opset_imports=opsets,
+        functions=graph.functions,
+        ir_version=graph.ir_version,
+        producer_name="xbcompile",
+    )
+
+
+def inline(graph: Graph) -> Graph:
+    """Replace calls of model-local functions by their bodies, and Constant nodes by constants.
+
+    A function of another opset than the model's stays a call, which onnxruntime runs.
+    """
+    graph = _lift_constants(graph)
+    if not graph.functions:
+        return graph
+    graph = replace(graph, functions=_same_versions(graph))
+    model = inliner.inline_local_functions(skeleton(graph))
+    opsets = {entry.domain: entry.version for function in graph.functions for entry in function.opset_import}
+    opsets.update(graph.opset_imports)
+    inlined = replace(
+        graph,
+        nodes=tuple(_sorted(model.graph.node)),
+        functions=tuple(model.functions),
+        opset_imports=tuple(opsets.items()),
+    )
+    return _lift_constants(inlined)
+
+
+def _same_versions(graph: Graph) -> tuple[FunctionProto, ...]:
+    """The functions, those of one domain imported in one version everywhere: it says nothing of what the model defines."""
+    versions, own = dict(graph.opset_imports), {function.domain for function in graph.functions}
+    functions = []
+    for function in graph.functions:
+        wrong = [
+            i for i, entry in enumerate(function.opset_import) if _is_other(entry.domain, entry.version, versions, own)
+        ]
+        if wrong:
+            changed = FunctionProto()
+            changed.CopyFrom(function)
+            for i in wrong:
+                changed.opset_import[i].version = versions[function.opset_import[i].domain]
+            function = changed
+        functions.append(function)
+    return tuple(functions)
+
+
+def _is_other(domain: str, version: int, versions: dict[str, int], own: set[str]) -> bool:
+    return domain in own and domain not in ONNX_DOMAINS and versions.get(domain, version) != version
+
+
+def _lift_constants(graph: Graph) -> Graph:
+    nodes, constants = [], dict(graph.constants)
+    for node in graph.nodes:
+        tensor = _constant(node)
+        if tensor is None:
+            nodes.append(node)
+        else:
+            constants[node.output[0]] = tensor
+    return replace(graph, nodes=tuple(nodes), constants=constants)
+
+
+def _constant(node: NodeProto) -> TensorProto | None:
+    if node.op_type != "Constant" or node.domain not in ONNX_DOMAINS or len(node.attribute) != 1:
+        return None
+    attribute = node.attribute[0]
+    value = helper.get_attribute_value(attribute)
+    if attribute.name == "value":
+        return value
+    types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if attribute.name not in types:
+        return None
+    return numpy_helper.from_array(np.array(value, types[attribute.name]), node.output[0])
+
+
+def without_dead_nodes(graph: Graph) -> Graph:
+    """Drop nodes that no graph output depends on, and constants that nothing reads."""
+    needed = set(graph.output_names)
+    nodes = []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(reads(node))
+    constants = {name: constant for name, constant in graph.constants.items() if name in needed}
+    return replace(graph, nodes=tuple(reversed(nodes)), constants=constants)
+
+
+def reads(node: NodeProto) -> Iterator[str]:
+    """Names that a node reads from its graph; those that the bodies of control flow capture are included."""
+    yield from filter(None, node.input)
+    for body in bodies(node):
+        yield from _captured(body)
+
+
+def bodies(node: NodeProto) -> Iterator[GraphProto]:
+    """The sub-graphs of a control-flow node."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _captured(body: GraphProto) -> Iterator[str]:
+    own = {value.name for value in (*body.input, *body.initializer)}
+    own.update(sparse.values.name for sparse in body.sparse_initializer)
+    own.update(name for node in body.node for name in node.output)
+    for node in body.node:
+        yield from (name for name in reads(node) if name not in own)
+    yield from (value.name for value in body.output if value.name not in own)
+
+
+def _sorted(nodes: Iterable[NodeProto]) -> list[NodeProto]:
+    """Nodes in topological order, as near to the given order as can be; nodes on a cycle come last."""
+    nodes = list(nodes)
+    writer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    waits = [{writer[name] for name in reads(node) if name in writer} for node in nodes]
+    if all(max(wait, default=-1) < i for i, wait in enumerate(waits)):
+        return nodes
+    readers: list[list[int]] = [[] for _ in nodes]
+    for i, wait in enumerate(waits):
+        for j in wait:
+            readers[j].append(i)
+    ready = [i for i, wait in enumerate(waits) if not wait]
+    order = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for reader in readers[i]:
+            waits[reader].discard(i)
+            if not waits[reader]:
+                heapq.heappush(ready, reader)
+    placed = set(order)
+    return [nodes[i] for i in (*order, *(i for i in range(len(nodes)) if i not in placed))]
+
+
+def unused(name: str, used: Container[str]) -> str:
+    """The name, with a number appended where it is taken."""
+    candidate, number = name, 1
+    while candidate in used:
+        number += 1
+        candidate = f"{name}_{number}"
+    return candidate

@@ -1,0 +1,108 @@
+"""Inferring the type and shape of every value: by onnx where it can, by onnxruntime where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import onnx
+from onnx import TypeProto, helper, shape_inference
+
+from xbcompile.errors import ModelError
+from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.graph import Graph, skeleton
+
+
+def infer_types(graph: Graph) -> Graph:
+    """The graph with the types of its values; shapes that the model's own annotations give are not trusted.
+
+    What the graph declares of its outputs is merged with what is inferred, as onnxruntime does it.
+
+    Raises:
+        ModelError: onnx does not know an operator's result and onnxruntime cannot load the model.
+    """
+    types = {value.name: value.type for value in graph.inputs}
+    types.update({name: helper.make_tensor_type_proto(t.data_type, t.dims) for name, t in graph.constants.items()})
+    try:
+        inferred = shape_inference.infer_shapes(skeleton(graph), data_prop=True)
+    except shape_inference.InferenceError:
+        pass  # then onnxruntime gives all types, or the error
+    else:
+        types.update({value.name: value.type for value in inferred.graph.value_info})
+    names = [name for node in graph.nodes for name in node.output if name]
+    unknown = [name for name in names if name not in types or _is_incomplete(types[name])]
+    if unknown:
+        types.update(_types_from_onnxruntime(graph, unknown))
+    dimensions = _dimension_names((*graph.inputs, *graph.outputs))
+    outputs = tuple(_merged(value, types.get(value.name), dimensions) for value in graph.outputs)
+    return replace(graph, types=types, outputs=outputs)
+
+
+def _is_incomplete(type_proto: TypeProto) -> bool:
+    kind = type_proto.WhichOneof("value")
+    if kind == "tensor_type":
+        return not type_proto.tensor_type.elem_type or not type_proto.tensor_type.HasField("shape")
+    return kind is None
+
+
+def _merged(declared: onnx.ValueInfoProto, inferred: TypeProto | None, names: set[str]) -> onnx.ValueInfoProto:
+    """A graph output as onnxruntime describes it: sizes before names, declared names before inferred ones.
+
+    Where a rank or a size contradicts the inferred one, only what both say alike is left. Names of dimensions other than
+    `names` are made up by onnx.
+    """
+    merged = onnx.ValueInfoProto()
+    merged.CopyFrom(declared)
+    if inferred is None:
+        return merged
+    known = TypeProto()
+    known.CopyFrom(inferred)
+    for dim in known.tensor_type.shape.dim if known.tensor_type.HasField("shape") else ():
+        if dim.dim_param not in names:
+            dim.ClearField("dim_param")
+    if not declared.type.WhichOneof("value"):
+        merged.type.CopyFrom(known)
+    elif known.tensor_type.HasField("shape") and declared.type.HasField("tensor_type"):
+        _merge_shapes(merged.type.tensor_type, known.tensor_type.shape)
+    return merged
+
+
+def _merge_shapes(declared: TypeProto.Tensor, found: onnx.TensorShapeProto) -> None:
+    """Put what is found into what is declared."""
+    if not declared.HasField("shape"):
+        declared.shape.CopyFrom(found)
+        return
+    if len(declared.shape.dim) != len(found.dim):
+        declared.ClearField("shape")
+        return
+    pairs = list(zip(declared.shape.dim, found.dim, strict=True))
+    for mine, other in pairs:
+        if mine.HasField("dim_value") and other.HasField("dim_value") and mine.dim_value != other.dim_value:
+            break
+        if other.HasField("dim_value") or not (mine.HasField("dim_value") or mine.dim_param):
+            mine.CopyFrom(other)
+    else:
+        return
+    for mine, other in pairs:
+        if mine != other:
+            mine.Clear()
+
+
+def _dimension_names(values: Iterable[onnx.ValueInfoProto]) -> set[str]:
+    return {dim.dim_param for value in values for dim in value.type.tensor_type.shape.dim}
+
+
+def _types_from_onnxruntime(graph: Graph, names: list[str]) -> dict[str, TypeProto]:
+    try:
+        return engine.value_types(skeleton(graph), names)
+    except engine.ERRORS:
+        pass  # some operators demand that an input be constant: try once more with all constants in place
+    try:
+        return engine.value_types(skeleton(graph, limit=None), names)
+    except engine.ERRORS as error:
+        raise ModelError(f"onnxruntime cannot load the model: {engine.one_line(error)}") from error
+
+
+def value_info(graph: Graph, name: str) -> onnx.ValueInfoProto:
+    """A graph input or output of this name with the inferred type."""
+    return onnx.ValueInfoProto(name=name, type=graph.types.get(name))

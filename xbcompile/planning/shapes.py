@@ -1,0 +1,292 @@
+"""What a plan is made for: the sizes of matrices and what waits for what, from a file of shapes or from a model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from xbcompile.errors import DataError, ModelError
+from xbcompile.frontend import import_network, load_model
+from xbcompile.frontend.dims import fix_dimensions
+from xbcompile.frontend.lower import nothing_lowered
+from xbcompile.ir import MatrixLayer, Network, Use
+from xbcompile.passes.input_coding import InputCoding
+from xbcompile.passes.pipeline import parse_pipeline
+from xbcompile.targets import Target
+
+LARGEST_SIZE = 2**31 - 1  # tile tables are int32
+LARGEST_SLICES = 255  # as the pass `thermometer` allows
+LARGEST_STEPS = 50_000  # assumed, as when compiling: a schedule of more time steps tells nobody anything
+_KEYS = ("name", "inputs", "outputs", "vectors", "groups", "slices", "after")
+_FORM = "write [inputs, outputs] or an object with name, inputs, outputs, vectors (and groups, slices, after)"
+
+
+@dataclass(frozen=True)
+class PlannedMatrix:
+    """Size of one layer's matrix.
+
+    Args:
+        name: unique.
+        groups: independent matrices of this size.
+        inputs: rows of each.
+        outputs: columns of each.
+        vectors: input vectors per inference; None where the shapes leave it open (counted as 1).
+        slices: reads per input vector and tile.
+        own_slices: the file or the model's own quantizers say how many slices; else a default applies.
+    """
+
+    name: str
+    groups: int
+    inputs: int
+    outputs: int
+    vectors: int | None = 1
+    slices: int = 1
+    own_slices: bool = False
+
+    @property
+    def weights(self) -> int:
+        """Weights of all groups."""
+        return self.groups * self.inputs * self.outputs
+
+
+@dataclass(frozen=True)
+class PlannedNetwork:
+    """What is mapped: matrices and their uses, without weights.
+
+    Args:
+        name: for listings.
+        layers: one per layer, in order of execution.
+        matrices: owner of each layer's matrix, see `Network.matrices`.
+        uses: see `Network.uses`.
+        slices_from: where the slices that no matrix says for itself come from, for people.
+        notes: what a reader of the plan should know.
+    """
+
+    name: str
+    layers: tuple[PlannedMatrix, ...]
+    matrices: tuple[int, ...]
+    uses: tuple[Use, ...]
+    slices_from: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> int:
+        """Weights of all matrices; shared ones count once."""
+        return sum(self.layers[owner].weights for owner in set(self.matrices))
+
+    @property
+    def most_slices(self) -> int:
+        """Most slices of a matrix that a default decides; 0 where there is none."""
+        return max((layer.slices for layer in self.layers if not layer.own_slices), default=0)
+
+    def with_slices(self, slices: int, slices_from: str) -> PlannedNetwork:
+        """The same network where each matrix that does not say its slices takes so many."""
+        layers = tuple(layer if layer.own_slices else replace(layer, slices=slices) for layer in self.layers)
+        uses = tuple(replace(use, reads=layers[use.layer].slices * use.vectors) for use in self.uses)
+        return replace(self, layers=layers, uses=uses, slices_from=slices_from)
+
+
+def read_problem(
+    source: str | os.PathLike[str] | onnx.ModelProto | Sequence[Any],
+    target: Target,
+    *,
+    digital: Collection[str] = (),
+    dims: Mapping[str, int] | None = None,
+) -> PlannedNetwork:
+    """Read what is to be planned.
+
+    Args:
+        source: path of an .onnx model, path of a .json file of shapes (`FILE.json:NAME` for one of several lists), a model
+            in memory, or a list as such a file holds.
+        target: its default pipeline says how many slices an input takes where neither the file nor the model does; 1
+            where it codes no inputs.
+        digital: names or patterns of nodes that stay digital; models only.
+        dims: sizes of open dimensions; models only.
+
+    Raises:
+        DataError: a malformed file of shapes.
+        ModelError: see `load_model` and `import_network`; options of models for shapes.
+    """
+    coding = _coding(target)
+    default = 1 if coding is None else coding.slices()
+    says = f"target {target.name} codes no inputs" if coding is None else f"{coding.name} of target {target.name} says"
+    slices_from = f"{default} per vector, as {says}"
+    is_text = isinstance(source, str | os.PathLike)
+    if isinstance(source, onnx.ModelProto) or (is_text and os.fspath(source).endswith(".onnx")):  # type: ignore[arg-type]  # is_text
+        network = import_network(
+            fix_dimensions(load_model(source), dims or {}),  # type: ignore[arg-type]  # no list here
+            (digital,) if isinstance(digital, str) else digital,
+        )
+        return problem_of_network(network, target, slices_from)
+    if digital or dims:
+        raise ModelError("digital nodes and open dimensions belong to models; shapes have neither")
+    name, entries = _load_shapes(os.fspath(source)) if is_text else ("shapes", source)  # type: ignore[arg-type]  # is_text
+    return problem_of_shapes(entries, name, default, slices_from)
+
+
+def _coding(target: Target) -> InputCoding | None:
+    """The input coding of a target's default pipeline."""
+    return next((each for each in parse_pipeline(target.pipeline) if isinstance(each, InputCoding)), None)
+
+
+def problem_of_network(network: Network, target: Target, slices_from: str) -> PlannedNetwork:
+    """The sizes of a network as the frontend makes it, with slices as the target's input coding gives them.
+
+    Raises:
+        ModelError: no matrix of the model can be put on arrays, or a recurrence has too many steps.
+    """
+    if not network.layers:
+        raise ModelError(f"no matrix of the model can be put on arrays: {nothing_lowered(network.records)}")
+    for recurrence in network.recurrences:
+        if (recurrence.steps or 1) > LARGEST_STEPS:
+            raise ModelError(
+                f"recurrence {recurrence.name!r} has {recurrence.steps:,} steps, and a plan lists at most {LARGEST_STEPS:,}; "
+                f"export the model with that dimension open: then one step is planned"
+            )
+    coding = _coding(target)
+    symmetric = coding is not None and coding.scheme == "analogue" and target.array_spec.drive == "signed"
+
+    def planned(layer: MatrixLayer) -> PlannedMatrix:
+        code = None if coding is None else coding.on_grid(layer, symmetric)
+        slices = 1 if coding is None else coding.slices() if code is None else code.bits
+        return PlannedMatrix(layer.name, *layer.shape, layer.vectors_per_inference, slices)
+
+    layers = tuple(planned(layer) for layer in network.layers)
+    uses = tuple(replace(use, reads=layers[use.layer].slices * use.vectors) for use in network.uses)
+    return PlannedNetwork(network.name, layers, network.matrices, uses, slices_from, _open_sizes(layers))
+
+
+def _open_sizes(layers: Sequence[PlannedMatrix]) -> tuple[str, ...]:
+    names = [layer.name for layer in layers if layer.vectors is None]
+    if not names:
+        return ()
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f"vectors per inference of {names[0]}{more} depend on the size of the input; counted as 1 in reads, energy and "
+        f"time; fix open dimensions with --dim NAME=SIZE",
+    )
+
+
+def _load_shapes(text: str) -> tuple[str, Any]:
+    """Name and list of matrices of `FILE.json` or `FILE.json:NAME`."""
+    path, colon, name = text.rpartition(":")
+    if not colon or not path.endswith(".json"):
+        path, name = text, ""
+    file = Path(path)
+    if not path.endswith(".json"):
+        raise DataError(f"{path}: give an .onnx model, or a file of shapes whose name ends in .json")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path of the shapes") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:  # also a number with too many digits
+        raise DataError(f"{path}: not JSON: {error}") from None
+    if isinstance(content, dict):
+        return _one_list(content, path, name)
+    if name:
+        raise DataError(f"{path}: it holds one list, which has no names; give {path} without :{name}")
+    return file.stem, content
+
+
+def _one_list(content: dict[str, Any], path: str, name: str) -> tuple[str, Any]:
+    names = [key for key, value in content.items() if isinstance(value, list)]
+    if not names:
+        raise DataError(f"{path}: an object without a list of matrices; {_FORM}, in a list")
+    if not name and len(names) == 1:
+        return names[0], content[names[0]]
+    if name not in names:
+        found = f"no list {name!r}" if name else f"{len(names)} lists"
+        raise DataError(f"{path}: {found}; give one as {path}:NAME, of {', '.join(names)}")
+    return name, content[name]
+
+
+def problem_of_shapes(entries: Any, name: str, slices: int, slices_from: str) -> PlannedNetwork:
+    """Matrices of a list of `[inputs, outputs]` and objects; each waits for the one before where it does not say.
+
+    Args:
+        entries: see `read_problem`.
+        name: name of the whole, for messages too.
+        slices: of matrices that do not say.
+        slices_from: where that number comes from.
+
+    Raises:
+        DataError: anything else in the list.
+    """
+    if not isinstance(entries, list | tuple):
+        raise DataError(f"{name}: {_shown(entries)} is no list of matrices; {_FORM}")
+    if not entries:
+        raise DataError(f"{name}: the list is empty; {_FORM} for each matrix")
+    index: dict[str, int] = {}
+    layers, uses = [], []
+    for position, entry in enumerate(entries):
+        where = f"{name}, matrix {position + 1} of {len(entries)}"
+        fields = _fields(entry, where)
+        label = fields.get("name", f"matrix{position + 1}")
+        if not isinstance(label, str) or not label:
+            raise DataError(f"{where}: name {_shown(label)} is no text")
+        where = f"{where} ({label[:40]!r})"
+        sizes = {key: _size(fields, key, where) for key in ("groups", "inputs", "outputs", "vectors")}
+        given = "slices" in fields
+        layer = PlannedMatrix(label, **sizes, slices=_size(fields, "slices", where, slices), own_slices=given)
+        reads = layer.slices * (layer.vectors or 1)
+        uses.append(Use(position, position, reads, _waits(fields, index, where), layer.vectors or 1))
+        if index.setdefault(label, position) != position:
+            raise DataError(f"{where}: matrix {index[label] + 1} has that name too; names must be unique")
+        layers.append(layer)
+    return PlannedNetwork(name, tuple(layers), tuple(range(len(layers))), tuple(uses), slices_from)
+
+
+def _fields(entry: Any, where: str) -> dict[str, Any]:
+    if isinstance(entry, list | tuple):
+        if len(entry) != 2:
+            raise DataError(f"{where}: {len(entry)} numbers; {_FORM}")
+        return {"inputs": entry[0], "outputs": entry[1]}
+    if not isinstance(entry, Mapping):
+        raise DataError(f"{where}: found {_shown(entry)}; {_FORM}")
+    unknown = [key for key in entry if key not in _KEYS]
+    if unknown:
+        raise DataError(f"{where}: unknown key {_shown(unknown[0])}; allowed: {', '.join(_KEYS)}")
+    missing = [key for key in ("inputs", "outputs") if key not in entry]
+    if missing:
+        raise DataError(f"{where}: key {missing[0]!r} is missing; {_FORM}")
+    return dict(entry)
+
+
+def _size(fields: Mapping[str, Any], key: str, where: str, default: int = 1) -> int:
+    value = fields.get(key, default)
+    largest = LARGEST_SLICES if key == "slices" else LARGEST_SIZE
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+        raise DataError(f"{where}: {key} is {_shown(value)}; give a whole number of 1 to {largest:,}")
+    return value
+
+
+def _waits(fields: Mapping[str, Any], index: Mapping[str, int], where: str) -> tuple[int, ...]:
+    """Positions of the matrices that one waits for: those named, else the one before."""
+    if "after" not in fields:
+        return (len(index) - 1,) if index else ()
+    names = fields["after"]
+    if not isinstance(names, list | tuple) or not all(isinstance(each, str) for each in names):
+        raise DataError(f"{where}: after is {_shown(names)}; give a list of names, [] for none")
+    unknown = [each for each in names if each not in index]
+    if unknown:
+        raise DataError(
+            f"{where}: it waits for {_shown(unknown[0])}, which is no matrix before it; write matrices in order of execution"
+        )
+    return tuple(sorted({index[each] for each in names}))
+
+
+def _shown(value: Any) -> str:
+    """A value of the file in a message, not too long."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):  # what no file can hold, or too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -1,0 +1,281 @@
+"""A program: the inert result of compiling, and its file, a sealed archive (see `archive`):
+
+    manifest.json     format version, pipeline, options, layers, order of execution
+    target.json       the target's description, complete
+    host.onnx         the ideal meaning, without its large initializers
+    source.onnx       the user's model as it came (unless left out), without its large initializers
+    schedule/*.npy    tiles, images, permutations, steps
+    calibration/*.npy inputs on which device passes are fitted (where the pipeline has any)
+    tensors/*         packed weight codes, scale, offset and bias of the layers, and large initializers, each once
+
+Large initializers are external data in the sense of ONNX, so that an unpacked archive holds a `source.onnx` that any tool
+reads. Those of the host graph that are parameters of layers are not stored again: they follow from the layers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import IO, Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf brings no types
+
+from xbcompile.errors import ProgramError
+from xbcompile.ir import ArraySpec, LoweringRecord, Network, Schedule
+from xbcompile.ir.content_equality import ContentEqual
+from xbcompile.ir.image_route import ImageRoute
+from xbcompile.onnx_graph.split_model import SplitModel
+from xbcompile.passes.contract import DevicePass
+from xbcompile.passes.pipeline import parse_pipeline
+from xbcompile.program.archive import Archive, TensorPool, atomic_file, npy, write_archive
+from xbcompile.program.network_file import (
+    NodeReader,
+    describe_nodes,
+    describe_tensors,
+    host_of,
+    read_skeleton,
+    stored_skeleton,
+)
+from xbcompile.reference.host_graph import host_graph, layer_parameters
+from xbcompile.targets import Target
+
+FORMAT_VERSION = 4
+_RECENT_BYTES = 2**26  # of cells of images that were asked for last; assumed
+_TABLES = ("tiles", "copies", "column_permutation", "steps", "initial", "site")
+
+
+@dataclass(frozen=True, eq=False)
+class Program(ContentEqual):
+    """Which cells to write, what to drive, how to recombine.
+
+    Args:
+        network: coded matrix layers and digital segments.
+        schedule: tables of tiles, images and steps.
+        target: the description that the program was compiled for.
+        pipeline: the whole pass pipeline as text; its device passes run when a session starts.
+        calibration: inputs for the device passes, by graph input name; empty where there are none.
+        source: the user's model, its large initializers as arrays; None where it was left out.
+        options: options of the compilation that have no place elsewhere.
+        routes: one per image where a session routed the program for its chip; None in every program file.
+    """
+
+    network: Network
+    schedule: Schedule
+    target: Target
+    pipeline: str
+    calibration: dict[str, np.ndarray]
+    source: SplitModel | None
+    options: dict[str, Any]
+    routes: tuple[ImageRoute, ...] | None = None
+
+    @property
+    def spec(self) -> ArraySpec:
+        """The array that the program is for."""
+        return self.target.array_spec
+
+    @cached_property
+    def host_graph(self) -> SplitModel:
+        """The ideal meaning as an ONNX model with function bodies; its large parameters are the layers' own arrays."""
+        return host_graph(self.network)
+
+    @property
+    def host(self) -> onnx.ModelProto:
+        """`host_graph` in one message, which plain onnxruntime runs, and which cannot be serialised above 2 GiB."""
+        return self.host_graph.joined()
+
+    def cells(self, images: np.ndarray) -> np.ndarray:
+        """Physical content of weight images, built on demand.
+
+        Args:
+            images: indices [n].
+
+        Returns:
+            [n, rows, columns] level indices (uint8), or float32 values for continuous cells.
+        """
+        spec = self.spec
+        cells = np.empty((len(images), spec.rows, spec.columns), np.float32 if spec.levels is None else np.uint8)
+        for i, image in enumerate(images):
+            cells[i] = self._image(int(image))
+        return cells
+
+    def _image(self, image: int) -> np.ndarray:
+        """One image's cells [rows, columns]; the last few are kept, as layers that share one ask for it in turn."""
+        if image not in self._recent_images:
+            cells = self._built_image(image)
+            while self._recent_images and (len(self._recent_images) + 1) * cells.nbytes > _RECENT_BYTES:
+                self._recent_images.pop(next(iter(self._recent_images)))
+            self._recent_images[image] = cells
+        return self._recent_images[image]
+
+    def _built_image(self, image: int) -> np.ndarray:
+        spec, schedule, codes = self.spec, self.schedule, self._codes
+        continuous = spec.levels is None
+        cells = np.empty((spec.rows, spec.columns), np.float32 if continuous else np.uint8)
+        cells[:] = 0.0 if continuous else spec.neutral_level[:, None]
+        order, starts = self._tiles_by_image
+        for layer, group, k0, k1, m0, m1, _, row, column in schedule.tiles[
+            order[starts[image] : starts[image + 1]]
+        ].tolist():
+            physical = schedule.column_permutation[image, column : column + m1 - m0]
+            cells[row : row + k1 - k0, physical] = codes[layer][group, k0:k1, m0:m1]
+        return cells if self.routes is None else _routed_cells(cells, self.routes[image], spec)
+
+    @cached_property
+    def _recent_images(self) -> dict[int, np.ndarray]:
+        return {}
+
+    @cached_property
+    def _codes(self) -> list[np.ndarray]:
+        return [layer.weight_code.codes for layer in self.network.layers if layer.weight_code is not None]
+
+    @cached_property
+    def _tiles_by_image(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tile indices in order of image, and where each image's run starts (one entry more than images)."""
+        image = self.schedule.tiles["image"]
+        order = np.argsort(image, kind="stable")
+        return order, np.searchsorted(image[order], np.arange(self.schedule.images + 1))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the program's file, in hexadecimal."""
+        return self._write(None)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the program file: beside its place first, then renamed, so that a half-written file never exists.
+
+        Raises:
+            ProgramError: the folder does not exist or cannot be written.
+        """
+        with atomic_file(path) as file:
+            digest = self._write(file)
+        self.__dict__["digest"] = digest
+
+    def _write(self, file: IO[bytes] | None) -> str:
+        if self.routes is not None:
+            raise ValueError("a program that is routed for one chip is not for a file")
+        return write_archive(file, self._members())
+
+    def _members(self) -> Iterator[tuple[str, bytes | memoryview]]:
+        pool = TensorPool()
+        yield "manifest.json", json.dumps(self._manifest(pool), indent=1, sort_keys=True).encode()
+        yield "target.json", self.target.to_json().encode()
+        yield "host.onnx", stored_skeleton(self.host_graph, pool, layer_parameters(self.network).keys())
+        if self.source is not None:
+            yield "source.onnx", stored_skeleton(self.source, pool, ())
+        for name in _TABLES:
+            yield f"schedule/{name}.npy", npy(getattr(self.schedule, name))
+        for i, name in enumerate(sorted(self.calibration)):
+            yield f"calibration/{i}.npy", npy(self.calibration[name])
+        yield from pool.members()
+
+    def _manifest(self, pool: TensorPool) -> dict[str, Any]:
+        from xbcompile import __version__
+
+        schedule = {name: getattr(self.schedule, name) for name in Schedule.__dataclass_fields__ if name not in _TABLES}
+        return {
+            "format_version": FORMAT_VERSION,
+            "xbcompile_version": __version__,
+            "pipeline": self.pipeline,
+            "options": self.options,
+            "calibration": sorted(self.calibration),
+            "ir_version": self.network.ir_version,
+            "schedule": schedule,
+            "records": [asdict(record) for record in self.network.records],
+            "nodes": describe_nodes(
+                self.network.nodes,
+                {layer.name: i for layer, i in zip(self.network.layers, self.network.matrices, strict=True)},
+            ),
+            "tensors": describe_tensors(self.network, pool),
+        }
+
+
+def _routed_cells(cells: np.ndarray, route: ImageRoute, spec: ArraySpec) -> np.ndarray:
+    """Cells [logical rows, physical columns] with the route's signs, on its physical rows."""
+    column_sign = np.empty_like(route.column_sign)
+    column_sign[route.column] = route.column_sign
+    negative = route.row_sign[:, None] * column_sign < 0
+    opposite = -cells if spec.levels is None else len(spec.levels) - 1 - cells
+    result = np.empty_like(cells)
+    result[route.row] = np.where(negative, opposite, cells)
+    return result
+
+
+def load_program(path: str | os.PathLike[str]) -> Program:
+    """Read a program file.
+
+    Raises:
+        ProgramError: the file is missing, no program, damaged (one flipped byte is enough) or of another format
+            version.
+    """
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file:
+            return _read_version(Archive(file, name))
+    except FileNotFoundError:
+        raise ProgramError(f"program file {name!r} does not exist") from None
+    except OSError as error:
+        raise ProgramError(f"program file {name!r} cannot be read: {error.strerror}") from None
+
+
+def _read_version(archive: Archive) -> Program:
+    name = archive.name
+    if "manifest.json" not in archive:
+        raise ProgramError(f"{name!r} is an archive without manifest.json, so it is no xbcompile program")
+    manifest = json.loads(archive.read("manifest.json"))
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ProgramError(
+            f"program file {name!r} has format version {version}; this xbcompile reads {FORMAT_VERSION}: compile it again"
+        )
+    try:
+        return _read(archive, manifest, name)
+    except (KeyError, TypeError, ValueError, DecodeError, zipfile.BadZipFile) as error:
+        raise ProgramError(f"program file {name!r} lacks a part that it must have: {error}") from None
+
+
+def _read(archive: Archive, manifest: dict[str, Any], where: str) -> Program:
+    target = Target.from_table(json.loads(archive.read("target.json")), where)
+    tables: dict[str, Any] = {table: archive.table(f"schedule/{table}.npy") for table in _TABLES}
+    schedule = Schedule(**tables, **manifest["schedule"])
+    stored = read_skeleton(archive, "host.onnx")
+    host = stored.skeleton
+    read = NodeReader(archive, stored, manifest, schedule, target.array_spec)
+    network = Network(
+        name=host.graph.name,
+        inputs=tuple(host.graph.input),
+        outputs=tuple(host.graph.output),
+        nodes=tuple(read.node(host.graph, described) for described in manifest["nodes"]),
+        records=tuple(LoweringRecord(**{**r, "layers": tuple(r["layers"])}) for r in manifest["records"]),
+        opset_imports=tuple((o.domain, o.version) for o in host.opset_import if o.domain != "xbcompile"),
+        ir_version=manifest["ir_version"],
+    )
+    program = Program(
+        network=network,
+        schedule=schedule,
+        target=target,
+        pipeline=manifest["pipeline"],
+        calibration={n: archive.table(f"calibration/{i}.npy") for i, n in enumerate(manifest["calibration"])},
+        source=read_skeleton(archive, "source.onnx") if "source.onnx" in archive else None,
+        options=manifest["options"],
+    )
+    program.__dict__["digest"] = archive.digest
+    program.__dict__["host_graph"] = host_of(
+        stored, network
+    )  # the file's own: verification compares the file with itself
+    return program
+
+
+def with_stored_weights(network: Network) -> Network:
+    """The network whose layers' real weights are what their codes stand for: what a program keeps."""
+    return network.with_layers(layer.with_stored_weights() for layer in network.layers if layer.weight_code is not None)
+
+
+def device_passes(pipeline: str) -> list[DevicePass]:
+    """The device passes of a pipeline text, in order."""
+    return [p for p in parse_pipeline(pipeline) if isinstance(p, DevicePass)]

@@ -1,0 +1,106 @@
+"""Running a network's ideal meaning in onnxruntime: what passes and verification look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from xbcompile.errors import DataError
+from xbcompile.ir.network import Network
+from xbcompile.onnx_graph.split_model import SplitModel, open_session
+from xbcompile.reference.host_graph import DOMAIN, host_graph
+from xbcompile.reference.host_recurrence import expose
+
+CHUNK_SAMPLES = 500  # samples per onnxruntime call: bounds the memory of intermediate tensors
+
+
+def make_session(model: onnx.ModelProto | SplitModel, threads: int = 0, once: bool = False) -> ort.InferenceSession:
+    """A quiet CPU session of onnxruntime; `threads` 0 leaves the number to it; `once`: see `split_model.open_session`."""
+    proto = model.skeleton if isinstance(model, SplitModel) else model
+    if any(function.domain == DOMAIN for function in proto.functions):
+        # onnxruntime would round a layer's bias to the grids of the quantizers around it.
+        return open_session(model, _options(threads, quantizers=False), once)
+    try:
+        return open_session(model, _options(threads, quantizers=True), once)
+    except ort_errors.InvalidGraph:
+        # Its own rewriting of quantizers uses Round, which opset 10 lacks.
+        return open_session(model, _options(threads, quantizers=False), once)
+
+
+def _options(threads: int, quantizers: bool) -> ort.SessionOptions:
+    """`quantizers`: whether onnxruntime may put integer kernels in the place of quantizers and what lies between."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    # Idle workers of onnxruntime would spin on the processors that matrix layers need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_quant_qdq", "0" if quantizers else "1")
+    return options
+
+
+def model_batch(inputs: tuple[onnx.ValueInfoProto, ...]) -> int | None:
+    """The fixed batch size that all of the model's inputs ask for on axis 0; None when any leaves it open or differs."""
+    shapes = [value.type.tensor_type.shape.dim for value in inputs]
+    sizes = {int(dims[0].dim_value) if dims and dims[0].HasField("dim_value") else None for dims in shapes}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def sample_chunks(feeds: dict[str, np.ndarray], size: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Split feeds along axis 0 into runs of at most `size` samples: (first sample, chunk)."""
+    samples = next(iter(feeds.values())).shape[0]
+    for first in range(0, samples, size):
+        yield first, {name: value[first : first + size] for name, value in feeds.items()}
+
+
+def evaluate(network: Network, feeds: dict[str, np.ndarray], tensors: list[str]) -> list[list[np.ndarray]]:
+    """Values of the named tensors on these feeds, each a list with one value per chunk of samples.
+
+    Chunks are not joined: axis 0 of a tensor inside the network need not count samples. A tensor in the body of a
+    recurrence has one axis more, axis 0, which counts steps.
+
+    Args:
+        network: any stage of compilation.
+        feeds: graph inputs by name; axis 0 counts samples.
+        tensors: names of graph inputs, or of tensors that some node writes.
+
+    Raises:
+        DataError: the model has a fixed batch size that does not divide the number of samples.
+    """
+    return evaluate_model(host_graph(network), network.inputs, feeds, tensors)
+
+
+def evaluate_model(
+    model: onnx.ModelProto | SplitModel,
+    inputs: tuple[onnx.ValueInfoProto, ...],
+    feeds: dict[str, np.ndarray],
+    tensors: list[str],
+) -> list[list[np.ndarray]]:
+    """`evaluate` for any ONNX model with these graph inputs; the list of outputs of a ModelProto is replaced."""
+    batch = model_batch(inputs)
+    samples = next(iter(feeds.values())).shape[0]
+    if batch is not None and samples % batch:
+        raise DataError(f"{samples} samples do not fill the model's fixed batch of {batch}; give a multiple of {batch}")
+    chunks = [chunk for _, chunk in sample_chunks(feeds, batch or CHUNK_SAMPLES)]
+    computed = sorted(set(tensors) - set(feeds))
+    if not computed:
+        return [[chunk[name] for chunk in chunks] for name in tensors]
+    model = model.copy() if isinstance(model, SplitModel) else model
+    graph = (model.skeleton if isinstance(model, SplitModel) else model).graph
+    stacked = expose(graph, computed)
+    wanted = [stacked.get(name, name) for name in computed]
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    session = make_session(model)
+    values = [chunk | dict(zip(computed, session.run(wanted, chunk), strict=True)) for chunk in chunks]
+    return [[value[name] for value in values] for name in tensors]
+
+
+def layer_inputs(network: Network, feeds: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Input tensors of every matrix layer, one per chunk of samples, by layer name."""
+    layers = network.layers
+    values = evaluate(network, feeds, [layer.input for layer in layers])
+    return {layer.name: value for layer, value in zip(layers, values, strict=True)}

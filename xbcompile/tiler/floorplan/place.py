@@ -1,0 +1,81 @@
+"""Placement of arrays on the sites of a floorplan: little traffic over long ways, with a bound on how little is possible.
+
+This is the quadratic assignment problem (Koopmans and Beckmann, Econometrica 25, 53 (1957)): sum over pairs of arrays of
+values per inference times hops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbcompile.errors import ScheduleError
+from xbcompile.ir.content_equality import ContentEqual
+from xbcompile.ir.site_grid import Floorplan
+from xbcompile.tiler.floorplan.bounds import lower_bound
+from xbcompile.tiler.floorplan.search import Graph, search
+from xbcompile.tiler.floorplan.solver import SOLVER_COEFFICIENTS, solve
+from xbcompile.tiler.floorplan.traffic import Traffic
+
+
+@dataclass(frozen=True, eq=False)
+class FloorplanPlacement(ContentEqual):
+    """Where each array sits.
+
+    Args:
+        site: int32 [arrays], site of each array; no two are the same.
+        cost: values times hops per inference.
+        lower_bound: no placement of the same traffic on the same floorplan costs less.
+        status: "optimal" (cost equals lower_bound) or "feasible".
+    """
+
+    site: np.ndarray
+    cost: int
+    lower_bound: int
+    status: str
+
+    @property
+    def gap(self) -> float:
+        """How much of the cost the bound leaves open: (cost - lower_bound) / cost; 0 where nothing moves."""
+        return (self.cost - self.lower_bound) / self.cost if self.cost else 0.0
+
+
+def place_on_floorplan(
+    traffic: Traffic, arrays: int, floorplan: Floorplan, *, seed: int = 0, effort: float = 1.0
+) -> FloorplanPlacement:
+    """Choose a site for every array.
+
+    Args:
+        traffic: values that move between arrays per inference (`array_traffic`).
+        arrays: number of arrays; those without traffic take sites, too.
+        floorplan: sites and distances.
+        seed: of the search.
+        effort: work allowed (one unit takes some seconds; a minute for tens of thousands of arrays); 0: no search,
+            but a start and a bound. More effort never gives a worse placement or a weaker bound.
+
+    Returns:
+        The placement; equal arguments give equal placements on every machine.
+
+    Raises:
+        ScheduleError: fewer sites than arrays, a negative seed, or an effort that is no number from 0 up.
+    """
+    if arrays > floorplan.sites:
+        raise ScheduleError(
+            f"floorplan {floorplan}: {floorplan.sites:,} sites for {arrays:,} arrays; use a larger grid or more chips, "
+            f"or schedule on at most {floorplan.sites:,} arrays"
+        )
+    if not effort >= 0 or effort == float("inf"):
+        raise ScheduleError(f"effort={effort}: give a number from 0 up")
+    if seed < 0:
+        raise ScheduleError(f"seed={seed}: the seed of the search must not be negative")
+    if not arrays:
+        return FloorplanPlacement(np.zeros(0, dtype=np.int32), 0, 0, "optimal")
+    graph = Graph.of(traffic, arrays, floorplan)
+    bound = lower_bound(traffic, arrays, floorplan)
+    place = search(graph, seed=seed, effort=effort, enough=bound)
+    if graph.cost(place) > bound and effort > 0 and (arrays * floorplan.sites) ** 2 <= SOLVER_COEFFICIENTS:
+        place, bound = solve(graph, floorplan, place, bound=bound, effort=effort)
+    cost = graph.cost(place)
+    site = graph.site.reshape(-1)[place].astype(np.int32)
+    return FloorplanPlacement(site, cost, bound, "optimal" if cost == bound else "feasible")

@@ -1,0 +1,317 @@
+"""What has to be read, where and when: the values that placing images on arrays works with.
+
+Times are ticks, int64: the clock's tick is so short that they are exact, and so long that sums are exact in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+
+from xbcompile.ir.array_spec import ArraySpec
+from xbcompile.ir.schedule import COPY, Use
+from xbcompile.tiler.schedule.keeps import NEVER
+
+TIME_BITS = 50  # sums of times stay below 2**TIME_BITS ticks: exact in float64
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Durations of reads and writes, in ticks.
+
+    Args:
+        tick_s: one tick, a power of two.
+        t_read_s: time of one read.
+        write_ticks: time to write one array.
+        batch: inferences per batch.
+    """
+
+    tick_s: float
+    t_read_s: float
+    write_ticks: int
+    batch: int
+
+    @classmethod
+    def for_work(cls, tiles: np.ndarray, uses: Sequence[Use], spec: ArraySpec, batch: int) -> Clock:
+        """A clock for all reads one after another, each behind a write of its own: no schedule here takes longer."""
+        counts = np.bincount(tiles["layer"], minlength=max((use.matrix + 1 for use in uses), default=0))
+        used = np.array([use.matrix for use in uses], dtype=np.intp)
+        reads = np.array([float(batch) * use.reads for use in uses], dtype=np.float64)
+        longest_s = 2 * int(counts[used].sum()) * spec.t_write_s + float(counts[used] @ reads) * spec.t_read_s
+        tick_s = math.ldexp(1.0, math.frexp(longest_s)[1] - TIME_BITS) if longest_s else 1.0
+        return cls(tick_s, spec.t_read_s, round(spec.t_write_s / tick_s), batch)
+
+    def reading(self, reads: np.ndarray) -> np.ndarray:
+        """Duration of numbers of reads, int64."""
+        ticks: np.ndarray = np.rint(reads * (self.t_read_s / self.tick_s)).astype(np.int64)
+        return ticks
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What has to be read, as visits: one visit is all reads from one image for one group of uses.
+
+    The uses of a group are placed together: all of them wait for what any of them waits for. A group is one use, but where
+    `group_uses` joins several of the same matrix. Where an image has several copies, each copy counts as an image of its
+    own here, which reads its share of the vectors; the copies of an image have neighbouring numbers.
+
+    Args:
+        rank: int64 [visits], position of the visit's group in `groups`; visits are ordered by rank, then image.
+        image: int64 [visits].
+        reads: int64 [visits], number of tiles that the visit reads, each counted once per use.
+        next_rank: int64 [visits], rank of the image's next visit, or `NEVER`.
+        tile: int64 [all reads], tile of each read in the order of the visits.
+        use: int64 [all reads], use that each read serves.
+        read_ticks: int64 [all reads], duration of each read for one batch.
+        groups: groups of uses in an order that honours the dependencies.
+        waits_for: per rank, the ranks whose reads must have ended.
+        write_ticks: duration of one write.
+        copy_of: int64 [images], the layout's image of which each is a copy.
+    """
+
+    rank: np.ndarray
+    image: np.ndarray
+    reads: np.ndarray
+    next_rank: np.ndarray
+    tile: np.ndarray
+    use: np.ndarray
+    read_ticks: np.ndarray
+    groups: tuple[tuple[int, ...], ...]
+    waits_for: tuple[tuple[int, ...], ...]
+    write_ticks: int
+    copy_of: np.ndarray
+
+    @property
+    def visits(self) -> int:
+        """Number of visits."""
+        return len(self.rank)
+
+    @property
+    def images(self) -> int:
+        """Number of images, each copy counted."""
+        return len(self.copy_of)
+
+    @cached_property
+    def first_read(self) -> np.ndarray:
+        """Position of each visit's first read, int64 [visits]."""
+        return np.cumsum(self.reads) - self.reads
+
+    @cached_property
+    def visit_ticks(self) -> np.ndarray:
+        """Duration of each visit's reads, int64 [visits]."""
+        ends = np.concatenate([[0], np.cumsum(self.read_ticks)])
+        return ends[self.first_read + self.reads] - ends[self.first_read]
+
+    @cached_property
+    def image_ticks(self) -> np.ndarray:
+        """Duration of all reads of each image in one batch, int64 [images]."""
+        ticks = np.zeros(self.images, dtype=np.int64)
+        np.add.at(ticks, self.image, self.visit_ticks)
+        return ticks
+
+    @cached_property
+    def edges(self) -> np.ndarray:
+        """First visit of each rank, and the number of all visits, int64 [groups + 1]."""
+        return np.searchsorted(self.rank, np.arange(len(self.groups) + 1))
+
+    @cached_property
+    def chained(self) -> bool:
+        """Whether each group waits for the one before, so that their order is forced."""
+        return all(rank - 1 in waits for rank, waits in enumerate(self.waits_for) if rank)
+
+    def tile_by_tile(self) -> Work:
+        """The same with one visit per tile and use, for `Placement`s that do something else between them."""
+        return replace(
+            self,
+            rank=np.repeat(self.rank, self.reads),
+            image=np.repeat(self.image, self.reads),
+            reads=np.ones_like(self.tile),
+            next_rank=np.repeat(self.next_rank, self.reads),
+        )
+
+    @cached_property
+    def read_once(self) -> bool:
+        """Whether each image has one visit per batch."""
+        return self.visits == self.images
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """When and where each visit happens, in a batch that follows and is followed by batches like it.
+
+    Args:
+        array: int64 [visits]; all visits of an image are on one array.
+        write: bool [visits], whether the image is written for the visit.
+        early: bool [visits], whether that write is the last step of its array in the batch before: then `write_start` is
+            the time in this batch of the write for the next one.
+        write_start: int64 [visits], ticks; meaningless without a write.
+        read_start: int64 [visits], ticks.
+        sequence: int64 [visits], an order of execution (decides between steps without duration).
+        initial: int64 [arrays], image that each array holds where a batch starts, or -1.
+    """
+
+    array: np.ndarray
+    write: np.ndarray
+    early: np.ndarray
+    write_start: np.ndarray
+    read_start: np.ndarray
+    sequence: np.ndarray
+    initial: np.ndarray
+
+    @property
+    def writes(self) -> int:
+        """Number of writes per batch."""
+        return int(np.count_nonzero(self.write))
+
+    @property
+    def arrays(self) -> int:
+        """Number of arrays."""
+        return len(self.initial)
+
+    def makespan(self, work: Work) -> int:
+        """End of the last step, ticks from the start of the batch."""
+        last_read = int((self.read_start + work.visit_ticks).max(initial=0))
+        return max(last_read, int(self.write_start[self.write].max(initial=-work.write_ticks)) + work.write_ticks)
+
+    def copies(self, work: Work) -> np.ndarray:
+        """COPY table: the arrays that each image is written into."""
+        array = np.empty(work.images, dtype=np.int64)
+        array[work.image] = self.array
+        copies = np.empty(work.images, dtype=COPY)
+        copies["image"], copies["array"] = work.copy_of, array
+        return copies
+
+
+def order_by_dependency(dependencies: Sequence[Collection[int]]) -> tuple[int, ...]:
+    """Order things so that each follows those it waits for, earlier indices first.
+
+    Raises:
+        ValueError: the dependencies are cyclic or name what does not exist (a fault of the caller).
+    """
+    graph = nx.DiGraph()
+    graph.add_nodes_from(range(len(dependencies)))
+    graph.add_edges_from((before, after) for after, waits in enumerate(dependencies) for before in waits)
+    if len(graph) != len(dependencies):
+        raise ValueError(f"dependencies name uses outside 0..{len(dependencies) - 1}")
+    try:
+        return tuple(nx.lexicographical_topological_sort(graph))
+    except nx.NetworkXUnfeasible:
+        raise ValueError(f"dependencies of the uses are cyclic: {dependencies}") from None
+
+
+def group_uses(uses: Sequence[Use]) -> list[tuple[int, ...]]:
+    """Join uses of one matrix that can be read together, so that one write of an image serves all of them.
+
+    Uses at the same depth of the dependencies (the longest way to them from a use that waits for none) do not wait for
+    each other, and joining them closes no cycle, as every wait leads from a lower depth to a higher one.
+
+    Returns:
+        groups of uses, in the order of their first.
+    """
+    depth = [0] * len(uses)
+    for i in order_by_dependency([use.waits_for for use in uses]):
+        depth[i] = max((depth[before] + 1 for before in uses[i].waits_for), default=0)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, use in enumerate(uses):
+        groups.setdefault((use.matrix, depth[i]), []).append(i)
+    return [tuple(group) for group in groups.values()]
+
+
+def collect_work(
+    tiles: np.ndarray,
+    uses: Sequence[Use],
+    groups: Sequence[tuple[int, ...]],
+    clock: Clock,
+    copies: np.ndarray | None = None,
+) -> Work:
+    """Make visits of a TILE table and the uses of its matrices.
+
+    Args:
+        tiles: TILE table.
+        uses: what reads the tiles.
+        groups: uses to be placed together; each use is in one group.
+        clock: of the durations.
+        copies: int64 [images], number of copies of each image; None: one each.
+
+    Raises:
+        ValueError: see `order_by_dependency`.
+    """
+    order_by_dependency([use.waits_for for use in uses])  # every group may wait for itself, no use may
+    group_of = np.empty(len(uses), dtype=np.int64)
+    for index, group in enumerate(groups):
+        group_of[list(group)] = index
+    waits = [{int(group_of[before]) for i in group for before in uses[i].waits_for} for group in groups]
+    order = order_by_dependency(waits)
+    rank_of = np.empty(len(groups), dtype=np.int64)
+    rank_of[list(order)] = np.arange(len(order))
+
+    images = int(tiles["image"].max(initial=-1)) + 1
+    tile, use = _reads_of_uses(tiles, uses)
+    image = tiles["image"][tile].astype(np.int64)
+    if copies is None or np.all(copies == 1):
+        copy_of = np.arange(images)
+        reads = np.array([clock.batch * each.reads for each in uses], dtype=np.int64)[use]
+    else:
+        copy_of = np.repeat(np.arange(images), copies)
+        tile, use, image, reads = _shared_reads(tile, use, image, uses, clock.batch, copies)
+    rank = rank_of[group_of[use]]
+    in_visits = np.lexsort((image, rank))
+    tile, use, rank, image = tile[in_visits], use[in_visits], rank[in_visits], image[in_visits]
+    new = np.ones(len(tile), dtype=bool)
+    new[1:] = (rank[1:] != rank[:-1]) | (image[1:] != image[:-1])
+    first = np.flatnonzero(new)
+    rank, image = rank[first], image[first]
+
+    return Work(
+        rank=rank,
+        image=image,
+        reads=np.diff(first, append=len(tile)),
+        next_rank=_next_rank(rank, image),
+        tile=tile,
+        use=use,
+        read_ticks=clock.reading(reads)[in_visits],
+        groups=tuple(tuple(groups[index]) for index in order),
+        waits_for=tuple(tuple(sorted({int(rank_of[w]) for w in waits[index]})) for index in order),
+        write_ticks=clock.write_ticks,
+        copy_of=copy_of,
+    )
+
+
+def _next_rank(rank: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Rank of the next visit of each visit's image, or `NEVER`; int64 [visits]."""
+    result = np.full(len(rank), NEVER)
+    by_image = np.lexsort((rank, image))
+    same = image[by_image][1:] == image[by_image][:-1]
+    result[by_image[:-1][same]] = rank[by_image[1:][same]]
+    return result
+
+
+def _shared_reads(
+    tile: np.ndarray, use: np.ndarray, image: np.ndarray, uses: Sequence[Use], batch: int, copies: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Tile, use, copy (numbered image by image) and number of reads of every read, see `share_of`."""
+    count = copies[image]
+    number = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    first_copy = np.cumsum(copies) - copies
+    tile, use, image, count = (np.repeat(each, count) for each in (tile, use, image, count))
+    vectors = np.array([batch * each.vectors for each in uses], dtype=np.int64)[use]
+    slices = np.array([each.reads // each.vectors for each in uses], dtype=np.int64)[use]
+    share = -(-(number + 1) * vectors // count) + (-number * vectors // count)
+    return tile, use, first_copy[image] + number, share * slices
+
+
+def _reads_of_uses(tiles: np.ndarray, uses: Sequence[Use]) -> tuple[np.ndarray, np.ndarray]:
+    """Tile and use of every read, int64, in order of use, then tile."""
+    matrix = np.array([use.matrix for use in uses], dtype=np.int64)
+    by_matrix = np.argsort(tiles["layer"], kind="stable")
+    sorted_matrices = tiles["layer"][by_matrix]
+    first = np.searchsorted(sorted_matrices, matrix)
+    count = np.searchsorted(sorted_matrices, matrix, side="right") - first
+    use = np.repeat(np.arange(len(uses)), count)
+    turn = np.arange(len(use)) - np.repeat(np.cumsum(count) - count, count)
+    return by_matrix[first[use] + turn], use

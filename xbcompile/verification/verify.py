@@ -1,0 +1,301 @@
+"""Checks of a program on its own, without trust in the compiler that made it.
+
+The schedule tables are checked against the matrices, the host graph (plain onnxruntime) against the runtime on the
+exact device, layer by layer on the same inputs, so that a rounding difference in one layer cannot hide in, or be
+blamed on, another.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper
+from threadpoolctl import threadpool_limits
+
+from xbcompile.errors import DataError, ScheduleError
+from xbcompile.ir import MatrixLayer, Patches
+from xbcompile.ir.site_grid import Floorplan
+from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.dimensions import is_fixed
+from xbcompile.onnx_graph.split_model import SplitModel, is_apart
+from xbcompile.program.program import Program
+from xbcompile.reference.evaluate import make_session
+from xbcompile.reference.host_graph import parameter_name
+from xbcompile.reference.host_recurrence import body_of, expose, scan_bodies, scan_of
+from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.targets.families.ideal import IdealArray
+from xbcompile.tiler.floorplan.traffic import array_traffic
+from xbcompile.verification.probes import probe_inputs
+from xbcompile.verification.schedule_checks import check_schedule, check_tables
+
+# A layer's output may differ from the host graph's by float32 rounding of its products.
+RELATIVE_TOLERANCE = 2e-5
+HALF_TOLERANCE = 2e-3
+
+_NO_PROBES: tuple[type[Exception], ...] = (DataError, *engine.REFUSALS)
+# Sums of absolute products from here on may overflow float32, in one order of summation and not in another.
+OVERFLOW = 1e37
+LARGEST_COMPARED = 8_000_000  # assumed: elements of a layer's input that are compared within seconds
+PROBE_SECONDS = 10.0  # assumed: models that take longer on a few samples are checked layer by layer instead
+
+
+def verify(program: Program, equivalence: bool = True) -> list[str]:
+    """Run all checks.
+
+    Args:
+        program: the program.
+        equivalence: also compare host graph and runtime on random (or calibration) inputs.
+
+    Returns:
+        findings, one line each; empty when the program is right.
+    """
+    findings = check_schedule(program.schedule, program.network, program.spec)
+    if findings and check_tables(program.schedule, program.network):
+        return findings
+    findings += check_sites(program)
+    findings += check_rewrites(program)
+    findings += check_codes(program)
+    findings += check_recurrences(program)
+    if findings or not equivalence:
+        return findings
+    return check_equivalence(program)
+
+
+def check_sites(program: Program) -> list[str]:
+    """Arrays sit on sites of their own, and the traffic over the floorplan is what the schedule says."""
+    schedule = program.schedule
+    if not schedule.floorplan and not len(schedule.site):
+        return []
+    try:
+        floorplan = Floorplan.parse(schedule.floorplan)
+    except ScheduleError as error:
+        return [str(error)]
+    site = schedule.site
+    if site.shape != (schedule.arrays,) or np.any(site < 0) or np.any(site >= floorplan.sites):
+        return [f"sites: not one of {floorplan.sites} sites for each of {schedule.arrays} arrays"]
+    if len(np.unique(site)) < len(site):
+        return ["sites: two arrays sit on one site"]
+    traffic = array_traffic(
+        schedule.tiles, schedule.copies["image"], schedule.copies["array"], program.network.uses
+    )  # fmt: skip
+    down, across = floorplan.coordinates()
+    one, two = site[traffic.array_a], site[traffic.array_b]
+    hops = np.abs(down[one] - down[two]) + np.abs(across[one] - across[two])
+    total = int((hops * traffic.values).sum())
+    if total != schedule.hop_values or schedule.hop_values_lower_bound > total:
+        return [
+            f"sites: traffic is {total:,} values times hops; the schedule says {schedule.hop_values:,} "
+            f"and at least {schedule.hop_values_lower_bound:,}"
+        ]
+    return []
+
+
+def check_rewrites(program: Program) -> list[str]:
+    """A write of fewer rows than an array has leaves out no row in which a cell changes; the count of cells is right."""
+    schedule, spec = program.schedule, program.spec
+    counted = schedule.cells_written is not None
+    cells = 0
+    writes = schedule.writes
+    for array in np.unique(writes["array"][(writes["rows"] < spec.rows) | counted]).tolist():
+        held = int(schedule.initial[array])
+        for write in writes[writes["array"] == array]:
+            image = int(write["image"])
+            differ = np.ones((spec.rows, spec.columns), dtype=bool)
+            if held >= 0:
+                before, after = program.cells(np.array([held, image]))
+                differ = before != after
+            cells += int(differ.sum())
+            changed = int(differ.any(axis=1).sum())
+            if write["rows"] < changed:
+                return [
+                    f"steps: image {image} is written into array {array} with {int(write['rows'])} rows, "
+                    f"but {changed} differ from what the array holds"
+                ]
+            held = image
+    if counted and cells != schedule.cells_written:
+        return [f"schedule: it says that {schedule.cells_written:,} cells change per batch; {cells:,} do"]
+    return []
+
+
+def check_codes(program: Program) -> list[str]:
+    """Codes index the target's levels; scales and biases are finite; the cells hold what the host graph says."""
+    findings = []
+    levels = program.spec.levels
+    host = program.host_graph
+    constants = {i.name: i for i in host.skeleton.graph.initializer}
+    for layer in program.network.layers:
+        code = layer.weight_code
+        if code is None:
+            findings.append(f"codes: layer {layer.name!r} has none")
+            continue
+        if levels is not None and code.codes.size and int(code.codes.max()) >= len(levels):
+            findings.append(f"codes: layer {layer.name!r} has codes beyond the target's {len(levels)} levels")
+        limit = program.spec.cell_limit
+        if levels is None and limit is not None and np.abs(code.codes).max(initial=0) > limit * (1 + 1e-6):
+            findings.append(f"codes: layer {layer.name!r} has cell values beyond the target's limit of {limit:g}")
+        for name, values in (("scale", code.scale), ("offset", code.offset), ("bias", layer.bias)):
+            if not np.isfinite(values).all():
+                findings.append(f"codes: layer {layer.name!r} has a {name} that is not finite")
+        stored = constants.get(parameter_name(layer.name, "weights" if levels is None else "codes"))
+        if stored is None:
+            continue
+        meant = host.tensors[stored.name] if is_apart(stored) else onnx.numpy_helper.to_array(stored)
+        if meant is not code.codes and not np.array_equal(meant, code.codes):
+            findings.append(f"codes: layer {layer.name!r} differs from the host graph's")
+    return findings
+
+
+def check_recurrences(program: Program) -> list[str]:
+    """Each recurrence's Scan in the host graph reads, carries and writes the same tensors."""
+    scans = {node.name: node for node in program.host_graph.skeleton.graph.node if node.op_type == "Scan"}
+    findings = []
+    for recurrence in program.network.recurrences:
+        scan = scans.get(recurrence.name)
+        if scan is None or _wiring(scan) != _wiring(scan_of(recurrence, [])):
+            findings.append(f"recurrence {recurrence.name!r}: its states and sequences are not those of the host graph")
+    return findings
+
+
+def _wiring(scan: onnx.NodeProto) -> dict[str, list[Any]]:
+    """All of a Scan but the nodes of its body."""
+    body = body_of(scan)
+    ends = {"starts": [value.name for value in body.input], "ends": [value.name for value in body.output]}
+    attributes = {a.name: [helper.get_attribute_value(a)] for a in scan.attribute if a.name != "body"}
+    return {"inputs": list(scan.input), "outputs": list(scan.output), **ends, **attributes}
+
+
+def check_equivalence(program: Program) -> list[str]:
+    """Each matrix layer on the exact device equals its host-graph function on the same inputs, to float rounding."""
+    findings = []
+    layers = program.network.layers
+    if not layers:
+        make_session(program.host_graph, once=True)  # nothing to compare, but onnxruntime must be able to load it
+        return []
+    values = _layer_values(program)
+    # The products are small: threads of the linear algebra library would spend their time waiting for each other.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for i, layer in enumerate(layers):
+            x, reference = values[i]
+            # Probe inputs may take the model where it has no finite values; a large fixed batch is needless work.
+            if x.size > LARGEST_COMPARED or not np.isfinite(x).all():
+                x, reference = _run_alone(program, layer)
+            result = LayerExecutor(program, i, IdealArray(program.spec), os.cpu_count() or 1).run(x)
+            findings += _differences(layer, x, result, reference)
+    return findings
+
+
+def _differences(layer: MatrixLayer, x: np.ndarray, result: np.ndarray, reference: np.ndarray) -> list[str]:
+    """The finding where a layer's output is not the host graph's, as far as float rounding allows."""
+    if result.shape != reference.shape:
+        return [f"equivalence: layer {layer.name!r} gives shape {result.shape}, the host graph {reference.shape}"]
+    # Float32 rounding is relative to the largest sum of absolute products that an output can have.
+    reach = max(np.abs(x).max(initial=0), *(abs(b or 0.0) for b in _input_range(layer)))
+    weights = np.abs(layer.weights).sum(axis=1, dtype=np.float64).max(initial=0)
+    size = float(reach) * float(weights) + float(np.abs(layer.bias).max(initial=0))
+    compared = np.isfinite(result) & np.isfinite(reference) if size > OVERFLOW else np.ones(result.shape, bool)
+    difference = float(np.abs(result[compared] - reference[compared]).max(initial=0))
+    tolerance = RELATIVE_TOLERANCE if layer.element_type != onnx.TensorProto.FLOAT16 else HALF_TOLERANCE
+    if difference <= tolerance * max(size, 1e-30):
+        return []
+    return [f"equivalence: layer {layer.name!r} differs from the host graph by {difference:.3g} of {size:.3g}"]
+
+
+def _layer_values(program: Program) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Input and output of each layer in the host graph, on the model's probe inputs.
+
+    A model may refuse random inputs (open sizes, values that mean something); then each layer runs alone, on random inputs
+    of its own.
+    """
+    layers = program.network.layers
+    tensors = [t for layer in layers for t in (layer.input, layer.output)]
+    try:
+        values = _evaluate(program.host_graph, probe_inputs(program), tensors)
+    except _NO_PROBES:
+        make_session(program.host_graph, once=True)  # a host graph that cannot even be loaded is no matter of inputs
+        return [_run_alone(program, layer) for layer in layers]
+    pairs = zip(values[::2], values[1::2], strict=True)
+    return [
+        pair if _has_its_channels(layer, pair[0]) else _run_alone(program, layer)
+        for layer, pair in zip(layers, pairs, strict=True)
+    ]
+
+
+def _has_its_channels(layer: MatrixLayer, x: np.ndarray) -> bool:
+    """Whether a convolution's input has the channels that it reads; onnxruntime's grouped Conv takes more without a word."""
+    if not isinstance(layer.geometry, Patches):
+        return True
+    return bool(x.shape[1] == layer.groups * layer.inputs // math.prod(layer.geometry.kernel))
+
+
+def _evaluate(model: SplitModel, feeds: dict[str, Any], tensors: list[str]) -> list[np.ndarray]:
+    """Values of the named tensors in one run."""
+    model = model.copy()
+    graph = model.skeleton.graph
+    computed = list(dict.fromkeys(name for name in tensors if name not in feeds))
+    stacked = expose(graph, computed)
+    wanted = [stacked.get(name, name) for name in computed]
+    del graph.output[:]
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    values = feeds | dict(zip(computed, _run_limited(make_session(model, once=True), wanted, feeds), strict=True))
+    return [values[name] for name in tensors]
+
+
+def _run_limited(session: ort.InferenceSession, wanted: list[str], feeds: dict[str, Any]) -> list[Any]:
+    """One run, ended with an error of onnxruntime's after a while: with random inputs a loop may go on for ever."""
+    options = ort.RunOptions()
+    timer = threading.Timer(PROBE_SECONDS, setattr, (options, "terminate", True))
+    timer.start()
+    try:
+        values: list[Any] = session.run(wanted, feeds, options)
+        return values
+    finally:
+        timer.cancel()
+
+
+def _run_alone(program: Program, layer: MatrixLayer) -> tuple[np.ndarray, np.ndarray]:
+    """Random input of one layer, and the output of its node in the host graph."""
+    model = program.host_graph.copy()
+    graph = model.skeleton.graph
+    around = scan_bodies(graph).get(layer.output)
+    own = graph if around is None else body_of(around)
+    types = {v.name: v.type.tensor_type for g in (graph, own) for v in [*g.value_info, *g.input, *g.output]}
+    node = next(node for node in own.node if layer.output in node.output)
+    kept = [initializer for initializer in graph.initializer if initializer.name in node.input]
+    alone = helper.make_graph(
+        [node], graph.name, [helper.make_tensor_value_info(layer.input, layer.element_type, None)], [], kept
+    )
+    graph.CopyFrom(alone)
+    known = types[layer.input].shape.dim if layer.input in types else []
+    shape = _shape_alone(layer, [int(dim.dim_value) if is_fixed(dim) else None for dim in known])
+    x = np.random.default_rng(0).random(shape).astype(helper.tensor_dtype_to_np_dtype(layer.element_type))
+    return x, _evaluate(model, {layer.input: x}, [layer.output])[0]
+
+
+def _shape_alone(layer: MatrixLayer, known: list[int | None]) -> list[int]:
+    """A shape for a layer's input: known sizes, and small ones where they are open or too large."""
+    geometry = layer.geometry
+    if isinstance(geometry, Patches):
+        extents = [(k - 1) * d + 1 for k, d in zip(geometry.kernel, geometry.dilations, strict=True)]
+        smallest = [2, layer.groups * layer.inputs // math.prod(geometry.kernel), *extents]
+        inputs = 1
+    else:
+        inputs = geometry.input_axis
+        smallest = [2] * max(len(known), 2, -inputs)
+        smallest[inputs] = layer.inputs
+    sizes = known if len(known) == len(smallest) else [None] * len(smallest)
+    shape = [small if size is None else size for size, small in zip(sizes, smallest, strict=True)]
+    shape[inputs] = smallest[inputs]
+    if math.prod(shape) > LARGEST_COMPARED:
+        shape[0] = smallest[0]
+    return smallest if math.prod(shape) > LARGEST_COMPARED else shape
+
+
+def _input_range(layer: MatrixLayer) -> tuple[float | None, float | None]:
+    code = layer.input_code
+    return (None, None) if code is None else (code.low, code.high)
