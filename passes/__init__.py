@@ -23,7 +23,7 @@ PASSES = {
     "pca": "xbcompile.passes.pca:PrincipalComponents",
     "planes": "xbcompile.passes.planes:Planes",
     "quantize": "xbcompile.passes.quantize:Quantize",
-    "quiet-columns": "xbcompile.passes.device.quiet_columns:QuietColumns",
+    "quiet-columns": "xbcompile.passes.device.quiet_columns.quiet_columns:QuietColumns",
     "recalibrate": "xbcompile.passes.device.recalibrate:Recalibrate",
     "reduce": "xbcompile.passes.reduce:Reduce",
     "thermometer": "xbcompile.passes.thermometer:Thermometer",

@@ -1,24 +1,30 @@
 """The pass contract: requires, run, ensures.
 
 A pass is a frozen dataclass with a `name`; its fields are its options, spelled alike in the pipeline text, the log and
-the tests. A network pass maps a Network to a Network at compile time. A device pass is fitted on the device itself,
-when a session starts on a chip: it comes last in a pipeline.
+the tests. A network pass maps a Network to a Network at compile time. A device pass is fitted on the chip itself, when a program is
+commissioned on it: it comes last in a pipeline.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from enum import IntEnum
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from xbcompile.errors import PassError
 from xbcompile.ir.array_spec import ArraySpec
-from xbcompile.ir.image_route import ImageRoute, RoutingProblem
+from xbcompile.ir.corrections import Corrections
+from xbcompile.ir.schedule import Schedule
 from xbcompile.ir.network import Network
 from xbcompile.reference.evaluate import layer_inputs
+
+
+Floats = npt.NDArray[np.float64]
+Feeds = dict[str, np.ndarray]
 
 
 def _no_images(network: Network) -> int:
@@ -110,21 +116,114 @@ class NetworkPass(Pass):
         return result
 
 
+class LayerMeasurement(Protocol):
+    """One matrix layer on the chip, for what a device pass fits to it; all vectors of the calibration inputs."""
+
+    @property
+    def reference(self) -> Floats:
+        """What the outputs should be, float64 [vectors, outputs]: those of the user's model where the program holds it."""
+
+    @property
+    def outputs(self) -> Floats:
+        """What they are, with the corrections so far, float64 [vectors, outputs]."""
+
+    def tile_parts(self) -> tuple[Floats, Floats] | None:
+        """What each tile of an output's column adds, float64 [vectors, tiles, outputs], and what they should add up to, float64
+        [vectors, outputs], on a part of the vectors; None where each column has one tile.
+        """
+
+    def with_tile_gain(self, gain: Floats) -> LayerMeasurement:
+        """The same layer with gains, float64 [tiles, outputs], of what each tile adds."""
+
+    def with_outputs(self, gain: Floats, shift: Floats) -> LayerMeasurement:
+        """The same layer with outputs gain * y + shift, float64 [outputs] each, behind the corrections so far."""
+
+
+class ChipView(Protocol):
+    """What a device pass may know of the chip and of the program that it is to run; measuring counts as commissioning.
+
+    Attributes:
+        network: coded matrix layers and digital segments.
+        schedule: tiles, images and where they sit.
+        spec: the array.
+        lsb: see `Device`.
+        later: the device passes that come after this one.
+    """
+
+    network: Network
+    schedule: Schedule
+    spec: ArraySpec
+    lsb: float | None
+    later: tuple[DevicePass, ...]
+
+    def cell_limits(self, array: int) -> np.ndarray | None:
+        """The defect map, see `xbcompile.targets.contract.HasDefectMap`; None where the chip has none, or no defect there."""
+
+    def knows_defects(self) -> bool:
+        """Whether the chip has a defect map at all."""
+
+    def cells(self, images: np.ndarray, corrections: Corrections) -> np.ndarray:
+        """Cells [n, rows, columns] of images [n], as they are written with these corrections."""
+
+    def column_errors(self, feeds: Feeds, corrections: Corrections) -> tuple[Floats, Floats]:
+        """Errors (reading minus exact sum, dot-product units) of physical columns while all layers are read on the network's ideal
+        activations: sums and numbers of readings, float64 [arrays, columns] each.
+        """
+
+    def tile_errors(self, feeds: Feeds, vectors: int, corrections: Corrections) -> tuple[Floats, Floats]:
+        """Errors of the columns of tiles while each layer is read on about so many of its ideal input vectors: mean and mean
+        square over vectors, float64 [tiles, columns] by physical column, of the mean over slices and copies.
+        """
+
+    def random_errors(self, array: int, cells: np.ndarray, drives: np.ndarray) -> np.ndarray:
+        """Errors, float64 [n, vectors, columns], of reads of an array that holds cells [n, rows, columns] in turn, driven with
+        drives float32 [n, vectors, rows].
+        """
+
+    def fit_layers(
+        self, feeds: Feeds, corrections: Corrections, fit: Callable[[LayerMeasurement], LayerMeasurement]
+    ) -> Corrections:
+        """Fit all layers in order of execution, each on what the corrected layers before it give; layers in a recurrence on the
+        model's own values at all steps, as what they see depends on themselves.
+        """
+
+
+class Stage(IntEnum):
+    """In which order device passes are fitted: each on what those before it leave."""
+
+    ROUTES = 0
+    COLUMNS = 1
+    READINGS = 2
+    OUTPUTS = 3
+
+
 class DevicePass(Pass):
-    """A pass that belongs to the chip and runs when a session starts on it."""
+    """A pass that belongs to the chip, and is fitted when a program is commissioned on it.
 
+    Attributes:
+        stage: what it fits; passes come in this order in a pipeline.
+        removes: what of later readings' errors it takes away, for passes before it to leave out: "column means" (of each physical
+            column), "output means" (of each layer output), or nothing.
+    """
 
-class RoutingPass(DevicePass):
-    """A device pass that chooses where an image's rows and columns go on its array."""
+    stage: ClassVar[Stage]
+    removes: ClassVar[str] = ""
+    samples: int = 0
 
-    def route(self, problem: RoutingProblem, route: ImageRoute) -> ImageRoute:
-        """A route at which the array's defects matter least, never worse than the one given."""
-        raise TypeError(f"{type(self).__name__} must define route")
+    def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:
+        """Corrections with what this pass adds.
+
+        Args:
+            chip: the chip, as far as a pass may know it.
+            feeds: calibration inputs by name, `samples` of them; none where the program holds none.
+            corrections: those of the passes before.
+        """
+        raise TypeError(f"{type(self).__name__} must define fit")
 
 
 @dataclass(frozen=True)
 class CalibratedPass(DevicePass):
-    """A device pass that is fitted through the device, on the program's calibration inputs.
+    """A device pass that needs calibration inputs.
 
     Args:
         samples: calibration inputs to use at most.
@@ -139,63 +238,19 @@ class CalibratedPass(DevicePass):
             raise PassError(f"samples={self.samples} is out of range; allowed: {self.least_samples} or more")
 
 
-@dataclass(frozen=True)
-class ColumnsPass(CalibratedPass):
-    """A device pass that chooses the physical columns of each image from errors that are measured on the chip.
-
-    Args:
-        vectors: input vectors of each layer, or random drives, in every measurement.
-        patterns: random images per array, where not the program's own are measured.
-        step: share of the standard deviation by which a layer's outputs are moved to see what they matter.
-    """
-
-    vectors: int = 200
-    patterns: int = 16
-    step: float = 0.1
-
-    @property
-    def measures_images(self) -> bool:
-        """Whether errors are measured on the program's own images, each logical column on each physical one."""
-        raise TypeError(f"{type(self).__name__} must define measures_images")
-
-    @property
-    def weighs_outputs(self) -> bool:
-        """Whether outputs count by what they move at the network's outputs."""
-        raise TypeError(f"{type(self).__name__} must define weighs_outputs")
-
-    def assign(self, cost: npt.NDArray[np.float64], column: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """Physical column of each logical one, a bijection.
-
-        Args:
-            cost: float64 [logical, physical], what each logical column costs on each physical one.
-            column: intp [logical], where they are now.
-        """
-        raise TypeError(f"{type(self).__name__} must define assign")
-
-
-class ReadingsPass(CalibratedPass):
-    """A device pass that corrects the readings of each physical column."""
-
-    def fit(self, mean_error: np.ndarray, lsb: float | None) -> np.ndarray:
-        """Offsets of columns, any shape, from their mean error (reading minus exact sum); dot-product units."""
-        raise TypeError(f"{type(self).__name__} must define fit")
-
-
 class OutputsPass(CalibratedPass):
-    """A device pass that corrects each output of each matrix layer."""
+    """A device pass that corrects each output of each matrix layer, one layer after another."""
 
-    def fit(self, measured: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gain and offset [outputs] that take measured layer outputs [vectors, outputs] to the right ones."""
-        raise TypeError(f"{type(self).__name__} must define fit")
+    stage = Stage.OUTPUTS
+    removes = "output means"
 
-    @property
-    def per_tile(self) -> bool:
-        """Whether `fit_tiles` is to be called before `fit`."""
-        return False
+    def fit_layer(self, layer: LayerMeasurement) -> LayerMeasurement:
+        """The layer with its correction."""
+        raise TypeError(f"{type(self).__name__} must define fit_layer")
 
-    def fit_tiles(self, parts: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Gain [tiles, outputs] of what each tile adds, [vectors, tiles, outputs], to the outputs [vectors, outputs]."""
-        raise TypeError(f"{type(self).__name__} must define fit_tiles")
+    def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:
+        """See DevicePass."""
+        return chip.fit_layers(feeds, corrections, self.fit_layer)
 
 
 def _text(value: object) -> str:

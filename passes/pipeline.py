@@ -12,7 +12,7 @@ from typing import Any
 from xbcompile.errors import PassError, PipelineError
 from xbcompile.ir import Network
 from xbcompile.passes import load_pass, pass_names
-from xbcompile.passes.contract import DevicePass, NetworkPass, OutputsPass, Pass, PassContext, ReadingsPass
+from xbcompile.passes.contract import DevicePass, NetworkPass, Pass, PassContext
 
 _ITEM = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:\{([^{}]*)\})?\s*(,|$)")
 
@@ -39,10 +39,8 @@ def parse_pipeline(text: str) -> tuple[Pass, ...]:
     for first, second in pairwise(passes):
         if isinstance(first, DevicePass) and isinstance(second, NetworkPass):
             raise PipelineError(f"{first.name} is fitted on the device and must come after {second.name}")
-        if isinstance(first, OutputsPass) and isinstance(second, ReadingsPass):
-            raise PipelineError(
-                f"{first.name} is fitted on readings that {second.name} corrects and must come after it"
-            )
+        if isinstance(first, DevicePass) and isinstance(second, DevicePass) and first.stage > second.stage:
+            raise PipelineError(f"{first.name} is fitted on what {second.name} leaves and must come after it")
     return tuple(passes)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from xbcompile.errors import PassError
 from xbcompile.ir import Contraction, MatrixLayer, Network, WeightCode
-from xbcompile.ir.gather import gather
+from xbcompile.ir.vectors import gather
 from xbcompile.passes.contract import NetworkPass, PassContext
 from xbcompile.passes.fit import data_aware, exact_codes, least_squares
 from xbcompile.reference.evaluate import evaluate, model_batch

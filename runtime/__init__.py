@@ -1,7 +1,18 @@
-"""Runtime: executes programs on devices."""
+"""Runtime: executes programs on devices. Read `session` first, then `player` (event by event) and `layer_executor` (many together)."""
 
+from xbcompile.runtime.commission import commission
+from xbcompile.runtime.corrections_file import load_corrections, save_corrections
 from xbcompile.runtime.cost import Cost, Counters, cost_of
 from xbcompile.runtime.session import Session
 from xbcompile.runtime.statistics import LayerStatistics
 
-__all__ = ["Cost", "Counters", "LayerStatistics", "Session", "cost_of"]
+__all__ = [
+    "Cost",
+    "Counters",
+    "LayerStatistics",
+    "Session",
+    "commission",
+    "cost_of",
+    "load_corrections",
+    "save_corrections",
+]

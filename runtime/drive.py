@@ -1,4 +1,4 @@
-"""Coding input vectors as drives: the arithmetic of `InputCode`, float32 as the host graph does it."""
+"""Coding input vectors: the arithmetic of `InputCode`, float32 as the host graph does it."""
 
 from __future__ import annotations
 
@@ -65,31 +65,3 @@ def _range(layer: MatrixLayer, code: InputCode, x: np.ndarray, vectors: int) -> 
     low, high = np.minimum(x.min(axis=axes), zero), np.maximum(x.max(axis=axes), zero)
     per_sample = vectors // max(1, len(x))
     return np.repeat(low, per_sample), np.repeat(high, per_sample)
-
-
-def slices_of(code: InputCode | None, value: np.ndarray, bipolar: bool, out: np.ndarray) -> None:
-    """Expand coded values to drives per slice.
-
-    Args:
-        code: the layer's input code.
-        value: float32 [...]: level indices, analogue values or inputs.
-        bipolar: rows take 2 v - 1 instead of v.
-        out: float32 [slices, ...], filled.
-    """
-    if code is None or code.scheme == "analogue":
-        out[0] = value
-        if code is not None and bipolar:
-            out *= 2
-            out -= 1
-        return
-    low = np.float32(-1 if bipolar else 0)
-    if code.scheme == "thermometer":
-        for t in range(code.bits):
-            np.greater_equal(value, np.float32(t + 1), out=out[t], casting="unsafe")
-    else:
-        whole = value.astype(np.int32)
-        for t in range(code.bits):
-            out[t] = (whole >> t) & 1
-    if bipolar:
-        out *= 2
-        out += low

@@ -1,38 +1,35 @@
-"""One matrix layer on a device: drive the tiles, read them, recombine on the digital side."""
+"""One matrix layer on a device with the batched path: drive the tiles, read them, recombine on the digital side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
 from xbcompile.ir import Patches
-from xbcompile.ir.gather import gather
-from xbcompile.program.program import Program
-from xbcompile.runtime.drive import CodedInput, code_vectors, slices_of
-from xbcompile.runtime.gather import lay_out, of_type, vectors_per_sample
-from xbcompile.runtime.one_by_one import OneByOne
-from xbcompile.targets import BatchedDevice, LoadedImages
+from xbcompile.ir.corrections import LayerCorrection
+from xbcompile.ir.vectors import gather, lay_out, of_type, vectors_per_sample
+from xbcompile.runtime.drive import CodedInput, code_vectors
+from xbcompile.runtime.one_by_one import EffortCounter, OneByOne
+from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.tiles import BLOCK_TILES, LayerTiles, TileBlock
+from xbcompile.targets import BatchedDevice, LoadedImages, ReadBlock, WrittenImages
+from xbcompile.targets.contract import BLOCK_VALUES
 from xbcompile.targets.families.ideal import IdealArray
 
-# Values in one block of drives: small enough for the cache to help, large enough for numpy to run at full speed.
-BLOCK_VALUES = 1 << 20
 # Gathered input values in one piece of a layer's input: bounds the memory of a convolution's patches.
 PIECE_VALUES = 1 << 26
 # Cells of a layer up to which its images stay prepared between calls: at most 9 bytes each.
 KEPT_CELLS = 1 << 24
-# Uses of one matrix count their vectors this far apart, so that each has its own noise; commissioning counts from 2**48.
+# Uses of one matrix count their vectors this far apart, so that each has its own noise; see also `timeline`.
 USE_VECTORS = 1 << 50
 # Steps of a recurrence count their vectors this far apart, so that each has its own noise: 2**20 steps below 2**48.
 STEP_VECTORS = 1 << 28
-# Vectors below which all tiles of a block are driven in one call.
-FEW_VECTORS = 32
-# Tiles evaluated together at most; a constant, so that sums never depend on the number of vectors.
-BLOCK_TILES = 256
 
 
 class ReadingObserver(Protocol):
@@ -42,129 +39,162 @@ class ReadingObserver(Protocol):
         """See used columns only: arrays [tiles], physical columns [tiles, width], both others [tiles, vectors, slices, width]."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Tiles that add into the same output columns of one group, as tables.
+@dataclass(frozen=True)
+class VectorRange:
+    """Which vectors of a layer an input tensor holds.
 
     Args:
-        group: index of the matrix.
-        m0: first output column.
-        first: position of the first tile among the layer's.
-        tiles: int [n] indices into the schedule's tile table.
-        arrays: int [n] physical arrays.
-        source: int [n, rows], index of the input that drives each row; 0 where idle.
-        idle: bool [n, rows].
-        columns: int [n, width], physical columns.
-        cells: [n, rows, columns] level indices.
-        idle_sum: float64 [n, width], what idle rows add to one ideal read.
-        row_sign: float32 [n, rows], sign of each physical row's drive; None: all are +1.
-        column_sign: float64 [n, width], sign of each reading; None: all are +1.
+        first: place of the first one among all vectors of this use in the life of the session.
+        per_batch: vectors of one whole batch; 0: all belong to the first batch.
+        step: the step that its recurrence is at, see `Pending`.
+        entry: the entry of the sequences.
+        counted_from: the vector that these are counted from, for what they draw; 0 in a run.
+        first_batch: number of the batch to which vector 0 belongs.
     """
 
-    group: int
-    m0: int
-    first: int
-    tiles: np.ndarray
-    arrays: np.ndarray
-    source: np.ndarray
-    idle: np.ndarray
-    columns: np.ndarray
-    cells: np.ndarray
-    idle_sum: np.ndarray
-    row_sign: np.ndarray | None = None
-    column_sign: np.ndarray | None = None
+    first: int = 0
+    per_batch: int = 0
+    step: int = 0
+    entry: int = 0
+    counted_from: int = 0
+    first_batch: int = 0
+
+    def after(self, vectors: int) -> VectorRange:
+        """From a later vector on."""
+        return VectorRange(
+            self.first + vectors, self.per_batch, self.step, self.entry, self.counted_from, self.first_batch
+        )
+
+    @property
+    def drawn_from(self) -> int:
+        """The counter of the first vector in what reads draw."""
+        return self.counted_from + self.first + self.entry * STEP_VECTORS
+
+
+@dataclass
+class _Run:
+    """Vectors that are read from the same writes of the same copies.
+
+    Args:
+        start: the first one's place in the piece.
+        stop: end.
+        copies: which copy of an image they are read from, one for each number of copies that the layer's images have.
+        batch: their batch, where writes of batches differ; else 0.
+    """
+
+    start: int
+    stop: int
+    copies: tuple[int, ...]
+    batch: int
+
+
+@dataclass
+class Reading:
+    """One layer's vectors on their way: what all tiles read of them is added up here.
+
+    Args:
+        coded: the vectors' codes.
+        sums: float64 [groups, vectors, outputs].
+        shape: what `lay_out` needs.
+    """
+
+    coded: CodedInput
+    sums: np.ndarray
+    shape: tuple[int, ...] = field(default=())
 
 
 class LayerExecutor:
     """Executes one layer of a program.
 
     Args:
-        program: the program.
+        placed: the program as the chip runs it.
         index: which matrix layer.
         device: a device with the batched path.
         threads: worker threads; the result does not depend on it.
+        counter: counts what is asked of the device.
     """
 
-    def __init__(self, program: Program, index: int, device: BatchedDevice, threads: int = 1) -> None:
-        self.threads = threads
-        self.program = program
-        self.layer = program.network.layers[index]
-        self.device = device
-        self.bipolar = program.spec.drives_both_signs
-        self.ideal = IdealArray(program.spec)
+    def __init__(
+        self,
+        placed: PlacedProgram,
+        index: int,
+        device: BatchedDevice,
+        threads: int = 1,
+        counter: EffortCounter | None = None,
+    ) -> None:
+        self.placed, self.program, self.index = placed, placed.program, index
+        one_by_one = isinstance(device, OneByOne)
+        self.device, self.threads, self.counter = device, 1 if one_by_one else threads, counter
+        self.layer = self.program.network.layers[index]
+        self.tiles = LayerTiles(placed, index, 1 if one_by_one else BLOCK_TILES)
+        self.ideal = IdealArray(self.program.spec)
         assert self.layer.weight_code is not None
         self.code = self.layer.weight_code
         self.level_sum = self.code.weighted_cells().sum(axis=1, dtype=np.float64)  # [groups, outputs]
-        matrices = program.network.matrices
-        self.tiles = program.schedule.tiles_of(matrices[index])
-        # Noise counter of the layer's first vector: how many earlier layers read the same tiles.
+        matrices = self.program.network.matrices
+        # How many earlier layers read the same tiles: each has noise of its own.
         self.counted_from = USE_VECTORS * matrices[:index].count(matrices[index])
-        outputs = self.layer.groups * self.layer.outputs
-        # Digital corrections fitted on the device: y -> gain * y + shift per output; one offset per physical column.
-        self.gain = np.ones(outputs)
-        self.shift = np.zeros(outputs)
-        self.column_offset: np.ndarray | None = None  # float64 [arrays, columns]
-        self.tile_gain: np.ndarray | None = None  # float64 [tiles of the layer, columns], by a tile's own columns
-        inside = {layer.name for each in program.network.recurrences for layer in each.layers}
-        self.steps_apart = self.layer.name in inside
-        first, end = (
-            np.searchsorted(program.schedule.copies["image"], program.schedule.tiles["image"][self.tiles], side=side)
-            for side in ("left", "right")
-        )
-        self.first_copy = first  # of each tile's image
-        self.copy_counts, self.copy_count = np.unique(
-            end - first, return_inverse=True
-        )  # numbers of copies; of each tile
-        self._kept: dict[tuple[int, ...], list[tuple[_Block, LoadedImages]]] = {}
+        self.correction: LayerCorrection = placed.corrections.layers[index]
+        self._kept: dict[tuple[int, tuple[int, ...]], LoadedImages] = {}
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether every batch reads what writes of its own left."""
+        return self.device.writes_differ and self.placed.timeline.rewritten(self.tiles.every_array)
 
     @property
     def slices(self) -> int:
         """Reads per vector and tile."""
         return self.layer.slices
 
-    def run(self, x: np.ndarray, first_vector: int = 0, observer: ReadingObserver | None = None) -> np.ndarray:
+    def run(self, x: np.ndarray, reads: VectorRange | None = None) -> np.ndarray:
         """Evaluate the layer, corrections included.
 
         Args:
             x: input tensor.
-            first_vector: index of its first vector, the noise counter.
-            observer: sees every reading and its exact sum.
+            reads: which vectors it holds; None: the first.
 
         Returns:
             the output tensor, of x's type.
         """
-        y, shape = self.vectors(x, first_vector, observer)
+        y, shape = self.vectors(x, reads)
         return lay_out(self.layer, of_type(y, x.dtype), shape)
 
     def vectors(
-        self, x: np.ndarray, first_vector: int = 0, observer: ReadingObserver | None = None
+        self, x: np.ndarray, reads: VectorRange | None = None, observer: ReadingObserver | None = None
     ) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Output vectors, float64 [V, groups * outputs], and the shape that `lay_out` needs; see `run`."""
-        y, shape = self.vectors_before_gain(x, first_vector, observer)
-        return y * self.gain + self.shift, shape
+        """Output vectors, float64 [V, groups * outputs], and the shape that `lay_out` needs; see `run`.
+
+        Args:
+            x: input tensor.
+            reads: which vectors it holds; None: the first.
+            observer: sees every reading and its exact sum.
+        """
+        y, shape = self.vectors_before_gain(x, reads, observer)
+        return y * self.correction.gain + self.correction.shift, shape
 
     def vectors_before_gain(
-        self, x: np.ndarray, first_vector: int = 0, observer: ReadingObserver | None = None
+        self, x: np.ndarray, reads: VectorRange | None = None, observer: ReadingObserver | None = None
     ) -> tuple[np.ndarray, tuple[int, ...]]:
         """`vectors` without the gain and shift of each output."""
-        layer = self.layer
+        reads = reads or VectorRange()
         single = x.astype(np.float32, copy=False)
-        pieces = self._pieces(single)
-        in_batch = self.program.schedule.batch * vectors_per_sample(layer, single.shape)
-        results = []
+        pieces, results = self._pieces(single), []
         for piece in pieces:
-            vectors, shape = gather(layer, piece)
-            coded = code_vectors(layer, piece, vectors, self.bipolar)
-            sums = np.zeros((layer.groups, vectors.shape[1], layer.outputs))
-            for start, stop, copies in self._runs(first_vector, vectors.shape[1], in_batch):
-                for block, loaded in self._loaded_blocks(copies):
-                    value = coded.value[block.group, start:stop]
-                    self._add_block(block, loaded, value, first_vector + start, sums[:, start:stop], observer)
-            results.append(self._recombine(sums, coded))
-            first_vector += vectors.shape[1]
+            reading = self.begin(piece)
+            self._read(reading, reads, observer)
+            results.append(self.recombined(reading))
+            reads, shape = reads.after(len(results[-1])), reading.shape
         if len(pieces) > 1:
             shape = (len(single), *shape[1:])
         return (np.concatenate(results) if len(results) > 1 else results[0]), shape
+
+    def begin(self, x: np.ndarray) -> Reading:
+        """Gather and code the vectors of an input tensor."""
+        single = x.astype(np.float32, copy=False)
+        vectors, shape = gather(self.layer, single)
+        coded = code_vectors(self.layer, single, vectors, self.tiles.both_signs)
+        return Reading(coded, np.zeros((self.layer.groups, vectors.shape[1], self.layer.outputs)), shape)
 
     def _pieces(self, x: np.ndarray) -> list[np.ndarray]:
         """The input split along axis 0, so that gathered vectors stay within PIECE_VALUES."""
@@ -176,163 +206,129 @@ class LayerExecutor:
             return [x]
         return [x[first : first + size] for first in range(0, len(x), size)]
 
-    def _runs(self, first_vector: int, vectors: int, in_batch: int) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-        """Runs of vectors that the same copies serve: first, end, and the copies, by the numbers of copies that tiles have."""
-        counts = self.copy_counts.tolist()
-        if counts in ([], [1]):
-            yield 0, vectors, tuple(0 for _ in counts)
+    def _read(self, reading: Reading, reads: VectorRange, observer: ReadingObserver | None) -> None:
+        """Read all tiles for all vectors, block after block."""
+        runs = list(self._runs(reads, reading.sums.shape[1]))
+        for number, block in enumerate(self.tiles.blocks):
+            for run in runs if self.counter is not None else ():
+                self.counter.note(self._written(block, run, reads), (run.stop - run.start) * self.slices)
+            tasks = [
+                partial(self._add, reading, reads, block, run, loaded, start, stop, observer)
+                for run, loaded in self._loaded(number, block, runs, reads)
+                for start, stop in self._parts(block, run)
+            ]
+            if min(self.threads, len(tasks)) <= 1 or observer is not None:
+                for task in tasks:
+                    task()
+                continue
+            # Parts of vectors write disjoint rows of the sums; numpy and the kernels release the interpreter.
+            with ThreadPoolExecutor(self.threads) as pool:
+                for done in [pool.submit(task) for task in tasks]:
+                    done.result()
+
+    def _parts(self, block: TileBlock, run: _Run) -> Iterator[tuple[int, int]]:
+        size = max(1, BLOCK_VALUES // (block.source.size * self.slices))
+        for start in range(run.start, run.stop, size):
+            yield start, min(start + size, run.stop)
+
+    def _runs(self, reads: VectorRange, vectors: int) -> Iterator[_Run]:
+        """Runs of vectors that are read from the same writes of the same copies."""
+        counts = self.tiles.copy_counts
+        copied = counts not in ([], [1])
+        if not reads.per_batch or not (copied or self.rewritten):
+            yield _Run(0, vectors, tuple(0 for _ in counts), reads.first_batch)
             return
-        at = first_vector % STEP_VECTORS if self.steps_apart else first_vector
-        place = (at + np.arange(vectors)) % in_batch
-        serving = np.stack([place * count // in_batch for count in counts], axis=1)
-        changes = 1 + np.flatnonzero(np.any(serving[1:] != serving[:-1], axis=1))
-        for start, stop in pairwise([0, *changes.tolist(), vectors]):
-            yield start, stop, tuple(serving[start].tolist())
-
-    def _loaded_blocks(self, copies: tuple[int, ...]) -> Iterable[tuple[_Block, LoadedImages]]:
-        """Blocks with their images on the device; kept from call to call where they are small.
-
-        Args:
-            copies: which copy of an image to read, one for each number of copies that the layer's images have, ascending.
-        """
-        if copies in self._kept:
-            return self._kept[copies]
-        which = self.first_copy + np.array(copies, dtype=np.intp)[self.copy_count]
-        blocks = self._blocks(self.program.schedule.copies["array"][which])
-        loaded = ((block, self.device.load(block.arrays, block.tiles, block.cells)) for block in blocks)
-        spec = self.program.spec
-        if len(self.tiles) * spec.rows * spec.columns * (len(self._kept) + 1) > KEPT_CELLS:
-            return loaded
-        self._kept[copies] = list(loaded)
-        return self._kept[copies]
-
-    def _blocks(self, arrays: np.ndarray) -> Iterator[_Block]:
-        """Tables of the layer's blocks; `arrays` holds the array of each of its tiles."""
-        table = self.program.schedule.tiles[self.tiles]
-        keys = np.stack([table["group"], table["m0"], table["m1"]], axis=1)
+        at = reads.first + np.arange(vectors)
+        batch, place = np.divmod(at, reads.per_batch)
+        serving = np.stack([place * count // reads.per_batch for count in counts], axis=1)
+        keys = np.column_stack([serving, batch]) if self.rewritten else serving
         changes = 1 + np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1))
-        for start, end in pairwise([0, *changes.tolist(), len(keys)]):
-            for first in range(start, end, BLOCK_TILES):
-                yield self._block(first, arrays[first : min(first + BLOCK_TILES, end)])
+        for start, stop in pairwise([0, *changes.tolist(), vectors]):
+            yield _Run(start, stop, tuple(serving[start].tolist()), reads.first_batch + int(batch[start]))
 
-    def _block(self, first: int, arrays: np.ndarray) -> _Block:
-        program, spec, tiles = self.program, self.program.spec, self.tiles[first : first + len(arrays)]
-        table = program.schedule.tiles[tiles]
-        row, row_sign = np.arange(spec.rows), None
-        if program.routes is not None:
-            routes = [program.routes[image] for image in table["image"]]
-            row = np.stack([np.argsort(route.row) for route in routes])  # logical row of each physical one
-            row_sign = np.stack([route.row_sign[rows] for route, rows in zip(routes, row, strict=True)])
-        source = table["k0"][:, None] + row - table["row"][:, None]
-        idle = (source < table["k0"][:, None]) | (source >= table["k1"][:, None])
-        width = int(table["m1"][0] - table["m0"][0])
-        permutation = program.schedule.column_permutation[table["image"]]
-        logical = table["column"][:, None] + np.arange(width)
-        columns = np.take_along_axis(permutation, logical, axis=1).astype(np.intp)
-        column_sign = None
-        if program.routes is not None:
-            signs = np.stack([route.column_sign for route in routes]).astype(np.float64)
-            column_sign = np.take_along_axis(signs, logical, axis=1)
-        cells = program.cells(table["image"])
-        idle_sum = np.zeros((len(tiles), width))
-        idle_drive = np.where(idle, spec.row_weight * spec.idle_drive, 0.0)
-        if np.any(idle_drive):
-            values = cells if spec.levels is None else spec.levels[cells]
-            every = np.einsum("ir,irc->ic", idle_drive, values.astype(np.float64))
-            idle_sum = np.take_along_axis(every, columns, axis=1)
-        return _Block(
-            group=int(table["group"][0]),
-            m0=int(table["m0"][0]),
-            first=first,
-            tiles=tiles,
-            arrays=arrays,
-            source=np.where(idle, 0, source),
-            idle=idle,
-            columns=columns,
-            cells=cells,
-            idle_sum=idle_sum,
-            row_sign=row_sign,
-            column_sign=column_sign,
-        )
+    def _loaded(
+        self, number: int, block: TileBlock, runs: list[_Run], reads: VectorRange
+    ) -> Iterator[tuple[_Run, LoadedImages | None]]:
+        """Each run with a block's images on the device: None where every batch has its own, see `_add`; others are prepared once,
+        and kept from call to call where they are small.
+        """
+        if self.rewritten:
+            yield from ((run, None) for run in runs)
+            return
+        cells = len(self.tiles.index) * self.program.spec.rows * self.program.spec.columns
+        prepared: dict[tuple[int, ...], LoadedImages] = {}
+        for run in runs:
+            key = number, run.copies
+            if key in self._kept:
+                prepared[run.copies] = self._kept[key]
+            if run.copies not in prepared:
+                prepared[run.copies] = self.device.load(self._written(block, run, reads))
+                if cells * (1 + len(self._kept) // len(self.tiles.blocks)) <= KEPT_CELLS:
+                    self._kept[key] = prepared[run.copies]
+            yield run, prepared[run.copies]
 
-    def _add_block(
+    def _written(self, block: TileBlock, run: _Run, reads: VectorRange) -> WrittenImages:
+        """A block's images as the writes left them that a run of vectors is read from."""
+        arrays = self.tiles.arrays(block, run.copies)
+        use = self.tiles.use(reads.step) if self.device.writes_differ else None
+        return self.placed.written(use, block.tiles, arrays, block.cells, run.batch)
+
+    def _add(
         self,
-        block: _Block,
-        loaded: LoadedImages,
-        value: np.ndarray,
-        first_vector: int,
-        sums: np.ndarray,
+        reading: Reading,
+        reads: VectorRange,
+        block: TileBlock,
+        run: _Run,
+        loaded: LoadedImages | None,
+        start: int,
+        stop: int,
         observer: ReadingObserver | None,
     ) -> None:
-        """Read the block's tiles for all vectors and add them up in `sums` [groups, V, outputs]."""
-        exact = self.ideal.load(block.arrays, block.tiles, block.cells) if observer else None
-        first_vector += self.counted_from
-        tiles, rows = block.source.shape
-        size = max(1, BLOCK_VALUES // (tiles * rows * self.slices))
-        coefficients = self.layer.input_code.coefficients if self.layer.input_code else np.ones(1)
-        constant = block.idle_sum * coefficients.sum()
-        if self.column_offset is not None:
-            offset = np.take_along_axis(self.column_offset[block.arrays], block.columns, axis=1)
-            constant = constant - offset * coefficients.sum()
-        width = block.columns.shape[1]
+        """Read the block's tiles for a part of a run's vectors, and add them up in the sums."""
+        loaded = loaded or self.device.load(self._written(block, run, reads))
+        arrays, use = self.tiles.arrays(block, run.copies), self.tiles.use(reads.step)
+        drives = self.tiles.coded_drives(block, reading.coded.value[block.group, start:stop])
+        counter = reads.drawn_from + self.counted_from + start
+        times = partial(self.placed.read_times, use, block.tiles, arrays, reads, start, stop - start, self.slices)
+        which = ReadBlock(block.tiles, counter, 0, use, times)
+        if observer is None:
+            totals = loaded.column_sums(drives, which)
+        else:
+            driven = drives.drives()
+            readings = loaded.read(driven, which)
+            self.show(observer, block, slice(None), arrays, driven, readings)
+            totals = drives.added_up(readings)
+        self.tiles.correct(block, arrays, totals)
+        self.tiles.add(block, totals, reading.sums[:, start:stop])
 
-        def add_run(start: int) -> None:
-            drives = self._drives(block, value[start : start + size])
-            readings = loaded.read(drives, first_vector + start)
-            if exact is not None and observer is not None:
-                sampled = exact.read(drives, first_vector + start)
-                index = block.columns[:, None, None, :]
-                observer.observe(
-                    block.arrays,
-                    block.columns,
-                    np.take_along_axis(readings, index, axis=3),
-                    np.take_along_axis(sampled, index, axis=3),
-                )
-            if np.all(coefficients == 1.0):
-                total = readings.sum(axis=2, dtype=np.float64)
-            else:
-                total = np.einsum("t,ivtc->ivc", coefficients, readings.astype(np.float64))
-            chosen = np.take_along_axis(total, block.columns[:, None, :], axis=2)
-            chosen -= constant[:, None, :]
-            if block.column_sign is not None:
-                chosen *= block.column_sign[:, None, :]
-            if self.tile_gain is not None:
-                chosen *= self.tile_gain[block.first : block.first + tiles, None, :width]
-            sums[block.group, start : start + size, block.m0 : block.m0 + width] += chosen.sum(axis=0)
+    def show(
+        self,
+        observer: ReadingObserver,
+        block: TileBlock,
+        some: slice,
+        arrays: np.ndarray,
+        drives: np.ndarray,
+        readings: np.ndarray,
+    ) -> None:
+        """Let an observer see readings of some of a block's tiles beside exact ones; both [tiles, vectors, slices, columns]."""
+        exact = self.ideal.load(WrittenImages.once(arrays, block.cells[some])).read(drives, ReadBlock(arrays, 0))
+        columns = block.columns[some]
+        index = columns[:, None, None, :]
+        observer.observe(
+            arrays,
+            columns,
+            np.take_along_axis(readings, index, axis=3),
+            np.take_along_axis(exact, index, axis=3),
+        )
 
-        starts = range(0, len(value), size)
-        if min(self.threads, len(starts)) == 1 or observer is not None or isinstance(self.device, OneByOne):
-            for start in starts:
-                add_run(start)
-            return
-        # Runs of vectors write disjoint rows of the sums; numpy and the kernels release the interpreter.
-        with ThreadPoolExecutor(self.threads) as pool:
-            list(pool.map(add_run, starts))
-
-    def _drives(self, block: _Block, value: np.ndarray) -> np.ndarray:
-        """Drives [tiles, V, slices, rows] of coded values [V, K]."""
-        tiles, rows = block.source.shape
-        drives = np.empty((tiles, len(value), self.slices, rows), np.float32)
-        # A tile at a time stays in the cache; few vectors are done at once, as calls would cost more than work.
-        for i in range(0, tiles, tiles if len(value) < FEW_VECTORS else 1):
-            some = slice(i, tiles if len(value) < FEW_VECTORS else i + 1)
-            out = drives[some].transpose(2, 1, 0, 3)
-            slices_of(self.layer.input_code, value[:, block.source[some]], self.bipolar, out)
-        if block.row_sign is not None:
-            drives *= block.row_sign[:, None, None, :]
-        if block.idle.any():
-            idle_drive = self.program.spec.idle_drive
-            np.copyto(drives, idle_drive, where=block.idle[:, None, None, :])
-        return drives
-
-    def _recombine(self, sums: np.ndarray, coded: CodedInput) -> np.ndarray:
-        """Undo both codes: sums [groups, V, outputs] -> float64 [V, groups * outputs]."""
-        code, layer = self.code, self.layer
+    def recombined(self, reading: Reading) -> np.ndarray:
+        """Undo both codes: float64 [V, groups * outputs]."""
+        code, layer, coded, sums = self.code, self.layer, reading.coded, reading.sums
         gain, shift = coded.gain[:, None], coded.shift[:, None]
         y = code.scale[:, None, :] * (gain * sums + shift * self.level_sum[:, None, :])
         if np.any(code.offset):
             drive_sum = coded.value.sum(axis=2, dtype=np.float64)[..., None]
-            if self.bipolar and layer.input_code is not None:
-                drive_sum = 2 * drive_sum - layer.inputs * layer.input_code.coefficients.sum()
+            if self.tiles.both_signs:
+                drive_sum = 2 * drive_sum - layer.inputs * self.tiles.coefficients.sum()
             y += code.offset[:, None, :] * (gain * drive_sum + shift * layer.inputs)
         return y.transpose(1, 0, 2).reshape(sums.shape[1], layer.groups * layer.outputs) + layer.bias

@@ -1,77 +1,122 @@
-"""Any device behind the batched interface, one write and one read at a time: real benches, and the literal reference."""
+"""Any device behind the batched interface, one write and one read at a time, and counting of what commissioning asks for."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from xbcompile.errors import TargetError
-from xbcompile.targets import BatchedDevice, Device, LoadedImages, ReadStamp
+from xbcompile.ir.corrections import Effort
+from xbcompile.targets import BatchedDevice, Device, LoadedImages, Read, ReadBlock, Write, WrittenImages
+
+
+def checked(device: Device) -> Device:
+    """The device.
+
+    Raises:
+        TargetError: it lacks write or read.
+    """
+    for method in ("write", "read"):
+        if not callable(getattr(device, method, None)):
+            raise TargetError(f"device {type(device).__name__} has no method {method}; it needs write and read")
+    return device
+
+
+def read_once(device: Device, event: Read, drive: np.ndarray, columns: int) -> np.ndarray:
+    """One reading, [columns].
+
+    Raises:
+        TargetError: the device gives something else than so many finite numbers.
+    """
+    reading = np.asarray(device.read(event, drive))
+    if reading.shape != (columns,) or not np.isfinite(reading).all():
+        raise TargetError(
+            f"device gave readings of shape {reading.shape}, {int(np.sum(~np.isfinite(reading)))} of them not finite, for tile "
+            f"{event.tile} in array {event.array}; wanted {columns} finite numbers"
+        )
+    return reading
 
 
 class OneByOne:
-    """Adapter that executes a placement literally: write an image, read it vector by vector and slice by slice.
-
-    An image that its array holds already is not written again. Writes follow the order of execution here, tile by tile for
-    all vectors at hand; what a batch costs is the schedule's.
-
-    Raises:
-        TargetError: the device lacks write or read.
+    """Adapter that measures layer by layer, as commissioning does: an image is written where its array holds another one, or
+    one of another write, and read vector by vector and slice by slice. A schedule is executed by `player` instead.
     """
 
+    writes_differ = True
+
     def __init__(self, device: Device) -> None:
-        for method in ("write", "read"):
-            if not callable(getattr(device, method, None)):
-                raise TargetError(f"device {type(device).__name__} has no method {method}; it needs write and read")
-        self.device = device
+        self.device = checked(device)
         self.lsb = getattr(device, "lsb", None)
         self.reading_limits = getattr(device, "reading_limits", None)
-        self.held: dict[int, np.ndarray] = {}
+        self._held: dict[int, tuple[int, int]] = {}
 
-    def write(self, array: int, cells: np.ndarray) -> None:
+    def write(self, event: Write, cells: np.ndarray) -> None:
         """See Device."""
-        held = self.held.get(array)
-        if held is None or not np.array_equal(held, cells):
-            self.device.write(array, cells)
-            self.held[array] = cells
+        if self._held.get(event.array) != (event.image, event.number):
+            self.device.write(event, cells)
+            self._held[event.array] = event.image, event.number
 
-    def read(self, array: int, drive: np.ndarray, stamp: ReadStamp) -> np.ndarray:
+    def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
         """See Device."""
-        return self.device.read(array, drive, stamp)
+        return self.device.read(event, drive)
 
-    def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> LoadedImages:
+    def load(self, written: WrittenImages) -> LoadedImages:
         """See BatchedDevice; nothing is written before it is read, as several images may share an array."""
-        return _Pending(self, arrays, tiles, cells)
+        return _Pending(self, written)
 
 
-@dataclass(frozen=True, eq=False)
-class _Pending:
-    device: OneByOne
-    arrays: np.ndarray
-    tiles: np.ndarray
-    cells: np.ndarray
+class _Pending(LoadedImages):
+    def __init__(self, device: OneByOne, written: WrittenImages) -> None:
+        self.device, self.written = device, written
 
-    def read(self, drives: np.ndarray, first_vector: int) -> np.ndarray:
+    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
         """See LoadedImages."""
-        images, vectors, slices, _ = drives.shape
-        readings = np.empty((images, vectors, slices, self.cells.shape[2]))
+        written = self.written
+        images, vectors, slices, rows = drives.shape
+        columns = written.cells.shape[2]
+        readings = np.empty((images, vectors, slices, columns))
+        at_s = np.broadcast_to(reads.at_s, (images, vectors, slices))
         for i in range(images):
-            self.device.write(int(self.arrays[i]), self.cells[i])
+            array, number = int(written.arrays[i]), int(written.numbers[i].max())
+            write = Write(array, int(written.images[i]), np.arange(rows), number, float(written.written_s[i].max()))
+            self.device.write(write, written.cells[i])
             for v in range(vectors):
                 for t in range(slices):
-                    stamp = ReadStamp(int(self.tiles[i]), first_vector + v, t)
-                    reading = np.asarray(self.device.read(int(self.arrays[i]), drives[i, v, t], stamp))
-                    if reading.shape != (self.cells.shape[2],) or not np.isfinite(reading).all():
-                        raise TargetError(
-                            f"device gave readings of shape {reading.shape}, {int(np.sum(~np.isfinite(reading)))} of them "
-                            f"not finite, for tile {stamp.tile} in array {int(self.arrays[i])}; "
-                            f"wanted {self.cells.shape[2]} finite numbers"
-                        )
-                    readings[i, v, t] = reading
+                    event = Read(
+                        array,
+                        number,
+                        int(reads.tiles[i]),
+                        reads.use,
+                        reads.first_vector + v,
+                        reads.first_slice + t,
+                        float(at_s[i, v, t]),
+                    )
+                    readings[i, v, t] = read_once(self.device.device, event, drives[i, v, t], columns)
         return readings
 
 
 def batched(device: Device) -> BatchedDevice:
     """The device itself where it has the batched path, else its adapter."""
     return device if isinstance(device, BatchedDevice) else OneByOne(device)
+
+
+class EffortCounter:
+    """Counts what commissioning asks of a chip: an image is written where its array holds another one, or one of another write."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.weight_updates = self.reads = 0
+        self._held: dict[int, tuple[int, int]] = {}
+
+    @property
+    def effort(self) -> Effort:
+        """Events so far."""
+        return Effort(self.weight_updates, self.weight_updates * self.rows, self.reads)
+
+    def note(self, written: WrittenImages, reads: int) -> None:
+        """Images are read in turn, each so many times."""
+        for array, image, numbers in zip(written.arrays, written.images, written.numbers, strict=True):
+            held = int(image), int(numbers.max())
+            if self._held.get(int(array)) != held:
+                self.weight_updates += 1
+                self._held[int(array)] = held
+        self.reads += len(written.arrays) * reads

@@ -3,78 +3,84 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from onnx import helper
 from threadpoolctl import ThreadpoolController
 
-from xbcompile.errors import DataError
-from xbcompile.ir import Executed, MatrixLayer, NetworkNode, Recurrence
-from xbcompile.ir.gather import gather
+from xbcompile.errors import DataError, ProgramError
+from xbcompile.ir.corrections import Corrections
+from xbcompile.ir.vectors import count_vectors, gather, lay_out, of_type
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
-from xbcompile.runtime.commission import commission
+from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_batch, sample_chunks
+from xbcompile.runtime.commission import chip_name, chip_of, fitted, with_corrections
 from xbcompile.runtime.cost import Counters
-from xbcompile.runtime.error_map import quieted
-from xbcompile.runtime.gather import count_vectors, lay_out, of_type
-from xbcompile.runtime.layer_executor import STEP_VECTORS, LayerExecutor
-from xbcompile.runtime.one_by_one import batched
-from xbcompile.runtime.routing import routed
+from xbcompile.runtime.dataflow import Digital, Flow, Pending, walk
+from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.runtime.one_by_one import batched, checked
+from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.player import Player, samples_of, vector_range
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
-from xbcompile.targets import Device
-
-# In place of a matrix layer: `execute(index, tensors, step)` takes its input tensors, one per chunk, to its output tensors;
-# `step` is the entry of the sequences that a recurrence is at, 0 outside of recurrences.
-Execute = Callable[[int, list[np.ndarray], int], list[np.ndarray]]
+from xbcompile.runtime.unroll import open_recurrences
+from xbcompile.targets import BatchedDevice, Device
 
 
 class Session:
-    """Runs a program: digital segments in onnxruntime, matrix layers on the device.
+    """Runs a program: its schedule's events on the device, digital segments in onnxruntime.
 
-    The pipeline's device passes are fitted here, on the program's calibration inputs, because they belong to the chip
-    and not to the program. The same program, device and seed give the same readings whatever the chunking and the
-    threads, hence the same outputs, but for what is float arithmetic throughout: digital segments, and the `ideal`
-    device, follow the rounding of their libraries.
+    Executing N samples is ceil(N / batch) batches, and a session counts on from run to run. A device with the batched path takes
+    many events together, any other one by one in order of time; the readings are the same to the bit. The same program,
+    corrections, device and seed give the same readings whatever the chunking and the threads, hence the same outputs, but for
+    what is float arithmetic throughout: digital segments, and the `ideal` device, follow the rounding of their libraries.
 
     Args:
         program: what to run.
-        device: a device name of the program's target (see `Target.device_names`), a Device, or None for the default.
+        device: a device name of the program's target (see `Target.device_names`), a Device, or None for the default. A Device
+            is written and read, and otherwise stays as it is.
         seed: which simulated chip.
+        corrections: what was fitted on this chip; None: the program's device passes are fitted now, see `commission`.
         threads: worker threads; None takes one per processor.
 
     Raises:
         TargetError: the target has no such device.
+        ProgramError: the corrections are for another program or another chip.
     """
 
     def __init__(
-        self, program: Program, device: str | Device | None = None, seed: int = 0, threads: int | None = None
+        self,
+        program: Program,
+        device: str | Device | None = None,
+        seed: int = 0,
+        corrections: Corrections | None = None,
+        threads: int | None = None,
     ) -> None:
-        chosen = program.target.device(device, seed) if device is None or isinstance(device, str) else device
-        self.device = batched(chosen)
+        self.program = program
         # The work is split over our own threads; a threaded BLAS below them would only compete.
         self._blas = ThreadpoolController().select(user_api="blas")
-        self.program = program = self._placed(routed(program, chosen))
-        self.counters = Counters()
-        workers = threads or os.cpu_count() or 1
-        self.executors = [LayerExecutor(program, i, self.device, workers) for i in range(len(program.network.layers))]
-        self._index = {layer.name: i for i, layer in enumerate(program.network.layers)}
-        self._segments: dict[str, ort.InferenceSession] = {
-            segment.name: make_session(segment.model) for segment in program.network.segments
-        }
-        self._statistics = [StatisticsCollector(self.device) for _ in self.executors]
-        if program.calibration:
+        self._name = chip_name(program, device, seed)
+        chip, workers = checked(chip_of(program, device, seed)), threads or os.cpu_count() or 1
+        self.digital = self._digital_parts()
+        if corrections is None:
             with self._blas.limit(limits=1):
-                commission(self)
+                corrections = self._fitted(chip, workers)
+        else:
+            check_corrections(corrections, program, self._name)
+        self._corrections = corrections
+        self.device = with_corrections(chip, corrections)
+        self.counters = Counters()
+        self.placed = PlacedProgram(program, corrections)
+        self.executors = self._make_executors(workers)
+        self._player = None if isinstance(self.device, BatchedDevice) else self._new_player()
+        self._statistics = [StatisticsCollector(self.device) for _ in self.executors]
+        self._set_up = False
 
-    def _placed(self, program: Program) -> Program:
-        """The program with its columns where they err least on this chip, as far as a pass asks for it."""
-        if not program.calibration:
-            return program
-        with self._blas.limit(limits=1):
-            return quieted(program, self.device)
+    @property
+    def corrections(self) -> Corrections:
+        """What was fitted on the chip, bound to it and to the program."""
+        return replace(self._corrections, program=self.program.digest, chip=self._name)
 
     @property
     def statistics(self) -> list[LayerStatistics]:
@@ -82,147 +88,188 @@ class Session:
         names = [layer.name for layer in self.program.network.layers]
         return [c.result(name) for c, name in zip(self._statistics, names, strict=True)]
 
-    def run(self, feeds: dict[str, np.ndarray], first_sample: int = 0, observe: bool = False) -> dict[str, Any]:
-        """Run the model once on exactly these inputs.
+    def run(self, feeds: Mapping[str, Any], first_sample: int | None = None) -> dict[str, Any]:
+        """Run the model once on exactly these inputs; nothing is split into chunks on a device with the batched path.
 
         Args:
             feeds: graph inputs by name.
-            first_sample: index of the first sample in a longer run; noise depends on it.
-            observe: also collect statistics of readings.
+            first_sample: number of the first sample in the session's life; noise depends on it, and a multiple of the batch gives
+                the readings of that place again. None goes on behind the last batch.
 
         Returns:
             graph outputs by name.
+
+        Raises:
+            DataError: inputs that do not fit, or a first sample inside of a batch.
         """
         check_feeds(self.program, feeds)
-        samples = max((len(x) for x in feeds.values() if isinstance(x, np.ndarray) and x.ndim), default=1)
-
-        def execute(index: int, x: np.ndarray, step: int) -> np.ndarray:
-            layer = self.program.network.layers[index]
-            # Axis 0 of a layer's input may count something else than samples, behind a Reshape.
-            first_vector = first_sample * (count_vectors(layer, x.shape) // max(1, samples)) + step * STEP_VECTORS
-            with self._blas.limit(limits=1):
-                y, shape = self.executors[index].vectors(x, first_vector, self._statistics[index] if observe else None)
-            self.counters.count(self.program, index, len(y))
-            return lay_out(layer, of_type(y, x.dtype), shape)
-
-        return self.walk([feeds], lambda index, tensors, step: [execute(index, tensors[0], step)])[0]
-
-    def walk(self, chunks: list[dict[str, Any]], execute: Execute) -> list[dict[str, Any]]:
-        """Run the network on several chunks of samples side by side, node after node.
-
-        A recurrence runs chunk by chunk, all its steps.
-
-        Args:
-            chunks: graph inputs by name, each what the model takes in one call.
-            execute: in place of each matrix layer.
-
-        Returns:
-            graph outputs by name, for each chunk.
-        """
-        network = self.program.network
-        values: list[dict[str, Any]] = [dict(feeds) for feeds in chunks]
-        last_use = {name: i for i, node in enumerate(network.nodes) for name in self._names_needed(node)}
-        public = {value.name for value in network.outputs}
-        for i, node in enumerate(network.nodes):
-            if isinstance(node, Recurrence):
-                for each in values:
-                    self._run_recurrence(node, each, execute)
-            else:
-                self._run_node(node, values, execute, 0)
-            for name in self._names_needed(node):
-                if last_use[name] == i and name not in public:
-                    for each in values:
-                        each.pop(name, None)
-        return [{value.name: each[value.name] for value in network.outputs} for each in values]
-
-    def _run_node(self, node: Executed, values: list[dict[str, Any]], execute: Execute, step: int) -> None:
-        """Add what a node writes to the tensors of each chunk."""
-        if isinstance(node, MatrixLayer):
-            self._before_layer(self._index[node.name], values)
-            outputs = execute(self._index[node.name], [each[node.input] for each in values], step)
-            for each, output in zip(values, outputs, strict=True):
-                each[node.output] = output
-        else:
-            names, session = list(node.output_names), self._segments[node.name]
-            for each in values:
-                results = session.run(names, {name: each[name] for name in node.input_names})
-                each.update(zip(names, results, strict=True))
-
-    def _run_recurrence(self, node: Recurrence, outside: dict[str, Any], execute: Execute) -> None:
-        """Add what a recurrence writes to the tensors of one chunk."""
-        steps = len(outside[node.sequences[0].outer])
-        inside = {name: outside[name] for name in node.outer_reads}
-        inside |= {state.start: outside[state.initial] for state in node.states}
-        stacked: dict[str, list[Any]] = {output.outer: [None] * steps for output in node.outputs}
-        for step in reversed(range(steps)) if node.reverse else range(steps):
-            inside |= {sequence.inner: outside[sequence.outer][step] for sequence in node.sequences}
-            for inner in node.nodes:
-                self._run_node(inner, [inside], execute, step)
-            for output in node.outputs:
-                stacked[output.outer][step] = inside[output.inner]
-            inside |= {state.start: inside[state.end] for state in node.states}
-        outside |= {state.final: inside[state.start] for state in node.states}
-        if steps:
-            outside |= {name: np.stack(entries) for name, entries in stacked.items()}
-        elif node.outputs:
-            outside |= self._no_steps(node, outside, inside)
-
-    def _no_steps(self, node: Recurrence, outside: dict[str, Any], inside: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Stacked outputs of no step: their shapes are those of a step on zeros, in which no array is read."""
-
-        def execute(index: int, tensors: list[np.ndarray], step: int) -> list[np.ndarray]:
-            layer, x = self.program.network.layers[index], tensors[0]
-            vectors, shape = gather(layer, x)
-            return [lay_out(layer, np.zeros((vectors.shape[1], layer.groups * layer.outputs), x.dtype), shape)]
-
-        for sequence in node.sequences:
-            entries = outside[sequence.outer]
-            inside[sequence.inner] = np.zeros(entries.shape[1:], entries.dtype)
-        for inner in node.nodes:
-            self._run_node(inner, [inside], execute, 0)
-        return {o.outer: np.empty((0, *inside[o.inner].shape), inside[o.inner].dtype) for o in node.outputs}
-
-    def _names_needed(self, node: NetworkNode) -> tuple[str, ...]:
-        """Tensors that must be there when a node runs."""
-        return node.input_names
-
-    def _before_layer(self, index: int, values: list[dict[str, Any]]) -> None:
-        """Called before a layer runs, with the tensors at hand of every chunk; for sessions that need more than its input."""
+        samples = samples_of(feeds)
+        first = self._begin(samples, feeds, first_sample)
+        if self._player is not None:
+            return _joined(self._play(feeds, samples, first, observe=False), self.program.schedule.batch)
+        return self._run_together(feeds, samples, first, observe=False)
 
     def run_samples(
-        self, feeds: dict[str, np.ndarray], progress: Callable[[int], None] | None = None, chunk: int | None = None
+        self,
+        feeds: Mapping[str, np.ndarray],
+        progress: Callable[[int], None] | None = None,
+        chunk: int | None = None,
+        first_sample: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Run any number of samples (axis 0 of every input), chunk by chunk; outputs are joined along axis 0.
 
         Args:
             feeds: graph inputs by name.
             progress: told the number of samples done after each chunk.
-            chunk: samples per chunk; None takes 500. A model's fixed batch goes before.
+            chunk: samples that are simulated together; None takes 500. A model's fixed batch goes before. A device without the
+                batched path takes batch after batch.
+            first_sample: see `run`.
 
         Raises:
             DataError: the samples do not fill the model's fixed batch, or an input does not fit.
         """
+        feeds = dict(feeds)
         samples = check_samples(self.program, feeds)
-        fixed = model_batch(self.program.network.inputs)
-        size = fixed or chunk or CHUNK_SAMPLES
-        self.counters.inferences += samples
-        parts: list[dict[str, np.ndarray]] = []
-        for first, part in sample_chunks(feeds, size):
-            parts.append(self.run(part, first, observe=first == 0))
+        check_feeds(self.program, {name: value[: model_batch(self.program.network.inputs)] for name, value in feeds.items()})
+        first = self._begin(samples, feeds, first_sample)
+        if self._player is not None:
+            outputs = _joined(self._play(feeds, samples, first, observe=True), self.program.schedule.batch)
             if progress is not None:
-                progress(min(samples, first + size))
-        if len(parts) == 1:
-            return parts[0]
-        for name, value in parts[0].items():
-            if np.ndim(value) == 0 or len(value) != size:
-                raise DataError(
-                    f"output {name!r} has shape {np.shape(value)} for {size} samples, so runs of several chunks cannot be "
-                    f"joined along axis 0; run at most {size} samples at a time"
-                )
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+                progress(samples)
+            return outputs
+        size = model_batch(self.program.network.inputs) or chunk or CHUNK_SAMPLES
+        parts: list[dict[str, np.ndarray]] = []
+        for at, part in sample_chunks(feeds, size):
+            count = min(size, samples - at)
+            parts.append(self._run_together(part, count, first + at, observe=at == 0))
+            if progress is not None:
+                progress(at + count)
+        return _joined(parts, size)
+
+    def _begin(self, samples: int, feeds: Mapping[str, Any], first_sample: int | None) -> int:
+        """Count a run of samples; the number of its first one."""
+        schedule, clock = self.program.schedule, self.placed.clock
+        if first_sample is not None and (first_sample < 0 or first_sample % schedule.batch):
+            raise DataError(
+                f"first_sample={first_sample} is inside of a batch; give a multiple of {schedule.batch}, the program's batch"
+            )
+        first = clock.batches if first_sample is None else first_sample // schedule.batch
+        batches = -(-samples // schedule.batch)
+        if open_recurrences(self.program.network):
+            part = model_batch(self.program.network.inputs) or min(samples, schedule.batch)
+            self.placed.take_steps(self._steps({name: _part(value, 0, part, samples) for name, value in feeds.items()}))
+        if not self._set_up:
+            if self._player is not None:
+                self._player.set_up()
+            else:
+                self.counters.count_setup(schedule, self.program.spec)
+            self._set_up = True
+        clock.run(first, batches)
+        self.counters.count_run(samples, batches, self.placed.timeline.schedule)
+        if self._player is None:
+            self.counters.count_writes(self.placed.timeline.schedule, batches)
+        return first * schedule.batch
+
+    def _run_together(self, feeds: Mapping[str, Any], samples: int, first: int, observe: bool) -> dict[str, Any]:
+        """One call of the model, all events of each layer together."""
+
+        def execute(at: Pending, values: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
+            executor, observer = self.executors[at.layer], self._statistics[at.layer] if observe else None
+            outputs = []
+            for each in values:
+                x = self._input(at.layer, each)
+                count = count_vectors(executor.layer, x.shape)
+                reads = vector_range(self.placed, at, first, count, samples)
+                with self._blas.limit(limits=1):
+                    y, shape = executor.vectors(x, reads, observer)
+                self.counters.count_reads(self.program, at.layer, count)
+                outputs.append(lay_out(executor.layer, of_type(y, x.dtype), shape))
+            return outputs
+
+        return walk(self.digital, [feeds], execute)[0]
+
+    def _play(self, feeds: Mapping[str, Any], samples: int, first: int, observe: bool) -> list[dict[str, Any]]:
+        """Batch after batch, event after event."""
+        batch = self.program.schedule.batch
+        parts = [
+            {name: _part(value, at, at + batch, samples) for name, value in feeds.items()}
+            for at in range(0, samples, batch)
+        ]
+        assert self._player is not None
+        watched = -(-CHUNK_SAMPLES // batch) if observe else 0
+        return self._player.play(parts, first // batch, self._statistics, watched)
+
+    def _steps(self, feeds: Mapping[str, Any]) -> dict[str, int]:
+        """How many steps each recurrence makes on these inputs: that is a matter of shapes, so layers give zeros."""
+        flow = Flow(self.digital, feeds)
+        while not flow.done:
+            at = flow.pending[0]
+            layer, x = self.program.network.layers[at.layer], flow.values(at)[self.program.network.layers[at.layer].input]
+            vectors, shape = gather(layer, x)
+            zeros = np.zeros((vectors.shape[1], layer.groups * layer.outputs), x.dtype)
+            flow.give(at, lay_out(layer, zeros, shape))
+        return flow.steps
+
+    def _new_player(self) -> Player:
+        return Player(self.placed, self.executors, self.device, self.digital, self.counters)
+
+    def _digital_parts(self) -> Digital:
+        """The network's digital segments; for sessions that need more than a layer's input."""
+        return Digital(self.program.network)
+
+    def _fitted(self, chip: Device, threads: int) -> Corrections:
+        """Corrections of this chip; for sessions that have executors of their own."""
+        return fitted(self.program, chip, self.digital, threads)
+
+    def _make_executors(self, threads: int) -> list[LayerExecutor]:
+        """Executors of all layers; for sessions that have their own."""
+        on = batched(self.device)
+        return [LayerExecutor(self.placed, i, on, threads) for i in range(len(self.program.network.layers))]
+
+    def _input(self, index: int, values: Mapping[str, Any]) -> np.ndarray:
+        """A layer's input among the tensors at hand; for sessions that need more."""
+        x: np.ndarray = values[self.program.network.layers[index].input]
+        return x
 
 
-def check_feeds(program: Program, feeds: dict[str, np.ndarray]) -> None:
+def check_corrections(corrections: Corrections, program: Program, chip: str) -> None:
+    """Raise ProgramError when corrections are for another program or another chip."""
+    if corrections.program != program.digest:
+        raise ProgramError(
+            f"the corrections are for the program {corrections.program[:16]}, and this one is {program.digest[:16]}: commission "
+            f"the chip for this program"
+        )
+    if corrections.chip != chip:
+        raise ProgramError(
+            f"the corrections are for the chip {corrections.chip!r}, and this one is {chip!r}: give that device and seed, or "
+            f"commission this chip"
+        )
+
+
+def _part(value: Any, start: int, end: int, samples: int) -> Any:
+    """Some samples of an input; an input that does not count samples is the same for all."""
+    counts = isinstance(value, np.ndarray) and value.ndim and len(value) == samples
+    return value[start:end] if counts else value
+
+
+def _joined(parts: Sequence[dict[str, Any]], size: int) -> dict[str, Any]:
+    """Outputs of parts of `size` samples, the last may be smaller, joined along axis 0.
+
+    Raises:
+        DataError: an output does not count samples.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    for name, value in parts[0].items():
+        if np.ndim(value) == 0 or len(value) != size:
+            raise DataError(
+                f"output {name!r} has shape {np.shape(value)} for {size} samples, so runs of several chunks cannot be "
+                f"joined along axis 0; run at most {size} samples at a time"
+            )
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
     """Raise DataError when names, types or shapes of the inputs do not fit the model."""
     for value in program.network.inputs:
         if value.name not in feeds:
@@ -250,7 +297,7 @@ def check_feeds(program: Program, feeds: dict[str, np.ndarray]) -> None:
         raise DataError(f"the model has no input {unknown[0]!r}")
 
 
-def check_samples(program: Program, feeds: dict[str, np.ndarray]) -> int:
+def check_samples(program: Program, feeds: Mapping[str, np.ndarray]) -> int:
     """Number of samples; raises DataError when inputs disagree, are empty, or do not fill the model's fixed batch."""
     counts = {name: len(value) for name, value in feeds.items()}
     samples = next(iter(counts.values()), 0)

@@ -5,7 +5,18 @@ The registries are literal tables; third parties add to them by the entry-point 
 
 from __future__ import annotations
 
-from xbcompile.targets.contract import BatchedDevice, Device, LoadedImages, ReadStamp
+from xbcompile.targets.contract import BatchedDevice, Device, LoadedImages, Read, ReadBlock, Write, WrittenImages
 from xbcompile.targets.registry import Target, load_target, target_names
 
-__all__ = ["BatchedDevice", "Device", "LoadedImages", "ReadStamp", "Target", "load_target", "target_names"]
+__all__ = [
+    "BatchedDevice",
+    "Device",
+    "LoadedImages",
+    "Read",
+    "ReadBlock",
+    "Target",
+    "Write",
+    "WrittenImages",
+    "load_target",
+    "target_names",
+]

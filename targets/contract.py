@@ -1,18 +1,68 @@
-"""The device contract: two methods, write and read, and an optional batched path for simulated arrays."""
+"""The device contract: two methods, `write` and `read`, that take the events of a schedule one by one.
+
+A device is anything with these two: a simulated array, a bench, a recording. An event says what happens and when; what a device
+draws at random is keyed by the event alone, never by the order of evaluation: what a write draws by (chip, array, number of the
+write), what a read draws by (chip, array, tile, vector, slice, column). Events come in order of time.
+
+Simulated devices state both methods through a batched path, which takes many events at once and gives the same readings to the
+bit. Its way in is `LoadedImages.column_sums`, which is handed input codes and the rows and columns that are used, and returns
+sums; the base here expands the codes to drives and calls `read`.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
+
+# Values in one block of drives: small enough for the cache to help, large enough for numpy to run at full speed.
+BLOCK_VALUES = 1 << 20
+# Vectors below which all images are driven in one call.
+_FEW_VECTORS = 32
 
 
-class ReadStamp(NamedTuple):
-    """Which read this is: the counter from which simulated noise is drawn; a real bench ignores it."""
+class Write(NamedTuple):
+    """An image is written into an array.
 
+    Attributes:
+        array: which array of the chip.
+        image: which weight image of the program.
+        rows: intp [n], the physical rows that are written, ascending; the others keep what they hold.
+        number: how many writes this array had before, in its life; what the write draws is keyed by it.
+        at_s: when the write starts, seconds from the start of the session.
+    """
+
+    array: int
+    image: int
+    rows: npt.NDArray[np.intp]
+    number: int
+    at_s: float
+
+
+class Read(NamedTuple):
+    """All columns of an array are read once.
+
+    Attributes:
+        array: which array of the chip.
+        write: number of the write whose image is read.
+        tile: which tile of the program the rows are driven for.
+        use: which use of the tile's matrix: uses are the program's layers, and the steps of its recurrences.
+        vector: running number of the input vector, over all that the tile is read with in the life of the session.
+        slice: which slice of the vector's input code.
+        at_s: when the read starts, seconds from the start of the session.
+    """
+
+    array: int
+    write: int
     tile: int
+    use: int
     vector: int
     slice: int
+    at_s: float
 
 
 @runtime_checkable
@@ -28,57 +78,32 @@ class Device(Protocol):
     lsb: float | None
     reading_limits: tuple[float, float] | None
 
-    def write(self, array: int, cells: np.ndarray) -> None:
-        """Write `cells`, [rows, columns] level indices (uint8; float32 values on continuous arrays), into an array."""
+    def write(self, event: Write, cells: np.ndarray) -> None:
+        """Write the event's rows of `cells`, [rows, columns] level indices (uint8; float32 values on continuous arrays)."""
 
-    def read(self, array: int, drive: np.ndarray, stamp: ReadStamp) -> np.ndarray:
+    def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
         """Drive the rows ([rows] float32, in the target's drive alphabet) and read every column once.
 
         Returns:
-            float32 [columns], each `sum_k row_weight[k] * level[cell[k, m]] * drive[k]` with the device's errors, in
-            normalised dot-product units.
-        """
-
-
-class LoadedImages(Protocol):
-    """Several weight images as they sit in their arrays, each ready for many reads of one tile."""
-
-    def read(self, drives: np.ndarray, first_vector: int) -> np.ndarray:
-        """Read all images for a block of vectors.
-
-        Args:
-            drives: float32 [images, vectors, slices, rows].
-            first_vector: index of the block's first vector, the noise counter.
-
-        Returns:
-            float32 [images, vectors, slices, columns].
+            float32 or float64 [columns], each `sum_k row_weight[k] * level[cell[k, m]] * drive[k]` with the device's errors,
+            in normalised dot-product units.
         """
 
 
 @runtime_checkable
-class BatchedDevice(Device, Protocol):
-    """A simulated device that evaluates many reads at once; equal to write and read, reading for reading."""
-
-    def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> LoadedImages:
-        """Write the images that hold tiles [n] into arrays [n]; cells is [n, rows, columns]."""
-
-
-class SimulatedDevice:
-    """Base of the simulated devices: write and read stated through the batched path, so the two cannot differ.
-
-    Subclasses give `load`, and a loaded object whose `read` also accepts `first_slice`.
+class HasIdentity(Protocol):
+    """What a device that is one certain chip offers beside `write` and `read`.
 
     Attributes:
-        defects_known: whether a write may use the chip's defect map, see `cell_limits`.
+        identity: name of the chip, to which corrections are bound; of other devices it is their class's.
     """
 
-    lsb: float | None = None
-    reading_limits: tuple[float, float] | None = None
-    defects_known: bool = False
+    identity: str
 
-    def __init__(self) -> None:
-        self._cells: dict[int, np.ndarray] = {}
-        self._prepared: tuple[tuple[int, int, bool], LoadedImages] | None = None  # the image that was read last
+
+@runtime_checkable
+class HasDefectMap(Protocol):
+    """What a device that knows its defects offers beside `write` and `read`."""
 
     def cell_limits(self, array: int) -> np.ndarray | None:
         """What each cell of an array can hold where its defects are known and made good as far as they can be.
@@ -86,23 +111,279 @@ class SimulatedDevice:
         Returns:
             float64 [2, rows, columns], lowest and highest cell value in level units; None where every cell is whole.
         """
+
+    def with_known_defects(self) -> Device:
+        """The same chip, whose writes use its defect map: another object, so that this one stays as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenImages:
+    """Images as writes left them, for the batched path.
+
+    Args:
+        arrays: int [n], the array that each sits in.
+        images: int [n], which images of the program.
+        cells: [n, rows, columns], level indices or values.
+        numbers: int64 [n, rows] or [n, 1], the number of the last write of each row.
+        written_s: float64 of the same shape, when that write started.
+    """
+
+    arrays: np.ndarray
+    images: np.ndarray
+    cells: np.ndarray
+    numbers: np.ndarray
+    written_s: np.ndarray
+
+    @classmethod
+    def once(cls, arrays: np.ndarray, cells: np.ndarray, number: int = 0) -> WrittenImages:
+        """Images that were each written by one write at time 0; arrays int [n], cells [n, rows, columns]."""
+        numbers = np.full((len(arrays), 1), number, np.int64)
+        return cls(np.asarray(arrays), np.arange(len(arrays)), cells, numbers, np.zeros(numbers.shape))
+
+
+
+@dataclass(frozen=True, eq=False)
+class ReadBlock:
+    """Which reads a block of readings [images, vectors, slices] holds.
+
+    Args:
+        tiles: int [images], the tile that each image is read for.
+        first_vector: running number of the first vector; the others follow.
+        first_slice: the first slice; the others follow.
+        use: which use of the matrix.
+        times: gives `at_s`, on demand; None: all at time 0.
+    """
+
+    tiles: np.ndarray
+    first_vector: int
+    first_slice: int = 0
+    use: int = 0
+    times: Callable[[], np.ndarray] | None = None
+
+    @property
+    def at_s(self) -> np.ndarray:
+        """When each read starts, float64 [images, vectors, slices], or zeros that broadcast to it; ageing needs it."""
+        return np.zeros((1, 1, 1)) if self.times is None else self.times()
+
+    def after(self, first: int, vectors: int) -> ReadBlock:
+        """The same reads of some vectors, from a later one on."""
+        times = self.times
+        later = None if times is None else lambda: times()[:, first : first + vectors]
+        return ReadBlock(self.tiles, self.first_vector + first, self.first_slice, self.use, later)
+
+
+@dataclass(frozen=True, eq=False)
+class CodedDrives:
+    """Input codes of vectors, and how they drive the rows of several images.
+
+    Args:
+        values: float32 [vectors, inputs]: level indices, or values that drive rows as they are.
+        source: intp [images, rows], the input that drives each row; 0 where idle.
+        idle: bool [images, rows], rows that take `idle_drive`.
+        idle_drive: float32 [rows].
+        row_sign: float32 [images, rows], sign of each row's drive; None: all are +1.
+        columns: intp [images, width], the columns whose readings are wanted.
+        scheme: "thermometer" (slice t is high where the value is above t), "bitserial" (slice t is bit t) or "analogue" (one
+            slice, the value itself).
+        both_signs: rows take 2 u - 1 in place of u.
+        coefficients: float64 [slices], what the readings of each slice count.
+    """
+
+    values: np.ndarray
+    source: np.ndarray
+    idle: np.ndarray
+    idle_drive: np.ndarray
+    row_sign: np.ndarray | None
+    columns: np.ndarray
+    scheme: str
+    both_signs: bool
+    coefficients: np.ndarray
+
+    @property
+    def slices(self) -> int:
+        """Reads per vector."""
+        return len(self.coefficients)
+
+    def of(self, images: slice, vectors: slice = slice(None)) -> CodedDrives:
+        """The same for some images and vectors."""
+        row_sign = None if self.row_sign is None else self.row_sign[images]
+        return replace(
+            self,
+            values=self.values[vectors],
+            source=self.source[images],
+            idle=self.idle[images],
+            row_sign=row_sign,
+            columns=self.columns[images],
+        )
+
+    def drives(self, vectors: slice = slice(None)) -> np.ndarray:
+        """Drives of some vectors, float32 [images, vectors, slices, rows]."""
+        values, source, idle = self.values[vectors], self.source, self.idle
+        drives = np.empty((len(source), len(values), self.slices, source.shape[1]), np.float32)
+        # An image at a time stays in the cache; few vectors are done at once, as calls would cost more than work.
+        step = len(source) if len(values) < _FEW_VECTORS else 1
+        for i in range(0, len(source), step):
+            some = slice(i, i + step)
+            self._expand(values[:, source[some]], drives[some].transpose(2, 1, 0, 3))
+        if self.row_sign is not None:
+            drives *= self.row_sign[:, None, None, :]
+        if idle.any():
+            np.copyto(drives, self.idle_drive, where=idle[:, None, None, :])
+        return drives
+
+    def _expand(self, value: np.ndarray, out: np.ndarray) -> None:
+        """Fill the slices of `out`, float32 [slices, ...], with values [...]."""
+        if self.scheme == "thermometer":
+            for t in range(self.slices):
+                np.greater_equal(value, np.float32(t + 1), out=out[t], casting="unsafe")
+        elif self.scheme == "bitserial":
+            whole = value.astype(np.int32)
+            for t in range(self.slices):
+                out[t] = (whole >> t) & 1
+        else:
+            out[0] = value
+        if self.both_signs:
+            out *= 2
+            out -= 1
+
+    def added_up(self, readings: np.ndarray) -> np.ndarray:
+        """What readings [images, vectors, slices, columns] of all columns add up to: float64 [images, vectors, width]."""
+        total = np.multiply(readings[:, :, 0], self.coefficients[0], dtype=np.float64)
+        for t in range(1, self.slices):  # one after another: the order never depends on the number of vectors
+            if self.coefficients[t] == 1.0:
+                total += readings[:, :, t]
+            else:
+                total += np.multiply(readings[:, :, t], self.coefficients[t], dtype=np.float64)
+        return np.take_along_axis(total, self.columns[:, None, :], axis=2)
+
+
+class LoadedImages:
+    """Several weight images as they sit in their arrays, ready for many reads. Subclasses give `read`."""
+
+    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
+        """Read all images for a block of vectors.
+
+        Args:
+            drives: float32 [images, vectors, slices, rows].
+            reads: which reads these are.
+
+        Returns:
+            float32 or float64 [images, vectors, slices, columns].
+        """
+        raise TypeError(f"{type(self).__name__} must define read")
+
+    def column_sums(self, coded: CodedDrives, reads: ReadBlock) -> np.ndarray:
+        """Readings of the wanted columns, weighted and added up over slices: float64 [images, vectors, width]."""
+        images, rows = coded.source.shape
+        vectors = len(coded.values)
+        size = max(1, BLOCK_VALUES // (images * rows * coded.slices))
+        if vectors <= size:
+            return coded.added_up(self.read(coded.drives(), reads))
+        sums = np.empty((images, vectors, coded.columns.shape[1]))
+        for first in range(0, vectors, size):
+            some = slice(first, first + size)
+            drives = coded.drives(some)
+            sums[:, some] = coded.added_up(self.read(drives, reads.after(first, drives.shape[1])))
+        return sums
+
+
+@runtime_checkable
+class BatchedDevice(Device, Protocol):
+    """A device that evaluates many events at once; equal to write and read, reading for reading.
+
+    Attributes:
+        writes_differ: whether two writes of the same cells into the same array can leave different things, because a write
+            draws at random or its age matters. Where they cannot, one prepared image serves all writes.
+    """
+
+    writes_differ: bool
+
+    def load(self, written: WrittenImages) -> LoadedImages:
+        """The images as their writes left them."""
+
+
+class SimulatedDevice:
+    """Base of the simulated devices: write and read stated through the batched path, so the two cannot differ.
+
+    Subclasses give `load`, and set `lsb`, `reading_limits` and `writes_differ`.
+
+    Attributes:
+        defects_known: whether a write uses the chip's defect map, see `with_known_defects`.
+        separable: whether the family's `without` switches the sources of error of this device off one by one.
+    """
+
+    lsb: float | None = None
+    reading_limits: tuple[float, float] | None = None
+    writes_differ: bool = True
+    defects_known: bool = False
+    separable: bool = True
+
+    def __init__(self) -> None:
+        self._held: dict[int, WrittenImages] = {}
+        self._prepared: dict[int, LoadedImages] = {}
+
+    def cell_limits(self, array: int) -> np.ndarray | None:
+        """See HasDefectMap; every cell is whole unless the family says otherwise."""
         return None
 
-    def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> LoadedImages:
+    def with_known_defects(self) -> Self:
+        """See HasDefectMap; it holds nothing yet."""
+        known = copy.copy(self)
+        known.defects_known = True
+        known._held, known._prepared = {}, {}
+        return known
+
+    def load(self, written: WrittenImages) -> LoadedImages:
         """See BatchedDevice."""
         raise TypeError(f"{type(self).__name__} must define load")
 
-    def write(self, array: int, cells: np.ndarray) -> None:
+    def write(self, event: Write, cells: np.ndarray) -> None:
         """See Device."""
-        self._cells[array] = np.array(cells)
-        self._prepared = None
+        rows = np.asarray(event.rows)
+        held = self._held.get(event.array)
+        if held is None and len(rows) < len(cells):
+            raise RuntimeError(f"array {event.array} is written in part before it is written whole")
+        if held is None:
+            held = WrittenImages.once(np.array([event.array]), np.array(cells)[None])
+        new = held.cells.copy()
+        new[0, rows] = cells[rows]
+        numbers, written_s = (
+            np.array(np.broadcast_to(each, (1, len(cells)))) for each in (held.numbers, held.written_s)
+        )
+        numbers[0, rows], written_s[0, rows] = event.number, event.at_s
+        if len(rows) == len(cells):
+            numbers, written_s = numbers[:, :1], written_s[:, :1]
+        self._held[event.array] = WrittenImages(held.arrays, np.array([event.image]), new, numbers, written_s)
+        self._prepared.pop(event.array, None)
 
-    def read(self, array: int, drive: np.ndarray, stamp: ReadStamp) -> np.ndarray:
+    def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
         """See Device."""
-        if array not in self._cells:
-            raise RuntimeError(f"array {array} is read before it is written")
-        key = (array, stamp.tile, self.defects_known)
-        if self._prepared is None or self._prepared[0] != key:
-            self._prepared = key, self.load(np.array([array]), np.array([stamp.tile]), self._cells[array][None])
+        if event.array not in self._held:
+            raise RuntimeError(f"array {event.array} is read before it is written")
+        if event.array not in self._prepared:
+            self._prepared[event.array] = self.load(self._held[event.array])
         drives = np.asarray(drive, np.float32)[None, None, None, :]
-        return self._prepared[1].read(drives, stamp.vector, stamp.slice)[0, 0, 0]  # type: ignore[call-arg]  # a simulated one takes the slice
+        at_s = np.full((1, 1, 1), event.at_s)
+        block = ReadBlock(np.array([event.tile]), event.vector, event.slice, event.use, lambda: at_s)
+        return self._prepared[event.array].read(drives, block)[0, 0, 0]
+
+
+def draws_of_rows(numbers: np.ndarray, draw: Callable[[int], np.ndarray]) -> np.ndarray:
+    """What the writes of one image drew, row by row.
+
+    Args:
+        numbers: int64 [rows] or [1], the number of the last write of each row.
+        draw: what a write of this number draws, [..., rows, columns].
+
+    Returns:
+        the same shape and type.
+    """
+    different = np.unique(numbers)
+    first = draw(int(different[0]))
+    if len(different) == 1:
+        return first
+    result = np.array(first)
+    for number in different[1:].tolist():
+        rows = np.flatnonzero(numbers == number)
+        result[..., rows, :] = draw(number)[..., rows, :]
+    return result

@@ -15,12 +15,13 @@ from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, WeightCode
 from xbcompile.onnx_graph import engine
-from xbcompile.onnx_graph.split_model import split
+from xbcompile.onnx_graph.split_model import SplitModel, split
 from xbcompile.passes.contract import CalibratedPass, Pass, PassContext
 from xbcompile.passes.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.planning.layouts import Layouts, with_reused_writes, with_sites
 from xbcompile.program.program import Program, with_stored_weights
-from xbcompile.reference.evaluate import model_batch
+from xbcompile.reference.evaluate import computed_tensors, model_batch
+from xbcompile.reference.host_graph import host_graph
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler import make_schedule
 from xbcompile.tiler.layout import DEFAULT_EFFORT
@@ -86,7 +87,7 @@ def compile(  # the name that users expect, as re.compile
     """
     chosen = target if isinstance(target, Target) else load_target(target)
     proto = fix_dimensions(load_model(model), dims or {})
-    network = import_network(proto, (digital,) if isinstance(digital, str) else digital)
+    network = imported = import_network(proto, (digital,) if isinstance(digital, str) else digital)
     source = split(runnable(proto), known=[layer.weights for layer in network.layers]) if embed_model else None
     del proto  # what follows needs the memory
     if not network.layers and warn is not None:
@@ -130,10 +131,22 @@ def compile(  # the name that users expect, as re.compile
             "scramble": scramble,
             "seed": seed,
         },
+        taken_apart=_taken_apart(imported, network, pipeline, source),
     )
     program = with_reused_writes(program, rewrite, effort)
     _verify(program)
     return program
+
+
+def _taken_apart(
+    imported: Network, network: Network, pipeline: tuple[Pass, ...], source: SplitModel | None
+) -> SplitModel | None:
+    """The imported network as a model, where device passes need tensors that the model itself does not have."""
+    if source is None or not any(isinstance(each, CalibratedPass) for each in pipeline):
+        return None
+    needed = {layer.stands_for or layer.output for layer in network.layers}
+    needed.update(layer.input for each in network.recurrences for layer in each.layers)
+    return None if needed <= computed_tensors(source) else host_graph(imported)
 
 
 def _check_length(network: Network) -> None:

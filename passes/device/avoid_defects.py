@@ -22,15 +22,18 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from xbcompile.errors import PassError
+from xbcompile.ir import ArraySpec
+from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.image_route import ImageRoute, RoutingProblem
-from xbcompile.passes.contract import RoutingPass
+from xbcompile.ir.schedule import tile_columns, tile_rows
+from xbcompile.passes.contract import ChipView, DevicePass, Feeds, Stage
 
 SEARCHES = ("all", "columns", "none")
 _MAX_ROUNDS = 50
 
 
 @dataclass(frozen=True)
-class AvoidDefects(RoutingPass):
+class AvoidDefects(DevicePass):
     """Use the defect map of the chip that a session runs on.
 
     Args:
@@ -40,6 +43,7 @@ class AvoidDefects(RoutingPass):
     """
 
     name: ClassVar[str] = "avoid-defects"
+    stage: ClassVar[Stage] = Stage.ROUTES
     search: str = "all"
     tries: int = 10
 
@@ -49,8 +53,22 @@ class AvoidDefects(RoutingPass):
         if self.tries < 0:
             raise PassError(f"tries={self.tries} is out of range; allowed: 0 or more")
 
+    def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:
+        """Routes around the defects of the arrays that hold each image; a chip without a defect map is taken to be whole."""
+        if not chip.knows_defects():
+            return corrections
+        corrections = replace(corrections, defects_known=True)
+        schedule, routes, changed = chip.schedule, [], False
+        for image in range(schedule.images):
+            plain = _plain_route(chip, image)
+            limits = _limits(chip, schedule.copies["array"][schedule.copies["image"] == image])
+            found = plain if limits is None else self.route(_problem(chip, image, limits, corrections), plain)
+            changed |= found is not plain
+            routes.append(found)
+        return replace(corrections, routes=tuple(routes)) if changed else corrections
+
     def route(self, problem: RoutingProblem, route: ImageRoute) -> ImageRoute:
-        """Alternate exact assignments of rows and columns; the best of all starts."""
+        """Alternate exact assignments of rows and columns; the best of all starts, never worse than the route given."""
         best, cost = route, problem.cost(route)
         if self.search == "none" or cost == 0:
             return best
@@ -108,3 +126,52 @@ def _assign(
     _, place = linear_sum_assignment(costs.min(axis=0))
     chosen = costs[:, np.arange(len(wanted)), place].argmin(axis=0)
     return place, signs[chosen] if free_signs else sign
+
+
+def _limits(chip: ChipView, arrays: np.ndarray) -> np.ndarray | None:
+    """The values that each cell of an image can take in all of its arrays, see `cell_limits`; None: any."""
+    found = [limits for limits in map(chip.cell_limits, arrays.tolist()) if limits is not None]
+    if not found:
+        return None
+    low = np.max([limits[0] for limits in found], axis=0)
+    return np.stack([low, np.maximum(np.min([limits[1] for limits in found], axis=0), low)])
+
+
+def _plain_route(chip: ChipView, image: int) -> ImageRoute:
+    """The program's own route: rows where they are, columns as the schedule permutes them, no signs."""
+    spec = chip.spec
+    return ImageRoute(
+        row=np.arange(spec.rows),
+        column=chip.schedule.column_permutation[image].astype(np.intp),
+        row_sign=np.ones(spec.rows, np.float32),
+        column_sign=np.ones(spec.columns, np.float32),
+    )
+
+
+def _problem(chip: ChipView, image: int, limits: np.ndarray, corrections: Corrections) -> RoutingProblem:
+    """Cells count as the square of their column's scale; unused ones not at all."""
+    spec, tiles = chip.spec, chip.schedule.tiles
+    physical = chip.cells(np.array([image]), corrections)[0]
+    cells = physical[:, chip.schedule.column_permutation[image]]
+    values = (cells if spec.levels is None else spec.levels[cells]).astype(np.float64)
+    weight = np.zeros_like(values)
+    mine = tiles[tiles["image"] == image]
+    for tile, height, width in zip(mine, tile_rows(mine), tile_columns(mine), strict=True):
+        code = chip.network.layers[tile["layer"]].weight_code
+        assert code is not None
+        scale = code.scale[tile["group"], tile["m0"] : tile["m1"]].astype(np.float64)
+        row, column = tile["row"], tile["column"]
+        weight[row : row + height, column : column + width] = np.square(scale)
+    return RoutingProblem(
+        cells=values,
+        weight=weight,
+        limits=limits,
+        rows_are_free=not spec.has_row_weights,
+        rows_have_signs=spec.drives_both_signs and _is_symmetric(spec),
+        columns_have_signs=_is_symmetric(spec),
+    )
+
+
+def _is_symmetric(spec: ArraySpec) -> bool:
+    """Whether the negative of each cell value is a cell value."""
+    return spec.levels is None or bool(np.allclose(spec.levels, -spec.levels[::-1], atol=1e-6))

@@ -10,16 +10,17 @@ Source: Jung et al., Nature 601, 211 (2022), "we add offset digital values to so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from xbcompile.passes.contract import ReadingsPass
+from xbcompile.ir.corrections import Corrections
+from xbcompile.passes.contract import CalibratedPass, ChipView, Feeds, Stage
 
 
 @dataclass(frozen=True)
-class CalibrateOffsets(ReadingsPass):
+class CalibrateOffsets(CalibratedPass):
     """Fit one offset per physical column of every array.
 
     Args:
@@ -27,7 +28,15 @@ class CalibrateOffsets(ReadingsPass):
     """
 
     name: ClassVar[str] = "calibrate-offsets"
+    stage: ClassVar[Stage] = Stage.READINGS
+    removes: ClassVar[str] = "column means"
 
-    def fit(self, mean_error: np.ndarray, lsb: float | None) -> np.ndarray:
-        """Offsets from the mean error (reading minus exact sum) of each column, any shape, dot-product units."""
-        return -mean_error if lsb is None else -np.rint(mean_error / lsb) * lsb
+    def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:
+        """All layers at once, on the network's ideal activations: an offset belongs to the array, not to a layer."""
+        total, count = chip.column_errors(feeds, corrections)
+        return replace(corrections, column_offset=column_offset(total / np.maximum(count, 1), chip.lsb))
+
+
+def column_offset(mean_error: np.ndarray, lsb: float | None) -> np.ndarray:
+    """Offsets from the mean error (reading minus exact sum) of each column, any shape, dot-product units."""
+    return -mean_error if lsb is None else -np.rint(mean_error / lsb) * lsb

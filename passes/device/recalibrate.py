@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from xbcompile.errors import PassError
-from xbcompile.passes.contract import OutputsPass
+from xbcompile.passes.contract import LayerMeasurement, OutputsPass
 
 SCOPES = ("output", "tile")
 
@@ -42,42 +42,46 @@ class Recalibrate(OutputsPass):
         if self.per not in SCOPES:
             raise PassError(f"per={self.per} is unknown; allowed: {', '.join(SCOPES)}")
 
-    @property
-    def per_tile(self) -> bool:
+    def fit_layer(self, layer: LayerMeasurement) -> LayerMeasurement:
         """See OutputsPass."""
-        return self.per == "tile"
+        parts = layer.tile_parts() if self.per == "tile" else None
+        if parts is not None:
+            layer = layer.with_tile_gain(tile_gain(*parts))
+        return layer.with_outputs(*gain_and_shift(layer.outputs, layer.reference))
 
-    def fit(self, measured: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Least-squares gain and offset per column.
 
-        Args:
-            measured: float64 [vectors, outputs], the device's layer outputs.
-            reference: float64 [vectors, outputs], the ideal ones.
+def gain_and_shift(measured: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least-squares gain and shift per output.
 
-        Returns:
-            gain and offset, float64 [outputs]; gain 1 where the device's output does not vary.
-        """
-        mean_measured, mean_reference = measured.mean(axis=0), reference.mean(axis=0)
-        centred = measured - mean_measured
-        variance = np.square(centred).mean(axis=0)
-        covariance = (centred * (reference - mean_reference)).mean(axis=0)
-        varies = variance > 1e-20 * (1 + np.square(mean_measured))
-        gain = np.where(varies, covariance / np.where(varies, variance, 1.0), 1.0)
-        return gain, mean_reference - gain * mean_measured
+    Args:
+        measured: float64 [vectors, outputs], the device's layer outputs.
+        reference: float64 [vectors, outputs], the right ones.
 
-    def fit_tiles(self, parts: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Gain of each tile's part of each output, beside a free constant; float64 [tiles, outputs].
+    Returns:
+        float64 [outputs] each; gain 1 where the device's output does not vary.
+    """
+    mean_measured, mean_reference = measured.mean(axis=0), reference.mean(axis=0)
+    centred = measured - mean_measured
+    variance = np.square(centred).mean(axis=0)
+    covariance = (centred * (reference - mean_reference)).mean(axis=0)
+    varies = variance > 1e-20 * (1 + np.square(mean_measured))
+    gain = np.where(varies, covariance / np.where(varies, variance, 1.0), 1.0)
+    return gain, mean_reference - gain * mean_measured
 
-        Args:
-            parts: float64 [vectors, tiles, outputs], what each tile adds to the output.
-            reference: float64 [vectors, outputs], what all of them together should add, up to a constant per output.
-        """
-        vectors, tiles, _ = parts.shape
-        centred = (parts - parts.mean(axis=0)).transpose(2, 0, 1)  # [outputs, vectors, tiles]
-        wanted = (reference - reference.mean(axis=0)).T - centred.sum(axis=2)
-        normal = centred.transpose(0, 2, 1) @ centred / vectors
-        pull = (normal.trace(axis1=1, axis2=2) / vectors)[:, None, None] * np.eye(tiles)
-        right = (centred.transpose(0, 2, 1) @ wanted[:, :, None]) / vectors
-        # A tile that adds nothing keeps its gain of 1; the pull alone would leave a column of zeros singular.
-        pull += np.where(normal.trace(axis1=1, axis2=2) > 0, 0.0, 1.0)[:, None, None] * np.eye(tiles)
-        return 1 + np.linalg.solve(normal + pull, right)[:, :, 0].T
+
+def tile_gain(parts: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Gain of each tile's part of each output, beside a free constant; float64 [tiles, outputs].
+
+    Args:
+        parts: float64 [vectors, tiles, outputs], what each tile adds to the output.
+        reference: float64 [vectors, outputs], what all of them together should add, up to a constant per output.
+    """
+    vectors, tiles, _ = parts.shape
+    centred = (parts - parts.mean(axis=0)).transpose(2, 0, 1)  # [outputs, vectors, tiles]
+    wanted = (reference - reference.mean(axis=0)).T - centred.sum(axis=2)
+    normal = centred.transpose(0, 2, 1) @ centred / vectors
+    pull = (normal.trace(axis1=1, axis2=2) / vectors)[:, None, None] * np.eye(tiles)
+    right = (centred.transpose(0, 2, 1) @ wanted[:, :, None]) / vectors
+    # A tile that adds nothing keeps its gain of 1; the pull alone would leave a column of zeros singular.
+    pull += np.where(normal.trace(axis1=1, axis2=2) > 0, 0.0, 1.0)[:, None, None] * np.eye(tiles)
+    return 1 + np.linalg.solve(normal + pull, right)[:, :, 0].T

@@ -12,13 +12,14 @@ Exactness: drives are rounded to steps of 2**-24, matrices to the finest step at
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numba import njit, uint32, uint64
 
-from xbcompile.targets.contract import SimulatedDevice
+from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages, draws_of_rows
 from xbcompile.targets.counter_random import NORMAL_TABLE, fill_read_words, key_of, normal_of, random_words
 from xbcompile.targets.families.line_resistance import LineResistance
 from xbcompile.targets.fixed_point import round_to_exact
@@ -106,12 +107,12 @@ class ConductanceArray(SimulatedDevice):
         limit = parameters.limit_dot
         self.reading_limits = (-limit, limit) if np.isfinite(limit) else None
 
-    def conductances(self, array: int, tile: int, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What a write of cells [rows, columns] leaves in an array, siemens.
+    def conductances(self, array: int, numbers: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What writing cells [rows, columns] leaves in an array, siemens.
 
         Args:
             array: which array of the chip.
-            tile: the tile that the image is read for: what a write draws anew depends on it.
+            numbers: int64 [rows] or [1], the number of the last write of each row: what a write draws depends on it.
             cells: level indices, or float32 cell values.
 
         Returns:
@@ -119,26 +120,38 @@ class ConductanceArray(SimulatedDevice):
         """
         raise TypeError(f"{type(self).__name__} must define conductances")
 
-    def write_seed(self, array: int, tile: int) -> int:
-        """Seed of what one write draws: the same for the same chip, array and tile, else independent."""
-        low, high = random_words(self.seed, array ^ _WRITE_STREAM, (2,)).tolist()
-        words = random_words(low | high << 32, tile, (2,)).tolist()
-        return int(words[0] | words[1] << 32)
+    def drawn(self, array: int, numbers: np.ndarray, sample: Callable[[int], np.ndarray]) -> np.ndarray:
+        """What writes draw at random, row by row.
 
-    def matrices(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        Args:
+            array: which array of the chip.
+            numbers: see `conductances`.
+            sample: [..., rows, columns] from a seed, which is the same for the same chip, array and write.
+        """
+        return draws_of_rows(numbers, lambda number: sample(self._write_seed(array, number)))
+
+    def _write_seed(self, array: int, number: int) -> int:
+        seed = self.seed
+        for stream in (array ^ _WRITE_STREAM, number & 0xFFFFFFFF, number >> 32):
+            low, high = random_words(seed, stream, (2,)).tolist()
+            seed = low | high << 32
+        return seed
+
+    def matrices(self, written: WrittenImages) -> np.ndarray:
         """Written images as float64 [images, terms, rows, columns] in level units.
 
         A drive u adds u M0 + u|u| M1 + u^3 M2 to its columns; a linear array has the first term alone.
         """
+        cells = written.cells
         if not self.shared.cells_deviate:
             return self.exact_values(cells)[:, None]
-        result = np.empty((len(arrays), 1, *cells.shape[1:]))
+        result = np.empty((len(cells), 1, *cells.shape[1:]))
         size = max(1, _BATCH_CELLS // cells[0].size)
-        for first in range(0, len(arrays), size):
+        for first in range(0, len(cells), size):
             part = slice(first, first + size)
             pairs = [
-                self.conductances(int(array), int(tile), image)
-                for array, tile, image in zip(arrays[part], tiles[part], cells[part], strict=True)
+                self.conductances(int(array), numbers, image)
+                for array, numbers, image in zip(written.arrays[part], written.numbers[part], cells[part], strict=True)
             ]
             plus, minus = (np.stack(side) for side in zip(*pairs, strict=True))
             result[part, 0] = self.difference(plus, minus) / self.shared.level_siemens
@@ -162,26 +175,25 @@ class ConductanceArray(SimulatedDevice):
         seen = lines.effective(np.stack([plus, minus], axis=3).reshape(*plus.shape[:2], -1))
         return seen[:, :, 0::2] - seen[:, :, 1::2]
 
-    def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> ConductanceImages:
+    def load(self, written: WrittenImages) -> ConductanceImages:
         """See BatchedDevice."""
-        matrices = self.matrices(arrays, tiles, cells)
+        matrices = self.matrices(written)
         for matrix in matrices:
             largest = float(np.abs(matrix).sum(axis=(0, 1)).max(initial=_LEAST_SUM))
             matrix[:] = round_to_exact(matrix, largest, 53 - _DRIVE_BITS)
         matrices *= 2.0**-_DRIVE_BITS
-        return ConductanceImages(self, np.asarray(arrays), np.asarray(tiles), matrices)
+        return ConductanceImages(self, written.arrays, matrices)
 
 
 @dataclass(frozen=True, eq=False)
-class ConductanceImages:
+class ConductanceImages(LoadedImages):
     """Written images: matrices [images, terms, rows, columns] of drives counted in steps of 2**-24."""
 
     device: ConductanceArray
     arrays: np.ndarray
-    tiles: np.ndarray
     matrices: np.ndarray
 
-    def read(self, drives: np.ndarray, first_vector: int, first_slice: int = 0) -> np.ndarray:
+    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
         """See LoadedImages; float64."""
         p = self.device.shared
         images, vectors, slices, rows = drives.shape
@@ -203,9 +215,9 @@ class ConductanceImages:
                     p.lsb_dot or 0.0,
                     p.full_scale_dot,
                     NORMAL_TABLE,
-                    np.uint64(first_vector),
-                    np.uint32(first_slice),
-                    np.uint32(self.tiles[i]),
+                    np.uint64(reads.first_vector),
+                    np.uint32(reads.first_slice),
+                    np.uint32(reads.tiles[i]),
                     np.uint32(int(self.arrays[i]) ^ _READ_STREAM),
                     *key_of(self.device.seed),
                 )

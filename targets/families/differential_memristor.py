@@ -102,6 +102,7 @@ class MemristorArray(ConductanceArray):
     def __init__(self, parameters: MemristorParameters, seed: int = 0) -> None:
         super().__init__(parameters, None, seed)
         self.parameters = parameters
+        self.writes_differ = parameters.cells_deviate and parameters.tuning_tolerance > 0
 
     def stuck(self, array: int) -> np.ndarray:
         """The defect map: float64 [2, rows, columns] of plus and minus devices; NaN where a device can be tuned.
@@ -125,7 +126,7 @@ class MemristorArray(ConductanceArray):
         highest = np.where(np.isnan(plus), 1.0, plus) - np.where(np.isnan(minus), 0.0, minus)
         return np.stack([lowest, highest])
 
-    def conductances(self, array: int, tile: int, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def conductances(self, array: int, numbers: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See the base. Known defects: the partner of a stuck device is tuned for the pair's difference."""
         p = self.parameters
         value = np.clip(cells.astype(np.float64), -1.0, 1.0)
@@ -135,7 +136,9 @@ class MemristorArray(ConductanceArray):
         if self.defects_known:
             partner = np.stack([stuck[1] + value, stuck[0] - value])
             target = np.where(whole & ~whole[::-1], np.clip(partner, 0.0, 1.0), target)
-        error = p.tuning_tolerance * (2 * uniform(self.write_seed(array, tile), 0, target.shape) - 1)
-        reached = np.where(whole, target * (1 + error), stuck)
+        if p.tuning_tolerance:
+            drawn = self.drawn(array, numbers, lambda seed: 2 * uniform(seed, 0, target.shape) - 1)
+            target = target * (1 + p.tuning_tolerance * drawn)
+        reached = np.where(whole, target, stuck)
         plus, minus = p.g_min_siemens + p.level_siemens * reached
         return plus, minus

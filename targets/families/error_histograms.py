@@ -19,13 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, uint32, uint64
 
-from xbcompile.targets.contract import SimulatedDevice
+from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import fill_read_words, key_of, standard_normal, uniform
 from xbcompile.targets.families.characterization import column_offsets
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
 
 _DRAW_STREAM = 0x44524157
 _PATTERN_STREAM = 0x50410000
+_CHARACTERIZATION_VECTOR = 1 << 40  # its reads are no session's
 # The paper's count, 4,160,000 dot products, as images x vectors x 64 columns; it does not say how inputs and weights
 # were chosen: random patterns in which the share of high cells in each half has this spread around one half (assumed).
 CHARACTERIZATION_IMAGES = 65
@@ -41,6 +42,7 @@ class ErrorHistogramArray(SimulatedDevice):
         seed: which chip; the physics model of the same seed is characterised.
     """
 
+    writes_differ = False
     separable = False  # a histogram holds all errors of the array that was characterised
 
     def __init__(self, parameters: ResistanceSumParameters, seed: int = 0) -> None:
@@ -60,27 +62,26 @@ class ErrorHistogramArray(SimulatedDevice):
             self._histograms[array] = _characterize(self.parameters, self.seed, array)
         return self._histograms[array]
 
-    def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> EmulatedImages:
+    def load(self, written: WrittenImages) -> EmulatedImages:
         """See BatchedDevice."""
         tables = {}
-        for array in np.unique(arrays).tolist():
+        for array in np.unique(written.arrays).tolist():
             counts, bins = self.histograms(array)
             tables[array] = _thresholds(counts), np.float32(bins[0])
-        weights = 2.0 * cells.astype(np.float32) - 1.0
-        return EmulatedImages(self, np.asarray(arrays), np.asarray(tiles), weights.astype(np.float32), tables)
+        weights = 2.0 * written.cells.astype(np.float32) - 1.0
+        return EmulatedImages(self, written.arrays, weights.astype(np.float32), tables)
 
 
 @dataclass(frozen=True, eq=False)
-class EmulatedImages:
+class EmulatedImages(LoadedImages):
     """Written images as plain +-1 weights [images, rows, columns]; each array's cumulative histograms and first bin."""
 
     device: ErrorHistogramArray
     arrays: np.ndarray
-    tiles: np.ndarray
     weights: np.ndarray
     tables: dict[int, tuple[np.ndarray, np.float32]]
 
-    def read(self, drives: np.ndarray, first_vector: int, first_slice: int = 0) -> np.ndarray:
+    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
         """See LoadedImages."""
         images, vectors, slices, rows = drives.shape
         flat, half = drives.reshape(images, vectors * slices, rows), rows // 2
@@ -94,9 +95,9 @@ class EmulatedImages:
                 half,
                 rows - half,
                 *self.tables[int(self.arrays[i])],
-                np.uint64(first_vector),
-                np.uint32(first_slice),
-                np.uint32(self.tiles[i]),
+                np.uint64(reads.first_vector),
+                np.uint32(reads.first_slice),
+                np.uint32(reads.tiles[i]),
                 np.uint32(int(self.arrays[i]) ^ _DRAW_STREAM),
                 *key,
             )
@@ -116,8 +117,9 @@ def _characterize(p: ResistanceSumParameters, seed: int, array: int) -> tuple[np
         high = uniform(seed, stream + 3, (count, p.rows)) < np.repeat(share, [half, p.rows - half], axis=1)
         drives = np.where(high == pattern, 1, -1).astype(np.float32)
         cells = (pattern[:, None] ^ flipped).astype(np.uint8)
-        loaded = device.load(np.array([array]), np.array([image]), cells[None])
-        readings = loaded.read(drives[None, :, None, :], 1 << 40)[0, :, 0].astype(np.float64)
+        loaded = device.load(WrittenImages.once(np.array([array]), cells[None]))
+        reads = ReadBlock(np.array([image]), _CHARACTERIZATION_VECTOR)
+        readings = loaded.read(drives[None, :, None, :], reads)[0, :, 0].astype(np.float64)
         weights = 2.0 * cells - 1
         top = drives[:, :half].astype(np.float64) @ weights[:half]
         bottom = drives[:, half:].astype(np.float64) @ weights[half:]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.contract import SimulatedDevice
+from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.quantity import quantity
 
 
@@ -47,23 +47,26 @@ class IdealParameters:
 class IdealArray(SimulatedDevice):
     """Reads exact sums on the array of any target: `sum_k row_weight[k] * level[cell] * drive[k]` in float64."""
 
+    writes_differ = False
+
     def __init__(self, spec: ArraySpec, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec
 
-    def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> IdealImages:
+    def load(self, written: WrittenImages) -> IdealImages:
         """See BatchedDevice."""
+        cells = written.cells
         values = cells if self.spec.levels is None else self.spec.levels[cells]
         return IdealImages(values.astype(np.float64) * self.spec.row_weight[:, None])
 
 
 @dataclass(frozen=True, eq=False)
-class IdealImages:
+class IdealImages(LoadedImages):
     """Weighted cell values, float64 [images, rows, columns]."""
 
     weighted: np.ndarray
 
-    def read(self, drives: np.ndarray, first_vector: int, first_slice: int = 0) -> np.ndarray:
+    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
         """See LoadedImages; float64, as nothing converts the sums."""
         images, vectors, slices, rows = drives.shape
         flat = drives.reshape(images, vectors * slices, rows).astype(np.float64)

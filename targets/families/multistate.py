@@ -17,7 +17,7 @@ import numpy as np
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.contract import SimulatedDevice
+from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import standard_normal
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.quantity import quantity
@@ -84,6 +84,8 @@ class MultistateParameters:
 class MultistateArray(SimulatedDevice):
     """Equidistant states with shared (sigma_NL) and cell-specific (sigma_perp) offsets, sections 4.2 and 4.3."""
 
+    writes_differ = False
+
     def __init__(self, parameters: MultistateParameters, seed: int = 0) -> None:
         super().__init__()
         self.parameters = parameters
@@ -99,11 +101,11 @@ class MultistateArray(SimulatedDevice):
             self._tables[array] = (p.resistances_ohm + shared)[:, None, None] + own
         return self._tables[array]
 
-    def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> MultistateImages:
+    def load(self, written: WrittenImages) -> MultistateImages:
         """See BatchedDevice."""
-        p = self.parameters
+        p, cells = self.parameters, written.cells
         row, column = np.indices((p.rows, p.columns))
-        unique, which = np.unique(arrays, return_inverse=True)
+        unique, which = np.unique(written.arrays, return_inverse=True)
         tables = np.stack([self.cell_resistances_ohm(int(array)) for array in unique])
         r_ohm = tables[which[:, None, None], cells, row, column]
         half_ohm, middle_ohm = (p.r_highest_ohm - p.r_lowest_ohm) / 2, (p.r_highest_ohm + p.r_lowest_ohm) / 2
@@ -113,7 +115,7 @@ class MultistateArray(SimulatedDevice):
 
 
 @dataclass(frozen=True, eq=False)
-class MultistateImages:
+class MultistateImages(LoadedImages):
     """Written images, float64 [images, rows, columns]: each cell's resistance as (R - middle) / half of the range.
 
     A column's voltage is V = i_max (half sum(deviation v) + middle sum(v)). The recovery subtracts the second term, 37 times
@@ -122,7 +124,7 @@ class MultistateImages:
 
     deviation: np.ndarray
 
-    def read(self, drives: np.ndarray, first_vector: int, first_slice: int = 0) -> np.ndarray:
+    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
         """See LoadedImages: the recovered sum(A v) = (V / i_max - middle sum(v)) / half."""
         images, vectors, slices, rows = drives.shape
         v = np.rint(drives.reshape(images, vectors * slices, rows) / _DRIVE_STEP) * _DRIVE_STEP

@@ -17,7 +17,7 @@ from numba import njit, uint32, uint64
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.contract import SimulatedDevice
+from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import NORMAL_TABLE, fill_read_words, key_of, normal_of, standard_normal
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.quantity import quantity
@@ -132,6 +132,8 @@ class ResistanceSumArray(SimulatedDevice):
         seed: which chip; every array of it (key `array`) has its own devices.
     """
 
+    writes_differ = False
+
     def __init__(self, parameters: ResistanceSumParameters, seed: int = 0) -> None:
         super().__init__()
         self.parameters = parameters
@@ -154,9 +156,9 @@ class ResistanceSumArray(SimulatedDevice):
             self._paths[array] = np.maximum(mean + sigma * z, 0.0)
         return self._paths[array]
 
-    def load(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> ResistanceSumImages:
+    def load(self, written: WrittenImages) -> ResistanceSumImages:
         """See BatchedDevice: the delay is linear in the drives, so an image becomes one matrix and one constant."""
-        p = self.parameters
+        p, arrays, cells = self.parameters, written.arrays, written.cells
         middle, half = (p.r_high_ohm + p.r_low_ohm) / 2, (p.r_high_ohm - p.r_low_ohm) / 2
         matrices = np.empty((len(arrays), p.rows, p.columns), np.float32)
         constants = np.empty((len(arrays), p.columns), np.float32)
@@ -171,20 +173,19 @@ class ResistanceSumArray(SimulatedDevice):
             largest = float(np.max(np.abs(matrix).sum(axis=0) + np.abs(constant)))
             matrices[i] = round_to_exact(matrix, largest, 24)
             constants[i] = round_to_exact(constant, largest, 24)
-        return ResistanceSumImages(self, np.asarray(arrays), np.asarray(tiles), matrices, constants)
+        return ResistanceSumImages(self, arrays, matrices, constants)
 
 
 @dataclass(frozen=True, eq=False)
-class ResistanceSumImages:
+class ResistanceSumImages(LoadedImages):
     """Written images as matrices: weighted dot product = drive @ matrix + constant, exact in float32."""
 
     device: ResistanceSumArray
     arrays: np.ndarray
-    tiles: np.ndarray
     matrices: np.ndarray
     constants: np.ndarray
 
-    def read(self, drives: np.ndarray, first_vector: int, first_slice: int = 0) -> np.ndarray:
+    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
         """See LoadedImages."""
         p = self.device.parameters
         images, vectors, slices, rows = drives.shape
@@ -203,9 +204,9 @@ class ResistanceSumImages:
                 p.rounds,
                 np.float32(p.dot_of_lowest_code),
                 NORMAL_TABLE,
-                np.uint64(first_vector),
-                np.uint32(first_slice),
-                np.uint32(self.tiles[i]),
+                np.uint64(reads.first_vector),
+                np.uint32(reads.first_slice),
+                np.uint32(reads.tiles[i]),
                 np.uint32(int(self.arrays[i]) ^ _READ_STREAM),
                 *key,
             )

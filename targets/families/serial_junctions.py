@@ -25,6 +25,7 @@ import numpy as np
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
+from xbcompile.targets.contract import WrittenImages
 from xbcompile.targets.counter_random import standard_normal
 from xbcompile.targets.families.conductance_array import ConductanceArray, ConductanceArrayParameters
 from xbcompile.targets.quantity import quantity
@@ -181,6 +182,7 @@ class SerialJunctionArray(ConductanceArray):
     def __init__(self, parameters: SerialJunctionParameters, seed: int = 0) -> None:
         super().__init__(parameters, parameters.levels, seed)
         self.parameters = parameters
+        self.writes_differ = False
 
     def junctions(self, array: int) -> tuple[np.ndarray, np.ndarray]:
         """Resistances at 0 V and slopes, each float64 [side, junction, state, rows, columns]: parallel, antiparallel.
@@ -211,13 +213,13 @@ class SerialJunctionArray(ConductanceArray):
             )
         return np.stack(sides)
 
-    def matrices(self, arrays: np.ndarray, tiles: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    def matrices(self, written: WrittenImages) -> np.ndarray:
         """See the base: a term per power of the drive; one where resistances do not depend on voltage."""
         p = self.parameters
         if not p.cells_deviate:
-            return self.exact_values(cells)[:, None]
+            return self.exact_values(written.cells)[:, None]
         images = []
-        for array, image in zip(arrays, cells, strict=True):
+        for array, image in zip(written.arrays, written.cells, strict=True):
             plus, minus = self.currents(int(array), image)
             images.append((plus - minus) / (p.v_read_volt * p.level_siemens))
         return np.stack(images)[:, : 1 if p.is_linear else 3]

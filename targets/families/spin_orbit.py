@@ -101,6 +101,7 @@ class SpinOrbitArray(ConductanceArray):
     def __init__(self, parameters: SpinOrbitParameters, seed: int = 0) -> None:
         super().__init__(parameters, parameters.levels, seed)
         self.parameters = parameters
+        self.writes_differ = parameters.cells_deviate and parameters.write_noise > 0
 
     def device_siemens(self, array: int) -> np.ndarray:
         """What a chip keeps: float64 [side, state, rows, columns], high- then low-resistance state, at least 0."""
@@ -118,7 +119,7 @@ class SpinOrbitArray(ConductanceArray):
         relative = 1 + sigma * standard_normal(self.seed, stream, shape)
         return np.maximum(np.array(p.state_siemens)[:, None, None] * relative, 0.0)
 
-    def conductances(self, array: int, tile: int, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def conductances(self, array: int, numbers: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See the base."""
         p = self.parameters
         value = p.levels[cells]
@@ -126,7 +127,7 @@ class SpinOrbitArray(ConductanceArray):
         low_resistance = [value > 0, value < 0][: p.devices_per_weight]
         written = np.stack([np.where(low, side[1], side[0]) for low, side in zip(low_resistance, states, strict=True)])
         if p.write_noise:
-            noise = standard_normal(self.write_seed(array, tile), 0, written.shape)
+            noise = self.drawn(array, numbers, lambda seed: standard_normal(seed, 0, written.shape))
             written = np.maximum(written * (1 + p.write_noise * noise), 0.0)
         if p.devices_per_weight == 2:
             return written[0], written[1]

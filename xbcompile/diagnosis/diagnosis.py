@@ -34,7 +34,7 @@ from xbcompile.passes.contract import OutputsPass
 from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate_model, model_batch, sample_chunks
 from xbcompile.runtime.commission import COMMISSION_VECTOR, reference_outputs
-from xbcompile.runtime.gather import collect, lay_out
+from xbcompile.ir.vectors import collect, lay_out
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.session import check_samples
 from xbcompile.runtime.statistics import StatisticsCollector

@@ -22,13 +22,13 @@ from onnx import helper
 
 from xbcompile.errors import ProgramError
 from xbcompile.ir import MatrixLayer, NetworkNode, Patches
-from xbcompile.ir.gather import gather
+from xbcompile.ir.vectors import gather
 from xbcompile.onnx_graph.graph import reads
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import make_session
 from xbcompile.runtime.commission import ColumnErrors, commission
 from xbcompile.runtime.drive import CodedInput, code_vectors
-from xbcompile.runtime.gather import collect
+from xbcompile.ir.vectors import collect
 from xbcompile.runtime.layer_executor import LayerExecutor, ReadingObserver
 from xbcompile.runtime.session import Session
 from xbcompile.targets import BatchedDevice

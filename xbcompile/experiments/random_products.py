@@ -23,7 +23,7 @@ from xbcompile.passes.contract import PassContext
 from xbcompile.passes.quantize import Quantize
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
-from xbcompile.targets import BatchedDevice, Target
+from xbcompile.targets import BatchedDevice, ReadBlock, WrittenImages, Target
 
 WEIGHTS = ("normal", "uniform")
 MAX_STATES = 256  # of a cell: level indices are one byte
@@ -206,7 +206,8 @@ def _read(target: Target, chip: int, cells: np.ndarray, drives: np.ndarray) -> n
     device = target.device(seed=chip)
     assert isinstance(device, BatchedDevice)
     zero = np.zeros(1, np.int64)
-    return device.load(zero, zero, cells[None]).read(drives[None, :, None, :], 0)[0, :, 0].astype(np.float64)
+    loaded = device.load(WrittenImages.once(zero, cells[None]))
+    return loaded.read(drives[None, :, None, :], ReadBlock(zero, 0))[0, :, 0].astype(np.float64)
 
 
 def _rms(error: np.ndarray) -> np.ndarray:

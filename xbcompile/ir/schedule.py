@@ -175,6 +175,14 @@ class Schedule(ContentEqual):
         start, end = share_of(int(np.searchsorted(arrays, step["array"])), len(arrays), self.batch * use.vectors)
         return (end - start) * (use.reads // use.vectors)
 
+    def arrays_of(self, images: np.ndarray) -> np.ndarray:
+        """Arrays that hold images [n], int32 [n, most copies]; an image of fewer copies repeats them in turn."""
+        first = np.searchsorted(self.copies["image"], images)
+        count = np.searchsorted(self.copies["image"], images, side="right") - first
+        turn = np.arange(count.max(initial=1))
+        arrays: np.ndarray = self.copies["array"][first[:, None] + turn % count[:, None]]
+        return arrays
+
     def tiles_of(self, matrix: int) -> np.ndarray:
         """Indices of the tiles of one matrix, given by its owner (`Network.matrices`), ordered by group, columns and rows."""
         index = np.flatnonzero(self.tiles["layer"] == matrix)

@@ -4,6 +4,7 @@
     target.json       the target's description, complete
     host.onnx         the ideal meaning, without its large initializers
     source.onnx       the user's model as it came (unless left out), without its large initializers
+    taken_apart.onnx  that model taken apart into matrices and the rest, where device passes look at tensors that only exist then
     schedule/*.npy    tiles, images, permutations, steps
     calibration/*.npy inputs on which device passes are fitted (where the pipeline has any)
     tensors/*         packed weight codes, scale, offset and bias of the layers, and large initializers, each once
@@ -29,11 +30,11 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from xbcompile.errors import ProgramError
 from xbcompile.ir import ArraySpec, LoweringRecord, Network, Schedule
 from xbcompile.ir.content_equality import ContentEqual
-from xbcompile.ir.image_route import ImageRoute
 from xbcompile.onnx_graph.split_model import SplitModel
 from xbcompile.passes.contract import DevicePass
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.program.archive import Archive, TensorPool, atomic_file, npy, write_archive
+from xbcompile.program.cells import CellImages
 from xbcompile.program.network_file import (
     NodeReader,
     describe_nodes,
@@ -46,7 +47,6 @@ from xbcompile.reference.host_graph import host_graph, layer_parameters
 from xbcompile.targets import Target
 
 FORMAT_VERSION = 4
-_RECENT_BYTES = 2**26  # of cells of images that were asked for last; assumed
 _TABLES = ("tiles", "copies", "column_permutation", "steps", "initial", "site")
 
 
@@ -61,8 +61,9 @@ class Program(ContentEqual):
         pipeline: the whole pass pipeline as text; its device passes run when a session starts.
         calibration: inputs for the device passes, by graph input name; empty where there are none.
         source: the user's model, its large initializers as arrays; None where it was left out.
+        taken_apart: that model with its operators taken apart into matrices and the rest, for tensors that only exist then; None
+            where it is not needed or the model was left out.
         options: options of the compilation that have no place elsewhere.
-        routes: one per image where a session routed the program for its chip; None in every program file.
     """
 
     network: Network
@@ -72,7 +73,7 @@ class Program(ContentEqual):
     calibration: dict[str, np.ndarray]
     source: SplitModel | None
     options: dict[str, Any]
-    routes: tuple[ImageRoute, ...] | None = None
+    taken_apart: SplitModel | None = None
 
     @property
     def spec(self) -> ArraySpec:
@@ -90,56 +91,12 @@ class Program(ContentEqual):
         return self.host_graph.joined()
 
     def cells(self, images: np.ndarray) -> np.ndarray:
-        """Physical content of weight images, built on demand.
-
-        Args:
-            images: indices [n].
-
-        Returns:
-            [n, rows, columns] level indices (uint8), or float32 values for continuous cells.
-        """
-        spec = self.spec
-        cells = np.empty((len(images), spec.rows, spec.columns), np.float32 if spec.levels is None else np.uint8)
-        for i, image in enumerate(images):
-            cells[i] = self._image(int(image))
-        return cells
-
-    def _image(self, image: int) -> np.ndarray:
-        """One image's cells [rows, columns]; the last few are kept, as layers that share one ask for it in turn."""
-        if image not in self._recent_images:
-            cells = self._built_image(image)
-            while self._recent_images and (len(self._recent_images) + 1) * cells.nbytes > _RECENT_BYTES:
-                self._recent_images.pop(next(iter(self._recent_images)))
-            self._recent_images[image] = cells
-        return self._recent_images[image]
-
-    def _built_image(self, image: int) -> np.ndarray:
-        spec, schedule, codes = self.spec, self.schedule, self._codes
-        continuous = spec.levels is None
-        cells = np.empty((spec.rows, spec.columns), np.float32 if continuous else np.uint8)
-        cells[:] = 0.0 if continuous else spec.neutral_level[:, None]
-        order, starts = self._tiles_by_image
-        for layer, group, k0, k1, m0, m1, _, row, column in schedule.tiles[
-            order[starts[image] : starts[image + 1]]
-        ].tolist():
-            physical = schedule.column_permutation[image, column : column + m1 - m0]
-            cells[row : row + k1 - k0, physical] = codes[layer][group, k0:k1, m0:m1]
-        return cells if self.routes is None else _routed_cells(cells, self.routes[image], spec)
+        """Physical content of weight images, as the schedule has them; see `CellImages.of`."""
+        return self._cell_images.of(images)
 
     @cached_property
-    def _recent_images(self) -> dict[int, np.ndarray]:
-        return {}
-
-    @cached_property
-    def _codes(self) -> list[np.ndarray]:
-        return [layer.weight_code.codes for layer in self.network.layers if layer.weight_code is not None]
-
-    @cached_property
-    def _tiles_by_image(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tile indices in order of image, and where each image's run starts (one entry more than images)."""
-        image = self.schedule.tiles["image"]
-        order = np.argsort(image, kind="stable")
-        return order, np.searchsorted(image[order], np.arange(self.schedule.images + 1))
+    def _cell_images(self) -> CellImages:
+        return CellImages(self.network, self.schedule, self.spec)
 
     @cached_property
     def digest(self) -> str:
@@ -157,8 +114,6 @@ class Program(ContentEqual):
         self.__dict__["digest"] = digest
 
     def _write(self, file: IO[bytes] | None) -> str:
-        if self.routes is not None:
-            raise ValueError("a program that is routed for one chip is not for a file")
         return write_archive(file, self._members())
 
     def _members(self) -> Iterator[tuple[str, bytes | memoryview]]:
@@ -168,6 +123,8 @@ class Program(ContentEqual):
         yield "host.onnx", stored_skeleton(self.host_graph, pool, layer_parameters(self.network).keys())
         if self.source is not None:
             yield "source.onnx", stored_skeleton(self.source, pool, ())
+        if self.taken_apart is not None:
+            yield "taken_apart.onnx", stored_skeleton(self.taken_apart, pool, ())
         for name in _TABLES:
             yield f"schedule/{name}.npy", npy(getattr(self.schedule, name))
         for i, name in enumerate(sorted(self.calibration)):
@@ -193,17 +150,6 @@ class Program(ContentEqual):
             ),
             "tensors": describe_tensors(self.network, pool),
         }
-
-
-def _routed_cells(cells: np.ndarray, route: ImageRoute, spec: ArraySpec) -> np.ndarray:
-    """Cells [logical rows, physical columns] with the route's signs, on its physical rows."""
-    column_sign = np.empty_like(route.column_sign)
-    column_sign[route.column] = route.column_sign
-    negative = route.row_sign[:, None] * column_sign < 0
-    opposite = -cells if spec.levels is None else len(spec.levels) - 1 - cells
-    result = np.empty_like(cells)
-    result[route.row] = np.where(negative, opposite, cells)
-    return result
 
 
 def load_program(path: str | os.PathLike[str]) -> Program:
@@ -263,6 +209,7 @@ def _read(archive: Archive, manifest: dict[str, Any], where: str) -> Program:
         calibration={n: archive.table(f"calibration/{i}.npy") for i, n in enumerate(manifest["calibration"])},
         source=read_skeleton(archive, "source.onnx") if "source.onnx" in archive else None,
         options=manifest["options"],
+        taken_apart=read_skeleton(archive, "taken_apart.onnx") if "taken_apart.onnx" in archive else None,
     )
     program.__dict__["digest"] = archive.digest
     program.__dict__["host_graph"] = host_of(

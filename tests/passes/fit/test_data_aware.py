@@ -15,7 +15,7 @@ from tests.support.model_kit import MODELS, model_of
 from tests.support.pass_kit import assert_idempotent, context_of, network_of, outputs_of, spec_with
 from tests.support.small_programs import convolution_model, dense_model, images
 from xbcompile.errors import PassError, PipelineError
-from xbcompile.ir.gather import gather
+from xbcompile.ir.vectors import gather
 from xbcompile.passes.fit import data_aware, least_squares
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.passes.quantize import Quantize

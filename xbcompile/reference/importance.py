@@ -7,10 +7,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from xbcompile.ir import MatrixLayer, Network, Patches
-from xbcompile.reference.evaluate import evaluate, make_session
+from xbcompile.ir import Contraction, MatrixLayer, Network, Patches
+from xbcompile.onnx_graph.builder import value
+from xbcompile.onnx_graph.engine import open_session
+from xbcompile.reference.evaluate import evaluate
 from xbcompile.reference.host_graph import host_graph
-from xbcompile.runtime.gather import collect
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,14 +47,16 @@ def output_importance(network: Network, feeds: dict[str, np.ndarray], step: floa
     model = host_graph(network).copy()
     for i in moved:
         _with_shift(model.skeleton.graph, network.layers[i].output, _shift_name(i))
-    session = make_session(model, threads=1)
+    session = open_session(model, threads=1)
     still = {_shift_name(i): np.zeros(1, np.float32) for i in moved}
     base = [value.astype(np.float64) for value in session.run(goals, feeds | still)]
     values = evaluate(network, feeds, [network.layers[i].output for i in moved])
     samples = len(next(iter(feeds.values())))
     for i, chunks in zip(moved, values, strict=True):
         layer = network.layers[i]
-        distance = step * np.concatenate([collect(layer, chunk) for chunk in chunks]).std(axis=0, dtype=np.float64)
+        distance = step * np.concatenate([_output_vectors(layer, chunk) for chunk in chunks]).std(
+            axis=0, dtype=np.float64
+        )
         result[i][distance == 0] = 0.0
         for m in np.flatnonzero(distance):
             shift = np.zeros(len(distance), np.float32)
@@ -75,7 +78,7 @@ def _with_shift(graph: onnx.GraphProto, tensor: str, shift: str) -> None:
     before = f"{tensor}/unshifted"
     writer.output[list(writer.output).index(tensor)] = before
     graph.node.insert(place + 1, helper.make_node("Add", [before, shift], [tensor]))
-    graph.input.append(helper.make_value_info(shift, helper.make_tensor_type_proto(TensorProto.FLOAT, None)))
+    graph.input.append(value(shift, TensorProto.FLOAT))
 
 
 def _laid_out(layer: MatrixLayer, shift: np.ndarray) -> np.ndarray:
@@ -84,3 +87,12 @@ def _laid_out(layer: MatrixLayer, shift: np.ndarray) -> np.ndarray:
     if isinstance(geometry, Patches):
         return shift.reshape(-1, *[1] * len(geometry.kernel))
     return shift if geometry.squeeze else shift.reshape(-1, *[1] * (-geometry.output_axis - 1))
+
+
+def _output_vectors(layer: MatrixLayer, tensor: np.ndarray) -> np.ndarray:
+    """The layer's output tensor as one row per vector, [vectors, groups * outputs]."""
+    geometry = layer.geometry
+    if isinstance(geometry, Contraction) and geometry.squeeze:
+        return tensor.reshape(-1, 1)
+    axis = 1 if isinstance(geometry, Patches) else geometry.output_axis
+    return np.moveaxis(tensor, axis, -1).reshape(-1, layer.groups * layer.outputs)

@@ -18,6 +18,7 @@ assignment: Kuhn (1955), here of SciPy.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -25,14 +26,25 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from xbcompile.errors import PassError
-from xbcompile.passes.contract import ColumnsPass
+from xbcompile.ir.corrections import Corrections
+from xbcompile.passes.contract import CalibratedPass, ChipView, Feeds, Stage
+from xbcompile.passes.device.calibrate_offsets import column_offset
+from xbcompile.passes.device.quiet_columns.assignment import chosen_columns
+from xbcompile.passes.device.quiet_columns.measure import (
+    columns_of,
+    columns_of_tiles,
+    errors_on_columns,
+    errors_on_images,
+    sensitivity,
+)
+from xbcompile.reference.importance import output_importance
 
 MEASURES = ("images", "columns")
 WEIGHTS = ("outputs", "scale")
 
 
 @dataclass(frozen=True)
-class QuietColumns(ColumnsPass):
+class QuietColumns(CalibratedPass):
     """Permute the columns of each image for the chip that a session runs on.
 
     Args:
@@ -48,6 +60,7 @@ class QuietColumns(ColumnsPass):
     """
 
     name: ClassVar[str] = "quiet-columns"
+    stage: ClassVar[Stage] = Stage.COLUMNS
     samples: int = 100
     measure: str = "images"
     vectors: int = 200
@@ -68,18 +81,42 @@ class QuietColumns(ColumnsPass):
         if not self.step > 0:
             raise PassError(f"step={self.step:g} is out of range; allowed: more than 0")
 
-    @property
-    def measures_images(self) -> bool:
-        """See ColumnsPass."""
-        return self.measure == "images"
+    def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:
+        """Columns chosen from measured errors.
 
-    @property
-    def weighs_outputs(self) -> bool:
-        """See ColumnsPass."""
-        return self.weigh == "outputs"
+        A program that is routed around defects keeps its columns where errors are not measured on its own images: random ones do
+        not show what its cells can hold elsewhere.
+
+        Raises:
+            PassError: errors cannot be measured, as sums on the calibration inputs are not finite.
+        """
+        if self.measure == "columns" and corrections.routes is not None:
+            return corrections
+        importance = [np.ones(layer.groups * layer.outputs) for layer in chip.network.layers]
+        if self.weigh == "outputs":
+            importance = output_importance(chip.network, feeds, self.step)
+        used = columns_of_tiles(chip.schedule, corrections, sensitivity(chip, importance))
+        if self.measure == "images":
+            errors = errors_on_images(chip, feeds, self.vectors, corrections, used)
+        else:
+            errors = errors_on_columns(chip, self.patterns, self.vectors, used)
+        if not np.isfinite(errors.power).all():
+            raise PassError(
+                f"{self.name}: readings or exact sums are not finite on the calibration inputs; give finite inputs, or leave the "
+                f"pass out"
+            )
+        offsets = any(each.removes == "column means" for each in chip.later)
+        offset_of = partial(column_offset, lsb=chip.lsb) if offsets else None
+        column = chosen_columns(chip.schedule, columns_of(chip.schedule, corrections), errors, self.assign, offset_of)
+        return corrections.with_columns(column.astype(chip.schedule.column_permutation.dtype))
 
     def assign(self, cost: npt.NDArray[np.float64], column: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """The permutation of least cost; the one given where none costs less."""
+        """Physical column of each logical one: the permutation of least cost; the one given where none costs less.
+
+        Args:
+            cost: float64 [logical, physical], what each logical column costs on each physical one.
+            column: intp [logical], where they are now.
+        """
         logical, found = linear_sum_assignment(cost)
         before = cost[logical, column].sum()
         return found.astype(np.intp) if cost[logical, found].sum() < before * (1 - 1e-12) else column

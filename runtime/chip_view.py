@@ -1,0 +1,322 @@
+"""What a device pass may know of a chip: measuring through its readout, layer by layer; see `xbcompile.passes.contract.ChipView`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from xbcompile.ir.corrections import Corrections, LayerCorrection
+from xbcompile.ir.vectors import collect, count_vectors, lay_out, of_type, vectors_per_sample
+from xbcompile.passes.contract import DevicePass, Feeds, Floats, LayerMeasurement
+from xbcompile.program.program import Program
+from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate, model_batch, sample_chunks
+from xbcompile.runtime.dataflow import Digital, Pending, walk
+from xbcompile.runtime.layer_executor import LayerExecutor, VectorRange
+from xbcompile.runtime.one_by_one import EffortCounter
+from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.references import reference_outputs, step_values
+from xbcompile.runtime.tile_errors import ErrorRecorder
+from xbcompile.runtime.timeline import COMMISSION_BATCH, COMMISSION_VECTOR, MAP_VECTOR
+from xbcompile.targets import BatchedDevice, ReadBlock, WrittenImages
+from xbcompile.targets.contract import HasDefectMap
+from xbcompile.targets.families.ideal import IdealArray
+
+# Vectors of a layer from which gains per tile are fitted, in whole chunks: more say little and cost memory.
+TILE_VECTORS = 20_000
+
+# Makes the executor of a layer: (program as the chip runs it, index, device, counter).
+MakeExecutor = Callable[[PlacedProgram, int, BatchedDevice, EffortCounter], LayerExecutor]
+
+
+class ColumnErrors:
+    """Sum of errors and number of readings per physical column; see `ReadingObserver`."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.total = np.zeros(shape)
+        self.count = np.zeros(shape)
+
+    def observe(self, arrays: np.ndarray, columns: np.ndarray, readings: np.ndarray, exact: np.ndarray) -> None:
+        """See ReadingObserver."""
+        index = (arrays[:, None], columns)
+        np.add.at(self.total, index, (readings - exact).sum(axis=(1, 2), dtype=np.float64))
+        np.add.at(self.count, index, float(readings.shape[1] * readings.shape[2]))
+
+
+class ProgramOnChip:
+    """A program on a chip that is commissioned.
+
+    Args:
+        program: the program.
+        device: the chip, with the batched path; writes of `device_of(corrections)` use its defect map where that is known.
+        later: the device passes that come after the one that looks.
+        digital: the network's digital segments.
+        make_executor: of layers.
+        counter: counts what is asked of the chip.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        device_of: Callable[[Corrections], BatchedDevice],
+        defect_map: object,
+        later: tuple[DevicePass, ...],
+        digital: Digital,
+        make_executor: MakeExecutor,
+        counter: EffortCounter,
+    ) -> None:
+        self.program, self.later, self.digital, self.counter = program, later, digital, counter
+        self.network, self.schedule, self.spec = program.network, program.schedule, program.spec
+        self._device_of, self._make_executor = device_of, make_executor
+        self._defect_map = defect_map if isinstance(defect_map, HasDefectMap) else None
+
+    @cached_property
+    def lsb(self) -> float | None:
+        """See ChipView."""
+        return self._device_of(_none(self.program)).lsb
+
+    def cell_limits(self, array: int) -> np.ndarray | None:
+        """See ChipView."""
+        return None if self._defect_map is None else self._defect_map.cell_limits(array)
+
+    def knows_defects(self) -> bool:
+        """See ChipView."""
+        return self._defect_map is not None
+
+    def cells(self, images: np.ndarray, corrections: Corrections) -> np.ndarray:
+        """See ChipView."""
+        return PlacedProgram(self.program, corrections).cells.of(images)
+
+    def executors(self, corrections: Corrections, device: BatchedDevice | None = None) -> list[LayerExecutor]:
+        """All layers with these corrections; on a device in place of the chip."""
+        placed = PlacedProgram(self.program, corrections, whole_writes=True)
+        on = self._device_of(corrections) if device is None else device
+        return [self._make_executor(placed, i, on, self.counter) for i in range(len(self.network.layers))]
+
+    def column_errors(self, feeds: Feeds, corrections: Corrections) -> tuple[Floats, Floats]:
+        """See ChipView."""
+        errors = ColumnErrors((self.schedule.arrays, self.spec.columns))
+        inputs = evaluate(self.network, feeds, [layer.input for layer in self.network.layers])
+        for executor, chunks in zip(self.executors(corrections), inputs, strict=True):
+            counted = _Counted(executor, samples_in(feeds), chunks)
+            for x in chunks:
+                executor.vectors(x, counted.next(x), errors)
+        return errors.total, errors.count
+
+    def tile_errors(self, feeds: Feeds, vectors: int, corrections: Corrections) -> tuple[Floats, Floats]:
+        """See ChipView."""
+        device = self._device_of(corrections)
+        recorder = ErrorRecorder(device, self.program)
+        inputs = _first_vectors(self.program, feeds, vectors)
+        placed = PlacedProgram(self.program, corrections, whole_writes=True)
+        for index, x in enumerate(inputs):
+            executor = LayerExecutor(placed, index, recorder, counter=self.counter)
+            recorder.shares = executor.tiles.coefficients / executor.tiles.coefficients.sum()
+            executor.vectors(x, VectorRange(counted_from=MAP_VECTOR, first_batch=COMMISSION_BATCH))
+        number = np.maximum(recorder.count[:, None], 1)
+        return recorder.total / number, recorder.square / number
+
+    def random_errors(self, array: int, cells: np.ndarray, drives: np.ndarray) -> np.ndarray:
+        """See ChipView."""
+        written = WrittenImages.once(np.full(len(cells), array), cells)
+        reads, each = ReadBlock(np.arange(len(cells)), MAP_VECTOR), drives[:, :, None]
+        readings = self._device_of(_none(self.program)).load(written).read(each, reads)
+        exact = IdealArray(self.spec).load(written).read(each, reads)
+        self.counter.note(written, drives.shape[1])
+        return (readings - exact)[:, :, 0].astype(np.float64)
+
+    def fit_layers(
+        self, feeds: Feeds, corrections: Corrections, fit: Callable[[LayerMeasurement], LayerMeasurement]
+    ) -> Corrections:
+        """See ChipView."""
+        executors, network = self.executors(corrections), self.network
+        references, inside = reference_outputs(self.program, feeds), step_values(self.program, feeds)
+        samples = samples_in(feeds)
+        found = list(corrections.layers)
+
+        def fitted(index: int, tensors: Sequence[np.ndarray], goal: Sequence[np.ndarray]) -> MeasuredLayer:
+            measured = fit(MeasuredLayer(executors[index], tensors, goal, samples))
+            assert isinstance(measured, MeasuredLayer)
+            found[index] = executors[index].correction = measured.correction
+            executors[index].tiles.tile_gain = measured.correction.tile_gain
+            return measured
+
+        counted: dict[int, _Counted] = {}
+
+        def execute(at: Pending, values: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
+            layer, executor = network.layers[at.layer], executors[at.layer]
+            tensors = [each[layer.input] for each in values]
+            if at.layer not in inside:
+                return fitted(at.layer, tensors, references[at.layer]).tensors()
+            if at.layer not in counted:
+                counted[at.layer] = _Counted(executor, samples, tensors)
+            return [executor.run(x, counted[at.layer].next(x, at)) for x in tensors]
+
+        for index, (tensors, goal) in inside.items():
+            fitted(index, tensors, goal)
+        size = model_batch(self.program.network.inputs) or CHUNK_SAMPLES
+        walk(self.digital, [chunk for _, chunk in sample_chunks(feeds, size)], execute)
+        return replace(corrections, layers=tuple(found))
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredLayer:
+    """See LayerMeasurement.
+
+    Args:
+        executor: the layer; its correction is `correction` where `y` is None.
+        inputs: its input tensors, one per chunk.
+        goals: the right output tensors.
+        samples: samples of all chunks.
+        y: float64 [vectors, outputs], measured outputs; None: not measured yet.
+        shapes: what `lay_out` needs, per chunk.
+        new: the correction so far.
+    """
+
+    executor: LayerExecutor
+    inputs: Sequence[np.ndarray]
+    goals: Sequence[np.ndarray]
+    samples: int
+    y: Floats | None = None
+    shapes: tuple[tuple[int, ...], ...] = ()
+    new: LayerCorrection | None = None
+
+    @property
+    def correction(self) -> LayerCorrection:
+        """The layer's correction."""
+        return self.new or self.executor.correction
+
+    @cached_property
+    def reference(self) -> Floats:
+        """See LayerMeasurement."""
+        layer = self.executor.layer
+        return np.concatenate([collect(layer, chunk) for chunk in self.goals]).astype(np.float64)
+
+    @cached_property
+    def measured(self) -> MeasuredLayer:
+        """The same with outputs that are measured."""
+        if self.y is not None:
+            return self
+        results, shapes = _outputs(self.executor, self.inputs, self.samples)
+        return replace(self, y=np.concatenate(results), shapes=tuple(shapes))
+
+    @property
+    def outputs(self) -> Floats:
+        """See LayerMeasurement."""
+        y = self.measured.y
+        assert y is not None
+        return y
+
+    def with_outputs(self, gain: Floats, shift: Floats) -> MeasuredLayer:
+        """See LayerMeasurement."""
+        now, old = self.measured, self.correction
+        new = LayerCorrection(gain * old.gain, gain * old.shift + shift, old.tile_gain)
+        return replace(now, y=gain * self.outputs + shift, new=new)
+
+    def tensors(self) -> list[np.ndarray]:
+        """Output tensors, one per chunk."""
+        now, results, first = self.measured, [], 0
+        for x, shape in zip(self.inputs, now.shapes, strict=True):
+            count = count_vectors(self.executor.layer, x.shape)
+            y = self.outputs[first : first + count]
+            results.append(lay_out(self.executor.layer, of_type(y, x.dtype), shape))
+            first += count
+        return results
+
+    def tile_parts(self) -> tuple[Floats, Floats] | None:
+        """See LayerMeasurement: each tile is read alone, with the others' gains at 0."""
+        place = self._places()
+        tiles = int(place.max()) + 1
+        if tiles == 1:
+            return None
+        layer = self.executor.layer
+        counts = np.cumsum([count_vectors(layer, x.shape) for x in self.inputs])
+        used = max(1, int(np.searchsorted(counts, TILE_VECTORS, side="right")))
+        reference = np.concatenate([collect(layer, chunk) for chunk in self.goals[:used]]).astype(np.float64)
+        rest = self._with_gains(np.zeros(len(place)), used)
+        parts = [self._with_gains((place == t).astype(np.float64), used) - rest for t in range(tiles)]
+        return np.stack(parts, axis=1), reference - rest
+
+    def with_tile_gain(self, gain: Floats) -> MeasuredLayer:
+        """See LayerMeasurement."""
+        executor, table = self.executor, self._table()
+        tile_gain = np.ones((len(table), executor.program.spec.columns))
+        for i, (tile, t) in enumerate(zip(table, self._places(), strict=True)):
+            first = tile["group"] * executor.layer.outputs
+            tile_gain[i, : tile["m1"] - tile["m0"]] = gain[t, first + tile["m0"] : first + tile["m1"]]
+        executor.correction = replace(self.correction, tile_gain=tile_gain)
+        executor.tiles.tile_gain = tile_gain
+        return MeasuredLayer(executor, self.inputs, self.goals, self.samples)
+
+    def _table(self) -> np.ndarray:
+        table: np.ndarray = self.executor.program.schedule.tiles[self.executor.tiles.index]
+        return table
+
+    def _places(self) -> np.ndarray:
+        """Of each tile its place among the tiles of its columns."""
+        keys = np.stack([self._table()["group"], self._table()["m0"]], axis=1)
+        block = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+        return np.array([int((block[:i] == b).sum()) for i, b in enumerate(block)])
+
+    def _with_gains(self, gain: Floats, chunks: int) -> Floats:
+        """Outputs of the first chunks with a gain for each tile."""
+        tiles = self.executor.tiles
+        kept, tiles.tile_gain = tiles.tile_gain, np.repeat(gain[:, None], self.executor.program.spec.columns, axis=1)
+        try:
+            return np.concatenate(_outputs(self.executor, self.inputs[:chunks], self.samples, self.inputs)[0])
+        finally:
+            tiles.tile_gain = kept
+
+
+def _outputs(
+    executor: LayerExecutor, inputs: Sequence[np.ndarray], samples: int, every: Sequence[np.ndarray] | None = None
+) -> tuple[list[Floats], list[tuple[int, ...]]]:
+    """Output vectors and shapes of input tensors; `every` are those of all samples, where these are the first of them."""
+    counted = _Counted(executor, samples, inputs if every is None else every)
+    results = [executor.vectors(x, counted.next(x)) for x in inputs]
+    return [y for y, _ in results], [shape for _, shape in results]
+
+
+class _Counted:
+    """Numbers the vectors of a layer's input tensors, chunk after chunk, in batches as a run would have them."""
+
+    def __init__(self, executor: LayerExecutor, samples: int, tensors: Sequence[np.ndarray]) -> None:
+        self.executor = executor
+        vectors = sum(count_vectors(executor.layer, x.shape) for x in tensors)
+        self.per_batch = vectors // max(samples, 1) * executor.program.schedule.batch
+        self.done = 0
+
+    def next(self, x: np.ndarray, at: Pending | None = None) -> VectorRange:
+        """The vectors of the next tensor."""
+        first, step = self.done, 0 if at is None else at.step
+        self.done += count_vectors(self.executor.layer, x.shape)
+        # All steps of a recurrence are counted on; their entries draw nothing of their own here.
+        return VectorRange(first, self.per_batch, step, 0, COMMISSION_VECTOR, COMMISSION_BATCH)
+
+
+def samples_in(feeds: Feeds) -> int:
+    """Samples that feeds hold."""
+    return len(next(iter(feeds.values()))) if feeds else 0
+
+
+def _first_vectors(program: Program, feeds: Feeds, vectors: int) -> list[np.ndarray]:
+    """Ideal input tensor of each layer, cut along axis 0 to about so many vectors."""
+    layers = program.network.layers
+    values = evaluate(program.network, feeds, [layer.input for layer in layers])
+    whole = [np.concatenate(chunks) if len(chunks) > 1 else chunks[0] for chunks in values]
+    sizes = [vectors_per_sample(layer, x.shape) for layer, x in zip(layers, whole, strict=True)]
+    return [x[: max(1, vectors // size)] if x.ndim > 1 else x for size, x in zip(sizes, whole, strict=True)]
+
+
+def _none(program: Program) -> Corrections:
+    """No correction at all; for what no correction changes."""
+    return no_corrections(program, "")
+
+
+def no_corrections(program: Program, chip: str) -> Corrections:
+    """Corrections that correct nothing."""
+    layers = tuple(LayerCorrection.none(layer.groups * layer.outputs) for layer in program.network.layers)
+    return Corrections(program.digest, chip, layers)

@@ -1,0 +1,268 @@
+"""Running a network node by node as soon as what each needs is there; matrix layers are left to the caller.
+
+A `Flow` holds the tensors of one set of inputs. It runs digital segments on its own and stops where nothing but matrix layers
+is left to do: `pending` says which, `give` takes their outputs. A recurrence is a flow inside a flow, one per step.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+
+from xbcompile.ir import MatrixLayer, Network, NetworkNode, Recurrence
+from xbcompile.ir.vectors import gather, lay_out
+from xbcompile.reference.evaluate import make_session
+
+
+class Pending(NamedTuple):
+    """A matrix layer whose input is there.
+
+    Attributes:
+        layer: its index.
+        step: how many steps its recurrence has done; 0 outside of recurrences.
+        entry: the entry of the sequences that this step is at: the last comes first in a reverse recurrence.
+    """
+
+    layer: int
+    step: int = 0
+    entry: int = 0
+
+
+class Digital:
+    """A network with its digital segments ready to run.
+
+    Args:
+        network: the network.
+        more_reads: tensors that must be kept until a node has run, beside its inputs, by the node's name.
+    """
+
+    def __init__(self, network: Network, more_reads: Mapping[str, str] | None = None) -> None:
+        self.network = network
+        self.more_reads = more_reads or {}
+        self.index = {layer.name: i for i, layer in enumerate(network.layers)}
+        self.segments: dict[str, ort.InferenceSession] = {
+            segment.name: make_session(segment.model) for segment in network.segments
+        }
+
+    def needed(self, node: NetworkNode) -> tuple[str, ...]:
+        """Tensors that must be there when a node runs."""
+        more = self.more_reads.get(node.name)
+        return node.input_names if more is None or more in node.input_names else (*node.input_names, more)
+
+
+class Flow:
+    """The tensors of one set of inputs on their way through the network.
+
+    Args:
+        digital: the network.
+        feeds: graph inputs by name.
+    """
+
+    def __init__(self, digital: Digital, feeds: Mapping[str, Any]) -> None:
+        network = digital.network
+        self._body = _Body(digital, network.nodes, dict(feeds), {value.name for value in network.outputs})
+        self._outputs = [value.name for value in network.outputs]
+        self._body.advance()
+
+    @property
+    def pending(self) -> list[Pending]:
+        """Layers that can run now, in order of the network."""
+        return list(self._body.pending())
+
+    @property
+    def done(self) -> bool:
+        """Whether all nodes have run."""
+        return not self._body.waiting
+
+    def values(self, layer: Pending) -> Mapping[str, Any]:
+        """The tensors at hand where a pending layer is."""
+        return self._body.holder(layer).values
+
+    def give(self, layer: Pending, output: np.ndarray) -> None:
+        """Add a pending layer's output, and run what can run then."""
+        self._body.give(layer, output)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """How many steps each recurrence has that was reached, by its name."""
+        return dict(self._body.steps)
+
+    def outputs(self) -> dict[str, Any]:
+        """Graph outputs by name, once it is done."""
+        return {name: self._body.values[name] for name in self._outputs}
+
+
+class _Body:
+    """Nodes in an order in which they can run, and their tensors."""
+
+    def __init__(
+        self,
+        digital: Digital,
+        nodes: Sequence[NetworkNode],
+        values: dict[str, Any],
+        kept: set[str],
+        step: int = 0,
+        entry: int = 0,
+    ) -> None:
+        self.digital, self.values, self.kept = digital, values, kept
+        self.step, self.entry = step, entry
+        self.waiting: dict[str, NetworkNode] = {node.name: node for node in nodes}
+        self.loops: dict[str, _Loop] = {}
+        self.steps: dict[str, int] = {}  # of recurrences
+        self.readers = Counter(name for node in nodes for name in set(digital.needed(node)))
+
+    def advance(self) -> None:
+        """Run all that can run without a matrix layer."""
+        progress = True
+        while progress:
+            progress = False
+            for node in list(self.waiting.values()):
+                if node.name in self.loops or isinstance(node, MatrixLayer) or not self._ready(node):
+                    continue
+                if isinstance(node, Recurrence):
+                    self.loops[node.name] = _Loop(self.digital, node, self.values)
+                    self.steps[node.name] = self.loops[node.name].steps
+                    progress |= self._loop_ended(node.name)
+                    continue
+                names = list(node.output_names)
+                session = self.digital.segments[node.name]
+                results = session.run(names, {name: self.values[name] for name in node.input_names})
+                self._finished(node, dict(zip(names, results, strict=True)))
+                progress = True
+
+    def _ready(self, node: NetworkNode) -> bool:
+        return all(name in self.values for name in node.input_names)
+
+    def _finished(self, node: NetworkNode, results: dict[str, Any]) -> None:
+        del self.waiting[node.name]
+        self.values.update(results)
+        for name in set(self.digital.needed(node)):
+            self.readers[name] -= 1
+            if not self.readers[name] and name not in self.kept:
+                self.values.pop(name, None)
+
+    def _loop_ended(self, name: str) -> bool:
+        loop = self.loops[name]
+        if loop.results is None:
+            return False
+        del self.loops[name]
+        self._finished(loop.node, loop.results)
+        return True
+
+    def pending(self) -> Iterator[Pending]:
+        for name, node in self.waiting.items():
+            if name in self.loops:
+                yield from self.loops[name].body.pending()
+            elif isinstance(node, MatrixLayer) and self._ready(node):
+                yield Pending(self.digital.index[name], self.step, self.entry)
+
+    def _loop_of(self, layer: Pending) -> _Loop | None:
+        name = self.digital.network.layers[layer.layer].name
+        return next((loop for loop in self.loops.values() if any(name == each.name for each in loop.node.layers)), None)
+
+    def holder(self, layer: Pending) -> _Body:
+        """The body whose tensors a pending layer reads."""
+        loop = self._loop_of(layer)
+        return self if loop is None else loop.body
+
+    def give(self, layer: Pending, output: np.ndarray) -> None:
+        loop = self._loop_of(layer)
+        if loop is not None:
+            loop.give(layer, output)
+            if self._loop_ended(loop.node.name):
+                self.advance()
+            return
+        node = self.waiting[self.digital.network.layers[layer.layer].name]
+        self._finished(node, {node.output_names[0]: output})
+        self.advance()
+
+
+class _Loop:
+    """A recurrence at one of its steps."""
+
+    def __init__(self, digital: Digital, node: Recurrence, outside: dict[str, Any]) -> None:
+        self.digital, self.node = digital, node
+        self.outside = {name: outside[name] for name in node.input_names}
+        self.steps = len(self.outside[node.sequences[0].outer])
+        self.state = {each.start: self.outside[each.initial] for each in node.states}
+        self.stacked: dict[str, list[Any]] = {each.outer: [None] * self.steps for each in node.outputs}
+        self.step = 0
+        self.results: dict[str, Any] | None = None
+        self.body = self._body()
+        self._go_on()
+
+    def _body(self) -> _Body:
+        node, entry = self.node, self.steps - 1 - self.step if self.node.reverse else self.step
+        values = {name: self.outside[name] for name in node.outer_reads} | self.state
+        if self.step < self.steps:
+            values |= {each.inner: self.outside[each.outer][entry] for each in node.sequences}
+        kept = {*(each.end for each in node.states), *(each.inner for each in node.outputs)}
+        return _Body(self.digital, node.nodes, values, kept, self.step, entry)
+
+    def give(self, layer: Pending, output: np.ndarray) -> None:
+        self.body.give(layer, output)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Go from step to step until one waits for a layer."""
+        while self.step < self.steps:
+            self.body.advance()
+            if self.body.waiting:
+                return
+            values = self.body.values
+            for each in self.node.outputs:
+                self.stacked[each.outer][self.body.entry] = values[each.inner]
+            self.state = {each.start: values[each.end] for each in self.node.states}
+            self.step += 1
+            self.body = self._body()
+        self.results = {each.final: self.state[each.start] for each in self.node.states}
+        if self.steps:
+            self.results |= {name: np.stack(entries) for name, entries in self.stacked.items()}
+        elif self.node.outputs:
+            self.results |= self._no_steps()
+
+    def _no_steps(self) -> dict[str, np.ndarray]:
+        """Stacked outputs of no step: their shapes are those of a step on zeros, in which no array is read."""
+        body = self.body
+        for each in self.node.sequences:
+            entries = self.outside[each.outer]
+            body.values[each.inner] = np.zeros(entries.shape[1:], entries.dtype)
+        body.advance()
+        while body.waiting:
+            pending = next(body.pending())
+            layer = self.digital.network.layers[pending.layer]
+            x = body.values[layer.input]
+            vectors, shape = gather(layer, x)
+            zeros = np.zeros((vectors.shape[1], layer.groups * layer.outputs), x.dtype)
+            body.give(pending, lay_out(layer, zeros, shape))
+        found = {each: body.values[each.inner] for each in self.node.outputs}
+        return {each.outer: np.empty((0, *value.shape), value.dtype) for each, value in found.items()}
+
+
+# In place of a matrix layer: takes the tensors at hand of several flows to its outputs, one for each.
+Execute = Callable[[Pending, Sequence[Mapping[str, Any]]], Sequence[np.ndarray]]
+
+
+def walk(digital: Digital, chunks: Sequence[Mapping[str, Any]], execute: Execute) -> list[dict[str, Any]]:
+    """Run the network on several sets of inputs side by side, layer after layer.
+
+    Args:
+        digital: the network.
+        chunks: graph inputs by name, each what the model takes in one call.
+        execute: in place of each matrix layer.
+
+    Returns:
+        graph outputs by name, for each set.
+    """
+    flows = [Flow(digital, feeds) for feeds in chunks]
+    while any(not flow.done for flow in flows):
+        layer = min(flow.pending[0] for flow in flows if not flow.done)
+        mine = [flow for flow in flows if layer in flow.pending]
+        outputs = execute(layer, [flow.values(layer) for flow in mine])
+        for flow, output in zip(mine, outputs, strict=True):
+            flow.give(layer, output)
+    return [flow.outputs() for flow in flows]

@@ -1,0 +1,208 @@
+"""What the steps of a schedule are as events: which write each read sees, how writes are numbered, and when all of it happens.
+
+Batches follow each other for ever, each taking all steps. Writes of an array are numbered through its life: the one before the
+first batch, if it has one, then those of each batch. So write w of batch b of an array is number base + b * W + w, where W is
+its writes per batch and base is 1 with a set-up write, else 0; a read before the first write of its batch sees w = -1, the last
+write of the batch before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from xbcompile.ir import ArraySpec, Schedule, Use
+from xbcompile.ir.schedule import READ, WRITE
+from xbcompile.program.cells import CellImages
+
+Whole = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# Batches of commissioning are numbered from here, so that what a run draws does not depend on how long commissioning took.
+COMMISSION_BATCH = 1 << 32
+# Vectors of commissioning count from here, and of what measures errors of columns from there: far from those of any run.
+COMMISSION_VECTOR = 1 << 48
+MAP_VECTOR = 1 << 49
+
+
+@dataclass
+class Clock:
+    """When each batch of a session starts. Every run adds batches, the first of them when the run before has ended.
+
+    Args:
+        setup_s: when the first batch may start.
+        period_s: time from one batch to the next in a run.
+        makespan_s: time of one batch.
+    """
+
+    setup_s: float
+    period_s: float
+    makespan_s: float
+    batches: int = 0
+    now_s: float = 0.0
+    _first: list[int] = field(default_factory=list)
+    _start_s: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.now_s = self.setup_s
+
+    def run(self, first: int, batches: int) -> None:
+        """Add a run of batches that starts now; `first` is the number of its first batch."""
+        self._first.append(first)
+        self._start_s.append(self.now_s)
+        self.batches = max(self.batches, first + batches)
+        self.now_s += (batches - 1) * self.period_s + self.makespan_s
+
+    def start_s(self, batch: npt.ArrayLike) -> Floats:
+        """When batches, int of any shape, start: in the last run that has them; those of commissioning right after set-up."""
+        number = np.asarray(batch, np.int64)
+        result = np.asarray(self.setup_s + (number % COMMISSION_BATCH) * self.period_s)
+        for first, start_s in zip(self._first, self._start_s, strict=True):
+            mine = (number >= first) & (number < COMMISSION_BATCH)
+            result = np.where(mine, start_s + (number - first) * self.period_s, result)
+        return result
+
+
+class Timeline:
+    """The events of a schedule's batches.
+
+    Args:
+        schedule: its steps; those of every batch.
+        uses: what the reads are for.
+        spec: the array.
+        cells: of the images, to tell which rows a write changes that does not write all.
+    """
+
+    def __init__(self, schedule: Schedule, uses: Sequence[Use], spec: ArraySpec, cells: CellImages) -> None:
+        self.schedule, self.uses, self.spec, self.cells = schedule, uses, spec, cells
+        steps = schedule.steps
+        self.base = (schedule.initial >= 0).astype(np.int64)  # number of the first write of batch 0
+        written = steps["operation"] == WRITE
+        self.writes_per_batch = np.bincount(steps["array"][written], minlength=schedule.arrays).astype(np.int64)
+        order = np.argsort(steps["array"], kind="stable")
+        counted = np.cumsum(written[order])
+        array = steps["array"][order]
+        before = np.concatenate([[0], np.cumsum(self.writes_per_batch)])[array]
+        # Of a write its own place among the array's writes of a batch, of a read that of the write it sees.
+        self.place = np.empty(len(steps), np.int64)
+        self.place[order] = counted - before - 1
+        reads = np.flatnonzero(steps["operation"] == READ)
+        key = np.lexsort((steps["array"][reads], steps["tile"][reads], steps["use"][reads]))
+        self._reads = reads[key]
+        self._keys = self._key(*(steps[name][self._reads].astype(np.int64) for name in ("use", "tile", "array")))
+
+    def _key(self, use: npt.ArrayLike, tile: npt.ArrayLike, array: npt.ArrayLike) -> Whole:
+        tiles, arrays = max(len(self.schedule.tiles), 1), max(self.schedule.arrays, 1)
+        return np.asarray((np.asarray(use, np.int64) * tiles + tile) * arrays + array)
+
+    def read_steps(self, use: int, tiles: np.ndarray, arrays: np.ndarray) -> Whole:
+        """The steps, int64 [n], that read tiles [n] in arrays [n] for one use."""
+        wanted = self._key(use, tiles, arrays)
+        at = np.searchsorted(self._keys, wanted)
+        if np.any(at >= len(self._keys)) or not np.array_equal(self._keys[at], wanted):
+            raise ValueError(f"use {use} reads a tile that the schedule does not read for it")
+        return self._reads[at]
+
+    def rewritten(self, arrays: np.ndarray) -> bool:
+        """Whether any of these arrays is written in every batch."""
+        return bool(np.any(self.writes_per_batch[arrays]))
+
+    def number(self, array: int, place: int, batch: int) -> int:
+        """Number of a write of an array."""
+        return int(max(self.base[array] + batch * self.writes_per_batch[array] + place, 0))
+
+    def written(self, step: int, batch: int, clock: Clock, whole: bool = False) -> tuple[Whole, Floats]:
+        """Numbers, int64 [rows] or [1], and times, float64 of the same shape, of the writes that a read step sees.
+
+        Args:
+            step: the read.
+            batch: its batch.
+            clock: of the session.
+            whole: every write writes all rows, as commissioning does.
+        """
+        array, place = int(self.schedule.steps["array"][step]), int(self.place[step])
+        places = np.array([place]) if whole or not self.writes_in_part else self._row_places(array, place)
+        numbers = self.base[array] + batch * self.writes_per_batch[array] + places
+        return np.maximum(numbers, 0), self._written_s(array, places, batch, clock)
+
+    def _written_s(self, array: int, places: Whole, batch: int, clock: Clock) -> Floats:
+        per_batch = int(self.writes_per_batch[array])
+        if not per_batch:
+            return np.full(len(places), self.initial_s[array])
+        batches, within = batch + places // per_batch, places % per_batch
+        times = clock.start_s(batches) + self._write_start_s(array)[within]
+        first = (batches < 0) | (self.base[array] + batch * per_batch + places < 1)
+        return np.where(first, self.initial_s[array], times)
+
+    def _write_start_s(self, array: int) -> Floats:
+        if array not in self._starts_of_arrays:
+            steps = self.schedule.steps
+            mine = (steps["operation"] == WRITE) & (steps["array"] == array)
+            self._starts_of_arrays[array] = np.asarray(steps["start_s"][mine], np.float64)
+        return self._starts_of_arrays[array]
+
+    @cached_property
+    def _starts_of_arrays(self) -> dict[int, Floats]:
+        return {}
+
+    @cached_property
+    def initial_s(self) -> Floats:
+        """When the set-up write of each array starts, float64 [arrays]; `writes_at_a_time` are written side by side."""
+        held = self.schedule.initial >= 0
+        at_a_time = self.spec.writes_at_a_time or max(self.schedule.arrays, 1)
+        return np.where(held, (np.cumsum(held) - 1) // at_a_time * self.spec.t_write_s, 0.0)
+
+    @cached_property
+    def writes_in_part(self) -> bool:
+        """Whether any write leaves out rows."""
+        return bool(np.any(self.schedule.writes["rows"] < self.spec.rows))
+
+    def rows(self, step: int) -> npt.NDArray[np.intp]:
+        """The physical rows that a write step writes: those in which a cell changes, and the first others up to its number."""
+        steps, every = self.schedule.steps, np.arange(self.spec.rows)
+        count = int(steps["rows"][step])
+        if count == self.spec.rows:
+            return every
+        array = int(steps["array"][step])
+        mine = np.flatnonzero((steps["operation"] == WRITE) & (steps["array"] == array))
+        place = int(self.place[step])
+        held = int(steps["image"][mine[place - 1]] if place else self.schedule.initial[array])
+        if held < 0:
+            return every
+        before, after = self.cells.of(np.array([held, int(steps["image"][step])]))
+        changed = np.any(before != after, axis=1)
+        others = np.flatnonzero(~changed)[: max(0, count - int(changed.sum()))]
+        return np.sort(np.concatenate([np.flatnonzero(changed), others]))
+
+    def _row_places(self, array: int, place: int) -> Whole:
+        """Of each row the place of its last write at a write of an array; those of batches before are negative."""
+        if array not in self._places_of_arrays:
+            self._places_of_arrays[array] = self._all_row_places(array)
+        return self._places_of_arrays[array][place + 1]
+
+    @cached_property
+    def _places_of_arrays(self) -> dict[int, Whole]:
+        return {}
+
+    def _all_row_places(self, array: int) -> Whole:
+        """`_row_places` at every place from -1 on, int64 [writes per batch + 1, rows]."""
+        steps, per_batch = self.schedule.steps, int(self.writes_per_batch[array])
+        mine = np.flatnonzero((steps["operation"] == WRITE) & (steps["array"] == array))
+        never = np.iinfo(np.int64).min // 4  # only the set-up write wrote it: the smallest number stands for that
+        last = np.full(self.spec.rows, never)
+        rows = [self.rows(int(step)) for step in mine]
+        for place, some in enumerate(rows):
+            last[some] = place - per_batch
+        places = [last.copy()]
+        for place, some in enumerate(rows):
+            last[some] = place
+            places.append(last.copy())
+        return np.stack(places)
+
+    def start_s(self, steps: Whole) -> Floats:
+        """When steps start within their batch, float64 of the same shape."""
+        return np.asarray(self.schedule.steps["start_s"][steps], np.float64)
