@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TypeProto, helper, shape_inference
 
@@ -106,3 +108,9 @@ def _types_from_onnxruntime(graph: Graph, names: list[str]) -> dict[str, TypePro
 def value_info(graph: Graph, name: str) -> onnx.ValueInfoProto:
     """A graph input or output of this name with the inferred type."""
     return onnx.ValueInfoProto(name=name, type=graph.types.get(name))
+
+
+def numpy_type(value: onnx.ValueInfoProto) -> np.dtype[Any] | None:
+    """The numpy element type of a graph input or output; `object` for texts, None where the model does not say it."""
+    element_type = value.type.tensor_type.elem_type
+    return np.dtype(helper.tensor_dtype_to_np_dtype(element_type)) if element_type else None

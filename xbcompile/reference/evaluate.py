@@ -13,7 +13,7 @@ from xbcompile.errors import DataError
 from xbcompile.ir.network import Network
 from xbcompile.onnx_graph.split_model import SplitModel, open_session
 from xbcompile.reference.host_graph import DOMAIN, host_graph
-from xbcompile.reference.host_recurrence import expose
+from xbcompile.reference.host_recurrence import expose, scan_bodies
 
 CHUNK_SAMPLES = 500  # samples per onnxruntime call: bounds the memory of intermediate tensors
 
@@ -97,6 +97,17 @@ def evaluate_model(
     session = make_session(model)
     values = [chunk | dict(zip(computed, session.run(wanted, chunk), strict=True)) for chunk in chunks]
     return [[value[name] for value in values] for name in tensors]
+
+
+def computed_tensors(model: onnx.ModelProto | SplitModel) -> frozenset[str]:
+    """Names of the tensors whose values `evaluate_model` can give, graph inputs apart.
+
+    They are what the nodes of the graph write, and what exists inside the bodies of its Scans (one axis more, axis 0, which
+    counts steps). What other control flow keeps to itself is not among them.
+    """
+    graph = (model.skeleton if isinstance(model, SplitModel) else model).graph
+    written = (name for node in graph.node for name in node.output if name)
+    return frozenset(written).union(scan_bodies(graph))
 
 
 def layer_inputs(network: Network, feeds: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
