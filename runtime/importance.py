@@ -8,7 +8,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from xbcompile.ir import MatrixLayer, Network, Patches
-from xbcompile.reference.evaluate import evaluate, make_session
+from xbcompile.onnx_graph.engine import open_session
+from xbcompile.reference.evaluate import evaluate
 from xbcompile.reference.host_graph import host_graph
 from xbcompile.runtime.gather import collect
 
@@ -46,7 +47,7 @@ def output_importance(network: Network, feeds: dict[str, np.ndarray], step: floa
     model = host_graph(network).copy()
     for i in moved:
         _with_shift(model.skeleton.graph, network.layers[i].output, _shift_name(i))
-    session = make_session(model, threads=1)
+    session = open_session(model, threads=1)
     still = {_shift_name(i): np.zeros(1, np.float32) for i in moved}
     base = [value.astype(np.float64) for value in session.run(goals, feeds | still)]
     values = evaluate(network, feeds, [network.layers[i].output for i in moved])

@@ -14,8 +14,9 @@ from threadpoolctl import ThreadpoolController
 from xbcompile.errors import DataError
 from xbcompile.ir import Executed, MatrixLayer, NetworkNode, Recurrence
 from xbcompile.ir.gather import gather
+from xbcompile.onnx_graph.engine import open_session
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
+from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_batch, sample_chunks
 from xbcompile.runtime.commission import commission
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.error_map import quieted
@@ -62,7 +63,7 @@ class Session:
         self.executors = [LayerExecutor(program, i, self.device, workers) for i in range(len(program.network.layers))]
         self._index = {layer.name: i for i, layer in enumerate(program.network.layers)}
         self._segments: dict[str, ort.InferenceSession] = {
-            segment.name: make_session(segment.model) for segment in program.network.segments
+            segment.name: open_session(segment.model) for segment in program.network.segments
         }
         self._statistics = [StatisticsCollector(self.device) for _ in self.executors]
         if program.calibration:

@@ -23,9 +23,9 @@ from onnx import helper
 from xbcompile.errors import ProgramError
 from xbcompile.ir import MatrixLayer, NetworkNode, Patches
 from xbcompile.ir.gather import gather
+from xbcompile.onnx_graph.engine import open_session
 from xbcompile.onnx_graph.graph import reads
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import make_session
 from xbcompile.runtime.commission import ColumnErrors, commission
 from xbcompile.runtime.drive import CodedInput, code_vectors
 from xbcompile.runtime.gather import collect
@@ -96,7 +96,7 @@ def model_layers(program: Program) -> list[ModelLayer | None]:
             (value,) = segments[start].model.graph.input
             start = value.name
             part = _model_part(model, layer, start, value.type.tensor_type.elem_type)
-        found.append(None if part is None else ModelLayer(layer, start, make_session(part)))
+        found.append(None if part is None else ModelLayer(layer, start, open_session(part)))
     return found
 
 

@@ -17,7 +17,8 @@ from xbcompile.frontend.macs import Count
 from xbcompile.frontend.network import History, import_with_history
 from xbcompile.ir import MatrixLayer
 from xbcompile.onnx_graph.dimensions import open_dimensions
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Origin, bodies
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Origin, bodies
 
 EVALUATED = "constant: evaluated when compiling"
 NOT_NEEDED = "not needed for any output"

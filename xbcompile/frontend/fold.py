@@ -13,8 +13,8 @@ from xbcompile.errors import ModelError
 from xbcompile.frontend.lower import is_mvm_like
 from xbcompile.frontend.operators import attribute
 from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS, ONNX_ML
 from xbcompile.onnx_graph.graph import (
-    ONNX_DOMAINS,
     SKELETON_BYTES,
     Graph,
     bodies,
@@ -29,7 +29,7 @@ from xbcompile.onnx_graph.types import infer_types, value_info
 LARGEST_GROWTH_BYTES = 64 * 2**20
 LARGEST_WEIGHT_BYTES = 8 * 2**30  # assumed: weights that are computed, as by ConstantOfShape, and still fit into memory
 
-_DOMAINS = (*ONNX_DOMAINS, "ai.onnx.ml", "com.microsoft")
+_DOMAINS = (*ONNX_DOMAINS, ONNX_ML, MICROSOFT)
 
 # Operators whose result is not a function of their inputs; Dropout is one where it trains.
 _RANDOM = frozenset(
@@ -236,7 +236,7 @@ def _evaluate(graph: Graph, foldable: dict[str, NodeProto], wanted: list[str]) -
         [named(graph.constants[name], name) for name in sources if name not in fed],
     )
     try:
-        session = engine.open_session(make_model(graph, proto))
+        session = engine.open_session(make_model(graph, proto), optimized=False)
         values = session.run(wanted, {name: to_array(tensor) for name, tensor in fed.items()})
     except engine.ERRORS as error:
         raise ModelError(f"onnxruntime cannot evaluate the model's constants: {engine.one_line(error)}") from error

@@ -12,7 +12,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from xbcompile.frontend.operators import attribute, is_constant
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph
 from xbcompile.onnx_graph.tensors import elements, to_array
 
 # Integer types whose whole range is a grid worth knowing.

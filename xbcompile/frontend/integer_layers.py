@@ -13,7 +13,8 @@ from xbcompile.frontend.lower import Lowered, Step
 from xbcompile.frontend.operators import attribute
 from xbcompile.frontend.recurrence import LoweredLoop
 from xbcompile.ir import InputGrid, MatrixLayer
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, reads
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, reads
 
 EXACT_FLOAT = 1 << 24  # whole numbers up to this are exact in float32
 

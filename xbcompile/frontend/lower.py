@@ -15,7 +15,8 @@ from xbcompile.frontend.recurrence import LoweredLoop, body_graph, is_recurrence
 from xbcompile.frontend.rewritings import REWRITINGS
 from xbcompile.frontend.selection import is_marked, matches, reason_to_stay
 from xbcompile.ir import Contraction, LoweringRecord, MatrixLayer
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, Origin, bodies, reads, unused
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, Origin, bodies, reads, unused
 
 Step = NodeProto | MatrixLayer | LoweredLoop
 

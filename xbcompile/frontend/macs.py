@@ -14,7 +14,8 @@ from xbcompile.frontend.lower import is_mvm_like
 from xbcompile.frontend.operators import attribute
 from xbcompile.ir import Contraction, MatrixLayer
 from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed, open_axes, open_dimensions
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, bodies, skeleton
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, bodies, skeleton
 from xbcompile.onnx_graph.tensors import to_array
 from xbcompile.onnx_graph.types import infer_types
 

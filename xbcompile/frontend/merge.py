@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from onnx import NodeProto, TensorProto
 
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, without_dead_nodes
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, without_dead_nodes
 from xbcompile.onnx_graph.tensors import elements
 
 # Axes, shapes and single numbers are told apart by content, all else by name: equal weights of two names are two matrices.

@@ -19,11 +19,11 @@ from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from xbcompile.frontend.operators import attribute, is_constant
 from xbcompile.frontend.selection import reason_to_stay
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, Origin, reads, unused, without_dead_nodes
+from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, Origin, reads, unused, without_dead_nodes
 from xbcompile.onnx_graph.tensors import elements, to_array
 from xbcompile.onnx_graph.types import infer_types
 
-MICROSOFT = "com.microsoft"
 _EIGHT_BITS = (TensorProto.UINT8, TensorProto.INT8)
 
 

@@ -8,7 +8,8 @@ from onnx import NodeProto, TypeProto, ValueInfoProto
 
 from xbcompile.frontend.operators import attribute
 from xbcompile.ir import MatrixLayer, SequenceInput, StackedOutput, State
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, reads
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, reads
 from xbcompile.onnx_graph.types import infer_types
 
 

@@ -15,7 +15,8 @@ from onnx import NodeProto, TensorProto, defs, helper, numpy_helper
 
 from xbcompile.frontend.operators import StaysDigital
 from xbcompile.frontend.selection import reason_to_stay
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, Origin, unused, without_dead_nodes
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, Origin, unused, without_dead_nodes
 from xbcompile.onnx_graph.types import infer_types
 
 

@@ -21,10 +21,9 @@ from onnx import (
 )
 
 from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.split_model import LARGE_BYTES
 from xbcompile.onnx_graph.tensors import dense, size_bytes
-
-ONNX_DOMAINS = ("", "ai.onnx")
 
 SKELETON_BYTES = LARGE_BYTES  # constants up to this size stay in a skeleton
 

@@ -20,10 +20,10 @@ from xbcompile.ir.input_code import InputCode
 from xbcompile.ir.layer import DigitalSegment, MatrixLayer
 from xbcompile.ir.network import Executed, Network
 from xbcompile.ir.recurrence import Recurrence
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS, XBCOMPILE
 from xbcompile.onnx_graph.split_model import LARGE_BYTES, SplitModel, apart, split
 from xbcompile.reference.host_recurrence import scan_of
 
-DOMAIN = "xbcompile"
 OLDEST_OPSET = 7  # the oldest that onnxruntime guarantees
 _ROUNDER = 1.5 * 2**23  # x + this is whole, rounded half to even, for float32 |x| < 2**22 (IEEE 754)
 
@@ -43,8 +43,8 @@ def host_graph(network: Network) -> SplitModel:
     Raises:
         ModelError: the model's opset is older than the operators that the function bodies need.
     """
-    imports = [entry for entry in network.opset_imports if entry[0] != DOMAIN]
-    opset = max((version for domain, version in imports if domain in ("", "ai.onnx")), default=None)
+    imports = [entry for entry in network.opset_imports if entry[0] != XBCOMPILE]
+    opset = max((version for domain, version in imports if domain in ONNX_DOMAINS), default=None)
     if opset is None:  # a model of other domains' operators alone
         opset = onnx.defs.onnx_opset_version()
         imports.append(("", opset))
@@ -71,7 +71,7 @@ def host_graph(network: Network) -> SplitModel:
         taken.add(body.type_name)
         _append_parameters(graph, tensors, body.parameters)
         inputs = [node.input, *body.parameters]
-        return [helper.make_node(body.type_name, inputs, [node.output], node.name, domain=DOMAIN)]
+        return [helper.make_node(body.type_name, inputs, [node.output], node.name, domain=XBCOMPILE)]
 
     for node in network.nodes:
         if isinstance(node, Recurrence):
@@ -81,7 +81,7 @@ def host_graph(network: Network) -> SplitModel:
     _append_border_types(graph, network)
     skeleton = helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid(*entry) for entry in (*imports, (DOMAIN, 1))],
+        opset_imports=[helper.make_opsetid(*entry) for entry in (*imports, (XBCOMPILE, 1))],
         functions=[*own.values(), *functions],
         ir_version=max(network.ir_version, 8),  # functions in models came with IR version 8
         producer_name="xbcompile",
@@ -99,7 +99,7 @@ def layer_parameters(network: Network) -> dict[str, np.ndarray]:
 
 def parameter_name(layer: str, name: str) -> str:
     """Name of a layer's parameter among the host graph's initializers, apart from any name of the user's model."""
-    return f"{DOMAIN}::{layer}/{name}"
+    return f"{XBCOMPILE}::{layer}/{name}"
 
 
 def _segment_nodes(
@@ -171,7 +171,12 @@ class _LayerBody:
             y = self.emit("Cast", y, to=layer.element_type)
         self.nodes.append(helper.make_node("Identity", [y], ["y"]))
         return helper.make_function(
-            DOMAIN, self.type_name, ["x", *self.formal_names], ["y"], self.nodes, [helper.make_opsetid("", self.opset)]
+            XBCOMPILE,
+            self.type_name,
+            ["x", *self.formal_names],
+            ["y"],
+            self.nodes,
+            [helper.make_opsetid("", self.opset)],
         )
 
     def emit(self, operator: str, *inputs: str, **attributes: Any) -> str:

@@ -10,6 +10,7 @@ from onnx import TensorProto, TypeProto, helper
 
 from xbcompile.ir.layer import DigitalSegment, MatrixLayer
 from xbcompile.ir.recurrence import Recurrence
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 
 
 def scan_of(recurrence: Recurrence, body_nodes: Iterable[onnx.NodeProto]) -> onnx.NodeProto:
@@ -60,7 +61,7 @@ def scan_bodies(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     """The Scan inside which each tensor of a Scan's body exists, by the tensor's name."""
     found: dict[str, onnx.NodeProto] = {}
     for scan in graph.node:
-        if scan.op_type == "Scan" and scan.domain in ("", "ai.onnx"):
+        if scan.op_type == "Scan" and scan.domain in ONNX_DOMAINS:
             body = body_of(scan)
             names = [*(value.name for value in body.input), *(name for node in body.node for name in node.output)]
             found.update(dict.fromkeys(names, scan))

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from xbcompile.frontend.operators import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
 from xbcompile.frontend.rewrite import Replacement
+from xbcompile.onnx_graph.domains import MICROSOFT
 from xbcompile.onnx_graph.graph import Graph
-
-DOMAIN = "com.microsoft"
 
 
 def rewrite_attention(r: Replacement) -> bool:
@@ -45,7 +44,7 @@ def rewrite_attention(r: Replacement) -> bool:
         "MultiHeadAttention",
         *inputs,
         outputs=[node.output[0], "", ""] if has_present else [node.output[0]],
-        domain=DOMAIN,
+        domain=MICROSOFT,
         **{name: given for name, given in attributes.items() if given is not None},
     )
     if has_present:

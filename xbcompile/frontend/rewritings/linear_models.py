@@ -14,8 +14,6 @@ from onnx import NodeProto, TensorProto, helper
 from xbcompile.frontend.operators import StaysDigital, attribute
 from xbcompile.frontend.rewrite import Replacement
 
-DOMAIN = "ai.onnx.ml"
-
 
 def rewrite_linear(r: Replacement) -> bool:
     """LinearRegressor or LinearClassifier of float inputs."""

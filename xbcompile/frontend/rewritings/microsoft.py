@@ -16,8 +16,6 @@ from xbcompile.frontend.rewritings.contraction import contract_matmul, matmul_ax
 from xbcompile.frontend.rewritings.conv_transpose import emit_conv_transpose
 from xbcompile.onnx_graph.tensors import to_array
 
-DOMAIN = "com.microsoft"
-
 # Operators of ONNX that an activation's name stands for, and the attributes that its parameters give, in order.
 _ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "Elu": ("alpha",),
