@@ -15,6 +15,7 @@ from onnx import AttributeProto, ModelProto, TensorProto
 from xbcompile.errors import ModelError
 from xbcompile.frontend.soundness import check_soundness
 from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import SKELETON_BYTES, Graph, from_model, skeleton
 from xbcompile.onnx_graph.tensors import check_sizes, model_tensors, size_bytes, stored_bytes
@@ -53,8 +54,7 @@ def load_model(source: str | os.PathLike[str] | ModelProto) -> ModelProto:
     model = _modernized(model, where)
     if model.ir_version <= engine.newest_ir_version():
         return model
-    readable = ModelProto()
-    readable.CopyFrom(model)
+    readable = copied(model)
     readable.ir_version = engine.newest_ir_version()
     return readable
 

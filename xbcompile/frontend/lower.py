@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, TypeProto, helper
 
 from xbcompile.errors import ModelError
 from xbcompile.frontend.operators import LOWERINGS, NOT_LOWERED, Matrix, StaysDigital, bias_vector
@@ -15,6 +15,7 @@ from xbcompile.frontend.recurrence import LoweredLoop, body_graph, is_recurrence
 from xbcompile.frontend.rewritings import REWRITINGS
 from xbcompile.frontend.selection import is_marked, matches, reason_to_stay
 from xbcompile.ir import Contraction, LoweringRecord, MatrixLayer
+from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import Graph, Origin, bodies, reads, unused
 
@@ -54,10 +55,8 @@ def with_node_names(graph: Graph) -> Graph:
             name = f"{own}_{numbers[own]}"
         used.add(name)
         if name != node.name:
-            named = NodeProto()
-            named.CopyFrom(node)
-            named.name = name
-            node = named
+            node = builder.copied(node)
+            node.name = name
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
 
@@ -232,7 +231,7 @@ def _additions(matrix: Matrix, product: str, output: str, build: _Build) -> Iter
 
 def _add_constant(name: str, array: np.ndarray, build: _Build) -> str:
     name = unused(name, build.types)
-    build.constants[name] = numpy_helper.from_array(array, name)
+    build.constants[name] = builder.tensor(name, array)
     build.types[name] = helper.make_tensor_type_proto(build.constants[name].data_type, array.shape)
     return name
 

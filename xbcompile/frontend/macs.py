@@ -13,6 +13,7 @@ from xbcompile.errors import ModelError
 from xbcompile.frontend.lower import is_mvm_like
 from xbcompile.frontend.operators import attribute
 from xbcompile.ir import Contraction, MatrixLayer
+from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed, open_axes, open_dimensions
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import Graph, bodies, skeleton
@@ -258,8 +259,7 @@ def _batch(inputs: Sequence[ValueInfoProto], time_major: Collection[str]) -> tup
 
 def _single(value: ValueInfoProto, names: Collection[str]) -> ValueInfoProto:
     """The graph input with these open dimensions of size 1."""
-    single = ValueInfoProto()
-    single.CopyFrom(value)
+    single = copied(value)
     for axis in list(open_axes(value)):
         if dimension_name(value, axis) in names:
             single.type.tensor_type.shape.dim[axis].dim_value = 1

@@ -14,10 +14,11 @@ from xbcompile.frontend.macs import Counter, time_major_inputs
 from xbcompile.frontend.merge import merge_equal_results
 from xbcompile.frontend.partition import partition
 from xbcompile.frontend.qdq import join_quantized
-from xbcompile.frontend.rewrite import rewrite
+from xbcompile.frontend.rewriter import rewrite
 from xbcompile.frontend.rewritings import REWRITINGS
 from xbcompile.frontend.rewritings.qonnx import is_quantizer, rewrite_quantizers
 from xbcompile.ir import Network
+from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.graph import Graph, from_model, inline, reads, skeleton, without_dead_nodes
 from xbcompile.onnx_graph.types import infer_types, value_info
 
@@ -81,9 +82,10 @@ def import_with_history(model: onnx.ModelProto, digital: Collection[str] = ()) -
     lowered = with_grids(lower_nodes(graph, digital), graph)
     network = Network(
         name=graph.name,
-        inputs=tuple(_copy(value) for value in graph.inputs),
+        inputs=tuple(copied(value) for value in graph.inputs),
         outputs=tuple(
-            _copy(value) if value.type.WhichOneof("value") else value_info(graph, value.name) for value in graph.outputs
+            copied(value) if value.type.WhichOneof("value") else value_info(graph, value.name)
+            for value in graph.outputs
         ),
         nodes=partition(replace(lowered.graph, nodes=()), lowered.steps),
         records=lowered.records,
@@ -128,9 +130,3 @@ def _all_named(inlined: Graph, needed: Graph) -> Graph:
     )
     others = iter(rest.nodes[len(needed.nodes) :])
     return replace(inlined, nodes=tuple(next(others) if same is None else same for same in first))
-
-
-def _copy(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    copy = onnx.ValueInfoProto()
-    copy.CopyFrom(value)
-    return copy

@@ -11,6 +11,7 @@ import onnxruntime
 from onnx import TypeProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
+from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import XBCOMPILE
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart, split, stored_bytes
 
@@ -135,11 +136,10 @@ def newest_opset() -> int:
 
 
 def _reads(ir_version: int, opset: int) -> bool:
-    value = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", value[:1], value[1:])
-    opsets = [helper.make_opsetid("", opset)]
+    values = [[builder.value(name, onnx.TensorProto.FLOAT, [1])] for name in ("x", "y")]
+    graph = builder.make_graph("probe", [helper.make_node("Identity", ["x"], ["y"])], *values)
     try:
-        open_session(helper.make_model(graph, opset_imports=opsets, ir_version=ir_version), optimized=False)
+        open_session(builder.make_model(graph, [("", opset)], ir_version), optimized=False)
     except ERRORS:
         return False
     return True
@@ -149,7 +149,7 @@ def value_types(model: onnx.ModelProto | SplitModel, names: Iterable[str]) -> di
     """The types that onnxruntime gives to values inside the model, which is changed: they become its outputs."""
     graph = (model.skeleton if isinstance(model, SplitModel) else model).graph
     del graph.output[:]
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    graph.output.extend(map(builder.value, names))
     outputs = open_session(model, optimized=False).get_outputs()
     # onnxruntime says [] of a scalar and of an unknown shape alike.
     return {value.name: type_proto(value.type, value.shape or None) for value in outputs}

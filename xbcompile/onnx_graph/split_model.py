@@ -16,6 +16,7 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]  # p
 from onnx import TensorProto, helper, numpy_helper
 
 from xbcompile.ir.content_equality import ContentEqual
+from xbcompile.onnx_graph.builder import copied
 
 LARGE_BYTES = 4096  # initializers above this size are no shapes, axes, scales or the like; assumed
 
@@ -68,14 +69,11 @@ class SplitModel(ContentEqual):
 
     def copy(self) -> SplitModel:
         """The same with a skeleton of its own, to be changed."""
-        skeleton = onnx.ModelProto()
-        skeleton.CopyFrom(self.skeleton)
-        return SplitModel(skeleton, self.tensors)
+        return SplitModel(copied(self.skeleton), self.tensors)
 
     def joined(self) -> onnx.ModelProto:
         """The model in one message, which cannot be serialised above 2 GiB."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self.skeleton)
+        model = copied(self.skeleton)
         fill(model.graph, self.tensors)
         return model
 

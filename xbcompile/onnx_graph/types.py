@@ -12,6 +12,7 @@ from onnx import TypeProto, helper, shape_inference
 
 from xbcompile.errors import ModelError
 from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.graph import Graph, skeleton
 
 
@@ -53,12 +54,10 @@ def _merged(declared: onnx.ValueInfoProto, inferred: TypeProto | None, names: se
     Where a rank or a size contradicts the inferred one, only what both say alike is left. Names of dimensions other than
     `names` are made up by onnx.
     """
-    merged = onnx.ValueInfoProto()
-    merged.CopyFrom(declared)
+    merged = copied(declared)
     if inferred is None:
         return merged
-    known = TypeProto()
-    known.CopyFrom(inferred)
+    known = copied(inferred)
     for dim in known.tensor_type.shape.dim if known.tensor_type.HasField("shape") else ():
         if dim.dim_param not in names:
             dim.ClearField("dim_param")

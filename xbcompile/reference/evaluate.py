@@ -9,6 +9,7 @@ import onnx
 
 from xbcompile.errors import DataError
 from xbcompile.ir.network import Network
+from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.engine import open_session
 from xbcompile.onnx_graph.split_model import SplitModel
 from xbcompile.reference.host_graph import host_graph
@@ -68,7 +69,7 @@ def evaluate_model(
     stacked = expose(graph, computed)
     wanted = [stacked.get(name, name) for name in computed]
     del graph.output[:]
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    graph.output.extend(map(builder.value, wanted))
     session = open_session(model)
     values = [chunk | dict(zip(computed, session.run(wanted, chunk), strict=True)) for chunk in chunks]
     return [[value[name] for value in values] for name in tensors]

@@ -10,6 +10,7 @@ from onnx import TensorProto, TypeProto, helper
 
 from xbcompile.ir.layer import DigitalSegment, MatrixLayer
 from xbcompile.ir.recurrence import Recurrence
+from xbcompile.onnx_graph.builder import make_graph
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 
 
@@ -18,13 +19,14 @@ def scan_of(recurrence: Recurrence, body_nodes: Iterable[onnx.NodeProto]) -> onn
     types = _types_inside(recurrence)
     starts = [*(each.start for each in recurrence.states), *(each.inner for each in recurrence.sequences)]
     ends = [*(each.end for each in recurrence.states), *(each.inner for each in recurrence.outputs)]
-    body = helper.make_graph(
-        list(body_nodes),
+    body = make_graph(
         f"{recurrence.name}/body",
+        body_nodes,
         [onnx.ValueInfoProto(name=name, type=types.get(name)) for name in starts],
         [onnx.ValueInfoProto(name=name, type=types.get(name)) for name in ends],
-        value_info=[onnx.ValueInfoProto(name=n, type=t) for n, t in types.items() if n not in {*starts, *ends}],
     )
+    borders = {*starts, *ends}
+    body.value_info.extend(onnx.ValueInfoProto(name=n, type=t) for n, t in types.items() if n not in borders)
     reverse = int(recurrence.reverse)
     outputs: dict[str, Any] = {}
     if recurrence.outputs:

@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from xbcompile.ir import Contraction, MatrixLayer, Network, Patches
+from xbcompile.onnx_graph.builder import value
 from xbcompile.onnx_graph.engine import open_session
 from xbcompile.reference.evaluate import evaluate
 from xbcompile.reference.host_graph import host_graph
@@ -77,7 +78,7 @@ def _with_shift(graph: onnx.GraphProto, tensor: str, shift: str) -> None:
     before = f"{tensor}/unshifted"
     writer.output[list(writer.output).index(tensor)] = before
     graph.node.insert(place + 1, helper.make_node("Add", [before, shift], [tensor]))
-    graph.input.append(helper.make_value_info(shift, helper.make_tensor_type_proto(TensorProto.FLOAT, None)))
+    graph.input.append(value(shift, TensorProto.FLOAT))
 
 
 def _laid_out(layer: MatrixLayer, shift: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbcompile.frontend.rewrite import Rewritings
+from xbcompile.frontend.rewriter import Rewritings
 from xbcompile.frontend.rewritings import (
     attention,
     contraction,

@@ -14,13 +14,12 @@ from onnx import NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
 from xbcompile.frontend.operators import attribute, is_constant
-from xbcompile.frontend.rewrite import Replacement, Rewriting
+from xbcompile.frontend.rewriter import Replacement, Rewriting
 from xbcompile.onnx_graph.graph import Graph, Origin, reads
 from xbcompile.onnx_graph.tensors import to_array
 
 DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 _OLDEST_OPSET = 9  # Where, Sign
-_ROUNDER = np.float32(1.5 * 2**23)  # x + this is whole, rounded half to even, for float32 |x| < 2**22 (IEEE 754)
 _MOST_EXPONENTS = 64  # assumed: exponents of a float quantizer that are worth a comparison each
 
 
@@ -115,7 +114,7 @@ def rewrite_float_quant(r: Replacement) -> bool:
         step = r.emit("Where", below, step, r.constant(np.float32(2.0 ** (exponent - mantissa_bits)), "step"))
     y = r.emit("Mul", _round(r, r.emit("Div", x, step), _mode(r, "ROUND")), step)
     limit = min((2.0 - 2.0**-mantissa_bits) * 2.0**highest, largest)
-    r.emit("Mul", _clip(r, y, -limit, limit), scale, output=r.node.output[0])
+    r.emit("Mul", r.clip(y, -limit, limit), scale, output=r.node.output[0])
     return True
 
 
@@ -146,17 +145,14 @@ def _limits(bits: float, signed: bool, narrow: bool) -> tuple[float, float]:
 
 def _rounded_between(r: Replacement, x: str, low: float, high: float, mode: str) -> str:
     if low.is_integer() and high.is_integer() and r.opset >= 11:
-        return _clip(r, _round(r, x, mode), low, high)
-    return _round(r, _clip(r, x, low, high), mode)
+        return r.clip(_round(r, x, mode), low, high)
+    return _round(r, r.clip(x, low, high), mode)
 
 
 def _round(r: Replacement, x: str, mode: str) -> str:
     """x rounded by one of QONNX's modes (resolve_rounding_mode in intquant.py)."""
     if mode in ("ROUND", "HALF_EVEN"):
-        if r.opset >= 11:
-            return r.emit("Round", x)
-        rounder = r.constant(_ROUNDER, "rounder")
-        return r.emit("Sub", r.emit("Add", x, rounder), rounder)
+        return r.round(x)
     if mode in ("CEIL", "FLOOR"):
         return r.emit(mode.title(), x)
     size = r.emit("Abs", x)
@@ -174,12 +170,6 @@ def _mode(r: Replacement, default: str) -> str:
     if mode not in modes:
         raise _error(r, f'rounding_mode "{mode}" is unknown; allowed: {", ".join(modes)}, ROUND_TO_ZERO')
     return mode
-
-
-def _clip(r: Replacement, x: str, low: float, high: float) -> str:
-    if r.opset >= 11:
-        return r.emit("Clip", x, r.constant(np.float32(low), "low"), r.constant(np.float32(high), "high"))
-    return r.emit("Clip", x, min=low, max=high)
 
 
 def _sign(r: Replacement, x: str) -> str:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, defs, helper, numpy_helper
+from onnx import NodeProto, TensorProto
 
 from xbcompile.frontend.operators import StaysDigital
 from xbcompile.frontend.selection import reason_to_stay
+from xbcompile.onnx_graph.builder import NodeBuilder, tensor
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import Graph, Origin, unused, without_dead_nodes
 from xbcompile.onnx_graph.types import infer_types
 
 
-class Replacement:
+class Replacement(NodeBuilder):
     """The nodes and constants that take one node's place.
 
     Args:
@@ -30,16 +30,11 @@ class Replacement:
     """
 
     def __init__(self, node: NodeProto, graph: Graph, used: set[str]) -> None:
+        super().__init__(graph.opset)
         self.node = node
         self.graph = graph
-        self.nodes: list[NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
         self._used = used
-
-    @property
-    def opset(self) -> int:
-        """The model's version of the ONNX operators."""
-        return next((v for domain, v in self.graph.opset_imports if domain in ONNX_DOMAINS), defs.onnx_opset_version())
 
     def name(self, label: str) -> str:
         """A new name for a tensor or node, derived from the node's."""
@@ -48,40 +43,16 @@ class Replacement:
         return name
 
     def constant(self, value: np.ndarray | np.generic | Sequence[int], label: str = "constant") -> str:
-        """A new constant; sequences of whole numbers are int64."""
-        array = value if isinstance(value, (np.ndarray, np.generic)) else np.array(value, np.int64)
+        """A new constant of the graph; sequences of whole numbers are int64."""
         name = self.name(label)
-        self.constants[name] = numpy_helper.from_array(np.asarray(array), name)
+        self.constants[name] = tensor(
+            name, value if isinstance(value, (np.ndarray, np.generic)) else np.array(value, np.int64)
+        )
         return name
 
-    def emit(
-        self,
-        operator: str,
-        *inputs: str,
-        output: str = "",
-        name: str = "",
-        domain: str = "",
-        **attributes: Any,
-    ) -> str:
-        """Append a node with one output and give that output's name: `output`, or a new one."""
-        return self.emit_many(operator, *inputs, outputs=[output], name=name, domain=domain, **attributes)[0]
-
-    def emit_many(
-        self,
-        operator: str,
-        *inputs: str,
-        outputs: Sequence[str],
-        name: str = "",
-        domain: str = "",
-        **attributes: Any,
-    ) -> list[str]:
-        """`emit` for nodes of several outputs; an empty name in `outputs` asks for a new one."""
-        written = [output or self.name(operator.lower()) for output in outputs]
-        node = helper.make_node(
-            operator, list(inputs), written, name or self.name(operator), domain=domain, **attributes
-        )
-        self.nodes.append(node)
-        return written
+    def input(self, index: int) -> str:
+        """Name of an input of the replaced node, empty where it does not have it."""
+        return self.node.input[index] if len(self.node.input) > index else ""
 
     def inside(self) -> Replacement:
         """For the body of a control-flow node: nodes of its own, names and constants together with the graph around it."""
@@ -92,33 +63,6 @@ class Replacement:
     def matrix_name(self, label: str = "") -> str:
         """Name for a node that is to become a matrix layer: the replaced node's own, with a label where it has several."""
         return self.name(label) if label else self.node.name
-
-    def squeeze(self, x: str, axes: Sequence[int], output: str = "") -> str:
-        """Squeeze, whose axes are an input from opset 13 on."""
-        if self.opset >= 13:
-            return self.emit("Squeeze", x, self.constant(axes, "axes"), output=output)
-        return self.emit("Squeeze", x, output=output, axes=list(axes))
-
-    def unsqueeze(self, x: str, axes: Sequence[int], output: str = "") -> str:
-        """Unsqueeze, whose axes are an input from opset 13 on."""
-        if self.opset >= 13:
-            return self.emit("Unsqueeze", x, self.constant(axes, "axes"), output=output)
-        return self.emit("Unsqueeze", x, output=output, axes=list(axes))
-
-    def reduce_sum(self, x: str, axes: Sequence[int], keepdims: bool, output: str = "") -> str:
-        """ReduceSum, whose axes are an input from opset 13 on."""
-        if self.opset >= 13:
-            return self.emit("ReduceSum", x, self.constant(axes, "axes"), output=output, keepdims=int(keepdims))
-        return self.emit("ReduceSum", x, output=output, axes=list(axes), keepdims=int(keepdims))
-
-    def slice(self, x: str, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int], output: str = "") -> str:
-        """Slice with steps of 1, whose bounds are inputs from opset 10 on."""
-        if self.opset >= 10:
-            bounds = [
-                self.constant(values, label) for values, label in ((starts, "starts"), (ends, "ends"), (axes, "axes"))
-            ]
-            return self.emit("Slice", x, *bounds, output=output)
-        return self.emit("Slice", x, output=output, starts=list(starts), ends=list(ends), axes=list(axes))
 
 
 Rewriting = Callable[[Replacement], bool]
