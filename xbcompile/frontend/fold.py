@@ -10,8 +10,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.lower import is_mvm_like
-from xbcompile.frontend.operators import attribute
+from xbcompile.frontend.operands import attribute
+from xbcompile.frontend.operators import operator_of
 from xbcompile.onnx_graph import builder, engine
 from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS, ONNX_ML
 from xbcompile.onnx_graph.graph import (
@@ -160,7 +160,9 @@ def _constant_nodes(graph: Graph, constants: set[str]) -> list[NodeProto]:
 def _behind_matrices(graph: Graph, candidates: list[NodeProto]) -> set[str]:
     """Results of these constant nodes that nodes with matrices read, and the results that those derive from."""
     constant = {id(node) for node in candidates}
-    found = {name for node in graph.nodes if id(node) not in constant and is_mvm_like(node) for name in node.input}
+    found = {
+        name for node in graph.nodes if id(node) not in constant and operator_of(node).has_matrix for name in node.input
+    }
     for node in reversed(candidates):
         if not found.isdisjoint(node.output):
             found.update(reads(node))

@@ -12,11 +12,11 @@ from xbcompile.frontend.integer_layers import with_grids
 from xbcompile.frontend.lower import check_patterns, lower_nodes, with_node_names
 from xbcompile.frontend.macs import Counter, time_major_inputs
 from xbcompile.frontend.merge import merge_equal_results
+from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.partition import partition
 from xbcompile.frontend.qdq import join_quantized
 from xbcompile.frontend.rewriter import rewrite
-from xbcompile.frontend.rewritings import REWRITINGS
-from xbcompile.frontend.rewritings.qonnx import is_quantizer, rewrite_quantizers
+from xbcompile.frontend.rewritings.qonnx import rewrite_quantizers
 from xbcompile.ir import Network
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.graph import Graph, from_model, inline, reads, skeleton, without_dead_nodes
@@ -64,9 +64,9 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ModelError: a quantizer cannot be expressed in them.
     """
-    if not any(is_quantizer(node) for node in model.graph.node):
+    if all(operator_of(node).quantizer is None for node in model.graph.node):
         return model
-    graph = rewrite_quantizers(with_node_names(inline(from_model(model))))
+    graph = rewrite_quantizers(with_node_names(inline(from_model(model))), lambda node: operator_of(node).quantizer)
     return skeleton(graph, outputs=True, limit=None)
 
 
@@ -74,11 +74,13 @@ def import_with_history(model: onnx.ModelProto, digital: Collection[str] = ()) -
     """`import_network` with what it did on the way."""
     inlined = inline(from_model(model))
     graph = needed = with_node_names(without_dead_nodes(inlined))
-    graph = infer_types(merge_equal_results(rewrite_quantizers(graph)))
+    graph = infer_types(merge_equal_results(rewrite_quantizers(graph, lambda node: operator_of(node).quantizer)))
     derived: dict[str, int] = {}  # from how many elements folded constants were made
     graph = fold_constants(join_quantized(graph, digital), derived)
     check_patterns(graph, digital)
-    graph = fold_constants(merge_equal_results(rewrite(graph, REWRITINGS, digital)), derived)
+    graph = fold_constants(
+        merge_equal_results(rewrite(graph, lambda node: operator_of(node).rewrite, digital)), derived
+    )
     lowered = with_grids(lower_nodes(graph, digital), graph)
     network = Network(
         name=graph.name,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from xbcompile.frontend.operators import attribute, is_constant
+from xbcompile.frontend.operands import attribute, is_constant
 from xbcompile.frontend.selection import reason_to_stay
 from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS

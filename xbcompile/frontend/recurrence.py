@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from onnx import NodeProto, TypeProto, ValueInfoProto
 
-from xbcompile.frontend.operators import attribute
+from xbcompile.frontend.operands import attribute
 from xbcompile.ir import MatrixLayer, SequenceInput, StackedOutput, State
 from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS

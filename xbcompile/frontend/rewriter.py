@@ -7,15 +7,14 @@ reason why it cannot. What it appends is in the model's own opset and may be rew
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from xbcompile.frontend.operators import StaysDigital
+from xbcompile.frontend.operands import StaysDigital
 from xbcompile.frontend.selection import reason_to_stay
 from xbcompile.onnx_graph.builder import NodeBuilder, tensor
-from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import Graph, Origin, unused, without_dead_nodes
 from xbcompile.onnx_graph.types import infer_types
 
@@ -45,9 +44,7 @@ class Replacement(NodeBuilder):
     def constant(self, value: np.ndarray | np.generic | Sequence[int], label: str = "constant") -> str:
         """A new constant of the graph; sequences of whole numbers are int64."""
         name = self.name(label)
-        self.constants[name] = tensor(
-            name, value if isinstance(value, (np.ndarray, np.generic)) else np.array(value, np.int64)
-        )
+        self.constants[name] = tensor(name, value)
         return name
 
     def input(self, index: int) -> str:
@@ -65,28 +62,19 @@ class Replacement(NodeBuilder):
         return self.name(label) if label else self.node.name
 
 
-Rewriting = Callable[[Replacement], bool]
+Rewriting = Callable[[Replacement], bool]  # False, with nothing appended, for a node to be lowered as it stands
 
 
-@dataclass(frozen=True)
-class Rewritings:
-    """Rewritings by domain ("" for ONNX's own) and operator.
-
-    A rewriting gives False, with nothing appended, for a node that is to be lowered as it stands.
-    """
-
-    table: dict[tuple[str, str], Rewriting]
-
-    def of(self, node: NodeProto) -> Rewriting | None:
-        """The rewriting of a node's operator."""
-        return self.table.get(("" if node.domain in ONNX_DOMAINS else node.domain, node.op_type))
-
-
-def rewrite(graph: Graph, rewritings: Rewritings, digital: Collection[str]) -> Graph:
+def rewrite(graph: Graph, rewriting_of: Callable[[NodeProto], Rewriting | None], digital: Collection[str]) -> Graph:
     """The graph with every node rewritten that can be, until nothing changes; the user's digital nodes stay.
 
     New matrix nodes remember which node of the model they come from (`Graph.origins`), and a node that stays has its
     reason in `Graph.reasons`.
+
+    Args:
+        graph: with types.
+        rewriting_of: the rewriting of a node's operator, None where there is none.
+        digital: names and patterns of the nodes that the user keeps digital.
     """
     while True:
         used = {*graph.types, *graph.constants, *(node.name for node in graph.nodes)}
@@ -94,7 +82,7 @@ def rewrite(graph: Graph, rewritings: Rewritings, digital: Collection[str]) -> G
         constants, origins, reasons = dict(graph.constants), dict(graph.origins), dict(graph.reasons)
         changed = False
         for node in graph.nodes:
-            rewriting = rewritings.of(node)
+            rewriting = rewriting_of(node)
             if rewriting is None or node.name in reasons or reason_to_stay(node, digital):
                 nodes.append(node)
                 continue

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from google.protobuf.message import Message  # type: ignore[import-untyped]  # protobuf brings no types
 from onnx import (
     FunctionProto,
@@ -32,9 +31,10 @@ def copied(message: AnyMessage) -> AnyMessage:
     return copy
 
 
-def tensor(name: str, value: npt.ArrayLike) -> TensorProto:
-    """A constant, in the element type that numpy gives the value."""
-    return numpy_helper.from_array(np.asarray(value), name)
+def tensor(name: str, value: np.ndarray | np.generic | Sequence[int]) -> TensorProto:
+    """A constant; sequences of whole numbers are int64."""
+    array = value if isinstance(value, (np.ndarray, np.generic)) else np.array(value, np.int64)
+    return numpy_helper.from_array(np.asarray(array), name)
 
 
 def value(

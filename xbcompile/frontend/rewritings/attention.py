@@ -7,7 +7,7 @@ and does what MultiHeadAttention of the same domain does with the three results.
 
 from __future__ import annotations
 
-from xbcompile.frontend.operators import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.domains import MICROSOFT
 from xbcompile.onnx_graph.graph import Graph
@@ -51,11 +51,6 @@ def rewrite_attention(r: Replacement) -> bool:
         present = [r.unsqueeze(name, [0]) for name in outputs[1:]]
         r.emit("Concat", *present, axis=0, output=node.output[1])
     return True
-
-
-def stay_digital(r: Replacement) -> bool:
-    """Attention whose projections are nodes of their own: it has no weights."""
-    raise StaysDigital("a product of activations: it has no weights")
 
 
 def _check_mask(graph: Graph, mask: str, source: str) -> None:

@@ -19,7 +19,7 @@ from string import ascii_letters
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from xbcompile.frontend.operators import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.graph import Graph
 from xbcompile.onnx_graph.tensors import to_array

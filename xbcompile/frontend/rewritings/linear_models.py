@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from xbcompile.frontend.operators import StaysDigital, attribute
+from xbcompile.frontend.operands import StaysDigital, attribute
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.builder import copied
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xbcompile.frontend.operators import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.frontend.rewritings.contraction import contract_matmul, matmul_axes
 from xbcompile.frontend.rewritings.conv_transpose import emit_conv_transpose

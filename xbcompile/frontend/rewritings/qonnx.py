@@ -7,13 +7,14 @@ rounding is monotone and keeps whole numbers, so the result is the same, and it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from onnx import NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.operators import attribute, is_constant
+from xbcompile.frontend.operands import attribute, is_constant
 from xbcompile.frontend.rewriter import Replacement, Rewriting
 from xbcompile.onnx_graph.graph import Graph, Origin, reads
 from xbcompile.onnx_graph.tensors import to_array
@@ -23,13 +24,18 @@ _OLDEST_OPSET = 9  # Where, Sign
 _MOST_EXPONENTS = 64  # assumed: exponents of a float quantizer that are worth a comparison each
 
 
-def rewrite_quantizers(graph: Graph) -> Graph:
+def rewrite_quantizers(graph: Graph, rewriting_of: Callable[[NodeProto], Rewriting | None]) -> Graph:
     """The graph with QONNX's quantizers in standard operators, wherever they stand; types are not needed.
+
+    Args:
+        graph: any graph.
+        rewriting_of: the function here that rewrites a node's operator, None where it is no quantizer.
 
     Raises:
         ModelError: a quantizer's bit width or the like is not constant, or the model's opset is too old.
     """
-    if not any(_rewriting(node) for node in graph.nodes):
+    found = {id(node): rewriting for node in graph.nodes if (rewriting := rewriting_of(node)) is not None}
+    if not found:
         return graph
     used = {*graph.constants, *(value.name for value in graph.inputs)}
     for node in graph.nodes:
@@ -37,14 +43,13 @@ def rewrite_quantizers(graph: Graph) -> Graph:
     nodes: list[NodeProto] = []
     constants, origins = dict(graph.constants), dict(graph.origins)
     for node in graph.nodes:
-        rewriting = _rewriting(node)
-        if rewriting is None:
+        if id(node) not in found:
             nodes.append(node)
             continue
         replacement = Replacement(node, graph, used)
         if replacement.opset < _OLDEST_OPSET:
             raise _error(replacement, f"it needs opset {_OLDEST_OPSET} or newer, the model has {replacement.opset}")
-        rewriting(replacement)
+        found[id(node)](replacement)
         nodes.extend(replacement.nodes)
         constants.update(replacement.constants)
         origins.update({new.name: Origin(node.name, node.op_type) for new in replacement.nodes})
@@ -116,24 +121,6 @@ def rewrite_float_quant(r: Replacement) -> bool:
     limit = min((2.0 - 2.0**-mantissa_bits) * 2.0**highest, largest)
     r.emit("Mul", r.clip(y, -limit, limit), scale, output=r.node.output[0])
     return True
-
-
-_TABLE: dict[str, Rewriting] = {
-    "BipolarQuant": rewrite_bipolar_quant,
-    "FloatQuant": rewrite_float_quant,
-    "IntQuant": rewrite_quant,
-    "Quant": rewrite_quant,
-    "Trunc": rewrite_trunc,
-}
-
-
-def is_quantizer(node: NodeProto) -> bool:
-    """Whether the node is one of QONNX's operators that are written in standard ones here."""
-    return _rewriting(node) is not None
-
-
-def _rewriting(node: NodeProto) -> Rewriting | None:
-    return _TABLE.get(node.op_type) if node.domain in DOMAINS else None
 
 
 def _limits(bits: float, signed: bool, narrow: bool) -> tuple[float, float]:

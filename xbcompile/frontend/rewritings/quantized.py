@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto, helper
 
-from xbcompile.frontend.operators import StaysDigital, attribute, is_constant, why_not_constant
+from xbcompile.frontend.operands import StaysDigital, attribute, is_constant, why_not_constant
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.tensors import to_array
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from xbcompile.frontend.operators import StaysDigital, attribute
+from xbcompile.frontend.operands import StaysDigital, attribute
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.builder import make_graph, tensor, value
 from xbcompile.onnx_graph.tensors import to_array
