@@ -14,10 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from xbcompile.errors import PassError
 from xbcompile.ir import Contraction, DigitalSegment, MatrixLayer, Network
+from xbcompile.onnx_graph import builder
 from xbcompile.passes.contract import NetworkPass, PassContext
 from xbcompile.passes.edit import rewiring
 
@@ -128,16 +129,14 @@ def _projection(network: Network, layer: MatrixLayer, mean: np.ndarray, basis: n
             "MatMul", [f"{prefix}/centred", f"{prefix}/basis"], [f"{prefix}/components"], f"{prefix}/project"
         ),
     ]
-    value = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
-    graph = helper.make_graph(
-        nodes,
+    graph = builder.make_graph(
         prefix,
-        [helper.make_value_info(layer.input, value)],
-        [helper.make_value_info(f"{prefix}/components", value)],
+        nodes,
+        [builder.value(layer.input, onnx.TensorProto.FLOAT)],
+        [builder.value(f"{prefix}/components", onnx.TensorProto.FLOAT)],
         [
-            numpy_helper.from_array(mean.astype(np.float32), f"{prefix}/mean"),
-            numpy_helper.from_array(np.ascontiguousarray(basis.astype(np.float32)), f"{prefix}/basis"),
+            builder.tensor(f"{prefix}/mean", mean.astype(np.float32)),
+            builder.tensor(f"{prefix}/basis", basis.astype(np.float32)),
         ],
     )
-    imports = [helper.make_opsetid(domain, version) for domain, version in network.opset_imports]
-    return DigitalSegment(prefix, helper.make_model(graph, opset_imports=imports, ir_version=network.ir_version))
+    return DigitalSegment(prefix, builder.make_model(graph, network.opset_imports, network.ir_version))

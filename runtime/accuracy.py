@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from xbcompile.onnx_graph.engine import open_session
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import CHUNK_SAMPLES, make_session, model_batch, sample_chunks
+from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_batch, sample_chunks
 
 
 def accuracy_of(output: np.ndarray, labels: np.ndarray) -> float:
@@ -24,7 +25,7 @@ def software_accuracy(program: Program, inputs: dict[str, np.ndarray], labels: n
     """Accuracy of the original model in onnxruntime on the same inputs; None where the program does not hold it."""
     if program.source is None:
         return None
-    session = make_session(program.source)
+    session = open_session(program.source)
     name = program.network.outputs[0].name
     size = model_batch(program.network.inputs) or CHUNK_SAMPLES
     return accuracy_of(

@@ -30,6 +30,7 @@ TILE_VECTORS = 20_000
 
 # Makes the executor of a layer: (program as the chip runs it, index, device, counter).
 MakeExecutor = Callable[[PlacedProgram, int, BatchedDevice, EffortCounter], LayerExecutor]
+BeforeLayer = Callable[[LayerExecutor, Sequence[Mapping[str, Any]]], None]
 
 
 class ColumnErrors:
@@ -56,6 +57,7 @@ class ProgramOnChip:
         digital: the network's digital segments.
         make_executor: of layers.
         counter: counts what is asked of the chip.
+        before_layer: called with an executor and the tensors at hand before it sees its inputs.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class ProgramOnChip:
         digital: Digital,
         make_executor: MakeExecutor,
         counter: EffortCounter,
+        before_layer: BeforeLayer | None = None,
     ) -> None:
+        self._before_layer = before_layer
         self.program, self.later, self.digital, self.counter = program, later, digital, counter
         self.network, self.schedule, self.spec = program.network, program.schedule, program.spec
         self._device_of, self._make_executor = device_of, make_executor
@@ -149,6 +153,8 @@ class ProgramOnChip:
         def execute(at: Pending, values: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
             layer, executor = network.layers[at.layer], executors[at.layer]
             tensors = [each[layer.input] for each in values]
+            if self._before_layer is not None:
+                self._before_layer(executor, values)
             if at.layer not in inside:
                 return fitted(at.layer, tensors, references[at.layer]).tensors()
             if at.layer not in counted:
@@ -167,13 +173,14 @@ class MeasuredLayer:
     """See LayerMeasurement.
 
     Args:
-        executor: the layer; its correction is `correction` where `y` is None.
+        executor: the layer.
         inputs: its input tensors, one per chunk.
         goals: the right output tensors.
         samples: samples of all chunks.
         y: float64 [vectors, outputs], measured outputs; None: not measured yet.
         shapes: what `lay_out` needs, per chunk.
         new: the correction so far.
+        fixed_tiles: gains of tiles are not to be fitted.
     """
 
     executor: LayerExecutor
@@ -183,6 +190,7 @@ class MeasuredLayer:
     y: Floats | None = None
     shapes: tuple[tuple[int, ...], ...] = ()
     new: LayerCorrection | None = None
+    fixed_tiles: bool = False
 
     @property
     def correction(self) -> LayerCorrection:
@@ -200,8 +208,9 @@ class MeasuredLayer:
         """The same with outputs that are measured."""
         if self.y is not None:
             return self
-        results, shapes = _outputs(self.executor, self.inputs, self.samples)
-        return replace(self, y=np.concatenate(results), shapes=tuple(shapes))
+        results, shapes = _outputs(self.executor, self.inputs, self.samples, self.inputs)
+        y = np.concatenate(results) * self.correction.gain + self.correction.shift
+        return replace(self, y=y, shapes=tuple(shapes))
 
     @property
     def outputs(self) -> Floats:
@@ -229,8 +238,8 @@ class MeasuredLayer:
     def tile_parts(self) -> tuple[Floats, Floats] | None:
         """See LayerMeasurement: each tile is read alone, with the others' gains at 0."""
         place = self._places()
-        tiles = int(place.max()) + 1
-        if tiles == 1:
+        tiles = int(place.max(initial=0)) + 1
+        if tiles == 1 or self.fixed_tiles:
             return None
         layer = self.executor.layer
         counts = np.cumsum([count_vectors(layer, x.shape) for x in self.inputs])
@@ -266,17 +275,18 @@ class MeasuredLayer:
         tiles = self.executor.tiles
         kept, tiles.tile_gain = tiles.tile_gain, np.repeat(gain[:, None], self.executor.program.spec.columns, axis=1)
         try:
-            return np.concatenate(_outputs(self.executor, self.inputs[:chunks], self.samples, self.inputs)[0])
+            y = np.concatenate(_outputs(self.executor, self.inputs[:chunks], self.samples, self.inputs)[0])
+            return y * self.correction.gain + self.correction.shift
         finally:
             tiles.tile_gain = kept
 
 
 def _outputs(
-    executor: LayerExecutor, inputs: Sequence[np.ndarray], samples: int, every: Sequence[np.ndarray] | None = None
+    executor: LayerExecutor, inputs: Sequence[np.ndarray], samples: int, every: Sequence[np.ndarray]
 ) -> tuple[list[Floats], list[tuple[int, ...]]]:
-    """Output vectors and shapes of input tensors; `every` are those of all samples, where these are the first of them."""
-    counted = _Counted(executor, samples, inputs if every is None else every)
-    results = [executor.vectors(x, counted.next(x)) for x in inputs]
+    """Output vectors before gains, and shapes, of input tensors, which are the first of those of all samples."""
+    counted = _Counted(executor, samples, every)
+    results = [executor.vectors_before_gain(x, counted.next(x)) for x in inputs]
     return [y for y, _ in results], [shape for _, shape in results]
 
 

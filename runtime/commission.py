@@ -12,7 +12,7 @@ from xbcompile.ir.corrections import Corrections
 from xbcompile.passes.contract import Feeds
 from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import model_batch
-from xbcompile.runtime.chip_view import MakeExecutor, ProgramOnChip, no_corrections
+from xbcompile.runtime.chip_view import BeforeLayer, MakeExecutor, ProgramOnChip, no_corrections
 from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter, batched
@@ -83,6 +83,7 @@ def fitted(
     digital: Digital,
     threads: int,
     make_executor: Callable[..., LayerExecutor] = LayerExecutor,
+    before_layer: BeforeLayer | None = None,
 ) -> Corrections:
     """`commission` without binding to the chip and the program.
 
@@ -92,6 +93,7 @@ def fitted(
         digital: the program's digital segments.
         threads: worker threads.
         make_executor: makes executors of layers, as `LayerExecutor`.
+        before_layer: called with an executor and the tensors at hand before it sees its inputs.
     """
     corrections = no_corrections(program, "")
     passes = device_passes(program.pipeline)
@@ -108,7 +110,7 @@ def fitted(
         if each.needs_calibration and not program.calibration:
             continue
         later = tuple(passes[number + 1 :])
-        view = ProgramOnChip(program, device_of, chip, later, digital, make, counter)
+        view = ProgramOnChip(program, device_of, chip, later, digital, make, counter, before_layer)
         corrections = each.fit(view, _inputs(program, each.samples), corrections)
         if corrections.moves_cells and program.schedule.cells_written is not None:
             raise PassError(

@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from xbcompile.ir import MatrixLayer, Network, NetworkNode, Recurrence
 from xbcompile.ir.vectors import gather, lay_out
-from xbcompile.reference.evaluate import make_session
+from xbcompile.onnx_graph.engine import open_session
 
 
 class Pending(NamedTuple):
@@ -45,7 +45,7 @@ class Digital:
         self.more_reads = more_reads or {}
         self.index = {layer.name: i for i, layer in enumerate(network.layers)}
         self.segments: dict[str, ort.InferenceSession] = {
-            segment.name: make_session(segment.model) for segment in network.segments
+            segment.name: open_session(segment.model) for segment in network.segments
         }
 
     def needed(self, node: NetworkNode) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from time import process_time
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -24,8 +23,9 @@ from xbcompile.ir import MatrixLayer, WeightCode
 from xbcompile.ir.geometry import Contraction
 from xbcompile.ir.row_weights import row_weight_of_layer
 from xbcompile.ir.schedule import TILE
-from xbcompile.onnx_graph import split_model
-from xbcompile.onnx_graph.split_model import LARGE_BYTES, SplitModel, open_session, split
+from xbcompile.onnx_graph import engine, split_model
+from xbcompile.onnx_graph.engine import open_session
+from xbcompile.onnx_graph.split_model import LARGE_BYTES, SplitModel, split
 from xbcompile.passes import quantize
 from xbcompile.passes.quantize import Quantize, column_runs
 from xbcompile.program.program import load_program
@@ -173,14 +173,14 @@ def test_sessions_take_arrays_of_every_element_type(element_type: int) -> None:
     )
     parts = split(helper.make_model(proto, opset_imports=[helper.make_opsetid("", 19)], ir_version=9))
     assert list(parts.tensors) == ["w"]
-    (y,) = open_session(parts, onnxruntime.SessionOptions()).run(None, {})
+    (y,) = open_session(parts).run(None, {})
     np.testing.assert_array_equal(y, values.astype(np.float32))
 
 
 @pytest.fixture
 def always_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """All sessions as those of models that no message can hold."""
-    monkeypatch.setattr(split_model, "HEAVY_BYTES", -1)
+    monkeypatch.setattr(engine, "HEAVY_BYTES", -1)
 
 
 def large_parts() -> onnx.ModelProto:
@@ -289,8 +289,8 @@ def test_a_cast_between_transpose_and_matrix_product_does_not_crash() -> None:
         helper.make_node("MatMul", ["c", "d"], ["y"]),
     ]
     model = model_of(nodes, {"x": [2, 4, 3]}, ["y"], {"d": np.ones(3, np.float32)}, dtype="float64")
-    code = "import sys, onnx, numpy; from xbcompile.reference.evaluate import make_session; "
-    code += "session = make_session(onnx.ModelProto.FromString(sys.stdin.buffer.read())); "
+    code = "import sys, onnx, numpy; from xbcompile.onnx_graph.engine import open_session; "
+    code += "session = open_session(onnx.ModelProto.FromString(sys.stdin.buffer.read())); "
     code += "assert (session.run(None, {'x': numpy.ones((2, 4, 3))})[0] == 3).all()"
     subprocess.run([sys.executable, "-c", code], check=True, input=model.SerializeToString())
 

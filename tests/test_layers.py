@@ -92,6 +92,16 @@ def violations(files):
     return found
 
 
+def opened_sessions(files):
+    """Where onnxruntime's sessions are opened."""
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                name = ast.unparse(node.func)
+                if name in ("ort.InferenceSession", "onnxruntime.InferenceSession"):
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
 @pytest.fixture(scope="module")
 def files():
     return sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
@@ -109,6 +119,11 @@ def test_folders_are_imported_by_their_package_names_only(files):
     """`import targets` would work from the checkout, and fail once installed."""
     bare = set(FOLDERS) - {"xbcompile"}
     assert [(path, name) for path in files for name, _ in imports(path) if name.split(".")[0] in bare] == []
+
+
+def test_sessions_are_opened_in_one_place(files):
+    """Every session is quiet, on the CPU, and takes weights as arrays: `engine.open_session` sees to it."""
+    assert [place.partition(":")[0] for place in opened_sessions(files)] == ["xbcompile/onnx_graph/engine.py"]
 
 
 def test_command_line_starts_without_the_heavy_libraries():

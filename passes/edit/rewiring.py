@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from xbcompile.errors import PassError
 from xbcompile.ir import Contraction, DigitalSegment, MatrixLayer, Network
+from xbcompile.onnx_graph import builder
 
 _SPLIT_BY_COUNT = 18  # opset from which Split must be told how many parts it gives
 
@@ -65,17 +67,14 @@ def segment(
 ) -> DigitalSegment:
     """A float32 segment with one input tensor and one output tensor, in the network's opsets."""
     known = {value.name: value for value in [*network.inputs, *network.outputs]}
-    plain = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
-    graph = helper.make_graph(
-        nodes,
+    graph = builder.make_graph(
         name,
-        [known.get(source) or helper.make_value_info(source, plain)],
-        [known.get(target) or helper.make_value_info(target, plain)],
-        [numpy_helper.from_array(np.ascontiguousarray(array), key) for key, array in constants.items()],
+        nodes,
+        [known.get(source) or builder.value(source, onnx.TensorProto.FLOAT)],
+        [known.get(target) or builder.value(target, onnx.TensorProto.FLOAT)],
+        itertools.starmap(builder.tensor, constants.items()),
     )
-    imports = [helper.make_opsetid(domain, version) for domain, version in network.opset_imports]
-    model = helper.make_model(graph, opset_imports=imports, ir_version=network.ir_version, producer_name="xbcompile")
-    return DigitalSegment(name, model)
+    return DigitalSegment(name, builder.make_model(graph, network.opset_imports, network.ir_version))
 
 
 def routed(network: Network, layer: MatrixLayer, source: np.ndarray, name: str) -> DigitalSegment:

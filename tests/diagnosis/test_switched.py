@@ -13,7 +13,7 @@ from tests.support.small_programs import CODED, convolution_model, convolution_p
 from xbcompile.diagnosis.switched import SOURCES, SwitchedSession, _model_part, model_layers
 from xbcompile.errors import ProgramError
 from xbcompile.frontend import import_network, load_model
-from xbcompile.reference.evaluate import make_session
+from xbcompile.onnx_graph.engine import open_session
 from xbcompile.runtime import Session
 
 X = images(30, 9)
@@ -127,7 +127,7 @@ def test_where_the_model_leads_from_one_tensor_to_a_layer() -> None:
         assert _model_part(model, layer, start, onnx.TensorProto.FLOAT) is None
     part = _model_part(model, layer, "a", onnx.TensorProto.FLOAT)
     assert [node.op_type for node in part.graph.node] == ["MatMul"]
-    assert make_session(part).run(["y"], {"a": np.ones((1, 3), np.float32)})[0].tolist() == [[2, 2, 2]]
+    assert open_session(part).run(["y"], {"a": np.ones((1, 3), np.float32)})[0].tolist() == [[2, 2, 2]]
 
 
 def test_programs_without_the_model() -> None:

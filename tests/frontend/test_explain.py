@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -237,9 +236,3 @@ def test_reasons_of_operators():
     assert digital_reason(helper.make_node("Softmax", ["x"], ["y"])) == "normalisation"
     assert digital_reason(helper.make_node("FastGelu", ["x"], ["y"], domain="com.microsoft")) == "no weights"
     assert digital_reason(helper.make_node("Odd", ["x"], ["y"], domain="mine")) == "operator of domain mine"
-
-
-def test_the_table_of_reasons_holds_operators_of_onnx():
-    from xbcompile.frontend.explain import _REASONS
-
-    assert {name for name in _REASONS if not onnx.defs.has(name)} == set()

@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.support.model_kit import run_onnxruntime
-from xbcompile.frontend.grids import Grid, find_grids
+from xbcompile.frontend.grids import Grid
+from xbcompile.frontend.integer_layers import find_grids
 from xbcompile.onnx_graph.graph import from_model
 from xbcompile.onnx_graph.types import infer_types
 

@@ -80,7 +80,7 @@ def test_the_judge_sees_wrong_answers(tmp_path):
 
 
 def test_dead_and_endless_workers_are_findings(monkeypatch):
-    import mutation_judge
+    from tests.fuzz import mutation_judge
 
     monkeypatch.setattr(mutation_judge, "SECONDS", 0.0)
     (verdict,) = judge([9001])

@@ -11,8 +11,8 @@ from xbcompile.errors import DataError
 from xbcompile.frontend import load_model
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import advice
+from xbcompile.onnx_graph.engine import open_session
 from xbcompile.program.program import Program, load_program
-from xbcompile.reference.evaluate import make_session
 from xbcompile.runtime import Session
 from xbcompile.verification.probes import probe_inputs
 from xbcompile.verification.verify import verify
@@ -33,7 +33,7 @@ def verify_program(path: Path, model: Path | None) -> dict[str, Any]:
 def compare_with_model(program: Program, path: Path) -> tuple[list[str], list[str]]:
     """Interface must be the model's; the outputs' difference on the exact device is a note, as quantization makes one."""
     model = load_model(path)
-    session = make_session(model)
+    session = open_session(model)
     inputs = [(v.name, list(v.shape)) for v in session.get_inputs()]
     own = [value.name for value in program.network.inputs]
     outputs = [v.name for v in session.get_outputs()]

@@ -20,22 +20,25 @@ figures have every source off alone, and on alone, in whole sessions (`xbcompile
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xbcompile.diagnosis.switched import PROGRAM_SOURCES, SwitchedSession, model_layers, model_of, tensor_name
 from xbcompile.errors import DataError, ProgramError
 from xbcompile.ir import Recurrence
+from xbcompile.ir.corrections import LayerCorrection
 from xbcompile.passes.contract import OutputsPass
 from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate_model, model_batch, sample_chunks
-from xbcompile.runtime.commission import COMMISSION_VECTOR, reference_outputs
+from xbcompile.runtime.chip_view import MeasuredLayer, samples_in
+from xbcompile.runtime.dataflow import Pending, walk
 from xbcompile.ir.vectors import collect, lay_out
-from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.runtime.layer_executor import LayerExecutor, VectorRange
+from xbcompile.runtime.references import reference_outputs
 from xbcompile.runtime.session import check_samples
 from xbcompile.runtime.statistics import StatisticsCollector
 
@@ -215,6 +218,7 @@ class _Fit(NamedTuple):
     each: OutputsPass
     first: int
     last: int
+    samples: int
     references: list[list[np.ndarray]]  # [layer][chunk]
 
 
@@ -240,7 +244,7 @@ class _LayerWalk:
                 chunks = [chunk for _, chunk in sample_chunks(part, size)]
                 first = len(self.chunks)
                 self.chunks += chunks
-                self.fits.append(_Fit(each, first, len(self.chunks), reference_outputs(program, part)))
+                self.fits.append(_Fit(each, first, len(self.chunks), samples_in(part), reference_outputs(program, part)))
         self.references = reference_outputs(program, feeds)
         self.from_model = _tensors_of_model(program)
         self.sessions = [sessions.of(sources[:k]) for k in range(1, len(sources) + 1)]
@@ -249,12 +253,15 @@ class _LayerWalk:
 
     def run(self) -> tuple[LayerDiagnosis, ...]:
         """Every layer's diagnosis."""
-        self.full.walk(self.chunks, self.layer)
+        walk(self.full.digital, self.chunks, self.layer)
         return tuple(self.results[i] for i in range(len(self.program.network.layers)))
 
-    def layer(self, index: int, tensors: list[np.ndarray], step: int) -> list[np.ndarray]:
-        """Measure one layer; the tensors that its readers see. See `Session.walk`; there is one step."""
-        layer, n = self.program.network.layers[index], self.count
+    def layer(self, at: Pending, values: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
+        """Measure one layer; the tensors that its readers see. See `walk`; there is one step."""
+        index, layer, n = at.layer, self.program.network.layers[at.layer], self.count
+        tensors = [each[layer.input] for each in values]
+        for session in self.sessions:
+            session.note_starts(index, values)
         references = self._references(index, self.references[index], tensors[:n])
         for value in references:
             if not np.isfinite(value).all():
@@ -272,14 +279,16 @@ class _LayerWalk:
         outputs: list[np.ndarray] = []
         first_vector = 0
         for reference, x, arrived in zip(vectors, tensors[:n], tensors[n : 2 * n], strict=True):
-            raw = [each.vectors_before_gain(x, first_vector)[0] for each in executors]
-            last, shape = full.vectors_before_gain(arrived, first_vector, statistics)
-            final = last * full.gain + full.shift
+            reads = VectorRange(first_vector)
+            raw = [each.vectors_before_gain(x, reads)[0] for each in executors]
+            last, shape = full.vectors_before_gain(arrived, reads, statistics)
+            final = last * full.correction.gain + full.correction.shift
             states = [y * gain + shift for y, (gain, shift) in zip(raw, corrections, strict=True)]
             corrected.add([reference, *states, final])
-            if full.column_offset is not None or full.tile_gain is not None:
-                raw = [_uncorrected(each, x, first_vector) for each in executors]
-                last = _uncorrected(full, arrived, first_vector)
+            if self.full.placed.corrections.column_offset is not None or full.correction.tile_gain is not None:
+                plain = [session.plain[index] for session in self.sessions[len(unmeasured) :]]
+                raw = [each.vectors_before_gain(x, reads)[0] for each in plain]
+                last = self.full.plain[index].vectors_before_gain(arrived, reads)[0]
             uncorrected.add([reference, *raw, last])
             outputs.append(lay_out(layer, final.astype(arrived.dtype), shape))
             first_vector += len(reference)
@@ -309,17 +318,14 @@ class _LayerWalk:
         self, executor: LayerExecutor, index: int, tensors: list[np.ndarray], references: list[list[np.ndarray]]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Gain and shift of a layer's outputs that the device passes give on exact calibration inputs; see `commission`."""
-        gain, shift = np.ones_like(executor.gain), np.zeros_like(executor.shift)
+        correction = LayerCorrection.none(len(executor.correction.gain))
         for fit, given in zip(self.fits, references, strict=True):
-            measured, first_vector = [], COMMISSION_VECTOR
-            for x in tensors[fit.first : fit.last]:
-                y, _ = executor.vectors_before_gain(x, first_vector)
-                measured.append(y * gain + shift)
-                first_vector += len(y)
-            wanted = np.concatenate([collect(executor.layer, chunk) for chunk in given]).astype(np.float64)
-            factor, offset = fit.each.fit(np.concatenate(measured), wanted)
-            gain, shift = factor * gain, factor * shift + offset
-        return gain, shift
+            inputs = tensors[fit.first : fit.last]
+            measured = MeasuredLayer(executor, inputs, given, fit.samples, new=correction, fixed_tiles=True)
+            found = fit.each.fit_layer(measured)
+            assert isinstance(found, MeasuredLayer)
+            correction = found.correction
+        return correction.gain, correction.shift
 
 
 class _Accumulator:
@@ -351,16 +357,6 @@ class _Accumulator:
         for i, name in enumerate(names):
             sources.append(SourceError(name, float(squares[i]), None if shares is None else float(shares[i])))
         return Decomposition(tuple(sources), whole, cross_terms, residual)
-
-
-def _uncorrected(executor: LayerExecutor, x: np.ndarray, first_vector: int) -> np.ndarray:
-    """The layer's output vectors without any correction: neither offsets of columns nor gains of tiles."""
-    offset, tile_gain = executor.column_offset, executor.tile_gain
-    executor.column_offset = executor.tile_gain = None
-    try:
-        return executor.vectors_before_gain(x, first_vector)[0]
-    finally:
-        executor.column_offset, executor.tile_gain = offset, tile_gain
 
 
 def _tensors_of_model(program: Program) -> list[bool]:

@@ -11,7 +11,7 @@ off, D is f2 itself. Device passes are fitted on the result, as they would be on
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,17 +21,21 @@ import onnxruntime as ort
 from onnx import helper
 
 from xbcompile.errors import ProgramError
-from xbcompile.ir import MatrixLayer, NetworkNode, Patches
-from xbcompile.ir.vectors import gather
+from xbcompile.ir import MatrixLayer, Patches
+from xbcompile.ir.corrections import Corrections
+from xbcompile.ir.vectors import collect, gather
+from xbcompile.onnx_graph.engine import open_session
 from xbcompile.onnx_graph.graph import reads
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import make_session
-from xbcompile.runtime.commission import ColumnErrors, commission
+from xbcompile.runtime.chip_view import ColumnErrors
+from xbcompile.runtime.commission import fitted
+from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.drive import CodedInput, code_vectors
-from xbcompile.ir.vectors import collect
-from xbcompile.runtime.layer_executor import LayerExecutor, ReadingObserver
+from xbcompile.runtime.layer_executor import LayerExecutor, ReadingObserver, VectorRange
+from xbcompile.runtime.one_by_one import EffortCounter, batched
+from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.session import Session
-from xbcompile.targets import BatchedDevice
+from xbcompile.targets import BatchedDevice, Device
 from xbcompile.targets.error_sources import DEVICE_SOURCES
 
 PROGRAM_SOURCES = ("weights", "coding")
@@ -96,7 +100,7 @@ def model_layers(program: Program) -> list[ModelLayer | None]:
             (value,) = segments[start].model.graph.input
             start = value.name
             part = _model_part(model, layer, start, value.type.tensor_type.elem_type)
-        found.append(None if part is None else ModelLayer(layer, start, make_session(part)))
+        found.append(None if part is None else ModelLayer(layer, start, open_session(part)))
     return found
 
 
@@ -133,24 +137,27 @@ class SwitchedExecutor(LayerExecutor):
     """A layer on a device, with sources switched off; see the module.
 
     Args:
-        program: the program.
+        placed: the program as the chip runs it.
         index: which matrix layer.
         device: the device, already without the sources of its own that are off.
+        threads: worker threads.
+        counter: see LayerExecutor.
         on: the sources that are on, of SOURCES.
         model_layer: f0; needed where weights are off.
-        threads: worker threads.
     """
 
     def __init__(
         self,
-        program: Program,
+        placed: PlacedProgram,
         index: int,
         device: BatchedDevice,
+        threads: int = 1,
+        counter: EffortCounter | None = None,
+        *,
         on: frozenset[str],
         model_layer: ModelLayer | None,
-        threads: int = 1,
     ) -> None:
-        super().__init__(program, index, device, threads)
+        super().__init__(placed, index, device, threads, counter)
         self.on = on
         self.model_layer = model_layer
         self.dequantized = self.code.dequantized().astype(np.float64)
@@ -158,12 +165,12 @@ class SwitchedExecutor(LayerExecutor):
         self.starts: dict[int, np.ndarray] = {}
 
     def vectors_before_gain(
-        self, x: np.ndarray, first_vector: int = 0, observer: ReadingObserver | None = None
+        self, x: np.ndarray, reads: VectorRange | None = None, observer: ReadingObserver | None = None
     ) -> tuple[np.ndarray, tuple[int, ...]]:
         """See LayerExecutor."""
         uses_device = not self.on.isdisjoint(DEVICE_SOURCES)
         if uses_device:
-            y, shape = super().vectors_before_gain(x, first_vector, observer)
+            y, shape = super().vectors_before_gain(x, reads, observer)
             if "coding" not in self.on:
                 y = y - self._through_weights(x, "error")[0]
         else:
@@ -193,7 +200,7 @@ class SwitchedExecutor(LayerExecutor):
             vectors, shape = gather(layer, piece)
             values = vectors
             if which != "exact":
-                coded = self._decoded(code_vectors(layer, piece, vectors, self.bipolar))
+                coded = self._decoded(code_vectors(layer, piece, vectors, self.tiles.both_signs))
                 values = coded if which == "coded" else coded - vectors
             y = np.matmul(values.astype(np.float64), self.dequantized)
             results.append(y.transpose(1, 0, 2).reshape(y.shape[1], -1))
@@ -204,7 +211,7 @@ class SwitchedExecutor(LayerExecutor):
     def _decoded(self, coded: CodedInput) -> np.ndarray:
         """The inputs that a code stands for, float64 [groups, V, K]."""
         code, value = self.layer.input_code, coded.value.astype(np.float64)
-        if self.bipolar and code is not None:
+        if self.tiles.both_signs and code is not None:
             value = 2 * value - code.coefficients.sum()
         return value * coded.gain[:, None] + coded.shift[:, None]
 
@@ -242,25 +249,53 @@ class SwitchedSession(Session):
                     f"leads to {tensor_name(layer)!r}"
                 )
         off = [source for source in DEVICE_SOURCES if source not in on]
-        chip = program.target.device(device, seed, without=off)
-        # Device passes are fitted through the switched executors, so not yet.
-        super().__init__(replace(program, calibration={}), chip, seed, threads)
+        self._on, self._found = frozenset(on), found
         self._starts = {} if "weights" in on else {each.layer.name: each.start for each in found if each is not None}
-        self.program = replace(self.program, calibration=program.calibration)
-        self.executors: list[LayerExecutor] = [
-            SwitchedExecutor(self.program, i, self.device, frozenset(on), found[i], old.threads)
-            for i, old in enumerate(self.executors)
-        ]
-        if program.calibration:
-            with self._blas.limit(limits=1):
-                commission(self)
+        super().__init__(program, program.target.device(device, seed, without=off), seed, threads=threads)
+        self.plain = [self._executor(PlacedProgram(program, self._plain_corrections()), *each) for each in self._where()]
 
-    def _names_needed(self, node: NetworkNode) -> tuple[str, ...]:
-        start = self._starts.get(node.name)
-        return node.input_names if start is None or start in node.input_names else (*node.input_names, start)
+    def _plain_corrections(self) -> Corrections:
+        """Those of this chip without what acts before outputs are added up."""
+        layers = tuple(replace(layer, tile_gain=None) for layer in self._corrections.layers)
+        return replace(self._corrections, column_offset=None, layers=layers)
 
-    def _before_layer(self, index: int, values: list[dict[str, Any]]) -> None:
-        layer, executor = self.program.network.layers[index], self.executors[index]
-        start = self._starts.get(layer.name)
+    def _where(self) -> list[tuple[int, BatchedDevice, int]]:
+        return [(each.index, each.device, each.threads) for each in self.executors]
+
+    def _executor(
+        self,
+        placed: PlacedProgram,
+        index: int,
+        device: BatchedDevice,
+        threads: int = 1,
+        counter: EffortCounter | None = None,
+    ) -> LayerExecutor:
+        return SwitchedExecutor(
+            placed, index, device, threads, counter, on=self._on, model_layer=self._found[index]
+        )  # fmt: skip
+
+    def _digital_parts(self) -> Digital:
+        return Digital(self.program.network, self._starts)
+
+    def _fitted(self, chip: Device, threads: int) -> Corrections:
+        return fitted(self.program, chip, self.digital, threads, self._executor, self._note_start)
+
+    def _make_executors(self, threads: int) -> list[LayerExecutor]:
+        on = batched(self.device)
+        return [self._executor(self.placed, i, on, threads) for i in range(len(self.program.network.layers))]
+
+    def _input(self, index: int, values: Mapping[str, Any]) -> np.ndarray:
+        x = super()._input(index, values)
+        self._note_start(self.executors[index], [values])
+        return x
+
+    def _note_start(self, executor: LayerExecutor, values: Sequence[Mapping[str, Any]]) -> None:
+        """Tell an executor the tensors that its model starts from."""
+        start = self._starts.get(executor.layer.name)
         if start is not None and isinstance(executor, SwitchedExecutor):
-            executor.starts = {id(each[layer.input]): each[start] for each in values}
+            executor.starts = {id(each[executor.layer.input]): each[start] for each in values}
+
+    def note_starts(self, index: int, values: Sequence[Mapping[str, Any]]) -> None:
+        """Tell the executors of a layer the tensors at hand, before they see its inputs."""
+        for executor in (self.executors[index], self.plain[index]):
+            self._note_start(executor, values)

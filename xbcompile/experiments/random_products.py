@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from xbcompile.api import compile as compile_model
 from xbcompile.errors import TargetError
 from xbcompile.ir import WeightCode
+from xbcompile.onnx_graph import builder
 from xbcompile.passes.contract import PassContext
 from xbcompile.passes.quantize import Quantize
 from xbcompile.program.program import Program
@@ -234,13 +235,13 @@ def program_errors(settings: StudySettings, target: Target, inputs: int, arrays:
 def one_layer_program(weights: np.ndarray, target: Target, arrays: int) -> Program:
     """`y = x @ weights` compiled for inputs in 0..1, one scale and offset for the whole matrix."""
     inputs, outputs = weights.shape
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"], name="random")],
+    graph = builder.make_graph(
         "random_product",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", inputs])],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", outputs])],
-        [numpy_helper.from_array(weights, "w")],
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="random")],
+        [builder.value("x", onnx.TensorProto.FLOAT, ["n", inputs])],
+        [builder.value("y", onnx.TensorProto.FLOAT, ["n", outputs])],
+        [builder.tensor("w", weights)],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    model = builder.make_model(graph, [("", 17)], ir_version=10)
     passes = "quantize{scheme=levels per=matrix},analogue{low=0 high=1}"
     return compile_model(model, target, passes=passes, arrays=arrays, pack=False, scramble=False)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from onnx import AttributeProto, GraphProto, ModelProto, TypeProto
 
 from xbcompile.errors import ModelError
+from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.dimensions import is_fixed, open_dimensions
 
 LARGEST_SIZE = 2**31 - 1  # assumed: no axis of an input that fits into memory is longer
@@ -47,8 +48,7 @@ def fix_dimensions(model: ModelProto, dims: Mapping[str, int]) -> ModelProto:
     """
     if not dims:
         return model
-    fixed = ModelProto()
-    fixed.CopyFrom(model)
+    fixed = copied(model)
     symbols: dict[str, int] = {}
     for name, size in dims.items():
         _check_size(name, size)

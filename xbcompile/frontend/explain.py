@@ -15,9 +15,11 @@ from xbcompile.frontend import load_model
 from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.macs import Count
 from xbcompile.frontend.network import History, import_with_history
+from xbcompile.frontend.operators import operator_of
 from xbcompile.ir import MatrixLayer
 from xbcompile.onnx_graph.dimensions import open_dimensions
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Origin, bodies
+from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Origin, bodies
 
 EVALUATED = "constant: evaluated when compiling"
 NOT_NEEDED = "not needed for any output"
@@ -226,34 +228,5 @@ def digital_reason(node: NodeProto) -> str:
     """Why an operator without a matrix runs digitally."""
     if any(True for _ in bodies(node)):
         return "control flow"
-    if node.domain in ONNX_DOMAINS:
-        return _REASONS.get(node.op_type, "no weights")
-    return "no weights" if node.domain == "com.microsoft" else f"operator of domain {node.domain}"
-
-
-_OPERATORS = {
-    "element-wise": (
-        "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike "
-        "Ceil Celu Clip Cos Cosh DequantizeLinear Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual "
-        "HardSigmoid HardSwish IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow "
-        "QuantizeLinear Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan "
-        "Tanh ThresholdedRelu Where Xor"
-    ),
-    "scale and shift of channels": "BatchNormalization",
-    "normalisation": (
-        "GroupNormalization Hardmax InstanceNormalization LRN LayerNormalization LogSoftmax LpNormalization "
-        "MeanVarianceNormalization RMSNormalization Softmax"
-    ),
-    "pooling": "AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool MaxUnpool",
-    "moves data": (
-        "Compress Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Identity Pad Reshape Resize "
-        "ReverseSequence ScatterElements ScatterND Scatter Slice SpaceToDepth Split Squeeze Tile Transpose Trilu "
-        "Unsqueeze Upsample"
-    ),
-    "reduction": (
-        "ArgMax ArgMin CumSum ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
-        "ReduceSum ReduceSumSquare TopK"
-    ),
-    "shapes and indices": "ConstantOfShape EyeLike NonZero Range Shape Size",
-}
-_REASONS = {operator: reason for reason, operators in _OPERATORS.items() for operator in operators.split()}
+    known = node.domain in (*ONNX_DOMAINS, MICROSOFT)
+    return operator_of(node).reason or ("no weights" if known else f"operator of domain {node.domain}")

@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.lower import is_mvm_like
-from xbcompile.frontend.operators import attribute
-from xbcompile.onnx_graph import engine
+from xbcompile.frontend.operands import attribute
+from xbcompile.frontend.operators import operator_of
+from xbcompile.onnx_graph import builder, engine
+from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS, ONNX_ML
 from xbcompile.onnx_graph.graph import (
-    ONNX_DOMAINS,
     SKELETON_BYTES,
     Graph,
     bodies,
-    make_model,
+    model_around,
     named,
     reads,
     without_dead_nodes,
@@ -29,7 +29,7 @@ from xbcompile.onnx_graph.types import infer_types, value_info
 LARGEST_GROWTH_BYTES = 64 * 2**20
 LARGEST_WEIGHT_BYTES = 8 * 2**30  # assumed: weights that are computed, as by ConstantOfShape, and still fit into memory
 
-_DOMAINS = (*ONNX_DOMAINS, "ai.onnx.ml", "com.microsoft")
+_DOMAINS = (*ONNX_DOMAINS, ONNX_ML, MICROSOFT)
 
 # Operators whose result is not a function of their inputs; Dropout is one where it trains.
 _RANDOM = frozenset(
@@ -105,7 +105,7 @@ def _known_shapes(graph: Graph) -> dict[str, TensorProto]:
         if shape is None or None in shape:
             continue
         bounds = slice(attribute(node, "start", None), attribute(node, "end", None))
-        constants[node.output[0]] = numpy_helper.from_array(np.array(shape[bounds], np.int64), node.output[0])
+        constants[node.output[0]] = builder.tensor(node.output[0], np.array(shape[bounds], np.int64))
     return constants
 
 
@@ -114,8 +114,7 @@ def _without_outputs(node: NodeProto, names: Iterable[str]) -> NodeProto | None:
     folded = set(node.output) & set(names)
     if not folded:
         return node
-    kept = NodeProto()
-    kept.CopyFrom(node)
+    kept = builder.copied(node)
     kept.output[:] = ["" if name in folded else name for name in node.output]
     return kept if any(kept.output) else None
 
@@ -161,7 +160,9 @@ def _constant_nodes(graph: Graph, constants: set[str]) -> list[NodeProto]:
 def _behind_matrices(graph: Graph, candidates: list[NodeProto]) -> set[str]:
     """Results of these constant nodes that nodes with matrices read, and the results that those derive from."""
     constant = {id(node) for node in candidates}
-    found = {name for node in graph.nodes if id(node) not in constant and is_mvm_like(node) for name in node.input}
+    found = {
+        name for node in graph.nodes if id(node) not in constant and operator_of(node).has_matrix for name in node.input
+    }
     for node in reversed(candidates):
         if not found.isdisjoint(node.output):
             found.update(reads(node))
@@ -228,19 +229,19 @@ def _evaluate(graph: Graph, foldable: dict[str, NodeProto], wanted: list[str]) -
             else:
                 sources[name] = None
     fed = {name: graph.constants[name] for name in sources if _is_fed(graph.constants[name])}
-    proto = helper.make_graph(
-        nodes[::-1],
+    proto = builder.make_graph(
         "constants",
+        nodes[::-1],
         [value_info(graph, name) for name in fed],
         [value_info(graph, name) for name in wanted],
         [named(graph.constants[name], name) for name in sources if name not in fed],
     )
     try:
-        session = engine.open_session(make_model(graph, proto))
+        session = engine.open_session(model_around(graph, proto), optimized=False)
         values = session.run(wanted, {name: to_array(tensor) for name, tensor in fed.items()})
     except engine.ERRORS as error:
         raise ModelError(f"onnxruntime cannot evaluate the model's constants: {engine.one_line(error)}") from error
-    return {name: numpy_helper.from_array(value, name) for name, value in zip(wanted, values, strict=True)}
+    return {name: builder.tensor(name, value) for name, value in zip(wanted, values, strict=True)}
 
 
 def _is_fed(tensor: TensorProto) -> bool:

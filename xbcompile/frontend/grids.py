@@ -1,6 +1,7 @@
 """Which tensors take values on a known equidistant grid: what quantizers write, and what keeps their values.
 
-An array's input code needs no more values than the grid has, and sums of whole numbers can be computed exactly.
+Here is what a grid is and, one function per kind of operator, what becomes of it. An array's input code needs no more values
+than the grid has, and sums of whole numbers can be computed exactly.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from xbcompile.frontend.operators import attribute, is_constant
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph
+from xbcompile.frontend.operands import attribute, is_constant
+from xbcompile.onnx_graph.graph import Graph
 from xbcompile.onnx_graph.tensors import elements, to_array
 
 # Integer types whose whole range is a grid worth knowing.
-_INTEGER_RANGES: dict[int, tuple[int, int]] = {
+INTEGER_RANGES: dict[int, tuple[int, int]] = {
     TensorProto.BOOL: (0, 1),
     TensorProto.INT4: (-8, 7),
     TensorProto.UINT4: (0, 15),
@@ -92,28 +93,7 @@ class Grid:
         return replace(self, low=new_low, high=new_high)
 
 
-Rule = Callable[[NodeProto, "Graph", "dict[str, Grid]"], Grid | None]
-
-
-def find_grids(graph: Graph) -> dict[str, Grid]:
-    """The grid of each tensor that a node writes or reads and that is known to be on one, by name.
-
-    Args:
-        graph: with types.
-    """
-    grids: dict[str, Grid] = {}
-    for name, type_proto in graph.types.items():
-        if type_proto.tensor_type.elem_type in _INTEGER_RANGES:
-            low, high = _INTEGER_RANGES[type_proto.tensor_type.elem_type]
-            grids[name] = Grid(low, high, 1)
-    for node in graph.nodes:
-        rule = _RULES.get(node.op_type) if node.domain in ONNX_DOMAINS else None
-        found = None if rule is None else rule(node, graph, grids)
-        for name in node.output if node.op_type == "Split" else node.output[:1]:
-            known = grids.get(name)
-            if found is not None and (known is None or found.high - found.low < known.high - known.low):
-                grids[name] = found
-    return grids
+GridRule = Callable[[NodeProto, Graph, dict[str, Grid]], Grid | None]
 
 
 def _of_operand(name: str, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
@@ -137,11 +117,13 @@ def _value(graph: Graph, name: str) -> float | None:
     return float(value) if value.dtype.kind in "iufb" and np.isfinite(value) else None
 
 
-def _kept(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def kept(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Values are moved, repeated, left out or compared, not changed."""
     return grids.get(node.input[0])
 
 
-def _kept_by_pad(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def kept_by_pad(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Pad: the values and the fill."""
     grid = grids.get(node.input[0])
     if grid is None or attribute(node, "mode", b"constant") != b"constant":
         return grid
@@ -151,12 +133,14 @@ def _kept_by_pad(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid 
     return grid if fill is not None and grid.has(fill) else None
 
 
-def _concat(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def concat(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Concat of tensors on one grid."""
     found = {grids.get(name) for name in node.input}
     return found.pop() if len(found) == 1 else None
 
 
-def _cast(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def cast(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Cast to a type that holds the values."""
     grid, to = grids.get(node.input[0]), attribute(node, "to", 0)
     if grid is None:
         return None
@@ -167,11 +151,13 @@ def _cast(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
     return None
 
 
-def _add(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def add(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Add: of a constant, or of whole numbers."""
     return _sum(node, graph, grids, 1.0)
 
 
-def _sub(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def sub(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Sub: of a constant, or of whole numbers."""
     return _sum(node, graph, grids, -1.0)
 
 
@@ -188,7 +174,8 @@ def _sum(node: NodeProto, graph: Graph, grids: dict[str, Grid], sign: float) -> 
     return found if found is not None and max(abs(found.low), abs(found.high)) < 2**24 else None
 
 
-def _mul(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def mul(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Mul with a constant."""
     both = [grids.get(name) for name in node.input]
     if node.name in graph.origins and all(grid is not None and grid.is_whole for grid in both):
         return Grid(-np.inf, np.inf, 1)  # a quantizer's sign times its rounded size
@@ -199,7 +186,8 @@ def _mul(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
     return None
 
 
-def _dequantize(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def dequantize(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """DequantizeLinear with one scale and zero point."""
     scale = _value(graph, node.input[1])
     zero = _value(graph, node.input[2]) if len(node.input) > 2 and node.input[2] else 0.0
     grid = grids.get(node.input[0])
@@ -209,12 +197,14 @@ def _dequantize(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid |
     return None if shifted is None else shifted.scaled(scale)
 
 
-def _relu(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def relu(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Relu."""
     grid = grids.get(node.input[0])
     return None if grid is None else grid.between(0.0, np.inf)
 
 
-def _clip(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def clip(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Clip with constant bounds."""
     grid = grids.get(node.input[0])
     limits: list[float | None] = [attribute(node, "min", -np.inf), attribute(node, "max", np.inf)]
     for i in (1, 2):
@@ -225,11 +215,12 @@ def _clip(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
     return grid.between(limits[0], limits[1])
 
 
-def _whole_numbers(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def whole_numbers(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+    """Ceil, Floor, Round: whole numbers of any size."""
     return Grid(-np.inf, np.inf, 1)
 
 
-def _where(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def where(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
     """Two values, as a bipolar quantizer writes them; only where a quantizer became this node."""
     values = [_value(graph, name) for name in node.input[1:3]]
     if node.name not in graph.origins or values[0] is None or values[1] is None or values[0] == values[1]:
@@ -238,44 +229,6 @@ def _where(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None
     return Grid(low, high, high - low)
 
 
-def _sign(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
+def sign(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
     """A sign, where a quantizer's rounding became this node."""
     return Grid(-1, 1, 1) if node.name in graph.origins else None
-
-
-_RULES: dict[str, Rule] = {
-    **dict.fromkeys(
-        [
-            "DepthToSpace",
-            "Expand",
-            "Flatten",
-            "Gather",
-            "GlobalMaxPool",
-            "Identity",
-            "MaxPool",
-            "ReduceMax",
-            "ReduceMin",
-            "Reshape",
-            "Slice",
-            "SpaceToDepth",
-            "Split",
-            "Squeeze",
-            "Tile",
-            "Transpose",
-            "Unsqueeze",
-        ],
-        _kept,
-    ),
-    **dict.fromkeys(["Ceil", "Floor", "Round"], _whole_numbers),
-    "Add": _add,
-    "Cast": _cast,
-    "Clip": _clip,
-    "Concat": _concat,
-    "DequantizeLinear": _dequantize,
-    "Mul": _mul,
-    "Pad": _kept_by_pad,
-    "Relu": _relu,
-    "Sign": _sign,
-    "Sub": _sub,
-    "Where": _where,
-}

@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from xbcompile.frontend.grids import Grid, find_grids
+from xbcompile.frontend.grids import INTEGER_RANGES, Grid
 from xbcompile.frontend.lower import Lowered, Step
-from xbcompile.frontend.operators import attribute
+from xbcompile.frontend.operands import attribute
+from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.recurrence import LoweredLoop
 from xbcompile.ir import InputGrid, MatrixLayer
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, reads
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, reads
 
 EXACT_FLOAT = 1 << 24  # whole numbers up to this are exact in float32
 
@@ -58,6 +60,27 @@ def with_grids(lowered: Lowered, graph: Graph) -> Lowered:
         changed[id(step)] = layer
     steps: tuple[Step, ...] = tuple(changed.get(id(step), step) for step in lowered.steps if id(step) not in dropped)
     return replace(lowered, steps=steps)
+
+
+def find_grids(graph: Graph) -> dict[str, Grid]:
+    """The grid of each tensor that a node writes or reads and that is known to be on one, by name.
+
+    Args:
+        graph: with types.
+    """
+    grids: dict[str, Grid] = {}
+    for name, type_proto in graph.types.items():
+        if type_proto.tensor_type.elem_type in INTEGER_RANGES:
+            low, high = INTEGER_RANGES[type_proto.tensor_type.elem_type]
+            grids[name] = Grid(low, high, 1)
+    for node in graph.nodes:
+        rule = operator_of(node).grid
+        found = None if rule is None else rule(node, graph, grids)
+        for name in node.output if node.op_type == "Split" else node.output[:1]:
+            known = grids.get(name)
+            if found is not None and (known is None or found.high - found.low < known.high - known.low):
+                grids[name] = found
+    return grids
 
 
 def _reader_counts(steps: Sequence[Step], graph: Graph) -> dict[str, int]:

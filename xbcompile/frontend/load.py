@@ -15,7 +15,9 @@ from onnx import AttributeProto, ModelProto, TensorProto
 from xbcompile.errors import ModelError
 from xbcompile.frontend.soundness import check_soundness
 from xbcompile.onnx_graph import engine
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, SKELETON_BYTES, Graph, from_model, skeleton
+from xbcompile.onnx_graph.builder import copied
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import SKELETON_BYTES, Graph, from_model, skeleton
 from xbcompile.onnx_graph.tensors import check_sizes, model_tensors, size_bytes, stored_bytes
 from xbcompile.reference.host_graph import OLDEST_OPSET
 
@@ -52,8 +54,7 @@ def load_model(source: str | os.PathLike[str] | ModelProto) -> ModelProto:
     model = _modernized(model, where)
     if model.ir_version <= engine.newest_ir_version():
         return model
-    readable = ModelProto()
-    readable.CopyFrom(model)
+    readable = copied(model)
     readable.ir_version = engine.newest_ir_version()
     return readable
 
@@ -199,9 +200,9 @@ def _modernized(model: ModelProto, where: str) -> ModelProto:
     if opset >= OLDEST_OPSET:
         return model
     try:
-        engine.open_session(model)
+        engine.open_session(model, optimized=False)
         converted: ModelProto = onnx.version_converter.convert_version(model, OLDEST_OPSET)
-        engine.open_session(converted)
+        engine.open_session(converted, optimized=False)
     except (*engine.ERRORS, EncodeError, RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
         raise _unsupported_opset(where, opset, f", and it cannot be converted: {engine.one_line(error)}") from error
     return converted

@@ -7,15 +7,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, TypeProto, helper
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.operators import LOWERINGS, NOT_LOWERED, Matrix, StaysDigital, bias_vector
+from xbcompile.frontend.lowerings import Matrix, bias_vector
+from xbcompile.frontend.operands import StaysDigital
+from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.recurrence import LoweredLoop, body_graph, is_recurrence, loop_of
-from xbcompile.frontend.rewritings import REWRITINGS
 from xbcompile.frontend.selection import is_marked, matches, reason_to_stay
 from xbcompile.ir import Contraction, LoweringRecord, MatrixLayer
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, Origin, bodies, reads, unused
+from xbcompile.onnx_graph import builder
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, Origin, bodies, reads, unused
 
 Step = NodeProto | MatrixLayer | LoweredLoop
 
@@ -53,10 +56,8 @@ def with_node_names(graph: Graph) -> Graph:
             name = f"{own}_{numbers[own]}"
         used.add(name)
         if name != node.name:
-            named = NodeProto()
-            named.CopyFrom(node)
-            named.name = name
-            node = named
+            node = builder.copied(node)
+            node.name = name
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
 
@@ -83,7 +84,7 @@ def _lower_graph(graph: Graph, digital: Collection[str], matrices: dict[str, lis
             _add_recurrence(node, graph, digital, readers, build)
             continue
         build.records.extend(_records_inside(node, graph))
-        if not (is_mvm_like(node) or node.name in graph.reasons or _is_kept_from_rewriting(node, digital)):
+        if not _is_recorded(node, graph, digital):
             build.steps.append(node)
             continue
         try:
@@ -116,8 +117,12 @@ def _add_recurrence(
     build.records.extend(inside.records)
 
 
-def _is_kept_from_rewriting(node: NodeProto, digital: Collection[str]) -> bool:
-    return REWRITINGS.of(node) is not None and reason_to_stay(node, digital) is not None
+def _is_recorded(node: NodeProto, graph: Graph, digital: Collection[str]) -> bool:
+    """Not where a rewriting left its own node behind the matrix that it made of it."""
+    operator = operator_of(node)
+    if operator.has_matrix or operator.is_product or node.name in graph.reasons:
+        return True
+    return operator.rewrite is not None and reason_to_stay(node, digital) is not None
 
 
 def _record(node: NodeProto, graph: Graph, lowered: bool, reason: str = "") -> LoweringRecord:
@@ -145,9 +150,10 @@ def _lower(node: NodeProto, graph: Graph, digital: Collection[str]) -> Matrix:
     reason = reason_to_stay(node, digital) or graph.reasons.get(node.name)
     if reason:
         raise StaysDigital(reason)
-    if node.op_type not in LOWERINGS or node.domain not in ONNX_DOMAINS:
-        raise StaysDigital(f"{node.op_type} is not lowered yet")
-    return LOWERINGS[node.op_type](node, graph)
+    operator = operator_of(node)
+    if operator.lower is None:
+        raise StaysDigital(operator.reason or f"{node.op_type} is not lowered yet")
+    return operator.lower(node, graph)
 
 
 def _add_layer(
@@ -231,7 +237,7 @@ def _additions(matrix: Matrix, product: str, output: str, build: _Build) -> Iter
 
 def _add_constant(name: str, array: np.ndarray, build: _Build) -> str:
     name = unused(name, build.types)
-    build.constants[name] = numpy_helper.from_array(array, name)
+    build.constants[name] = builder.tensor(name, array)
     build.types[name] = helper.make_tensor_type_proto(build.constants[name].data_type, array.shape)
     return name
 
@@ -273,17 +279,10 @@ def _records_inside(node: NodeProto, graph: Graph) -> Iterator[LoweringRecord]:
     inside += [("function of another opset called by", function.node) for function in called]
     for kind, nodes in inside:
         for inner in nodes:
-            if is_mvm_like(inner):
+            if operator_of(inner).has_matrix:
                 reason = f'inside the {kind} {node.op_type} "{_name(node)}"'
                 yield LoweringRecord(_name(inner), inner.op_type, False, reason)
             yield from _records_inside(inner, graph)
-
-
-def is_mvm_like(node: NodeProto) -> bool:
-    """Whether the operator has weights that an array could hold."""
-    if node.domain in ONNX_DOMAINS:
-        return node.op_type in LOWERINGS or node.op_type in NOT_LOWERED[""]
-    return node.op_type in NOT_LOWERED.get(node.domain, ())
 
 
 def _name(node: NodeProto) -> str:
@@ -292,7 +291,7 @@ def _name(node: NodeProto) -> str:
 
 def check_patterns(graph: Graph, digital: Collection[str]) -> None:
     """Raise ModelError for a pattern that matches no MVM-like node, control flow and functions included."""
-    names = [node.name for node in graph.nodes if is_mvm_like(node) or REWRITINGS.of(node) is not None]
+    names = [node.name for node in graph.nodes if operator_of(node).is_recorded]
     names += [record.node for node in graph.nodes for record in _records_inside(node, graph)]
     for pattern in digital:
         if not any(matches(name, pattern) for name in names):

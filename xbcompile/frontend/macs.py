@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from onnx import GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, helper, shape_inference
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.lower import is_mvm_like
-from xbcompile.frontend.operators import attribute
+from xbcompile.frontend.mac_rules import Shape, Shapes, UnknownSize
+from xbcompile.frontend.operands import attribute
+from xbcompile.frontend.operators import operator_of
 from xbcompile.ir import Contraction, MatrixLayer
+from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed, open_axes, open_dimensions
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, bodies, skeleton
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, bodies, skeleton
 from xbcompile.onnx_graph.tensors import to_array
 from xbcompile.onnx_graph.types import infer_types
-
-Shape = tuple[int, ...]
-_Shapes = Callable[[str], Shape | None]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Counter:
             if node.op_type == "If":
                 return max(inside, key=lambda count: (count.macs, count.uncounted))
             return inside[0].times(self._repetitions(node, types))
-        if node.name in self._lowered or not is_mvm_like(node):
+        if node.name in self._lowered or not operator_of(node).has_matrix:
             return Count()
         macs = macs_of(node, lambda name: _shape(types, name))
         return Count(uncounted=1) if macs is None else Count(macs)
@@ -124,104 +124,13 @@ class Counter:
         return None
 
 
-def macs_of(node: NodeProto, shape: _Shapes) -> int | None:
+def macs_of(node: NodeProto, shape: Shapes) -> int | None:
     """Multiply-accumulate operations of one node; None where a size is unknown or the operator is not counted."""
-    rule = _RULES.get(node.op_type)
+    rule = operator_of(node).macs
     try:
         return None if rule is None else rule(node, shape)
-    except _UnknownSize:
+    except UnknownSize:
         return None
-
-
-class _UnknownSize(Exception):
-    pass
-
-
-def _known(shape: _Shapes, name: str) -> Shape:
-    found = shape(name)
-    if found is None:
-        raise _UnknownSize
-    return found
-
-
-def _product(left: int) -> Callable[[NodeProto, _Shapes], int]:
-    """A matrix product whose left operand is this input: outputs times the axis that is summed over."""
-
-    def count(node: NodeProto, shape: _Shapes) -> int:
-        if attribute(node, "transBatchA", 0) or attribute(node, "transBatchB", 0):
-            raise _UnknownSize
-        a = _known(shape, node.input[left])
-        if not a:
-            raise _UnknownSize
-        transposed = attribute(node, "transA", 0) and len(a) > 1
-        return math.prod(_known(shape, node.output[0])) * a[-2 if transposed else -1]
-
-    return count
-
-
-def _convolution(kernel: int) -> Callable[[NodeProto, _Shapes], int]:
-    def count(node: NodeProto, shape: _Shapes) -> int:
-        return math.prod(_known(shape, node.output[0])) * math.prod(_known(shape, node.input[kernel])[1:])
-
-    return count
-
-
-def _transposed_convolution(node: NodeProto, shape: _Shapes) -> int:
-    return math.prod(_known(shape, node.input[0])) * math.prod(_known(shape, node.input[1])[1:])
-
-
-def _recurrent(node: NodeProto, shape: _Shapes) -> int:
-    """Input and recurrent matrices, once per time step and sequence."""
-    steps = math.prod(_known(shape, node.input[0])[:2])
-    return steps * (math.prod(_known(shape, node.input[1])) + math.prod(_known(shape, node.input[2])))
-
-
-def _einsum(node: NodeProto, shape: _Shapes) -> int:
-    """The product of the sizes of all letters: one sum over all operands at once."""
-    terms = attribute(node, "equation", b"").decode().replace(" ", "").split("->")[0].split(",")
-    sizes: dict[str, int] = {}
-    for term, name in zip(terms, node.input, strict=False):
-        known = _known(shape, name)
-        first, dots, last = term.partition("...")
-        named = len(first) + len(last)
-        if len(known) < named or (len(known) > named and not dots):
-            raise _UnknownSize
-        letters = [*first, *(f"...{i}" for i in range(len(known) - named, 0, -1)), *last]
-        for letter, size in zip(letters, known, strict=True):
-            sizes[letter] = max(size, sizes.get(letter, 1)) if size else 0
-    return math.prod(sizes.values())
-
-
-def _bit_packed(node: NodeProto, shape: _Shapes) -> int:
-    return math.prod(_known(shape, node.input[0])[:-1]) * int(attribute(node, "K", 0)) * int(attribute(node, "N", 0))
-
-
-_RULES: dict[str, Callable[[NodeProto, _Shapes], int]] = {
-    **dict.fromkeys(
-        (
-            "DynamicQuantizeMatMul",
-            "FusedGemm",
-            "FusedMatMul",
-            "FusedMatMulActivation",
-            "Gemm",
-            "GemmFastGelu",
-            "MatMul",
-            "MatMulInteger",
-            "MatMulInteger16",
-            "MatMulIntegerToFloat",
-            "QGemm",
-            "QLinearMatMul",
-            "TransposeMatMul",
-        ),
-        _product(0),
-    ),
-    **dict.fromkeys(("Conv", "ConvInteger", "FusedConv"), _convolution(1)),
-    "QLinearConv": _convolution(3),
-    "ConvTranspose": _transposed_convolution,
-    "Einsum": _einsum,
-    **dict.fromkeys(("GRU", "LSTM", "RNN", "DynamicQuantizeLSTM"), _recurrent),
-    "MatMulNBits": _bit_packed,
-}
 
 
 def _shape(types: Mapping[str, TypeProto], name: str) -> Shape | None:
@@ -257,8 +166,7 @@ def _batch(inputs: Sequence[ValueInfoProto], time_major: Collection[str]) -> tup
 
 def _single(value: ValueInfoProto, names: Collection[str]) -> ValueInfoProto:
     """The graph input with these open dimensions of size 1."""
-    single = ValueInfoProto()
-    single.CopyFrom(value)
+    single = copied(value)
     for axis in list(open_axes(value)):
         if dimension_name(value, axis) in names:
             single.type.tensor_type.shape.dim[axis].dim_value = 1

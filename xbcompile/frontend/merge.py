@@ -11,7 +11,9 @@ from dataclasses import replace
 
 from onnx import NodeProto, TensorProto
 
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, without_dead_nodes
+from xbcompile.onnx_graph import builder
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, without_dead_nodes
 from xbcompile.onnx_graph.tensors import elements
 
 # Axes, shapes and single numbers are told apart by content, all else by name: equal weights of two names are two matrices.
@@ -61,7 +63,7 @@ def merge_equal_results(graph: Graph) -> Graph:
     stands_for: dict[str, str] = {}  # a repeated result, and the one before it
     nodes = []
     for node in graph.nodes:
-        node = _reading(node, stands_for)
+        node = builder.reading(node, stands_for)
         nodes.append(node)
         inputs = [name for name in node.input if name]
         if not _is_merged(node) or not all(name in known for name in inputs) or by_name.isdisjoint(inputs):
@@ -94,17 +96,6 @@ def _key(node: NodeProto, known: dict[str, int]) -> Hashable:
 
 
 def _content(tensor: TensorProto) -> Hashable:
-    bare = TensorProto()
-    bare.CopyFrom(tensor)
+    bare = builder.copied(tensor)
     bare.name = bare.doc_string = ""
     return bare.SerializeToString(deterministic=True)
-
-
-def _reading(node: NodeProto, stands_for: dict[str, str]) -> NodeProto:
-    """The node with other names for what it reads; itself where nothing changes."""
-    if stands_for.keys().isdisjoint(node.input):
-        return node
-    changed = NodeProto()
-    changed.CopyFrom(node)
-    changed.input[:] = [stands_for.get(name, name) for name in node.input]
-    return changed

@@ -12,12 +12,13 @@ from xbcompile.frontend.integer_layers import with_grids
 from xbcompile.frontend.lower import check_patterns, lower_nodes, with_node_names
 from xbcompile.frontend.macs import Counter, time_major_inputs
 from xbcompile.frontend.merge import merge_equal_results
+from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.partition import partition
 from xbcompile.frontend.qdq import join_quantized
-from xbcompile.frontend.rewrite import rewrite
-from xbcompile.frontend.rewritings import REWRITINGS
-from xbcompile.frontend.rewritings.qonnx import is_quantizer, rewrite_quantizers
+from xbcompile.frontend.rewriter import rewrite
+from xbcompile.frontend.rewritings.qonnx import rewrite_quantizers
 from xbcompile.ir import Network
+from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.graph import Graph, from_model, inline, reads, skeleton, without_dead_nodes
 from xbcompile.onnx_graph.types import infer_types, value_info
 
@@ -63,9 +64,9 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ModelError: a quantizer cannot be expressed in them.
     """
-    if not any(is_quantizer(node) for node in model.graph.node):
+    if all(operator_of(node).quantizer is None for node in model.graph.node):
         return model
-    graph = rewrite_quantizers(with_node_names(inline(from_model(model))))
+    graph = rewrite_quantizers(with_node_names(inline(from_model(model))), lambda node: operator_of(node).quantizer)
     return skeleton(graph, outputs=True, limit=None)
 
 
@@ -73,17 +74,20 @@ def import_with_history(model: onnx.ModelProto, digital: Collection[str] = ()) -
     """`import_network` with what it did on the way."""
     inlined = inline(from_model(model))
     graph = needed = with_node_names(without_dead_nodes(inlined))
-    graph = infer_types(merge_equal_results(rewrite_quantizers(graph)))
+    graph = infer_types(merge_equal_results(rewrite_quantizers(graph, lambda node: operator_of(node).quantizer)))
     derived: dict[str, int] = {}  # from how many elements folded constants were made
     graph = fold_constants(join_quantized(graph, digital), derived)
     check_patterns(graph, digital)
-    graph = fold_constants(merge_equal_results(rewrite(graph, REWRITINGS, digital)), derived)
+    graph = fold_constants(
+        merge_equal_results(rewrite(graph, lambda node: operator_of(node).rewrite, digital)), derived
+    )
     lowered = with_grids(lower_nodes(graph, digital), graph)
     network = Network(
         name=graph.name,
-        inputs=tuple(_copy(value) for value in graph.inputs),
+        inputs=tuple(copied(value) for value in graph.inputs),
         outputs=tuple(
-            _copy(value) if value.type.WhichOneof("value") else value_info(graph, value.name) for value in graph.outputs
+            copied(value) if value.type.WhichOneof("value") else value_info(graph, value.name)
+            for value in graph.outputs
         ),
         nodes=partition(replace(lowered.graph, nodes=()), lowered.steps),
         records=lowered.records,
@@ -128,9 +132,3 @@ def _all_named(inlined: Graph, needed: Graph) -> Graph:
     )
     others = iter(rest.nodes[len(needed.nodes) :])
     return replace(inlined, nodes=tuple(next(others) if same is None else same for same in first))
-
-
-def _copy(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    copy = onnx.ValueInfoProto()
-    copy.CopyFrom(value)
-    return copy

@@ -1,304 +1,317 @@
-"""How each MVM-like operator becomes a matrix: one function per operator, and the table of them."""
+"""The table of operators: all that the compiler knows of each, one entry an operator.
+
+Who adds an operator writes a function (a rewriting, in most cases) and an entry. An operator without an entry runs digitally,
+as onnxruntime has it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 
-import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto
 
-from xbcompile.errors import ModelError
-from xbcompile.ir import Contraction, Geometry, Patches
+from xbcompile.errors import XbcompileError
+from xbcompile.frontend import grids, lowerings, mac_rules
+from xbcompile.frontend.rewriter import Rewriting
+from xbcompile.frontend.rewritings import (
+    attention,
+    contraction,
+    conv_transpose,
+    linear_models,
+    microsoft,
+    qonnx,
+    quantized,
+    recurrent,
+)
+from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_ML, OperatorName, operator_name
 from xbcompile.onnx_graph.graph import Graph
-from xbcompile.onnx_graph.tensors import to_array
 
-LOWERED_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+# Why operators without weights run digitally.
+ELEMENT_WISE = "element-wise"
+CHANNELS = "scale and shift of channels"
+NORMALISATION = "normalisation"
+POOLING = "pooling"
+MOVES_DATA = "moves data"
+REDUCTION = "reduction"
+SHAPES = "shapes and indices"
+PRODUCT = "a product of activations: it has no weights"
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """One node as a matrix, before it has names.
+class Operator:
+    """What the compiler knows of an operator.
 
     Args:
-        constant: name of the constant that holds the weights.
-        input: name of the tensor that holds the input vectors.
-        weights: float32 [groups, inputs, outputs].
-        geometry: how vectors are gathered.
-        bias: float32 [groups * outputs], or None.
-        addend: name of a tensor to be added to the product digitally, or None.
-        addend_scale: factor of the addend.
-        addend_shape: shape to give to the addend first, or None.
+        reason: why its nodes run digitally, as `explain` says it; empty where there is no more to say than "no weights".
+        has_matrix: it has weights that an array could hold: each node is recorded, with a matrix or with what hinders it.
+        is_product: it multiplies activations: each node is recorded too, with the reason.
+        lower: makes a matrix of a node as it stands, or raises StaysDigital.
+        rewrite: writes a node in other operators, among which the matrices are, or raises StaysDigital; see `rewriter`.
+        quantizer: writes a node in standard operators before anything else, as onnxruntime does not know it.
+        macs: counts the multiply-accumulate operations of a digital node; None: they cannot be counted.
+        grid: the grid of the values that a node writes, from the grids of those that it reads; None: it says nothing.
     """
 
-    constant: str
-    input: str
-    weights: np.ndarray
-    geometry: Geometry
-    bias: np.ndarray | None = None
-    addend: str | None = None
-    addend_scale: float = 1.0
-    addend_shape: tuple[int, ...] | None = None
+    reason: str = ""
+    has_matrix: bool = False
+    is_product: bool = False
+    lower: Callable[[NodeProto, Graph], lowerings.Matrix] | None = None
+    rewrite: Rewriting | None = None
+    quantizer: Rewriting | None = None
+    macs: mac_rules.MacRule | None = None
+    grid: grids.GridRule | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there is a record of what became of each node, and `--digital` patterns may name it."""
+        return self.has_matrix or self.is_product or self.rewrite is not None
 
 
-class StaysDigital(Exception):  # not an error: its text is the reason, and the caller records it
-    """A node is not lowered."""
+_UNKNOWN = Operator()
 
 
-def lower_gemm(node: NodeProto, graph: Graph) -> Matrix:
-    """`alpha A' B' + beta C` with a constant A or B."""
-    a, b = node.input[:2]
-    trans_a, trans_b = attribute(node, "transA", 0), attribute(node, "transB", 0)
-    if _constant_is_right(node, graph):
-        constant, source = b, a
-        weights = constant_weights(node, graph, b)
-        matrix = weights.T if trans_b else weights
-        geometry = Contraction(input_axis=-2 if trans_a else -1)
-    else:
-        constant, source = a, b
-        weights = constant_weights(node, graph, a)
-        matrix = weights if trans_a else weights.T
-        geometry = Contraction(input_axis=-1 if trans_b else -2, output_axis=-2)
-    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-    if weights.ndim != 2:
-        raise StaysDigital(f'"{constant}" has {weights.ndim} axes')
-    if alpha != 1.0:
-        matrix = _scaled(matrix, alpha, "alpha")
-    result = Matrix(constant, source, matrix[None], geometry)
-    if len(node.input) < 3 or not node.input[2] or beta == 0.0:
-        return result
-    bias = bias_vector(node, graph, node.input[2], result, rank=2)
-    if bias is None:
-        return replace(result, addend=node.input[2], addend_scale=beta)
-    return replace(result, bias=_scaled(bias, beta, "beta"))
+def _matrix(
+    lower: Callable[[NodeProto, Graph], lowerings.Matrix] | None = None,
+    rewrite: Rewriting | None = None,
+    macs: mac_rules.MacRule | None = None,
+) -> Operator:
+    return Operator(has_matrix=True, lower=lower, rewrite=rewrite, macs=macs)
 
 
-def _scaled(values: np.ndarray, factor: float, name: str) -> np.ndarray:
-    with np.errstate(all="ignore"):  # told below
-        scaled: np.ndarray = values * np.float32(factor)
-    if not np.isfinite(scaled).all():
-        raise StaysDigital(f"{name} = {factor:g} makes values that are not finite")
-    return scaled
+def operator_of(node: NodeProto) -> Operator:
+    """What is known of a node's operator; nothing where no table has it."""
+    return registered_operators().get(operator_name(node), _UNKNOWN)
 
 
-def lower_matmul(node: NodeProto, graph: Graph) -> Matrix:
-    """A product with a constant on either side, of activations of any rank."""
-    right = _constant_is_right(node, graph)
-    source, constant = node.input if right else reversed(node.input)
-    weights = constant_weights(node, graph, constant)
-    rank = _rank(graph, source)
-    if weights.ndim == 0:
-        raise StaysDigital(f'"{constant}" is a scalar')
-    if weights.ndim > 2:
-        weights = _without_batch(weights, rank)
-    if weights.ndim == 1:
-        matrix = weights[:, None]
-        geometry = Contraction(input_axis=-1 if right else _input_axis_left(rank), squeeze=True)
-    elif right:
-        matrix, geometry = weights, Contraction()
-    else:
-        matrix = weights.T
-        axis = _input_axis_left(rank)
-        geometry = Contraction(input_axis=axis, output_axis=axis)
-    return Matrix(constant, source, matrix[None], geometry)
+@cache
+def registered_operators() -> Mapping[OperatorName, Operator]:
+    """The table of this package and, joined to it, those of others: the one place where they come in."""
+    return joined({"xbcompile": OPERATORS})
 
 
-def _without_batch(weights: np.ndarray, rank: int | None) -> np.ndarray:
-    """Drop leading axes of size 1 where that leaves the rank of the result as it is."""
-    if any(size != 1 for size in weights.shape[:-2]):
-        raise StaysDigital(f"the constant is a batch of matrices, of shape {list(weights.shape)}")
-    if rank is None:
-        raise StaysDigital(f"the constant has {weights.ndim} axes and the other operand's rank is unknown")
-    if rank < weights.ndim:
-        raise StaysDigital(f"the constant has {weights.ndim} axes, more than the other operand ({rank})")
-    return weights.reshape(weights.shape[-2:])
+def joined(tables: Mapping[str, Mapping[OperatorName, Operator]]) -> dict[OperatorName, Operator]:
+    """One table of several.
 
-
-def _input_axis_left(rank: int | None) -> int:
-    """The contracted axis of the right operand of a MatMul."""
-    if rank is None:
-        raise StaysDigital("the constant is on the left and the other operand's rank is unknown")
-    return -1 if rank == 1 else -2
-
-
-def lower_conv(node: NodeProto, graph: Graph) -> Matrix:
-    """A convolution over one to three spatial axes, with groups."""
-    if not is_constant(graph, node.input[1]):
-        raise StaysDigital(why_not_constant(graph, node.input[1], "the kernel"))
-    kernel = constant_weights(node, graph, node.input[1])
-    spatial = kernel.ndim - 2
-    if not 1 <= spatial <= 3:
-        raise StaysDigital(f"a convolution over {spatial} axes is not lowered")
-    groups = attribute(node, "group", 1)
-    auto_pad = attribute(node, "auto_pad", b"").decode(errors="replace") or "NOTSET"
-    geometry = Patches(
-        kernel=kernel.shape[2:],
-        strides=tuple(attribute(node, "strides", (1,) * spatial)),
-        dilations=tuple(attribute(node, "dilations", (1,) * spatial)),
-        pads=tuple(attribute(node, "pads", (0,) * (2 * spatial))) if auto_pad == "NOTSET" else (0,) * (2 * spatial),
-        auto_pad=auto_pad,
-    )
-    _check_window(node, geometry)
-    shape = graph.shape(node.input[0])
-    channels = None if shape is None or len(shape) < 2 else shape[1]
-    if groups < 1 or kernel.shape[0] % groups or channels not in (None, groups * kernel.shape[1]):
-        raise ModelError(
-            f'node "{node.name}" (Conv): "{node.input[1]}" of shape {list(kernel.shape)} does not fit {groups} groups '
-            f'of the channels of "{node.input[0]}", of shape {None if shape is None else list(shape)}; mend the model'
-        )
-    inputs = int(np.prod(kernel.shape[1:]))
-    weights = kernel.reshape(groups, kernel.shape[0] // groups, inputs).transpose(0, 2, 1)
-    result = Matrix(node.input[1], node.input[0], weights, geometry)
-    if len(node.input) < 3 or not node.input[2]:
-        return result
-    bias = node.input[2]
-    if is_constant(graph, bias):
-        return replace(result, bias=constant_weights(node, graph, bias))
-    return replace(result, addend=bias, addend_shape=(1, -1) + (1,) * spatial)
-
-
-def _check_window(node: NodeProto, geometry: Patches) -> None:
-    """Leave attributes that ONNX does not allow for a kernel of this size to onnxruntime."""
-    rank = len(geometry.kernel)
-    lengths = [(geometry.strides, rank, 1), (geometry.dilations, rank, 1), (geometry.pads, 2 * rank, 0)]
-    if any(len(values) != length or min(values) < lowest for values, length, lowest in lengths):
-        raise StaysDigital(
-            f"strides {list(geometry.strides)}, dilations {list(geometry.dilations)} and pads {list(geometry.pads)} are none "
-            f"for {rank} axes"
-        )
-    kernel = attribute(node, "kernel_shape", geometry.kernel)
-    if tuple(kernel) != geometry.kernel or geometry.auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
-        raise StaysDigital(f"kernel_shape {list(kernel)} with auto_pad {geometry.auto_pad} is none for its kernel")
-
-
-LOWERINGS: dict[str, Callable[[NodeProto, Graph], Matrix]] = {
-    "Conv": lower_conv,
-    "Gemm": lower_gemm,
-    "MatMul": lower_matmul,
-}
-
-# Operators with weights that lowering does not know, by domain; a rewriting may turn them into some that it knows.
-NOT_LOWERED: dict[str, frozenset[str]] = {
-    "": frozenset(
-        {
-            "ConvInteger",
-            "ConvTranspose",
-            "DeformConv",
-            "Einsum",
-            "GRU",
-            "LSTM",
-            "MatMulInteger",
-            "QLinearConv",
-            "QLinearMatMul",
-            "RNN",
-        }
-    ),
-    "com.microsoft": frozenset(
-        {
-            "Attention",
-            "ConvTransposeWithDynamicPads",
-            "DynamicQuantizeLSTM",
-            "DynamicQuantizeMatMul",
-            "FusedConv",
-            "FusedGemm",
-            "FusedMatMul",
-            "FusedMatMulActivation",
-            "GemmFastGelu",
-            "GemmFloat8",
-            "MatMulBnb4",
-            "MatMulFpQ4",
-            "MatMulInteger16",
-            "MatMulIntegerToFloat",
-            "MatMulNBits",
-            "MoE",
-            "NhwcConv",
-            "NhwcFusedConv",
-            "QAttention",
-            "QGemm",
-            "QLinearConv",
-            "QMoE",
-            "SparseToDenseMatMul",
-            "TransposeMatMul",
-        }
-    ),
-}
-
-
-def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """The value of a node's attribute."""
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
-
-
-def bias_vector(node: NodeProto, graph: Graph, name: str, matrix: Matrix, rank: int | None) -> np.ndarray | None:
-    """A tensor added to the layer's output as one value per output; None when it is not constant or not that.
-
-    `rank` is the output's; an unknown one counts as the smallest possible.
-    """
-    geometry = matrix.geometry
-    if not is_constant(graph, name) or not isinstance(geometry, Contraction):
-        return None
-    shape, outputs = tuple(graph.constants[name].dims), matrix.weights.shape[2]
-    lowest = 0 if geometry.squeeze else -geometry.output_axis
-    rank = lowest if rank is None else rank
-    if len(shape) > rank:
-        return None
-    full = (1,) * (rank - len(shape)) + shape
-    axis = None if geometry.squeeze else rank + geometry.output_axis
-    if any(size != 1 for i, size in enumerate(full) if i != axis):
-        return None
-    if axis is not None and full[axis] not in (1, outputs):
-        return None
-    return np.broadcast_to(constant_weights(node, graph, name).reshape(-1), (outputs,))
-
-
-def _constant_is_right(node: NodeProto, graph: Graph) -> bool:
-    left, right = node.input[:2]
-    if is_constant(graph, left) and is_constant(graph, right):
-        raise StaysDigital("both operands are constant")
-    if is_constant(graph, left) or is_constant(graph, right):
-        return is_constant(graph, right)
-    for name in (right, left):
-        if name in graph.overridable:
-            raise StaysDigital(why_not_constant(graph, name, "the operand"))
-    raise StaysDigital("both operands are activations")
-
-
-def is_constant(graph: Graph, name: str) -> bool:
-    """Whether a tensor is the same in every run: a constant that no caller may override."""
-    return name in graph.constants and name not in graph.overridable
-
-
-def why_not_constant(graph: Graph, name: str, what: str) -> str:
-    """The reason why a node stays digital whose operand `name`, called `what`, is not constant."""
-    if name in graph.overridable:
-        return f'{what} "{name}" is a graph input with a default value, which a caller may override'
-    return f'{what} "{name}" is an activation'
-
-
-def _rank(graph: Graph, name: str) -> int | None:
-    shape = graph.shape(name)
-    return None if shape is None else len(shape)
-
-
-def constant_weights(node: NodeProto, graph: Graph, name: str) -> np.ndarray:
-    """A constant as float32.
+    Args:
+        tables: a table by the name of the package that brings it.
 
     Raises:
-        StaysDigital: its element type is not lowered, or it is empty.
-        ModelError: it is not finite as float32.
+        XbcompileError: two packages have an entry for one operator.
     """
-    tensor = graph.constants[name]
-    if tensor.data_type not in LOWERED_TYPES:
-        type_name = TensorProto.DataType.Name(tensor.data_type).lower()
-        raise StaysDigital(f"element type {type_name} is not lowered")
-    if 0 in tensor.dims:
-        raise StaysDigital(f'"{name}" is empty, of shape {list(tensor.dims)}')
-    with np.errstate(over="ignore"):  # found below
-        array = to_array(tensor).astype(np.float32, copy=False)
-    if not np.isfinite(array.min()) or not np.isfinite(array.max()):
-        raise ModelError(
-            f'node "{node.name}" ({node.op_type}): initializer "{name}" holds NaN or infinite values (as float32); '
-            f"mend the weights, or keep the node digital"
-        )
-    return array
+    found: dict[OperatorName, Operator] = {}
+    owners: dict[OperatorName, str] = {}
+    for package, table in tables.items():
+        for name, operator in table.items():
+            if name in found:
+                raise XbcompileError(
+                    f'operator "{name[1]}" of domain "{name[0]}" is in the tables of two packages, {owners[name]} and '
+                    f"{package}; uninstall one of them"
+                )
+            found[name], owners[name] = operator, package
+    return found
+
+
+OPERATORS: dict[OperatorName, Operator] = {
+    # with weights
+    ("", "Conv"): _matrix(lower=lowerings.lower_conv, macs=mac_rules.convolution(1)),
+    ("", "ConvInteger"): _matrix(rewrite=quantized.rewrite_conv_integer, macs=mac_rules.convolution(1)),
+    ("", "ConvTranspose"): _matrix(
+        rewrite=conv_transpose.rewrite_conv_transpose, macs=mac_rules.transposed_convolution
+    ),
+    ("", "DeformConv"): _matrix(),
+    ("", "Einsum"): _matrix(rewrite=contraction.rewrite_einsum, macs=mac_rules.einsum),
+    ("", "GRU"): _matrix(rewrite=recurrent.rewrite_recurrent, macs=mac_rules.recurrent),
+    ("", "Gemm"): _matrix(lower=lowerings.lower_gemm, macs=mac_rules.product),
+    ("", "LSTM"): _matrix(rewrite=recurrent.rewrite_recurrent, macs=mac_rules.recurrent),
+    ("", "MatMul"): _matrix(lower=lowerings.lower_matmul, rewrite=contraction.rewrite_matmul, macs=mac_rules.product),
+    ("", "MatMulInteger"): _matrix(rewrite=quantized.rewrite_matmul_integer, macs=mac_rules.product),
+    ("", "QLinearConv"): _matrix(rewrite=quantized.rewrite_qlinear_conv, macs=mac_rules.convolution(3)),
+    ("", "QLinearMatMul"): _matrix(rewrite=quantized.rewrite_qlinear_matmul, macs=mac_rules.product),
+    ("", "RNN"): _matrix(rewrite=recurrent.rewrite_recurrent, macs=mac_rules.recurrent),
+    (MICROSOFT, "Attention"): _matrix(rewrite=attention.rewrite_attention),
+    (MICROSOFT, "ConvTransposeWithDynamicPads"): _matrix(rewrite=microsoft.rewrite_conv_transpose_with_dynamic_pads),
+    (MICROSOFT, "DynamicQuantizeLSTM"): _matrix(macs=mac_rules.recurrent),
+    (MICROSOFT, "DynamicQuantizeMatMul"): _matrix(
+        rewrite=quantized.rewrite_dynamic_quantize_matmul, macs=mac_rules.product
+    ),
+    (MICROSOFT, "FusedConv"): _matrix(rewrite=microsoft.rewrite_fused_conv, macs=mac_rules.convolution(1)),
+    (MICROSOFT, "FusedGemm"): _matrix(rewrite=microsoft.rewrite_fused_gemm, macs=mac_rules.product),
+    (MICROSOFT, "FusedMatMul"): _matrix(rewrite=microsoft.rewrite_fused_matmul, macs=mac_rules.product),
+    (MICROSOFT, "FusedMatMulActivation"): _matrix(macs=mac_rules.product),
+    (MICROSOFT, "GemmFastGelu"): _matrix(macs=mac_rules.product),
+    (MICROSOFT, "GemmFloat8"): _matrix(),
+    (MICROSOFT, "MatMulBnb4"): _matrix(rewrite=microsoft.rewrite_matmul_bnb4),
+    (MICROSOFT, "MatMulFpQ4"): _matrix(),
+    (MICROSOFT, "MatMulInteger16"): _matrix(macs=mac_rules.product),
+    (MICROSOFT, "MatMulIntegerToFloat"): _matrix(
+        rewrite=quantized.rewrite_matmul_integer_to_float, macs=mac_rules.product
+    ),
+    (MICROSOFT, "MatMulNBits"): _matrix(rewrite=microsoft.rewrite_matmul_n_bits, macs=mac_rules.bit_packed),
+    (MICROSOFT, "MoE"): _matrix(),
+    (MICROSOFT, "NhwcConv"): _matrix(),
+    (MICROSOFT, "NhwcFusedConv"): _matrix(),
+    (MICROSOFT, "QAttention"): _matrix(),
+    (MICROSOFT, "QGemm"): _matrix(rewrite=quantized.rewrite_qgemm, macs=mac_rules.product),
+    (MICROSOFT, "QLinearConv"): _matrix(rewrite=quantized.rewrite_qlinear_conv, macs=mac_rules.convolution(3)),
+    (MICROSOFT, "QMoE"): _matrix(),
+    (MICROSOFT, "SparseToDenseMatMul"): _matrix(),
+    (MICROSOFT, "TransposeMatMul"): _matrix(rewrite=microsoft.rewrite_fused_matmul, macs=mac_rules.product),
+    # with weights as attributes
+    (ONNX_ML, "LinearClassifier"): Operator(rewrite=linear_models.rewrite_linear),
+    (ONNX_ML, "LinearRegressor"): Operator(rewrite=linear_models.rewrite_linear),
+    # products of activations, among them those behind the rewriting of Attention
+    ("", "Attention"): Operator(PRODUCT, is_product=True),
+    (MICROSOFT, "DecoderMaskedMultiHeadAttention"): Operator(PRODUCT, is_product=True),
+    (MICROSOFT, "GroupQueryAttention"): Operator(PRODUCT, is_product=True),
+    (MICROSOFT, "MultiHeadAttention"): Operator(PRODUCT, is_product=True),
+    # quantizers of QONNX
+    **{(domain, "BipolarQuant"): Operator(quantizer=qonnx.rewrite_bipolar_quant) for domain in qonnx.DOMAINS},
+    **{(domain, "FloatQuant"): Operator(quantizer=qonnx.rewrite_float_quant) for domain in qonnx.DOMAINS},
+    **{(domain, "IntQuant"): Operator(quantizer=qonnx.rewrite_quant) for domain in qonnx.DOMAINS},
+    **{(domain, "Quant"): Operator(quantizer=qonnx.rewrite_quant) for domain in qonnx.DOMAINS},
+    **{(domain, "Trunc"): Operator(quantizer=qonnx.rewrite_trunc) for domain in qonnx.DOMAINS},
+    # element-wise
+    ("", "Abs"): Operator(ELEMENT_WISE),
+    ("", "Acos"): Operator(ELEMENT_WISE),
+    ("", "Acosh"): Operator(ELEMENT_WISE),
+    ("", "Add"): Operator(ELEMENT_WISE, grid=grids.add),
+    ("", "And"): Operator(ELEMENT_WISE),
+    ("", "Asin"): Operator(ELEMENT_WISE),
+    ("", "Asinh"): Operator(ELEMENT_WISE),
+    ("", "Atan"): Operator(ELEMENT_WISE),
+    ("", "Atanh"): Operator(ELEMENT_WISE),
+    ("", "BitShift"): Operator(ELEMENT_WISE),
+    ("", "BitwiseAnd"): Operator(ELEMENT_WISE),
+    ("", "BitwiseNot"): Operator(ELEMENT_WISE),
+    ("", "BitwiseOr"): Operator(ELEMENT_WISE),
+    ("", "BitwiseXor"): Operator(ELEMENT_WISE),
+    ("", "Cast"): Operator(ELEMENT_WISE, grid=grids.cast),
+    ("", "CastLike"): Operator(ELEMENT_WISE),
+    ("", "Ceil"): Operator(ELEMENT_WISE, grid=grids.whole_numbers),
+    ("", "Celu"): Operator(ELEMENT_WISE),
+    ("", "Clip"): Operator(ELEMENT_WISE, grid=grids.clip),
+    ("", "Cos"): Operator(ELEMENT_WISE),
+    ("", "Cosh"): Operator(ELEMENT_WISE),
+    ("", "DequantizeLinear"): Operator(ELEMENT_WISE, grid=grids.dequantize),
+    ("", "Div"): Operator(ELEMENT_WISE),
+    ("", "Dropout"): Operator(ELEMENT_WISE),
+    ("", "Elu"): Operator(ELEMENT_WISE),
+    ("", "Equal"): Operator(ELEMENT_WISE),
+    ("", "Erf"): Operator(ELEMENT_WISE),
+    ("", "Exp"): Operator(ELEMENT_WISE),
+    ("", "Floor"): Operator(ELEMENT_WISE, grid=grids.whole_numbers),
+    ("", "Gelu"): Operator(ELEMENT_WISE),
+    ("", "Greater"): Operator(ELEMENT_WISE),
+    ("", "GreaterOrEqual"): Operator(ELEMENT_WISE),
+    ("", "HardSigmoid"): Operator(ELEMENT_WISE),
+    ("", "HardSwish"): Operator(ELEMENT_WISE),
+    ("", "IsInf"): Operator(ELEMENT_WISE),
+    ("", "IsNaN"): Operator(ELEMENT_WISE),
+    ("", "LeakyRelu"): Operator(ELEMENT_WISE),
+    ("", "Less"): Operator(ELEMENT_WISE),
+    ("", "LessOrEqual"): Operator(ELEMENT_WISE),
+    ("", "Log"): Operator(ELEMENT_WISE),
+    ("", "Max"): Operator(ELEMENT_WISE),
+    ("", "Mean"): Operator(ELEMENT_WISE),
+    ("", "Min"): Operator(ELEMENT_WISE),
+    ("", "Mish"): Operator(ELEMENT_WISE),
+    ("", "Mod"): Operator(ELEMENT_WISE),
+    ("", "Mul"): Operator(ELEMENT_WISE, grid=grids.mul),
+    ("", "Neg"): Operator(ELEMENT_WISE),
+    ("", "Not"): Operator(ELEMENT_WISE),
+    ("", "Or"): Operator(ELEMENT_WISE),
+    ("", "PRelu"): Operator(ELEMENT_WISE),
+    ("", "Pow"): Operator(ELEMENT_WISE),
+    ("", "QuantizeLinear"): Operator(ELEMENT_WISE),
+    ("", "Reciprocal"): Operator(ELEMENT_WISE),
+    ("", "Relu"): Operator(ELEMENT_WISE, grid=grids.relu),
+    ("", "Round"): Operator(ELEMENT_WISE, grid=grids.whole_numbers),
+    ("", "Selu"): Operator(ELEMENT_WISE),
+    ("", "Shrink"): Operator(ELEMENT_WISE),
+    ("", "Sigmoid"): Operator(ELEMENT_WISE),
+    ("", "Sign"): Operator(ELEMENT_WISE, grid=grids.sign),
+    ("", "Sin"): Operator(ELEMENT_WISE),
+    ("", "Sinh"): Operator(ELEMENT_WISE),
+    ("", "Softplus"): Operator(ELEMENT_WISE),
+    ("", "Softsign"): Operator(ELEMENT_WISE),
+    ("", "Sqrt"): Operator(ELEMENT_WISE),
+    ("", "Sub"): Operator(ELEMENT_WISE, grid=grids.sub),
+    ("", "Sum"): Operator(ELEMENT_WISE),
+    ("", "Swish"): Operator(ELEMENT_WISE),
+    ("", "Tan"): Operator(ELEMENT_WISE),
+    ("", "Tanh"): Operator(ELEMENT_WISE),
+    ("", "ThresholdedRelu"): Operator(ELEMENT_WISE),
+    ("", "Where"): Operator(ELEMENT_WISE, grid=grids.where),
+    ("", "Xor"): Operator(ELEMENT_WISE),
+    # scale and shift of channels
+    ("", "BatchNormalization"): Operator(CHANNELS),
+    # normalisation
+    ("", "GroupNormalization"): Operator(NORMALISATION),
+    ("", "Hardmax"): Operator(NORMALISATION),
+    ("", "InstanceNormalization"): Operator(NORMALISATION),
+    ("", "LRN"): Operator(NORMALISATION),
+    ("", "LayerNormalization"): Operator(NORMALISATION),
+    ("", "LogSoftmax"): Operator(NORMALISATION),
+    ("", "LpNormalization"): Operator(NORMALISATION),
+    ("", "MeanVarianceNormalization"): Operator(NORMALISATION),
+    ("", "RMSNormalization"): Operator(NORMALISATION),
+    ("", "Softmax"): Operator(NORMALISATION),
+    # pooling
+    ("", "AveragePool"): Operator(POOLING),
+    ("", "GlobalAveragePool"): Operator(POOLING),
+    ("", "GlobalLpPool"): Operator(POOLING),
+    ("", "GlobalMaxPool"): Operator(POOLING, grid=grids.kept),
+    ("", "LpPool"): Operator(POOLING),
+    ("", "MaxPool"): Operator(POOLING, grid=grids.kept),
+    ("", "MaxUnpool"): Operator(POOLING),
+    # moves data
+    ("", "Compress"): Operator(MOVES_DATA),
+    ("", "Concat"): Operator(MOVES_DATA, grid=grids.concat),
+    ("", "DepthToSpace"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Expand"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Flatten"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Gather"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "GatherElements"): Operator(MOVES_DATA),
+    ("", "GatherND"): Operator(MOVES_DATA),
+    ("", "Identity"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Pad"): Operator(MOVES_DATA, grid=grids.kept_by_pad),
+    ("", "Reshape"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Resize"): Operator(MOVES_DATA),
+    ("", "ReverseSequence"): Operator(MOVES_DATA),
+    ("", "Scatter"): Operator(MOVES_DATA),
+    ("", "ScatterElements"): Operator(MOVES_DATA),
+    ("", "ScatterND"): Operator(MOVES_DATA),
+    ("", "Slice"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "SpaceToDepth"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Split"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Squeeze"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Tile"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Transpose"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Trilu"): Operator(MOVES_DATA),
+    ("", "Unsqueeze"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Upsample"): Operator(MOVES_DATA),
+    # reduction
+    ("", "ArgMax"): Operator(REDUCTION),
+    ("", "ArgMin"): Operator(REDUCTION),
+    ("", "CumSum"): Operator(REDUCTION),
+    ("", "ReduceL1"): Operator(REDUCTION),
+    ("", "ReduceL2"): Operator(REDUCTION),
+    ("", "ReduceLogSum"): Operator(REDUCTION),
+    ("", "ReduceLogSumExp"): Operator(REDUCTION),
+    ("", "ReduceMax"): Operator(REDUCTION, grid=grids.kept),
+    ("", "ReduceMean"): Operator(REDUCTION),
+    ("", "ReduceMin"): Operator(REDUCTION, grid=grids.kept),
+    ("", "ReduceProd"): Operator(REDUCTION),
+    ("", "ReduceSum"): Operator(REDUCTION),
+    ("", "ReduceSumSquare"): Operator(REDUCTION),
+    ("", "TopK"): Operator(REDUCTION),
+    # shapes and indices
+    ("", "ConstantOfShape"): Operator(SHAPES),
+    ("", "EyeLike"): Operator(SHAPES),
+    ("", "NonZero"): Operator(SHAPES),
+    ("", "Range"): Operator(SHAPES),
+    ("", "Shape"): Operator(SHAPES),
+    ("", "Size"): Operator(SHAPES),
+}

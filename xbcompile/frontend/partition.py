@@ -11,7 +11,8 @@ from onnx import NodeProto, helper
 from xbcompile.frontend.lower import Step
 from xbcompile.frontend.recurrence import LoweredLoop
 from xbcompile.ir import DigitalSegment, MatrixLayer, NetworkNode, Recurrence
-from xbcompile.onnx_graph.graph import Graph, add_initializers, make_model, named, reads, unused
+from xbcompile.onnx_graph import builder
+from xbcompile.onnx_graph.graph import Graph, model_around, named, reads, unused
 from xbcompile.onnx_graph.types import value_info
 
 
@@ -98,28 +99,18 @@ def _with_identities(graph: Graph, steps: Sequence[Step]) -> tuple[Graph, list[S
             constants[source] = constants.pop(name)
             sources[name] = source
             identities.append(helper.make_node("Identity", [source], [name]))
-    reading = [_reading(step, sources) if isinstance(step, NodeProto) else step for step in steps]
+    reading = [builder.reading(step, sources) if isinstance(step, NodeProto) else step for step in steps]
     return replace(graph, constants=constants), [*identities, *reading]
-
-
-def _reading(node: NodeProto, sources: dict[str, str]) -> NodeProto:
-    """The node with some of its inputs read under other names."""
-    if not sources.keys() & set(node.input):
-        return node
-    changed = NodeProto()
-    changed.CopyFrom(node)
-    changed.input[:] = [sources.get(name, name) for name in node.input]
-    return changed
 
 
 def _segment(name: str, nodes: Sequence[NodeProto], graph: Graph, borders: set[str]) -> DigitalSegment:
     written = {output: None for node in nodes for output in node.output if output}
     read = {source: None for node in nodes for source in reads(node) if source not in written}
-    proto = helper.make_graph(
-        nodes,
+    proto = builder.make_graph(
         name,
+        nodes,
         [value_info(graph, source) for source in read if source not in graph.constants],
         [value_info(graph, output) for output in written if output in borders],
+        (named(graph.constants[source], source) for source in read if source in graph.constants),
     )
-    add_initializers(proto, (named(graph.constants[source], source) for source in read if source in graph.constants))
-    return DigitalSegment(name, make_model(graph, proto))
+    return DigitalSegment(name, model_around(graph, proto))

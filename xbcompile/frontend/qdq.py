@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper
 
-from xbcompile.frontend.operators import attribute, is_constant
+from xbcompile.frontend.operands import attribute, is_constant
 from xbcompile.frontend.selection import reason_to_stay
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, Origin, reads, unused, without_dead_nodes
+from xbcompile.onnx_graph import builder
+from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, Origin, reads, unused, without_dead_nodes
 from xbcompile.onnx_graph.tensors import elements, to_array
 from xbcompile.onnx_graph.types import infer_types
 
-MICROSOFT = "com.microsoft"
 _EIGHT_BITS = (TensorProto.UINT8, TensorProto.INT8)
 
 
@@ -336,7 +337,7 @@ class _Joiner:
     def add_constant(self, array: np.ndarray, label: str) -> str:
         name = unused(label, self.used)
         self.used.add(name)
-        self.constants[name] = numpy_helper.from_array(array, name)
+        self.constants[name] = builder.tensor(name, array)
         return name
 
 
@@ -360,13 +361,10 @@ def _with_unsigned_pairs(graph: Graph) -> Graph:
         for each in (before, node):
             name = unused(f"{each.input[2]}_unsigned", {*constants, *types})
             zero_point = to_array(constants[each.input[2]]).astype(np.int32) + 128
-            constants[name] = numpy_helper.from_array(zero_point.astype(np.uint8), name)
-            changed[id(each)] = NodeProto()
-            changed[id(each)].CopyFrom(each)
+            constants[name] = builder.tensor(name, zero_point.astype(np.uint8))
+            changed[id(each)] = builder.copied(each)
             changed[id(each)].input[2] = name
-        shape = types[node.input[0]].tensor_type
-        types[node.input[0]] = TypeProto()
-        types[node.input[0]].tensor_type.CopyFrom(shape)
+        types[node.input[0]] = builder.copied(types[node.input[0]])
         types[node.input[0]].tensor_type.elem_type = TensorProto.UINT8
     if not changed:
         return graph

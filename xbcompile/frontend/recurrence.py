@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 from onnx import NodeProto, TypeProto, ValueInfoProto
 
-from xbcompile.frontend.operators import attribute
+from xbcompile.frontend.operands import attribute
 from xbcompile.ir import MatrixLayer, SequenceInput, StackedOutput, State
-from xbcompile.onnx_graph.graph import ONNX_DOMAINS, Graph, reads
+from xbcompile.onnx_graph import builder
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.graph import Graph, reads
 from xbcompile.onnx_graph.types import infer_types
 
 
@@ -103,8 +105,7 @@ def body_graph(node: NodeProto, graph: Graph) -> Graph:
 
 def _entry(type_proto: TypeProto) -> TypeProto:
     """The type of one entry along axis 0."""
-    entry = TypeProto()
-    entry.CopyFrom(type_proto)
+    entry = builder.copied(type_proto)
     if entry.tensor_type.HasField("shape"):
         del entry.tensor_type.shape.dim[0]
     return entry

@@ -19,7 +19,8 @@ from onnx.backend.base import Backend, BackendRep
 from xbcompile.errors import DataError, TargetError, XbcompileError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.interop.inference_session import InferenceSession
-from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph import builder, engine
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 
 
 class XbcompileBackendRep(BackendRep):
@@ -125,21 +126,19 @@ def _model_of(
     values = inputs if isinstance(inputs, (list, tuple)) else [inputs]
     if len(values) != len(names):
         raise DataError(f"{len(values)} inputs were given; the node reads {len(names)}: {', '.join(names) or 'none'}")
-    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    outputs = [builder.value(name) for name in node.output if name]
     for value, (dtype, shape) in zip(outputs, outputs_info or (), strict=False):
         element_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         value.type.CopyFrom(helper.make_tensor_type_proto(element_type, shape))
-    graph = helper.make_graph(
-        [node],
+    graph = builder.make_graph(
         node.op_type,
+        [node],
         [helper.make_value_info(name, _type_of(value)) for name, value in zip(names, values, strict=True)],
         outputs,
     )
-    newest = opset or (engine.newest_opset() if node.domain in ("", "ai.onnx") else 1)
-    opsets = [helper.make_opsetid(node.domain, newest)]
-    if node.domain not in ("", "ai.onnx"):
-        opsets.append(helper.make_opsetid("", engine.newest_opset()))
-    return helper.make_model(graph, opset_imports=opsets, ir_version=engine.newest_ir_version())
+    newest = opset or (engine.newest_opset() if node.domain in ONNX_DOMAINS else 1)
+    opsets = {"": engine.newest_opset()} if node.domain not in ONNX_DOMAINS else {}
+    return builder.make_model(graph, {node.domain: newest, **opsets}.items(), engine.newest_ir_version())
 
 
 def _type_of(value: Any) -> TypeProto:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
+import numpy as np
 import onnx
 import onnxruntime
 from onnx import TypeProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from xbcompile.onnx_graph import split_model
-from xbcompile.onnx_graph.split_model import SplitModel
+from xbcompile.onnx_graph import builder
+from xbcompile.onnx_graph.domains import XBCOMPILE
+from xbcompile.onnx_graph.split_model import SplitModel, is_apart, split, stored_bytes
 
 ERRORS: tuple[type[Exception], ...] = (
     ort.EPFail,
@@ -26,8 +28,14 @@ ERRORS: tuple[type[Exception], ...] = (
 # What a run raises; RuntimeError where onnxruntime cannot take a value, say a dict for a sequence.
 REFUSALS: tuple[type[Exception], ...] = (RuntimeError, *ERRORS)
 
+HEAVY_BYTES = 2**24  # assumed: below, one message is as good as a split model
+
 OLDEST_OPSET = 7  # what onnxruntime guarantees
 OLDEST_IR_VERSION = 4  # the first in which an initializer need not be a graph input
+
+_DISABLED_OPTIMIZERS = [
+    "MatmulTransposeFusion"
+]  # crashes onnxruntime 1.32 on Transpose, Cast (any type to float), MatMul
 
 # onnxruntime spells element types as onnx does, in lower case.
 _ELEMENT_TYPES = {name.lower(): number for name, number in onnx.TensorProto.DataType.items()}
@@ -38,18 +46,76 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def open_session(model: onnx.ModelProto | SplitModel) -> onnxruntime.InferenceSession:
-    """A session that runs the model as it stands, on the CPU, without printing warnings."""
+def open_session(
+    model: onnx.ModelProto | SplitModel, *, optimized: bool = True, threads: int = 0, once: bool = False
+) -> onnxruntime.InferenceSession:
+    """The one way to a session: on the CPU, without printing warnings; large initializers are handed over as arrays.
+
+    Args:
+        model: the model.
+        optimized: let onnxruntime rewrite the graph; otherwise it runs as it stands.
+        threads: worker threads of one node; 0 leaves the number to onnxruntime.
+        once: the session is run once or twice: what depends on constants alone is computed in the run, and no copy of
+            weights is kept between runs. It takes less memory, and results may differ in rounding.
+
+    Raises:
+        one of ERRORS: onnxruntime does not load the model.
+    """
+    if isinstance(model, onnx.ModelProto):
+        heavy = sum(stored_bytes(tensor) for tensor in model.graph.initializer) > HEAVY_BYTES
+        model = split(model) if heavy else SplitModel(model, {})
+    # onnxruntime would round a layer's bias to the grids of the quantizers around it.
+    quantizers = all(function.domain != XBCOMPILE for function in model.skeleton.functions)
+    try:
+        return _session(model, _options(optimized, threads, once, quantizers), once)
+    except ort.InvalidGraph:
+        if not quantizers:
+            raise
+        # Its own rewriting of quantizers uses Round, which opset 10 lacks.
+        return _session(model, _options(optimized, threads, once, quantizers=False), once)
+
+
+def _options(optimized: bool, threads: int, once: bool, quantizers: bool) -> onnxruntime.SessionOptions:
+    """`quantizers`: whether onnxruntime may put integer kernels in the place of quantizers and what lies between."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return split_model.open_session(model, options)
+    options.intra_op_num_threads = threads
+    # Idle workers of onnxruntime would spin on the processors that matrix layers need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_quant_qdq", "0" if quantizers else "1")
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if once:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
+    return options
+
+
+def _session(model: SplitModel, options: onnxruntime.SessionOptions, once: bool) -> onnxruntime.InferenceSession:
+    apart = [tensor for tensor in model.skeleton.graph.initializer if is_apart(tensor)]
+    if apart:
+        values = [_value(model.tensors[tensor.name], tensor.data_type) for tensor in apart]
+        options.add_external_initializers([tensor.name for tensor in apart], values)
+    return onnxruntime.InferenceSession(
+        model.skeleton.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=[*_DISABLED_OPTIMIZERS, *(["ConstantFolding"] if once else [])],
+    )
+
+
+def _value(array: np.ndarray, element_type: int) -> onnxruntime.OrtValue:
+    array = np.ascontiguousarray(array)
+    if array.dtype.isbuiltin == 1:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    bits = array.view(f"u{array.itemsize}")  # bfloat16 and the 8-bit floats, which numpy itself does not have
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, element_type)
 
 
 def can_load(model: onnx.ModelProto) -> bool:
     """Whether onnxruntime finds a kernel for every node of the model."""
     try:
-        open_session(model)
+        open_session(model, optimized=False)
     except ERRORS:
         return False
     return True
@@ -70,11 +136,10 @@ def newest_opset() -> int:
 
 
 def _reads(ir_version: int, opset: int) -> bool:
-    value = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", value[:1], value[1:])
-    opsets = [helper.make_opsetid("", opset)]
+    values = [[builder.value(name, onnx.TensorProto.FLOAT, [1])] for name in ("x", "y")]
+    graph = builder.make_graph("probe", [helper.make_node("Identity", ["x"], ["y"])], *values)
     try:
-        open_session(helper.make_model(graph, opset_imports=opsets, ir_version=ir_version))
+        open_session(builder.make_model(graph, [("", opset)], ir_version), optimized=False)
     except ERRORS:
         return False
     return True
@@ -84,8 +149,8 @@ def value_types(model: onnx.ModelProto | SplitModel, names: Iterable[str]) -> di
     """The types that onnxruntime gives to values inside the model, which is changed: they become its outputs."""
     graph = (model.skeleton if isinstance(model, SplitModel) else model).graph
     del graph.output[:]
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    outputs = open_session(model).get_outputs()
+    graph.output.extend(map(builder.value, names))
+    outputs = open_session(model, optimized=False).get_outputs()
     # onnxruntime says [] of a scalar and of an unknown shape alike.
     return {value.name: type_proto(value.type, value.shape or None) for value in outputs}
 

@@ -15,16 +15,16 @@ from onnx import (
     TensorProto,
     TypeProto,
     ValueInfoProto,
+    defs,
     helper,
     inliner,
-    numpy_helper,
 )
 
-from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph import builder, engine
+from xbcompile.onnx_graph.builder import copied
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.split_model import LARGE_BYTES
 from xbcompile.onnx_graph.tensors import dense, size_bytes
-
-ONNX_DOMAINS = ("", "ai.onnx")
 
 SKELETON_BYTES = LARGE_BYTES  # constants up to this size stay in a skeleton
 
@@ -74,6 +74,11 @@ class Graph:
         """Names of the graph outputs."""
         return tuple(value.name for value in self.outputs)
 
+    @property
+    def opset(self) -> int:
+        """The model's version of the ONNX operators; the newest where it imports none."""
+        return next((v for domain, v in self.opset_imports if domain in ONNX_DOMAINS), defs.onnx_opset_version())
+
     def shape(self, name: str) -> tuple[int | None, ...] | None:
         """Inferred shape of a tensor, None for a dynamic size, or None altogether when its rank is unknown."""
         if name in self.constants:
@@ -108,8 +113,7 @@ def _opened(value: ValueInfoProto) -> ValueInfoProto:
     negative = [i for i, dim in enumerate(value.type.tensor_type.shape.dim) if dim.dim_value < 0]
     if not negative:
         return value
-    opened = ValueInfoProto()
-    opened.CopyFrom(value)
+    opened = copied(value)
     for axis in negative:
         opened.type.tensor_type.shape.dim[axis].Clear()
     return opened
@@ -122,43 +126,24 @@ def skeleton(graph: Graph, outputs: bool = False, limit: int | None = SKELETON_B
         for name, constant in graph.constants.items()
         if limit is not None and size_bytes(constant) > limit
     }
-    inputs = [helper.make_tensor_value_info(name, t.data_type, t.dims) for name, t in large.items()]
-    proto = helper.make_graph(
-        graph.nodes,
-        graph.name,
-        [*graph.inputs, *inputs],
-        graph.outputs if outputs else [],
-    )
-    add_initializers(proto, (named(constant, name) for name, constant in graph.constants.items() if name not in large))
-    return make_model(graph, proto)
-
-
-def add_initializers(proto: GraphProto, tensors: Iterable[TensorProto]) -> None:
-    """Append copies of tensors of any size (protobuf's own extend goes through a message, of at most 2 GiB)."""
-    for tensor in tensors:
-        proto.initializer.add().CopyFrom(tensor)
+    inputs = [builder.value(name, tensor.data_type, tensor.dims) for name, tensor in large.items()]
+    constants = (named(constant, name) for name, constant in graph.constants.items() if name not in large)
+    outer = graph.outputs if outputs else ()
+    return model_around(graph, builder.make_graph(graph.name, graph.nodes, [*graph.inputs, *inputs], outer, constants))
 
 
 def named(tensor: TensorProto, name: str) -> TensorProto:
     """The tensor under this name; the tensor itself where it has that name (a lifted Constant may have another)."""
     if tensor.name == name:
         return tensor
-    copy = TensorProto()
-    copy.CopyFrom(tensor)
+    copy = copied(tensor)
     copy.name = name
     return copy
 
 
-def make_model(graph: Graph, proto: GraphProto) -> ModelProto:
+def model_around(graph: Graph, proto: GraphProto) -> ModelProto:
     """A model with the versions and functions of the graph and another main graph."""
-    opsets = [helper.make_opsetid(domain, version) for domain, version in graph.opset_imports]
-    return helper.make_model(
-        proto,
-        opset_imports=opsets,
-        functions=graph.functions,
-        ir_version=graph.ir_version,
-        producer_name="xbcompile",
-    )
+    return builder.make_model(proto, graph.opset_imports, graph.ir_version, graph.functions)
 
 
 def inline(graph: Graph) -> Graph:
@@ -191,8 +176,7 @@ def _same_versions(graph: Graph) -> tuple[FunctionProto, ...]:
             i for i, entry in enumerate(function.opset_import) if _is_other(entry.domain, entry.version, versions, own)
         ]
         if wrong:
-            changed = FunctionProto()
-            changed.CopyFrom(function)
+            changed = copied(function)
             for i in wrong:
                 changed.opset_import[i].version = versions[function.opset_import[i].domain]
             function = changed
@@ -225,7 +209,7 @@ def _constant(node: NodeProto) -> TensorProto | None:
     types = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     if attribute.name not in types:
         return None
-    return numpy_helper.from_array(np.array(value, types[attribute.name]), node.output[0])
+    return builder.tensor(node.output[0], np.array(value, types[attribute.name]))
 
 
 def without_dead_nodes(graph: Graph) -> Graph:

@@ -1,7 +1,7 @@
-"""Models of any size: the large initializers as arrays beside a small protobuf message, and sessions of such models.
+"""Models of any size: the large initializers as arrays beside a small protobuf message.
 
 No protobuf message can be serialised above 2 GiB, and one that holds weights is slow to copy. A split model's skeleton
-is small whatever the weights; onnxruntime is handed the arrays as they are.
+is small whatever the weights; onnxruntime is handed the arrays as they are (`engine.open_session`).
 """
 
 from __future__ import annotations
@@ -12,17 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import Message  # type: ignore[import-untyped]  # protobuf brings no types
 from onnx import TensorProto, helper, numpy_helper
 
 from xbcompile.ir.content_equality import ContentEqual
+from xbcompile.onnx_graph.builder import copied
 
 LARGE_BYTES = 4096  # initializers above this size are no shapes, axes, scales or the like; assumed
-_DISABLED_OPTIMIZERS = [
-    "MatmulTransposeFusion"
-]  # crashes onnxruntime 1.32 on Transpose, Cast (any type to float), MatMul
-HEAVY_BYTES = 2**24  # assumed: below, one message is as good as a split model
 
 PACKED_BITS = {
     TensorProto.INT4: 4,
@@ -73,14 +69,11 @@ class SplitModel(ContentEqual):
 
     def copy(self) -> SplitModel:
         """The same with a skeleton of its own, to be changed."""
-        skeleton = onnx.ModelProto()
-        skeleton.CopyFrom(self.skeleton)
-        return SplitModel(skeleton, self.tensors)
+        return SplitModel(copied(self.skeleton), self.tensors)
 
     def joined(self) -> onnx.ModelProto:
         """The model in one message, which cannot be serialised above 2 GiB."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self.skeleton)
+        model = copied(self.skeleton)
         fill(model.graph, self.tensors)
         return model
 
@@ -178,39 +171,3 @@ def _copy_fields(source: Message, target: Message, left_out: str) -> None:
                 setattr(target, name, value)
         else:
             getattr(target, name).MergeFrom(value)
-
-
-def open_session(
-    model: onnx.ModelProto | SplitModel, options: ort.SessionOptions, once: bool = False
-) -> ort.InferenceSession:
-    """A session on the CPU; large initializers are handed over as arrays, not serialised.
-
-    Args:
-        model: the model.
-        options: of the session; external initializers are added to them.
-        once: the session is run once or twice: what depends on constants alone is computed in the run, and no copy of
-            weights is kept between runs. It takes less memory, and results may differ in rounding.
-    """
-    if once:
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_cpu_mem_arena = False
-    if isinstance(model, onnx.ModelProto):
-        heavy = sum(stored_bytes(tensor) for tensor in model.graph.initializer) > HEAVY_BYTES
-        model = split(model) if heavy else SplitModel(model, {})
-    needed = {tensor.name: tensor.data_type for tensor in model.skeleton.graph.initializer if is_apart(tensor)}
-    if needed:
-        options.add_external_initializers(list(needed), [_value(model.tensors[n], kind) for n, kind in needed.items()])
-    return ort.InferenceSession(
-        model.skeleton.SerializeToString(),
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=[*_DISABLED_OPTIMIZERS, *(["ConstantFolding"] if once else [])],
-    )
-
-
-def _value(array: np.ndarray, element_type: int) -> ort.OrtValue:
-    array = np.ascontiguousarray(array)
-    if array.dtype.isbuiltin == 1:
-        return ort.OrtValue.ortvalue_from_numpy(array)
-    bits = array.view(f"u{array.itemsize}")  # bfloat16 and the 8-bit floats, which numpy itself does not have
-    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, element_type)

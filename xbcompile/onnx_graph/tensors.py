@@ -10,6 +10,7 @@ import onnx
 from onnx import AttributeProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
 from xbcompile.errors import ModelError
+from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.split_model import PACKED_BITS, elements, item_bytes, stored_bytes
 
 __all__ = [
@@ -46,7 +47,7 @@ def dense(sparse: SparseTensorProto) -> TensorProto:
         array[tuple(indices.T)] = values
     else:
         array.reshape(-1)[indices] = values
-    return numpy_helper.from_array(array, sparse.values.name)
+    return builder.tensor(sparse.values.name, array)
 
 
 def check_sizes(model: onnx.ModelProto, where: str) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TypeProto, helper, shape_inference
 
 from xbcompile.errors import ModelError
 from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.graph import Graph, skeleton
 
 
@@ -51,12 +54,10 @@ def _merged(declared: onnx.ValueInfoProto, inferred: TypeProto | None, names: se
     Where a rank or a size contradicts the inferred one, only what both say alike is left. Names of dimensions other than
     `names` are made up by onnx.
     """
-    merged = onnx.ValueInfoProto()
-    merged.CopyFrom(declared)
+    merged = copied(declared)
     if inferred is None:
         return merged
-    known = TypeProto()
-    known.CopyFrom(inferred)
+    known = copied(inferred)
     for dim in known.tensor_type.shape.dim if known.tensor_type.HasField("shape") else ():
         if dim.dim_param not in names:
             dim.ClearField("dim_param")
@@ -106,3 +107,9 @@ def _types_from_onnxruntime(graph: Graph, names: list[str]) -> dict[str, TypePro
 def value_info(graph: Graph, name: str) -> onnx.ValueInfoProto:
     """A graph input or output of this name with the inferred type."""
     return onnx.ValueInfoProto(name=name, type=graph.types.get(name))
+
+
+def numpy_type(value: onnx.ValueInfoProto) -> np.dtype[Any] | None:
+    """The numpy element type of a graph input or output; `object` for texts, None where the model does not say it."""
+    element_type = value.type.tensor_type.elem_type
+    return np.dtype(helper.tensor_dtype_to_np_dtype(element_type)) if element_type else None

@@ -31,9 +31,10 @@ from xbcompile.ir import (
     WeightCode,
 )
 from xbcompile.ir.row_weights import row_weight_of_layer
+from xbcompile.onnx_graph.domains import XBCOMPILE
 from xbcompile.onnx_graph.split_model import SplitModel, fill, is_apart
 from xbcompile.program.archive import Archive, TensorPool
-from xbcompile.reference.host_graph import DOMAIN, layer_parameters
+from xbcompile.reference.host_graph import layer_parameters
 from xbcompile.reference.host_recurrence import body_of
 
 
@@ -193,8 +194,8 @@ class NodeReader:
         types = self.types if around is host.graph else {**self.types, **_types_of(around)}
         first, count = described["first"], described["count"]
         model = onnx.ModelProto(ir_version=self.ir_version, producer_name="xbcompile")
-        model.opset_import.extend(o for o in host.opset_import if o.domain != DOMAIN)
-        model.functions.extend(f for f in host.functions if f.domain != DOMAIN)
+        model.opset_import.extend(o for o in host.opset_import if o.domain != XBCOMPILE)
+        model.functions.extend(f for f in host.functions if f.domain != XBCOMPILE)
         graph = model.graph
         graph.name = described["segment"]
         graph.node.extend(around.node[first : first + count])

@@ -6,40 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
-import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from xbcompile.errors import DataError
 from xbcompile.ir.network import Network
-from xbcompile.onnx_graph.split_model import SplitModel, open_session
-from xbcompile.reference.host_graph import DOMAIN, host_graph
-from xbcompile.reference.host_recurrence import expose
+from xbcompile.onnx_graph import builder
+from xbcompile.onnx_graph.engine import open_session
+from xbcompile.onnx_graph.split_model import SplitModel
+from xbcompile.reference.host_graph import host_graph
+from xbcompile.reference.host_recurrence import expose, scan_bodies
 
 CHUNK_SAMPLES = 500  # samples per onnxruntime call: bounds the memory of intermediate tensors
-
-
-def make_session(model: onnx.ModelProto | SplitModel, threads: int = 0, once: bool = False) -> ort.InferenceSession:
-    """A quiet CPU session of onnxruntime; `threads` 0 leaves the number to it; `once`: see `split_model.open_session`."""
-    proto = model.skeleton if isinstance(model, SplitModel) else model
-    if any(function.domain == DOMAIN for function in proto.functions):
-        # onnxruntime would round a layer's bias to the grids of the quantizers around it.
-        return open_session(model, _options(threads, quantizers=False), once)
-    try:
-        return open_session(model, _options(threads, quantizers=True), once)
-    except ort_errors.InvalidGraph:
-        # Its own rewriting of quantizers uses Round, which opset 10 lacks.
-        return open_session(model, _options(threads, quantizers=False), once)
-
-
-def _options(threads: int, quantizers: bool) -> ort.SessionOptions:
-    """`quantizers`: whether onnxruntime may put integer kernels in the place of quantizers and what lies between."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    # Idle workers of onnxruntime would spin on the processors that matrix layers need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.disable_quant_qdq", "0" if quantizers else "1")
-    return options
 
 
 def model_batch(inputs: tuple[onnx.ValueInfoProto, ...]) -> int | None:
@@ -93,10 +69,21 @@ def evaluate_model(
     stacked = expose(graph, computed)
     wanted = [stacked.get(name, name) for name in computed]
     del graph.output[:]
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    session = make_session(model)
+    graph.output.extend(map(builder.value, wanted))
+    session = open_session(model)
     values = [chunk | dict(zip(computed, session.run(wanted, chunk), strict=True)) for chunk in chunks]
     return [[value[name] for value in values] for name in tensors]
+
+
+def computed_tensors(model: onnx.ModelProto | SplitModel) -> frozenset[str]:
+    """Names of the tensors whose values `evaluate_model` can give, graph inputs apart.
+
+    They are what the nodes of the graph write, and what exists inside the bodies of its Scans (one axis more, axis 0, which
+    counts steps). What other control flow keeps to itself is not among them.
+    """
+    graph = (model.skeleton if isinstance(model, SplitModel) else model).graph
+    written = (name for node in graph.node for name in node.output if name)
+    return frozenset(written).union(scan_bodies(graph))
 
 
 def layer_inputs(network: Network, feeds: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:

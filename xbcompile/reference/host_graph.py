@@ -2,17 +2,18 @@
 
 Each matrix layer is a node of domain `xbcompile` whose function body states, in standard operators, the layer's ideal
 arithmetic: code the input, rebuild the weights from levels, scale, offset and row weights, multiply, add the bias. It
-    is the meaning against which programs are verified, and it is how passes see activations.
+is the meaning against which programs are verified, and it is how passes see activations.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from xbcompile.errors import ModelError
 from xbcompile.ir.geometry import Contraction, Patches
@@ -20,12 +21,12 @@ from xbcompile.ir.input_code import InputCode
 from xbcompile.ir.layer import DigitalSegment, MatrixLayer
 from xbcompile.ir.network import Executed, Network
 from xbcompile.ir.recurrence import Recurrence
+from xbcompile.onnx_graph.builder import NodeBuilder, make_model, tensor
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS, XBCOMPILE
 from xbcompile.onnx_graph.split_model import LARGE_BYTES, SplitModel, apart, split
 from xbcompile.reference.host_recurrence import scan_of
 
-DOMAIN = "xbcompile"
 OLDEST_OPSET = 7  # the oldest that onnxruntime guarantees
-_ROUNDER = 1.5 * 2**23  # x + this is whole, rounded half to even, for float32 |x| < 2**22 (IEEE 754)
 
 
 def to_onnx(network: Network) -> onnx.ModelProto:
@@ -43,8 +44,8 @@ def host_graph(network: Network) -> SplitModel:
     Raises:
         ModelError: the model's opset is older than the operators that the function bodies need.
     """
-    imports = [entry for entry in network.opset_imports if entry[0] != DOMAIN]
-    opset = max((version for domain, version in imports if domain in ("", "ai.onnx")), default=None)
+    imports = [entry for entry in network.opset_imports if entry[0] != XBCOMPILE]
+    opset = max((version for domain, version in imports if domain in ONNX_DOMAINS), default=None)
     if opset is None:  # a model of other domains' operators alone
         opset = onnx.defs.onnx_opset_version()
         imports.append(("", opset))
@@ -71,7 +72,7 @@ def host_graph(network: Network) -> SplitModel:
         taken.add(body.type_name)
         _append_parameters(graph, tensors, body.parameters)
         inputs = [node.input, *body.parameters]
-        return [helper.make_node(body.type_name, inputs, [node.output], node.name, domain=DOMAIN)]
+        return [helper.make_node(body.type_name, inputs, [node.output], node.name, domain=XBCOMPILE)]
 
     for node in network.nodes:
         if isinstance(node, Recurrence):
@@ -79,13 +80,8 @@ def host_graph(network: Network) -> SplitModel:
         else:
             graph.node.extend(nodes_of(node))
     _append_border_types(graph, network)
-    skeleton = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid(*entry) for entry in (*imports, (DOMAIN, 1))],
-        functions=[*own.values(), *functions],
-        ir_version=max(network.ir_version, 8),  # functions in models came with IR version 8
-        producer_name="xbcompile",
-    )
+    ir_version = max(network.ir_version, 8)  # functions in models came with IR version 8
+    skeleton = make_model(graph, [*imports, (XBCOMPILE, 1)], ir_version, [*own.values(), *functions])
     return SplitModel(skeleton, tensors)
 
 
@@ -99,7 +95,7 @@ def layer_parameters(network: Network) -> dict[str, np.ndarray]:
 
 def parameter_name(layer: str, name: str) -> str:
     """Name of a layer's parameter among the host graph's initializers, apart from any name of the user's model."""
-    return f"{DOMAIN}::{layer}/{name}"
+    return f"{XBCOMPILE}::{layer}/{name}"
 
 
 def _segment_nodes(
@@ -123,7 +119,7 @@ def _append_parameters(
             graph.initializer.append(apart(name, value))
             tensors[name] = value
         else:
-            graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+            graph.initializer.append(tensor(name, value))
 
 
 def _append_border_types(graph: onnx.GraphProto, network: Network) -> None:
@@ -138,16 +134,15 @@ def _append_border_types(graph: onnx.GraphProto, network: Network) -> None:
                 graph.value_info.append(value)
 
 
-class _LayerBody:
-    """Builds one layer's function: collects nodes, parameters (initializers of the main graph) and fresh names."""
+class _LayerBody(NodeBuilder):
+    """Builds one layer's function: collects nodes, and parameters (initializers of the main graph)."""
 
     def __init__(self, layer: MatrixLayer, opset: int, taken: set[str]) -> None:
+        super().__init__(opset)
         self.layer = layer
-        self.opset = opset
         self.type_name = re.sub(r"\W", "_", layer.name) or "layer"
         while self.type_name in taken:
             self.type_name += "_"
-        self.nodes: list[onnx.NodeProto] = []
         self.formal_names: list[str] = []
         self.parameters: dict[str, np.ndarray] = {}
 
@@ -171,32 +166,32 @@ class _LayerBody:
             y = self.emit("Cast", y, to=layer.element_type)
         self.nodes.append(helper.make_node("Identity", [y], ["y"]))
         return helper.make_function(
-            DOMAIN, self.type_name, ["x", *self.formal_names], ["y"], self.nodes, [helper.make_opsetid("", self.opset)]
+            XBCOMPILE,
+            self.type_name,
+            ["x", *self.formal_names],
+            ["y"],
+            self.nodes,
+            [helper.make_opsetid("", self.opset)],
         )
 
-    def emit(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Append a node and return the name of its single output."""
-        output = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
-        return output
+    def name(self, label: str) -> str:
+        return f"t{len(self.nodes)}"
 
-    def constant(self, value: np.ndarray | np.generic) -> str:
+    def node_name(self, operator: str) -> str:
+        return ""
+
+    def constant(self, value: np.ndarray | np.generic | Sequence[int], label: str = "constant") -> str:
         """A small constant inside the body."""
-        if self.opset < 9 and value.dtype.kind == "i":  # Constant nodes hold floating-point numbers only
-            return self.parameter(f"constant{len(self.parameters)}", np.asarray(value))
-        return self.emit("Constant", value=numpy_helper.from_array(np.asarray(value)))
+        array = value if isinstance(value, (np.ndarray, np.generic)) else np.array(value, np.int64)
+        if self.opset < 9 and array.dtype.kind == "i":  # Constant nodes hold floating-point numbers only
+            return self.parameter(f"constant{len(self.parameters)}", np.asarray(array))
+        return self.emit("Constant", value=tensor("", array))
 
     def parameter(self, name: str, value: np.ndarray) -> str:
         """A tensor of the main graph, handed to the function as an input."""
         self.formal_names.append(name)
         self.parameters[parameter_name(self.layer.name, name)] = value
         return name
-
-    def reduce(self, operator: str, x: str, axes: list[int]) -> str:
-        """ReduceMin or ReduceMax with kept dims; its axes became an input with opset 18."""
-        if self.opset >= 18:
-            return self.emit(operator, x, self.constant(np.array(axes, np.int64)), keepdims=1)
-        return self.emit(operator, x, axes=axes, keepdims=1)
 
     def code_input(self, x: str) -> tuple[str, str | None]:
         """Return the coded input and the coded value of a padded zero (None where that is exactly 0)."""
@@ -209,15 +204,15 @@ class _LayerBody:
                 return x, None
             assert code.low is not None
             assert code.high is not None
-            zero = None if self.zero_is_exact(code) else self.clip(self.scalar(0.0), code.low, code.high)
-            return self.clip(x, code.low, code.high), zero
+            zero = None if self.zero_is_exact(code) else self.between(self.scalar(0.0), code.low, code.high)
+            return self.between(x, code.low, code.high), zero
         span = self.emit("Div", self.emit("Sub", high, low), self.scalar(code.steps))
         if code.is_dynamic:  # a constant vector has no span: any step will do
             span = self.positive_or_one(span)
 
         def coded(value: str) -> str:
             level = self.round(self.emit("Div", self.emit("Sub", value, low), span))
-            level = self.clip(level, 0.0, code.steps)
+            level = self.between(level, 0.0, code.steps)
             return self.emit("Add", self.emit("Mul", level, span), low)
 
         return coded(x), None if self.zero_is_exact(code) else coded(self.scalar(0.0))
@@ -225,16 +220,11 @@ class _LayerBody:
     def scalar(self, value: float) -> str:
         return self.constant(np.float32(value))
 
-    def clip(self, x: str, low: float, high: float) -> str:
+    def between(self, x: str, low: float, high: float) -> str:
+        """x limited to low..high."""
         if self.opset < 8:  # Min and Max do not broadcast yet
-            return self.emit("Clip", x, min=float(np.float32(low)), max=float(np.float32(high)))
+            return self.clip(x, low, high)
         return self.emit("Min", self.emit("Max", x, self.scalar(low)), self.scalar(high))
-
-    def round(self, x: str) -> str:
-        """Round half to even; Round came with opset 11. Beyond 2**22 all that counts is that the result is as large."""
-        if self.opset >= 11:
-            return self.emit("Round", x)
-        return self.emit("Sub", self.emit("Add", x, self.scalar(_ROUNDER)), self.scalar(_ROUNDER))
 
     def whole(self, x: str) -> str:
         """The nearest whole number, float64: Round came with opset 11, and `round` is for small numbers."""
@@ -260,9 +250,9 @@ class _LayerBody:
         geometry = self.layer.geometry
         if isinstance(geometry, Contraction):
             axes = [geometry.input_axis]
-            return self.reduce("ReduceMin", x, axes), self.reduce("ReduceMax", x, axes)
+            return self.reduce("ReduceMin", x, axes, keepdims=True), self.reduce("ReduceMax", x, axes, keepdims=True)
         axes = list(range(1, len(geometry.kernel) + 2))
-        low, high = self.reduce("ReduceMin", x, axes), self.reduce("ReduceMax", x, axes)
+        low, high = self.reduce("ReduceMin", x, axes, keepdims=True), self.reduce("ReduceMax", x, axes, keepdims=True)
         # Padding must be representable: min(low, 0) and max(high, 0), without Min and Max, which broadcast from opset 8 on.
         return self.emit("Neg", self.emit("Relu", self.emit("Neg", low))), self.emit("Relu", high)
 
@@ -298,10 +288,10 @@ class _LayerBody:
     def contract(self, x: str, weights: str, geometry: Contraction) -> str:
         layer, bias = self.layer, self.layer.bias
         if geometry.squeeze:
-            vector = self.emit("Reshape", weights, self.constant(np.array([layer.inputs], np.int64)))
+            vector = self.emit("Reshape", weights, self.constant([layer.inputs]))
             y = self.emit("MatMul", vector, x) if geometry.input_axis == -2 else self.emit("MatMul", x, vector)
             return self.emit("Add", y, self.parameter("bias", bias.reshape(()))) if np.any(bias) else y
-        matrix = self.emit("Reshape", weights, self.constant(np.array([layer.inputs, layer.outputs], np.int64)))
+        matrix = self.emit("Reshape", weights, self.constant([layer.inputs, layer.outputs]))
         output_axis = geometry.output_axis
         if geometry.input_axis == output_axis == -2:  # the constant on the left, x of any rank
             y = self.emit("MatMul", self.emit("Transpose", matrix, perm=[1, 0]), x)
@@ -321,7 +311,7 @@ class _LayerBody:
         """Convolution of the coded input; its padding holds the coded zero: conv(x - zero) + zero * sum(weights)."""
         layer = self.layer
         channels = layer.inputs // int(np.prod(geometry.kernel))
-        shape = np.array([layer.groups * layer.outputs, channels, *geometry.kernel], np.int64)
+        shape = [layer.groups * layer.outputs, channels, *geometry.kernel]
         kernel = self.emit("Reshape", self.emit("Transpose", weights, perm=[0, 2, 1]), self.constant(shape))
         attributes: dict[str, Any] = {
             "kernel_shape": list(geometry.kernel),

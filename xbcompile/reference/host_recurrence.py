@@ -10,6 +10,8 @@ from onnx import TensorProto, TypeProto, helper
 
 from xbcompile.ir.layer import DigitalSegment, MatrixLayer
 from xbcompile.ir.recurrence import Recurrence
+from xbcompile.onnx_graph.builder import make_graph
+from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 
 
 def scan_of(recurrence: Recurrence, body_nodes: Iterable[onnx.NodeProto]) -> onnx.NodeProto:
@@ -17,13 +19,14 @@ def scan_of(recurrence: Recurrence, body_nodes: Iterable[onnx.NodeProto]) -> onn
     types = _types_inside(recurrence)
     starts = [*(each.start for each in recurrence.states), *(each.inner for each in recurrence.sequences)]
     ends = [*(each.end for each in recurrence.states), *(each.inner for each in recurrence.outputs)]
-    body = helper.make_graph(
-        list(body_nodes),
+    body = make_graph(
         f"{recurrence.name}/body",
+        body_nodes,
         [onnx.ValueInfoProto(name=name, type=types.get(name)) for name in starts],
         [onnx.ValueInfoProto(name=name, type=types.get(name)) for name in ends],
-        value_info=[onnx.ValueInfoProto(name=n, type=t) for n, t in types.items() if n not in {*starts, *ends}],
     )
+    borders = {*starts, *ends}
+    body.value_info.extend(onnx.ValueInfoProto(name=n, type=t) for n, t in types.items() if n not in borders)
     reverse = int(recurrence.reverse)
     outputs: dict[str, Any] = {}
     if recurrence.outputs:
@@ -60,7 +63,7 @@ def scan_bodies(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     """The Scan inside which each tensor of a Scan's body exists, by the tensor's name."""
     found: dict[str, onnx.NodeProto] = {}
     for scan in graph.node:
-        if scan.op_type == "Scan" and scan.domain in ("", "ai.onnx"):
+        if scan.op_type == "Scan" and scan.domain in ONNX_DOMAINS:
             body = body_of(scan)
             names = [*(value.name for value in body.input), *(name for node in body.node for name in node.output)]
             found.update(dict.fromkeys(names, scan))

@@ -23,9 +23,9 @@ from xbcompile.ir import MatrixLayer, Patches
 from xbcompile.ir.site_grid import Floorplan
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import is_fixed
+from xbcompile.onnx_graph.engine import open_session
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import make_session
 from xbcompile.reference.host_graph import parameter_name
 from xbcompile.reference.host_recurrence import body_of, expose, scan_bodies, scan_of
 from xbcompile.runtime.layer_executor import LayerExecutor
@@ -175,7 +175,7 @@ def check_equivalence(program: Program) -> list[str]:
     findings = []
     layers = program.network.layers
     if not layers:
-        make_session(program.host_graph, once=True)  # nothing to compare, but onnxruntime must be able to load it
+        open_session(program.host_graph, once=True)  # nothing to compare, but onnxruntime must be able to load it
         return []
     values = _layer_values(program)
     # The products are small: threads of the linear algebra library would spend their time waiting for each other.
@@ -217,7 +217,7 @@ def _layer_values(program: Program) -> list[tuple[np.ndarray, np.ndarray]]:
     try:
         values = _evaluate(program.host_graph, probe_inputs(program), tensors)
     except _NO_PROBES:
-        make_session(program.host_graph, once=True)  # a host graph that cannot even be loaded is no matter of inputs
+        open_session(program.host_graph, once=True)  # a host graph that cannot even be loaded is no matter of inputs
         return [_run_alone(program, layer) for layer in layers]
     pairs = zip(values[::2], values[1::2], strict=True)
     return [
@@ -242,7 +242,7 @@ def _evaluate(model: SplitModel, feeds: dict[str, Any], tensors: list[str]) -> l
     wanted = [stacked.get(name, name) for name in computed]
     del graph.output[:]
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    values = feeds | dict(zip(computed, _run_limited(make_session(model, once=True), wanted, feeds), strict=True))
+    values = feeds | dict(zip(computed, _run_limited(open_session(model, once=True), wanted, feeds), strict=True))
     return [values[name] for name in tensors]
 
 

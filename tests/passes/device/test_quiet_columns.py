@@ -1,4 +1,4 @@
-"""quiet-columns against brute force over permutations, sensitivities by hand, and chips whose errors are known."""
+"""quiet-columns against brute force over permutations, and chips whose errors are known."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper
 
 import xbcompile
-from tests.support.model_kit import model_of
-from tests.support.pass_kit import network_of
 from tests.support.small_programs import CODED, convolution_model, dense_model, images
 from xbcompile.errors import PassError, PipelineError
 from xbcompile.passes.device.calibrate_offsets import CalibrateOffsets
 from xbcompile.passes.device.quiet_columns import QuietColumns
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.runtime import Session, error_map
-from xbcompile.runtime.importance import output_importance
 from xbcompile.targets.families.ideal import IdealArray
 
 
@@ -178,33 +174,6 @@ def test_offsets_are_those_that_calibrate_offsets_would_fit():
         expected[1, p] = -0.5 * np.rint(np.mean([errors.mean[i, p] for i in here]) / 0.5)
     np.testing.assert_allclose(found, expected)
     assert np.any(expected)
-
-
-def test_importance_of_linear_layers_by_hand():
-    """y = (x W0 + b) W1: moving output m of the first layer by d moves y by d W1[m]; the outputs themselves count 1."""
-    rng = np.random.default_rng(4)
-    constants = {"w": rng.normal(size=(5, 4)), "v": rng.normal(size=(4, 3))}
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("MatMul", ["a", "v"], ["y"])]
-    network = network_of(model_of(nodes, {"x": ["n", 5]}, ["y"], constants))
-    first, last = output_importance(network, {"x": images(20, 5)}, 0.1)
-    np.testing.assert_allclose(first, np.square(constants["v"]).sum(axis=1), rtol=1e-4)
-    np.testing.assert_allclose(last, np.ones(3), rtol=1e-4)
-
-
-def test_importance_behind_patches_and_dead_outputs():
-    """A convolution's output channel moves at all positions; one whose weights are 0 does not vary and counts 0."""
-    rng = np.random.default_rng(4)
-    w, v = rng.normal(size=(3, 1, 2, 2)), rng.normal(size=(3 * 9, 2))
-    w[1] = 0
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["a"]),
-        helper.make_node("Flatten", ["a"], ["f"]),
-        helper.make_node("MatMul", ["f", "v"], ["y"]),
-    ]
-    network = network_of(model_of(nodes, {"x": ["n", 1, 4, 4]}, ["y"], {"w": w, "v": v}))
-    expected = np.square(v.reshape(3, 9, 2).sum(axis=1)).sum(axis=1)
-    found = output_importance(network, {"x": images(10, 1, 4, 4)}, 0.2)[0]
-    np.testing.assert_allclose(found, expected * [1, 0, 1], rtol=1e-4)
 
 
 @pytest.mark.parametrize("measure", ["images", "columns"])

@@ -7,17 +7,16 @@ and does what MultiHeadAttention of the same domain does with the three results.
 
 from __future__ import annotations
 
-from xbcompile.frontend.operators import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
-from xbcompile.frontend.rewrite import Replacement
+from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.rewriter import Replacement
+from xbcompile.onnx_graph.domains import MICROSOFT
 from xbcompile.onnx_graph.graph import Graph
-
-DOMAIN = "com.microsoft"
 
 
 def rewrite_attention(r: Replacement) -> bool:
     """com.microsoft's Attention: MatMul, and MultiHeadAttention behind it."""
     node, graph = r.node, r.graph
-    weights, bias, mask, past, attention_bias, past_length = (_input(r, i) for i in range(1, 7))
+    weights, bias, mask, past, attention_bias, past_length = (r.input(i) for i in range(1, 7))
     if not is_constant(graph, weights):
         raise StaysDigital(why_not_constant(graph, weights, "the matrix of the projections"))
     if constant_weights(node, graph, weights).ndim != 2:
@@ -32,10 +31,10 @@ def rewrite_attention(r: Replacement) -> bool:
     product = r.emit("MatMul", node.input[0], weights, name=r.matrix_name())
     if bias:
         product = r.emit("Add", product, bias)
-    query, key, value = _split(r, product, _sizes(r, graph.constants[weights].dims[1]), axis=-1)
+    query, key, value = r.split(product, _sizes(r, graph.constants[weights].dims[1]), axis=-1)
     inputs = [query, key, value, "", mask, attention_bias]
     if past:
-        inputs += [r.squeeze(part, [0]) for part in _split(r, past, [1, 1], axis=0)]
+        inputs += [r.squeeze(part, [0]) for part in r.split(past, [1, 1], axis=0)]
     while not inputs[-1]:
         inputs.pop()
     names = ("num_heads", "unidirectional", "scale", "mask_filter_value")
@@ -45,18 +44,13 @@ def rewrite_attention(r: Replacement) -> bool:
         "MultiHeadAttention",
         *inputs,
         outputs=[node.output[0], "", ""] if has_present else [node.output[0]],
-        domain=DOMAIN,
+        domain=MICROSOFT,
         **{name: given for name, given in attributes.items() if given is not None},
     )
     if has_present:
         present = [r.unsqueeze(name, [0]) for name in outputs[1:]]
         r.emit("Concat", *present, axis=0, output=node.output[1])
     return True
-
-
-def stay_digital(r: Replacement) -> bool:
-    """Attention whose projections are nodes of their own: it has no weights."""
-    raise StaysDigital("a product of activations: it has no weights")
 
 
 def _check_mask(graph: Graph, mask: str, source: str) -> None:
@@ -90,16 +84,3 @@ def _sizes(r: Replacement, columns: int) -> list[int]:
     if len(sizes) != 3 or sum(sizes) != columns or sizes[0] != sizes[1]:
         raise StaysDigital(f"{columns} columns do not fit queries, keys and values of sizes {sizes}")
     return sizes
-
-
-def _split(r: Replacement, x: str, sizes: list[int], axis: int) -> list[str]:
-    """Split, whose sizes are an input from opset 13 on."""
-    outputs = [""] * len(sizes)
-    if r.opset >= 13:
-        return r.emit_many("Split", x, r.constant(sizes, "split"), outputs=outputs, axis=axis)
-    return r.emit_many("Split", x, outputs=outputs, axis=axis, split=sizes)
-
-
-def _input(r: Replacement, index: int) -> str:
-    """Name of an input, empty where the node does not have it."""
-    return r.node.input[index] if len(r.node.input) > index else ""

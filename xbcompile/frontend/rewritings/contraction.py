@@ -19,8 +19,8 @@ from string import ascii_letters
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from xbcompile.frontend.operators import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
-from xbcompile.frontend.rewrite import Replacement
+from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.graph import Graph
 from xbcompile.onnx_graph.tensors import to_array
 
@@ -172,7 +172,7 @@ def contract(r: Replacement, source: Labelled, weights: Weights, result: str, na
     if not summed:
         raise StaysDigital("nothing is summed over the activation and the constant: it is an element-wise product")
     if alone:
-        total = r.reduce_sum(source.name, alone, keepdims=False)
+        total = r.reduce("ReduceSum", source.name, alone, keepdims=False)
         source = replace(source.without("".join(source.axes[i] for i in alone)), name=total)
     if len(both) > len(summed):
         product = _grouped(r, source, weights, summed, result, name)

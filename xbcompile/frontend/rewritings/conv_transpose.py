@@ -16,8 +16,8 @@ from itertools import product
 
 import numpy as np
 
-from xbcompile.frontend.operators import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
-from xbcompile.frontend.rewrite import Replacement
+from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.tensors import to_array
 
 LARGEST_KERNEL = 2**27  # elements, those of empty phases included; assumed

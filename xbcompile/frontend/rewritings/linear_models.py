@@ -11,10 +11,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from xbcompile.frontend.operators import StaysDigital, attribute
-from xbcompile.frontend.rewrite import Replacement
-
-DOMAIN = "ai.onnx.ml"
+from xbcompile.frontend.operands import StaysDigital, attribute
+from xbcompile.frontend.rewriter import Replacement
+from xbcompile.onnx_graph.builder import copied
 
 
 def rewrite_linear(r: Replacement) -> bool:
@@ -34,8 +33,7 @@ def rewrite_linear(r: Replacement) -> bool:
         raise StaysDigital(f"{coefficients.size} coefficients do not fit {shape[1]} features and {outputs} outputs")
     weights = coefficients.reshape(outputs, shape[1]).T
     product = r.emit("MatMul", node.input[0], r.constant(weights, "coefficients"), name=r.matrix_name())
-    unit = NodeProto()
-    unit.CopyFrom(node)
+    unit = copied(node)
     unit.name = r.name(node.op_type)
     unit.input[0] = product
     for each in unit.attribute:

@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from xbcompile.frontend.operators import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
-from xbcompile.frontend.rewrite import Replacement
+from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.rewriter import Replacement
 from xbcompile.frontend.rewritings.contraction import contract_matmul, matmul_axes
 from xbcompile.frontend.rewritings.conv_transpose import emit_conv_transpose
 from xbcompile.onnx_graph.tensors import to_array
-
-DOMAIN = "com.microsoft"
 
 # Operators of ONNX that an activation's name stands for, and the attributes that its parameters give, in order.
 _ACTIVATIONS: dict[str, tuple[str, ...]] = {
@@ -73,8 +71,8 @@ def rewrite_fused_conv(r: Replacement) -> bool:
         name=r.matrix_name(),
         **{name: value for name, value in attributes.items() if value is not None},
     )
-    if _input(r, 3):
-        y = r.emit("Add", y, _input(r, 3))
+    if r.input(3):
+        y = r.emit("Add", y, r.input(3))
     _activated(r, y, list(attribute(node, "activation_params", ())))
     return True
 
@@ -86,7 +84,7 @@ def rewrite_fused_gemm(r: Replacement) -> bool:
     names = ("alpha", "beta", "transA", "transB")
     attributes = {name: attribute(node, name, None) for name in names}
     inputs = list(node.input)
-    if not _input(r, 2) and r.opset < 11:  # Gemm must have all three there
+    if not r.input(2) and r.opset < 11:  # Gemm must have all three there
         constant = next(name for name in inputs[:2] if is_constant(r.graph, name))
         zero = np.zeros(1, to_array(r.graph.constants[constant]).dtype)
         inputs = [*inputs[:2], r.constant(zero, "zero")]
@@ -143,13 +141,13 @@ def rewrite_matmul_n_bits(r: Replacement) -> bool:
             raise StaysDigital(why_not_constant(graph, name, "the operand"))
     if attribute(node, "weight_prepacked", 0):
         raise StaysDigital("the weights are packed for one kind of machine")
-    if _input(r, 4) and (_input(r, 3) or attribute(node, "bits", 4) != 4):
+    if r.input(4) and (r.input(3) or attribute(node, "bits", 4) != 4):
         raise StaysDigital("g_idx is lowered for weights of 4 bits without zero points only")
     constant_weights(node, graph, node.input[2])
     matrix = r.constant(_dequantized(r), "weights")
     y = r.emit("MatMul", node.input[0], matrix, name=r.matrix_name())
-    if _input(r, 5):
-        r.emit("Add", y, _input(r, 5))
+    if r.input(5):
+        r.emit("Add", y, r.input(5))
     r.nodes[-1].output[0] = node.output[0]
     return True
 
@@ -186,7 +184,7 @@ def rewrite_matmul_bnb4(r: Replacement) -> bool:
 def rewrite_conv_transpose_with_dynamic_pads(r: Replacement) -> bool:
     """ConvTransposeWithDynamicPads whose pads are constant."""
     node, graph = r.node, r.graph
-    pads, bias = _input(r, 2), _input(r, 3)
+    pads, bias = r.input(2), r.input(3)
     for name, what in ((node.input[1], "the kernel"), (pads, "the input of pads")):
         if name and not is_constant(graph, name):
             raise StaysDigital(why_not_constant(graph, name, what))
@@ -212,14 +210,14 @@ def _dequantized(r: Replacement) -> np.ndarray:
         raise StaysDigital("the sizes of weights and scales do not fit")
     codes = _unpacked(packed.reshape(columns, -1), bits)[:, :rows].astype(np.float32)
     zero, where = np.full((columns, blocks), 2 ** (bits - 1), np.float32), np.arange(rows) // block
-    if _input(r, 3):
+    if r.input(3):
         given = to_array(constants[node.input[3]])
         per_column = -(-blocks * bits // 8) if given.dtype == np.uint8 else blocks
         if given.size != columns * per_column:
             raise StaysDigital("the size of the zero points does not fit")
         given = given.reshape(columns, per_column)
         zero = (_unpacked(given, bits) if given.dtype == np.uint8 else given)[:, :blocks].astype(np.float32)
-    if _input(r, 4):
+    if r.input(4):
         where = to_array(constants[node.input[4]]).reshape(-1)[:rows]
         if where.size < rows or where.min() < 0 or where.max() >= blocks:
             raise StaysDigital("g_idx names groups that do not exist, or not one for each row")
@@ -239,11 +237,7 @@ def _activated(r: Replacement, y: str, parameters: list[float]) -> None:
     if name == "Clip":
         if len(parameters) != 2:
             raise StaysDigital(f"{name} with {len(parameters)} parameters")
-        low, high = (np.float32(value) for value in parameters)
-        if r.opset >= 11:
-            r.emit("Clip", y, r.constant(low, "low"), r.constant(high, "high"))
-        else:
-            r.emit("Clip", y, min=float(low), max=float(high))
+        r.clip(y, parameters[0], parameters[1])
     elif name in _ACTIVATIONS:
         names = _ACTIVATIONS[name]
         if len(parameters) < len(names) or (name == "ThresholdedRelu" and r.opset < 10):
@@ -267,8 +261,3 @@ def _operand(r: Replacement) -> None:
             why_not_constant(graph, overridable, "the operand") if overridable else "both operands are activations"
         )
     constant_weights(node, graph, constants[0])
-
-
-def _input(r: Replacement, index: int) -> str:
-    """Name of an input, empty where the node does not have it."""
-    return r.node.input[index] if len(r.node.input) > index else ""

@@ -7,30 +7,35 @@ rounding is monotone and keeps whole numbers, so the result is the same, and it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from onnx import NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.operators import attribute, is_constant
-from xbcompile.frontend.rewrite import Replacement, Rewriting
+from xbcompile.frontend.operands import attribute, is_constant
+from xbcompile.frontend.rewriter import Replacement, Rewriting
 from xbcompile.onnx_graph.graph import Graph, Origin, reads
 from xbcompile.onnx_graph.tensors import to_array
 
 DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 _OLDEST_OPSET = 9  # Where, Sign
-_ROUNDER = np.float32(1.5 * 2**23)  # x + this is whole, rounded half to even, for float32 |x| < 2**22 (IEEE 754)
 _MOST_EXPONENTS = 64  # assumed: exponents of a float quantizer that are worth a comparison each
 
 
-def rewrite_quantizers(graph: Graph) -> Graph:
+def rewrite_quantizers(graph: Graph, rewriting_of: Callable[[NodeProto], Rewriting | None]) -> Graph:
     """The graph with QONNX's quantizers in standard operators, wherever they stand; types are not needed.
+
+    Args:
+        graph: any graph.
+        rewriting_of: the function here that rewrites a node's operator, None where it is no quantizer.
 
     Raises:
         ModelError: a quantizer's bit width or the like is not constant, or the model's opset is too old.
     """
-    if not any(_rewriting(node) for node in graph.nodes):
+    found = {id(node): rewriting for node in graph.nodes if (rewriting := rewriting_of(node)) is not None}
+    if not found:
         return graph
     used = {*graph.constants, *(value.name for value in graph.inputs)}
     for node in graph.nodes:
@@ -38,14 +43,13 @@ def rewrite_quantizers(graph: Graph) -> Graph:
     nodes: list[NodeProto] = []
     constants, origins = dict(graph.constants), dict(graph.origins)
     for node in graph.nodes:
-        rewriting = _rewriting(node)
-        if rewriting is None:
+        if id(node) not in found:
             nodes.append(node)
             continue
         replacement = Replacement(node, graph, used)
         if replacement.opset < _OLDEST_OPSET:
             raise _error(replacement, f"it needs opset {_OLDEST_OPSET} or newer, the model has {replacement.opset}")
-        rewriting(replacement)
+        found[id(node)](replacement)
         nodes.extend(replacement.nodes)
         constants.update(replacement.constants)
         origins.update({new.name: Origin(node.name, node.op_type) for new in replacement.nodes})
@@ -115,26 +119,8 @@ def rewrite_float_quant(r: Replacement) -> bool:
         step = r.emit("Where", below, step, r.constant(np.float32(2.0 ** (exponent - mantissa_bits)), "step"))
     y = r.emit("Mul", _round(r, r.emit("Div", x, step), _mode(r, "ROUND")), step)
     limit = min((2.0 - 2.0**-mantissa_bits) * 2.0**highest, largest)
-    r.emit("Mul", _clip(r, y, -limit, limit), scale, output=r.node.output[0])
+    r.emit("Mul", r.clip(y, -limit, limit), scale, output=r.node.output[0])
     return True
-
-
-_TABLE: dict[str, Rewriting] = {
-    "BipolarQuant": rewrite_bipolar_quant,
-    "FloatQuant": rewrite_float_quant,
-    "IntQuant": rewrite_quant,
-    "Quant": rewrite_quant,
-    "Trunc": rewrite_trunc,
-}
-
-
-def is_quantizer(node: NodeProto) -> bool:
-    """Whether the node is one of QONNX's operators that are written in standard ones here."""
-    return _rewriting(node) is not None
-
-
-def _rewriting(node: NodeProto) -> Rewriting | None:
-    return _TABLE.get(node.op_type) if node.domain in DOMAINS else None
 
 
 def _limits(bits: float, signed: bool, narrow: bool) -> tuple[float, float]:
@@ -146,17 +132,14 @@ def _limits(bits: float, signed: bool, narrow: bool) -> tuple[float, float]:
 
 def _rounded_between(r: Replacement, x: str, low: float, high: float, mode: str) -> str:
     if low.is_integer() and high.is_integer() and r.opset >= 11:
-        return _clip(r, _round(r, x, mode), low, high)
-    return _round(r, _clip(r, x, low, high), mode)
+        return r.clip(_round(r, x, mode), low, high)
+    return _round(r, r.clip(x, low, high), mode)
 
 
 def _round(r: Replacement, x: str, mode: str) -> str:
     """x rounded by one of QONNX's modes (resolve_rounding_mode in intquant.py)."""
     if mode in ("ROUND", "HALF_EVEN"):
-        if r.opset >= 11:
-            return r.emit("Round", x)
-        rounder = r.constant(_ROUNDER, "rounder")
-        return r.emit("Sub", r.emit("Add", x, rounder), rounder)
+        return r.round(x)
     if mode in ("CEIL", "FLOOR"):
         return r.emit(mode.title(), x)
     size = r.emit("Abs", x)
@@ -174,12 +157,6 @@ def _mode(r: Replacement, default: str) -> str:
     if mode not in modes:
         raise _error(r, f'rounding_mode "{mode}" is unknown; allowed: {", ".join(modes)}, ROUND_TO_ZERO')
     return mode
-
-
-def _clip(r: Replacement, x: str, low: float, high: float) -> str:
-    if r.opset >= 11:
-        return r.emit("Clip", x, r.constant(np.float32(low), "low"), r.constant(np.float32(high), "high"))
-    return r.emit("Clip", x, min=low, max=high)
 
 
 def _sign(r: Replacement, x: str) -> str:

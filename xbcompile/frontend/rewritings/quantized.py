@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto, helper
 
-from xbcompile.frontend.operators import StaysDigital, attribute, is_constant, why_not_constant
-from xbcompile.frontend.rewrite import Replacement
+from xbcompile.frontend.operands import StaysDigital, attribute, is_constant, why_not_constant
+from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.tensors import to_array
 
 EIGHT_BITS = {TensorProto.UINT8: np.uint8, TensorProto.INT8: np.int8}

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from xbcompile.frontend.operators import StaysDigital, attribute
-from xbcompile.frontend.rewrite import Replacement
+from xbcompile.frontend.operands import StaysDigital, attribute
+from xbcompile.frontend.rewriter import Replacement
+from xbcompile.onnx_graph.builder import make_graph, tensor, value
 from xbcompile.onnx_graph.tensors import to_array
 
 # Scan has no batch axis of its own from opset 9 on; ConstantOfShape and Where came then too.
@@ -259,14 +260,7 @@ def _projections(r: Replacement, x: str, weights: np.ndarray, cells: Sequence[_C
     by_step = r.emit("Transpose", product, perm=[1, 0, 2])
     if len(cells) == 1:
         return [by_step]
-    return _split(r, by_step, len(cells), weights.shape[1] // len(cells))
-
-
-def _split(r: Replacement, x: str, parts: int, size: int) -> list[str]:
-    """Equal parts of the last axis; Split's sizes are an input from opset 13 on."""
-    if r.opset >= 13:
-        return r.emit_many("Split", x, r.constant([size] * parts, "sizes"), outputs=[""] * parts, axis=-1)
-    return r.emit_many("Split", x, outputs=[""] * parts, axis=-1, split=[size] * parts)
+    return r.split(by_step, [weights.shape[1] // len(cells)] * len(cells), axis=-1)
 
 
 def _lengths(r: Replacement, x: str, batch_axis: int) -> tuple[str, str]:
@@ -281,8 +275,7 @@ def _lengths(r: Replacement, x: str, batch_axis: int) -> tuple[str, str]:
             return "", ""
         return "", r.emit("Greater", _size(r, x, 1 - batch_axis), r.constant([0]))
     lengths = r.emit("Cast", r.node.input[4], to=TensorProto.INT64)
-    one = helper.make_tensor("one", TensorProto.INT64, [1], [1])
-    ones = r.emit("ConstantOfShape", _size(r, x, 1 - batch_axis), value=one)
+    ones = r.emit("ConstantOfShape", _size(r, x, 1 - batch_axis), value=tensor("one", np.ones(1, np.int64)))
     steps_column = r.emit("Transpose", r.emit("NonZero", ones), perm=[1, 0])
     mask = r.unsqueeze(r.emit("Less", steps_column, lengths), [2])
     return mask, r.unsqueeze(r.emit("Greater", lengths, r.constant([0])), [1])
@@ -314,11 +307,11 @@ def _scan(r: Replacement, cell: _Cell, projection: str, initial: Sequence[str], 
     gates = _GATES[cell.operator] * cell.hidden
     shapes = [[None, cell.hidden]] * len(starts) + [[None, gates], [None, 1]]
     types = [TensorProto.FLOAT] * (len(starts) + 1) + [TensorProto.BOOL]
-    graph = helper.make_graph(
-        body.nodes,
+    graph = make_graph(
         body.name("body"),
-        list(map(helper.make_tensor_value_info, [*starts, *sequences], types, shapes)),
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, cell.hidden]) for name in [*kept, shown]],
+        body.nodes,
+        map(value, [*starts, *sequences], types, shapes),
+        [value(name, TensorProto.FLOAT, [None, cell.hidden]) for name in [*kept, shown]],
     )
     backwards = int(cell.direction == "reverse")
     return r.emit_many(
@@ -349,7 +342,7 @@ def _clipped(r: Replacement, cell: _Cell, x: str) -> str:
 def _lstm_step(r: Replacement, cell: _Cell, projected: str, h: str, c: str) -> list[str]:
     f, g, last = cell.activations
     sums = r.emit("Add", projected, _product(r, cell, h, cell.recurrent))
-    i, o, forget, candidate = _split(r, sums, 4, cell.hidden)
+    i, o, forget, candidate = r.split(sums, [cell.hidden] * 4, axis=-1)
 
     def gate(x: str, peephole: int, state: str) -> str:
         if cell.peepholes is not None:
@@ -366,15 +359,17 @@ def _lstm_step(r: Replacement, cell: _Cell, projected: str, h: str, c: str) -> l
 def _gru_step(r: Replacement, cell: _Cell, projected: str, h: str) -> list[str]:
     f, g = cell.activations
     hidden = cell.hidden
-    x = _split(r, projected, 3, hidden)
+    x = r.split(projected, [hidden] * 3, axis=-1)
     if cell.linear_before_reset:
         product = _product(r, cell, h, cell.recurrent)
         if np.any(cell.candidate_bias):
             bias = np.concatenate([np.zeros(2 * hidden, np.float32), cell.candidate_bias])
             product = r.emit("Add", product, r.constant(bias, "B"))
-        update, reset, linear = _split(r, product, 3, hidden)
+        update, reset, linear = r.split(product, [hidden] * 3, axis=-1)
     else:
-        update, reset = _split(r, _product(r, cell, h, cell.recurrent[: 2 * hidden], "/update_reset"), 2, hidden)
+        update, reset = r.split(
+            _product(r, cell, h, cell.recurrent[: 2 * hidden], "/update_reset"), [hidden] * 2, axis=-1
+        )
     update = f(r, _clipped(r, cell, r.emit("Add", x[0], update)))
     reset = f(r, _clipped(r, cell, r.emit("Add", x[1], reset)))
     if cell.linear_before_reset:
