@@ -1,8 +1,8 @@
 """The pass contract: requires, run, ensures.
 
 A pass is a frozen dataclass with a `name`; its fields are its options, spelled alike in the pipeline text, the log and
-the tests. A network pass maps a Network to a Network at compile time. A device pass is fitted on the chip itself, when a program is
-commissioned on it: it comes last in a pipeline.
+the tests. A network pass maps a Network to a Network at compile time. A device pass is fitted on the chip itself, when a program
+is commissioned on it: it comes last in a pipeline.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import numpy.typing as npt
 from xbcompile.errors import PassError
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.corrections import Corrections
-from xbcompile.ir.schedule import Schedule
 from xbcompile.ir.network import Network
+from xbcompile.ir.schedule import Schedule
 from xbcompile.reference.evaluate import layer_inputs
-
 
 Floats = npt.NDArray[np.float64]
 Feeds = dict[str, np.ndarray]
@@ -166,8 +165,8 @@ class ChipView(Protocol):
         """Cells [n, rows, columns] of images [n], as they are written with these corrections."""
 
     def column_errors(self, feeds: Feeds, corrections: Corrections) -> tuple[Floats, Floats]:
-        """Errors (reading minus exact sum, dot-product units) of physical columns while all layers are read on the network's ideal
-        activations: sums and numbers of readings, float64 [arrays, columns] each.
+        """Errors (reading minus exact sum, dot-product units) of physical columns while all layers are read on the network's
+        ideal activations: sums and numbers of readings, float64 [arrays, columns] each.
         """
 
     def tile_errors(self, feeds: Feeds, vectors: int, corrections: Corrections) -> tuple[Floats, Floats]:

@@ -1,4 +1,8 @@
-"""Runtime: executes programs on devices. Read `session` first, then `player` (event by event) and `layer_executor` (many together)."""
+"""Runtime: executes programs on devices.
+
+Read `session` first, then `player` (event by event), `layer_executor` (many events together) and `timeline` (which write a read
+sees); `commission` fits device passes through `chip_view`.
+"""
 
 from xbcompile.runtime.commission import commission
 from xbcompile.runtime.corrections_file import load_corrections, save_corrections

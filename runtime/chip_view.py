@@ -1,4 +1,4 @@
-"""What a device pass may know of a chip: measuring through its readout, layer by layer; see `xbcompile.passes.contract.ChipView`."""
+"""What a device pass may know of a chip: measuring through its readout, see `xbcompile.passes.contract.ChipView`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate, model_batch, s
 from xbcompile.runtime.dataflow import Digital, Pending, walk
 from xbcompile.runtime.layer_executor import LayerExecutor, VectorRange
 from xbcompile.runtime.one_by_one import EffortCounter
-from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.runtime.references import reference_outputs, step_values
 from xbcompile.runtime.tile_errors import ErrorRecorder
 from xbcompile.runtime.timeline import COMMISSION_BATCH, COMMISSION_VECTOR, MAP_VECTOR
@@ -80,7 +80,7 @@ class ProgramOnChip:
     @cached_property
     def lsb(self) -> float | None:
         """See ChipView."""
-        return self._device_of(_none(self.program)).lsb
+        return self._device_of(no_corrections(self.program)).lsb
 
     def cell_limits(self, array: int) -> np.ndarray | None:
         """See ChipView."""
@@ -127,7 +127,7 @@ class ProgramOnChip:
         """See ChipView."""
         written = WrittenImages.once(np.full(len(cells), array), cells)
         reads, each = ReadBlock(np.arange(len(cells)), MAP_VECTOR), drives[:, :, None]
-        readings = self._device_of(_none(self.program)).load(written).read(each, reads)
+        readings = self._device_of(no_corrections(self.program)).load(written).read(each, reads)
         exact = IdealArray(self.spec).load(written).read(each, reads)
         self.counter.note(written, drives.shape[1])
         return (readings - exact)[:, :, 0].astype(np.float64)
@@ -319,14 +319,3 @@ def _first_vectors(program: Program, feeds: Feeds, vectors: int) -> list[np.ndar
     whole = [np.concatenate(chunks) if len(chunks) > 1 else chunks[0] for chunks in values]
     sizes = [vectors_per_sample(layer, x.shape) for layer, x in zip(layers, whole, strict=True)]
     return [x[: max(1, vectors // size)] if x.ndim > 1 else x for size, x in zip(sizes, whole, strict=True)]
-
-
-def _none(program: Program) -> Corrections:
-    """No correction at all; for what no correction changes."""
-    return no_corrections(program, "")
-
-
-def no_corrections(program: Program, chip: str) -> Corrections:
-    """Corrections that correct nothing."""
-    layers = tuple(LayerCorrection.none(layer.groups * layer.outputs) for layer in program.network.layers)
-    return Corrections(program.digest, chip, layers)

@@ -12,10 +12,11 @@ from xbcompile.ir.corrections import Corrections
 from xbcompile.passes.contract import Feeds
 from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import model_batch
-from xbcompile.runtime.chip_view import BeforeLayer, MakeExecutor, ProgramOnChip, no_corrections
+from xbcompile.runtime.chip_view import BeforeLayer, MakeExecutor, ProgramOnChip
 from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter, batched
+from xbcompile.runtime.placed import no_corrections
 from xbcompile.targets import BatchedDevice, Device
 from xbcompile.targets.contract import HasDefectMap, HasIdentity
 
@@ -95,7 +96,7 @@ def fitted(
         make_executor: makes executors of layers, as `LayerExecutor`.
         before_layer: called with an executor and the tensors at hand before it sees its inputs.
     """
-    corrections = no_corrections(program, "")
+    corrections = no_corrections(program)
     passes = device_passes(program.pipeline)
     counter = EffortCounter(program.spec.rows)
     adapted = {False: batched(chip)}

@@ -44,9 +44,14 @@ class Digital:
         self.network = network
         self.more_reads = more_reads or {}
         self.index = {layer.name: i for i, layer in enumerate(network.layers)}
+        self.known_steps: dict[str, int] = {}  # of recurrences whose number of steps the model leaves open
         self.segments: dict[str, ort.InferenceSession] = {
             segment.name: open_session(segment.model) for segment in network.segments
         }
+
+    def steps_of(self, node: Recurrence) -> int:
+        """Number of steps of a recurrence, before its sequences are there; 0 where that is not known."""
+        return node.steps or self.known_steps.get(node.name, 0)
 
     def needed(self, node: NetworkNode) -> tuple[str, ...]:
         """Tensors that must be there when a node runs."""
@@ -121,12 +126,10 @@ class _Body:
         while progress:
             progress = False
             for node in list(self.waiting.values()):
-                if node.name in self.loops or isinstance(node, MatrixLayer) or not self._ready(node):
-                    continue
                 if isinstance(node, Recurrence):
-                    self.loops[node.name] = _Loop(self.digital, node, self.values)
-                    self.steps[node.name] = self.loops[node.name].steps
-                    progress |= self._loop_ended(node.name)
+                    progress |= self._go_round(node)
+                    continue
+                if isinstance(node, MatrixLayer) or not self._ready(node):
                     continue
                 names = list(node.output_names)
                 session = self.digital.segments[node.name]
@@ -144,6 +147,18 @@ class _Body:
             self.readers[name] -= 1
             if not self.readers[name] and name not in self.kept:
                 self.values.pop(name, None)
+
+    def _go_round(self, node: Recurrence) -> bool:
+        """Let a recurrence go as far as it can; whether it has ended. Its first step may read states alone: it begins when it is
+        known that there is one, before the sequences are there.
+        """
+        if node.name not in self.loops:
+            if not self._ready(node) and not self.digital.steps_of(node):
+                return False
+            self.loops[node.name] = _Loop(self.digital, node)
+        self.loops[node.name].offer(self.values)
+        self.steps[node.name] = self.loops[node.name].steps
+        return self._loop_ended(node.name)
 
     def _loop_ended(self, name: str) -> bool:
         loop = self.loops[name]
@@ -184,44 +199,75 @@ class _Body:
 class _Loop:
     """A recurrence at one of its steps."""
 
-    def __init__(self, digital: Digital, node: Recurrence, outside: dict[str, Any]) -> None:
+    def __init__(self, digital: Digital, node: Recurrence) -> None:
         self.digital, self.node = digital, node
-        self.outside = {name: outside[name] for name in node.input_names}
-        self.steps = len(self.outside[node.sequences[0].outer])
-        self.state = {each.start: self.outside[each.initial] for each in node.states}
-        self.stacked: dict[str, list[Any]] = {each.outer: [None] * self.steps for each in node.outputs}
+        self.outside: dict[str, Any] = {}
+        self.steps = digital.steps_of(node)
+        self.state: dict[str, Any] = {}
         self.step = 0
+        self.stacked: dict[str, dict[int, Any]] = {each.outer: {} for each in node.outputs}
         self.results: dict[str, Any] | None = None
         self.body = self._body()
+
+    @property
+    def _complete(self) -> bool:
+        """Whether all tensors outside that it reads are there."""
+        return len(self.outside) == len(self.node.input_names)
+
+    def offer(self, values: Mapping[str, Any]) -> None:
+        """Take what is there of the tensors outside, and go on."""
+        new = {name: values[name] for name in self.node.input_names if name in values and name not in self.outside}
+        self.outside |= new
+        first = self.node.sequences[0].outer
+        if first in new:
+            self.steps = len(new[first])
+        if new:
+            if self.step == 0:
+                self.state |= {each.start: new[each.initial] for each in self.node.states if each.initial in new}
+            self.body.values |= self._values()
         self._go_on()
 
-    def _body(self) -> _Body:
-        node, entry = self.node, self.steps - 1 - self.step if self.node.reverse else self.step
-        values = {name: self.outside[name] for name in node.outer_reads} | self.state
+    def _values(self) -> dict[str, Any]:
+        """What the body reads at this step, as far as it is there."""
+        node, outside = self.node, self.outside
+        values = {name: outside[name] for name in node.outer_reads if name in outside} | self.state
         if self.step < self.steps:
-            values |= {each.inner: self.outside[each.outer][entry] for each in node.sequences}
+            cut = (each for each in node.sequences if each.outer in outside)
+            values |= {each.inner: outside[each.outer][self._entry] for each in cut}
+        return values
+
+    @property
+    def _entry(self) -> int:
+        return self.steps - 1 - self.step if self.node.reverse else self.step
+
+    def _body(self) -> _Body:
+        node = self.node
         kept = {*(each.end for each in node.states), *(each.inner for each in node.outputs)}
-        return _Body(self.digital, node.nodes, values, kept, self.step, entry)
+        return _Body(self.digital, node.nodes, self._values(), kept, self.step, self._entry)
 
     def give(self, layer: Pending, output: np.ndarray) -> None:
         self.body.give(layer, output)
         self._go_on()
 
     def _go_on(self) -> None:
-        """Go from step to step until one waits for a layer."""
+        """Go from step to step until one waits for a layer, or for something outside."""
         while self.step < self.steps:
             self.body.advance()
-            if self.body.waiting:
-                return
             values = self.body.values
+            ends = (*(each.end for each in self.node.states), *(each.inner for each in self.node.outputs))
+            if self.body.waiting or not all(name in values for name in ends):
+                return
             for each in self.node.outputs:
                 self.stacked[each.outer][self.body.entry] = values[each.inner]
             self.state = {each.start: values[each.end] for each in self.node.states}
             self.step += 1
             self.body = self._body()
+        if not self._complete:
+            return
         self.results = {each.final: self.state[each.start] for each in self.node.states}
         if self.steps:
-            self.results |= {name: np.stack(entries) for name, entries in self.stacked.items()}
+            stacked = self.stacked.items()
+            self.results |= {name: np.stack([entries[i] for i in range(self.steps)]) for name, entries in stacked}
         elif self.node.outputs:
             self.results |= self._no_steps()
 

@@ -100,7 +100,7 @@ def batched(device: Device) -> BatchedDevice:
 
 
 class EffortCounter:
-    """Counts what commissioning asks of a chip: an image is written where its array holds another one, or one of another write."""
+    """Counts what commissioning asks of a chip: an image is written where its array holds another, or one of another write."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows

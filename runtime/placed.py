@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xbcompile.ir.corrections import Corrections
+from xbcompile.ir.corrections import Corrections, LayerCorrection
 from xbcompile.ir.schedule import share_of
 from xbcompile.program.cells import CellImages
 from xbcompile.program.program import Program
@@ -97,21 +97,33 @@ class PlacedProgram:
             vectors: how many.
             slices: reads per vector.
         """
-        timeline, t_read_s = self.timeline, self.program.spec.t_read_s
+        timeline = self.timeline
         at = reads.first + start + np.arange(vectors)
         batch, place = np.divmod(at, reads.per_batch) if reads.per_batch else (np.zeros_like(at), at)
-        begin = timeline.start_s(timeline.read_steps(use, tiles, arrays))[:, None]
-        first = np.stack([self.first_of_share(tile, array, reads.per_batch) for tile, array in zip(tiles, arrays, strict=True)])
+        steps = timeline.read_steps(use, tiles, arrays)
+        shares = [self.share(*each, reads.per_batch or int(at[-1]) + 1) for each in zip(tiles, arrays, strict=True)]
+        first, end = np.array(shares).T
+        spacing_s = [self.spacing_s(step, count * slices) for step, count in zip(steps, end - first, strict=True)]
         within = (place - first[:, None])[..., None] * slices + np.arange(slices)
-        start_s = self.clock.start_s(reads.first_batch + batch)[None, :] + begin
-        return np.asarray(start_s[..., None] + within * t_read_s)
+        start_s = self.clock.start_s(reads.first_batch + batch)[None, :] + timeline.start_s(steps)[:, None]
+        return np.asarray(start_s[..., None] + within * np.array(spacing_s)[:, None, None])
 
-    def first_of_share(self, tile: int, array: int, per_batch: int) -> int:
-        """The first vector of a batch that the copy of a tile's image in an array serves."""
-        return self.share(tile, array, per_batch)[0]
+    def spacing_s(self, step: int, reads: int) -> float:
+        """Time from one to the next of the reads that a step makes in a whole batch: one read's, or less where sizes that the
+        model leaves open make more reads than the schedule knows of.
+        """
+        steps, t_read_s = self.timeline.schedule.steps, self.program.spec.t_read_s
+        duration_s = float(steps["end_s"][step] - steps["start_s"][step])
+        return duration_s / reads if reads * t_read_s > duration_s * (1 + 1e-9) else t_read_s
 
     def share(self, tile: int, array: int, per_batch: int) -> tuple[int, int]:
         """First and end of the vectors of a batch that the copy of a tile's image in an array serves."""
         copies = self.program.schedule.copies
         arrays = copies["array"][copies["image"] == self.program.schedule.tiles["image"][tile]]
         return share_of(int(np.searchsorted(arrays, array)), len(arrays), per_batch)
+
+
+def no_corrections(program: Program) -> Corrections:
+    """Corrections that correct nothing, of no certain program or chip."""
+    layers = tuple(LayerCorrection.none(layer.groups * layer.outputs) for layer in program.network.layers)
+    return Corrections("", "", layers)

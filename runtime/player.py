@@ -1,8 +1,8 @@
 """The player: a schedule's steps become events on a device, one by one, in order of time.
 
-Each batch is a flow of tensors through the network. A read step drives the vectors that its copy serves, as soon as the layer's
-input is there, which the schedule's order sees to; the last read of a use of a matrix completes the layer's output, and digital
-segments run as soon as what they need is there. Batches that overlap are played side by side.
+Each batch is a flow of tensors through the network. A read step drives the vectors that its copy serves, one after another; that
+the layer's input is there by then, the schedule's order sees to. The last read of a use of a matrix completes the layer's output,
+and digital segments run as soon as what they need is there. Batches that overlap are played side by side.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ class Player:
         self.counters.array_s += schedule.setup_s
 
     def play(
-        self, batches: Sequence[Mapping[str, Any]], first: int, observers: Sequence[ReadingObserver] = (), watched: int = 0
+        self,
+        batches: Sequence[Mapping[str, Any]],
+        first: int,
+        observers: Sequence[ReadingObserver] = (),
+        watched: int = 0,
     ) -> list[dict[str, Any]]:
         """Play batches that follow each other.
 
@@ -71,26 +75,27 @@ class Player:
         steps, clock = self.placed.timeline.schedule.steps, self.placed.clock
         outputs: list[dict[str, Any]] = [{} for _ in batches]
         playing: dict[int, _Batch] = {}
-        moments: list[tuple[float, int, int]] = []
+        moments: list[tuple[float, int, int, int]] = []  # time, batch, step, and which of the step's events
 
         def due(batch: int, step: int) -> None:
             start_s = float(clock.start_s(first + batch)) + (float(steps["start_s"][step]) if len(steps) else 0.0)
-            heapq.heappush(moments, (start_s, batch, step))
+            heapq.heappush(moments, (start_s, batch, step, 0))
 
         if batches:
             due(0, 0)
         while moments:
-            at_s, batch, step = heapq.heappop(moments)
-            if step == 0:
-                watching = observers if batch < watched else None
-                playing[batch] = _Batch(self, batches[batch], first + batch, watching)
+            at_s, batch, step, event = heapq.heappop(moments)
+            if step == event == 0:
+                playing[batch] = _Batch(self, batches[batch], first + batch, observers if batch < watched else None)
                 if batch + 1 < len(batches):
                     due(batch + 1, 0)
-            if len(steps):
-                playing[batch].play(step, at_s)
-            if step + 1 < len(steps):
+            if event == 0 and step + 1 < len(steps):
                 due(batch, step + 1)
-            else:
+            if len(steps):
+                next_s = playing[batch].play(step, event, at_s)
+                if next_s is not None:
+                    heapq.heappush(moments, (next_s, batch, step, event + 1))
+            if playing[batch].ended:
                 outputs[batch] = playing.pop(batch).outputs()
         return outputs
 
@@ -118,26 +123,47 @@ class _Batch:
         self.flow = Flow(player.digital, feeds)
         self.samples = samples_of(feeds)
         self.layers: dict[Pending, _LayerReads] = {}
+        self.reading: dict[int, _StepReads] = {}
+        self.left = len(player.placed.timeline.schedule.steps)
         of_layer = player.placed.uses.of_layer
         self.which = {use: (layer, step) for layer, uses in enumerate(of_layer) for step, use in enumerate(uses)}
 
-    def play(self, step: int, at_s: float) -> None:
-        """Play one step of the schedule."""
+    @property
+    def ended(self) -> bool:
+        """Whether all steps have been played."""
+        return self.left == 0
+
+    def play(self, step: int, event: int, at_s: float) -> float | None:
+        """Play one event of a step of the schedule: the time of the step's next one, None after its last."""
         row = self.player.placed.timeline.schedule.steps[step]
         if row["operation"] == WRITE:
             self.player.write(step, self.number, at_s)
-            return
-        layer, count = self.which[int(row["use"])]
+            self.left -= 1
+            return None
+        if event == 0:
+            self.reading[step] = self._reads_of(step).begin(step, at_s)
+        reads = self.reading[step]
+        if reads.play(event):
+            return reads.at_s(event + 1)
+        del self.reading[step]
+        self.left -= 1
+        layer = reads.layer
+        if layer.end(reads):
+            self.flow.give(layer.pending, layer.output())
+            del self.layers[layer.pending]
+        return None
+
+    def _reads_of(self, step: int) -> _LayerReads:
+        """The layer that a read step belongs to."""
+        use = int(self.player.placed.timeline.schedule.steps["use"][step])
+        layer, count = self.which[use]
         pending = next((each for each in self.flow.pending if each.layer == layer and each.step == count), None)
         if pending is None:
             raise RuntimeError(f"step {step} reads layer {layer} at step {count} before its input is there")
         if pending not in self.layers:
             x = self.flow.values(pending)[self.player.digital.network.layers[layer].input]
-            self.layers[pending] = _LayerReads(self, pending, x, int(row["use"]))
-        reads = self.layers[pending]
-        if reads.read(step, at_s):
-            self.flow.give(pending, reads.output())
-            del self.layers[pending]
+            self.layers[pending] = _LayerReads(self, pending, x, use)
+        return self.layers[pending]
 
     def outputs(self) -> dict[str, Any]:
         """Graph outputs by name, after the last step."""
@@ -151,55 +177,38 @@ class _LayerReads:
 
     def __init__(self, batch: _Batch, pending: Pending, x: np.ndarray, use: int) -> None:
         player = batch.player
-        self.player, self.batch, self.use = player, batch, use
+        self.player, self.batch, self.pending, self.use = player, batch, pending, use
         self.executor = player.executors[pending.layer]
         self.observer = None if batch.observers is None else batch.observers[pending.layer]
         self.dtype = x.dtype
         self.reading: Reading = self.executor.begin(x)
         vectors = self.reading.sums.shape[1]
-        self.range = vector_range(player.placed, pending, batch.number * player.placed.program.schedule.batch, vectors, batch.samples)
+        first_sample = batch.number * player.placed.program.schedule.batch
+        self.range = vector_range(player.placed, pending, first_sample, vectors, batch.samples)
         self.vectors = vectors
         blocks = self.executor.tiles.blocks
         self.totals = [np.zeros((len(block.tiles), vectors, block.columns.shape[1])) for block in blocks]
         steps = player.placed.timeline.schedule.steps
         self.left = int(np.count_nonzero((steps["operation"] == READ) & (steps["use"] == use)))
 
-    def read(self, step: int, at_s: float) -> bool:
-        """Play one read step; whether it was the last of this use."""
-        placed = self.player.placed
-        row = placed.timeline.schedule.steps[step]
-        tile, array = int(row["tile"]), int(row["array"])
-        start, end = placed.share(tile, array, self.range.per_batch or self.vectors)
-        end = min(end, self.vectors)
+    def begin(self, step: int, at_s: float) -> _StepReads:
+        """The reads of one step, which starts now."""
+        return _StepReads(self, step, at_s)
+
+    def end(self, reads: _StepReads) -> bool:
+        """Take in the readings of a step; whether it was the last one of this use."""
+        block, start, end = reads.block, reads.start, reads.end
         if start < end:
-            self._drive(step, tile, array, start, end, at_s)
+            arrays = np.array([reads.array])
+            tile = slice(reads.place, reads.place + 1)
+            if self.observer is not None:
+                self.executor.show(self.observer, block, tile, arrays, reads.drives, reads.readings)
+            totals = reads.coded.added_up(reads.readings)
+            self.executor.tiles.correct(block, arrays, totals, reads.place)
+            self.totals[reads.block_number][reads.place, start:end] = totals[0]
+            self._count(reads.tile, (end - start) * reads.coded.slices)
         self.left -= 1
         return self.left == 0
-
-    def _drive(self, step: int, tile: int, array: int, start: int, end: int, at_s: float) -> None:
-        placed, tiles, spec = self.player.placed, self.executor.tiles, self.player.placed.program.spec
-        number = int(np.flatnonzero(tiles.index == tile)[0])
-        which = next(i for i, block in enumerate(tiles.blocks) if number < block.first + len(block.tiles))
-        block = tiles.blocks[which]
-        place = number - block.first
-        value = self.reading.coded.value[block.group, start:end]
-        coded = tiles.coded_drives(block, value).of(slice(place, place + 1))
-        drives = coded.drives()
-        write = placed.timeline.number(array, int(placed.timeline.place[step]), self.batch.number)
-        counter = self.range.drawn_from + self.executor.counted_from + start
-        readings = np.empty((1, end - start, coded.slices, spec.columns))
-        for v in range(end - start):
-            for t in range(coded.slices):
-                when_s = at_s + (v * coded.slices + t) * spec.t_read_s
-                event = Read(array, write, tile, self.use, counter + v, t, when_s)
-                readings[0, v, t] = read_once(self.player.device, event, drives[0, v, t], spec.columns)
-        self._count(tile, (end - start) * coded.slices)
-        arrays = np.array([array])
-        if self.observer is not None:
-            self.executor.show(self.observer, block, slice(place, place + 1), arrays, drives, readings)
-        totals = coded.added_up(readings)
-        tiles.correct(block, arrays, totals, place)
-        self.totals[which][place, start:end] = totals[0]
 
     def _count(self, tile: int, reads: int) -> None:
         counters, table = self.player.counters, self.player.placed.program.schedule.tiles
@@ -213,6 +222,44 @@ class _LayerReads:
             executor.tiles.add(block, totals, self.reading.sums)
         y = executor.recombined(self.reading) * executor.correction.gain + executor.correction.shift
         return lay_out(executor.layer, of_type(y, self.dtype), self.reading.shape)
+
+
+class _StepReads:
+    """The reads of one step: a tile, driven with the vectors that its copy serves, slice by slice."""
+
+    def __init__(self, layer: _LayerReads, step: int, at_s: float) -> None:
+        self.layer, self.step, self.started_s = layer, step, at_s
+        placed, tiles = layer.player.placed, layer.executor.tiles
+        row = placed.timeline.schedule.steps[step]
+        self.tile, self.array = int(row["tile"]), int(row["array"])
+        self.start, end = placed.share(self.tile, self.array, layer.range.per_batch or layer.vectors)
+        self.spacing_s = placed.spacing_s(step, (end - self.start) * layer.executor.slices)
+        self.end = min(end, layer.vectors)
+        number = int(np.flatnonzero(tiles.index == self.tile)[0])
+        self.block_number = next(i for i, b in enumerate(tiles.blocks) if number < b.first + len(b.tiles))
+        self.block = tiles.blocks[self.block_number]
+        self.place = number - self.block.first
+        value = layer.reading.coded.value[self.block.group, self.start : self.end]
+        self.coded = tiles.coded_drives(self.block, value).of(slice(self.place, self.place + 1))
+        self.drives = self.coded.drives()
+        self.write = placed.timeline.number(self.array, int(placed.timeline.place[step]), layer.batch.number)
+        self.readings = np.empty((1, len(value), self.coded.slices, placed.program.spec.columns))
+
+    def at_s(self, event: int) -> float:
+        """When a read starts."""
+        return self.started_s + event * self.spacing_s
+
+    def play(self, event: int) -> bool:
+        """Read once; whether more are to come."""
+        count = self.readings.shape[1] * self.coded.slices
+        if not count:
+            return False
+        layer, (v, t) = self.layer, divmod(event, self.coded.slices)
+        counter = layer.range.drawn_from + layer.executor.counted_from + self.start + v
+        which = Read(self.array, self.write, self.tile, layer.use, counter, t, self.at_s(event))
+        device, columns = layer.player.device, self.readings.shape[3]
+        self.readings[0, v, t] = read_once(device, which, self.drives[0, v, t], columns)
+        return event + 1 < count
 
 
 def samples_of(feeds: Mapping[str, Any]) -> int:
@@ -229,4 +276,3 @@ def vector_range(placed: PlacedProgram, pending: Pending, first_sample: int, vec
     if not each:  # what does not depend on samples belongs to the batch of the first
         return VectorRange(0, 0, pending.step, pending.entry, 0, first_sample // batch)
     return VectorRange(first_sample * each, batch * each, pending.step, pending.entry)
-

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from onnx import helper
 from threadpoolctl import ThreadpoolController
 
 from xbcompile.errors import DataError, ProgramError
 from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.vectors import count_vectors, gather, lay_out, of_type
+from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_batch, sample_chunks
 from xbcompile.runtime.commission import chip_name, chip_of, fitted, with_corrections
@@ -130,7 +130,9 @@ class Session:
         """
         feeds = dict(feeds)
         samples = check_samples(self.program, feeds)
-        check_feeds(self.program, {name: value[: model_batch(self.program.network.inputs)] for name, value in feeds.items()})
+        check_feeds(
+            self.program, {name: value[: model_batch(self.program.network.inputs)] for name, value in feeds.items()}
+        )
         first = self._begin(samples, feeds, first_sample)
         if self._player is not None:
             outputs = _joined(self._play(feeds, samples, first, observe=True), self.program.schedule.batch)
@@ -201,13 +203,18 @@ class Session:
 
     def _steps(self, feeds: Mapping[str, Any]) -> dict[str, int]:
         """How many steps each recurrence makes on these inputs: that is a matter of shapes, so layers give zeros."""
+        self.digital.known_steps = {}
         flow = Flow(self.digital, feeds)
         while not flow.done:
             at = flow.pending[0]
-            layer, x = self.program.network.layers[at.layer], flow.values(at)[self.program.network.layers[at.layer].input]
+            layer, x = (
+                self.program.network.layers[at.layer],
+                flow.values(at)[self.program.network.layers[at.layer].input],
+            )
             vectors, shape = gather(layer, x)
             zeros = np.zeros((vectors.shape[1], layer.groups * layer.outputs), x.dtype)
             flow.give(at, lay_out(layer, zeros, shape))
+        self.digital.known_steps = flow.steps
         return flow.steps
 
     def _new_player(self) -> Player:
@@ -276,7 +283,7 @@ def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
             raise DataError(f"model input {value.name!r} is missing; given: {', '.join(feeds) or 'none'}")
         x = feeds[value.name]
         if value.type.tensor_type.elem_type:
-            dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            dtype = numpy_type(value)
             if np.asarray(x).dtype != dtype and dtype.kind != "O":  # texts have many types
                 raise DataError(f"input {value.name!r} has type {np.asarray(x).dtype}; the model wants {dtype}")
         dims = value.type.tensor_type.shape.dim if value.type.tensor_type.HasField("shape") else None

@@ -1,4 +1,4 @@
-"""The tiles of one layer as tables: what drives their rows, which columns are theirs, how their readings are corrected and added."""
+"""The tiles of one layer as tables: what drives their rows, which columns are theirs, how readings are corrected and added."""
 
 from __future__ import annotations
 

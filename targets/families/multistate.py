@@ -110,8 +110,11 @@ class MultistateArray(SimulatedDevice):
         r_ohm = tables[which[:, None, None], cells, row, column]
         half_ohm, middle_ohm = (p.r_highest_ohm - p.r_lowest_ohm) / 2, (p.r_highest_ohm + p.r_lowest_ohm) / 2
         deviation = (r_ohm - middle_ohm) / half_ohm
-        bound = float(p.rows * np.abs(deviation).max())
-        return MultistateImages(round_to_exact(deviation, bound, 53 - 24))
+        # The array's own largest deviation bounds its sums, whatever the image: rounding must not depend on what else is loaded.
+        largest = np.abs((tables - middle_ohm) / half_ohm).max(axis=(1, 2, 3)) * p.rows
+        for image, array in zip(deviation, which, strict=True):
+            image[:] = round_to_exact(image, float(largest[array]), 53 - 24)
+        return MultistateImages(deviation)
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ from xbcompile.program.program import Program
 from xbcompile.reference.host_graph import parameter_name
 from xbcompile.reference.host_recurrence import body_of, expose, scan_bodies, scan_of
 from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.tiler.floorplan.traffic import array_traffic
 from xbcompile.verification.probes import probe_inputs
@@ -178,6 +179,7 @@ def check_equivalence(program: Program) -> list[str]:
         open_session(program.host_graph, once=True)  # nothing to compare, but onnxruntime must be able to load it
         return []
     values = _layer_values(program)
+    placed, ideal = PlacedProgram(program, no_corrections(program)), IdealArray(program.spec)
     # The products are small: threads of the linear algebra library would spend their time waiting for each other.
     with threadpool_limits(limits=1, user_api="blas"):
         for i, layer in enumerate(layers):
@@ -185,7 +187,7 @@ def check_equivalence(program: Program) -> list[str]:
             # Probe inputs may take the model where it has no finite values; a large fixed batch is needless work.
             if x.size > LARGEST_COMPARED or not np.isfinite(x).all():
                 x, reference = _run_alone(program, layer)
-            result = LayerExecutor(program, i, IdealArray(program.spec), os.cpu_count() or 1).run(x)
+            result = LayerExecutor(placed, i, ideal, os.cpu_count() or 1).run(x)
             findings += _differences(layer, x, result, reference)
     return findings
 
