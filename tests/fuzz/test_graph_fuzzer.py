@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import graph_check
 import numpy as np
 import pytest
 
+from tests.fuzz import graph_check
 from tests.fuzz.graph_check import NOTES, Case, check, describe, reduced
 from tests.fuzz.random_graphs import generate
 from xbcompile import InferenceSession

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from xbcompile.ir import Contraction, MatrixLayer, Network, Patches
+from xbcompile.ir import MatrixLayer, Network, Patches
+from xbcompile.ir.vectors import collect
 from xbcompile.onnx_graph.builder import value
 from xbcompile.onnx_graph.engine import open_session
 from xbcompile.reference.evaluate import evaluate
@@ -54,7 +55,7 @@ def output_importance(network: Network, feeds: dict[str, np.ndarray], step: floa
     samples = len(next(iter(feeds.values())))
     for i, chunks in zip(moved, values, strict=True):
         layer = network.layers[i]
-        distance = step * np.concatenate([_output_vectors(layer, chunk) for chunk in chunks]).std(
+        distance = step * np.concatenate([collect(layer, chunk) for chunk in chunks]).std(
             axis=0, dtype=np.float64
         )
         result[i][distance == 0] = 0.0
@@ -87,12 +88,3 @@ def _laid_out(layer: MatrixLayer, shift: np.ndarray) -> np.ndarray:
     if isinstance(geometry, Patches):
         return shift.reshape(-1, *[1] * len(geometry.kernel))
     return shift if geometry.squeeze else shift.reshape(-1, *[1] * (-geometry.output_axis - 1))
-
-
-def _output_vectors(layer: MatrixLayer, tensor: np.ndarray) -> np.ndarray:
-    """The layer's output tensor as one row per vector, [vectors, groups * outputs]."""
-    geometry = layer.geometry
-    if isinstance(geometry, Contraction) and geometry.squeeze:
-        return tensor.reshape(-1, 1)
-    axis = 1 if isinstance(geometry, Patches) else geometry.output_axis
-    return np.moveaxis(tensor, axis, -1).reshape(-1, layer.groups * layer.outputs)
