@@ -1,4 +1,8 @@
-"""Runtime: executes programs on devices. Read `session` first, then `player` (event by event) and `layer_executor` (many together)."""
+"""The runtime: executes programs on devices.
+
+`session.py` (read it first) is one program on one chip; `player.py` makes the schedule's steps events, one by one, and
+`layer_executor.py` plays many together; `commission.py` fits the corrections of a chip, `cost.py` counts what runs take.
+"""
 
 from xbcompile.runtime.commission import commission
 from xbcompile.runtime.corrections_file import load_corrections, save_corrections

@@ -105,7 +105,7 @@ class Schedule(ContentEqual):
         weight_updates_lower_bound: no such schedule writes fewer images per batch (where all stay: once and for all).
         cells_written: cells that the writes of a batch change; None where they were not counted.
         site: int32 [arrays], site of each array on the floorplan; empty without one.
-        floorplan: see `Floorplan.parse`; empty without one.
+        floorplan: see `SiteGrid.parse`; empty without one.
         hop_values: values that move between arrays per inference, times the hops that each takes.
         hop_values_lower_bound: no placement of these arrays on this floorplan has less.
     """

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from xbcompile.errors import DataError, ScheduleError
 from xbcompile.ir import MatrixLayer, Patches
-from xbcompile.ir.site_grid import Floorplan
+from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import is_fixed
 from xbcompile.onnx_graph.engine import open_session
@@ -73,7 +73,7 @@ def check_sites(program: Program) -> list[str]:
     if not schedule.floorplan and not len(schedule.site):
         return []
     try:
-        floorplan = Floorplan.parse(schedule.floorplan)
+        floorplan = SiteGrid.parse(schedule.floorplan)
     except ScheduleError as error:
         return [str(error)]
     site = schedule.site
