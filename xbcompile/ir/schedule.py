@@ -198,6 +198,12 @@ def share_of(copy: int, copies: int, vectors: int) -> tuple[int, int]:
     return -(-copy * vectors // copies), -(-(copy + 1) * vectors // copies)
 
 
+def shares_of(copy: np.ndarray, copies: np.ndarray, vectors: np.ndarray | int) -> np.ndarray:
+    """How many vectors each of many copies serves, see `share_of`; integer arrays, element by element."""
+    shares: np.ndarray = -(-(copy + 1) * vectors // copies) + (-copy * vectors // copies)
+    return shares
+
+
 def tile_rows(tiles: np.ndarray) -> np.ndarray:
     """Number of rows of each tile, int32."""
     return tiles["k1"] - tiles["k0"]

@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 
 from xbcompile.ir.array_spec import ArraySpec
-from xbcompile.ir.schedule import Use
+from xbcompile.ir.schedule import Use, shares_of
 from xbcompile.tiler.schedule.residency import NEVER
 
 TIME_BITS = 50  # sums of times stay below 2**TIME_BITS ticks: exact in float64
@@ -254,8 +254,7 @@ def _shared_reads(
     tile, use, image, count = (np.repeat(each, count) for each in (tile, use, image, count))
     vectors = np.array([batch * each.vectors for each in uses], dtype=np.int64)[use]
     slices = np.array([each.reads // each.vectors for each in uses], dtype=np.int64)[use]
-    share = -(-(number + 1) * vectors // count) + (-number * vectors // count)
-    return tile, use, first_copy[image] + number, share * slices
+    return tile, use, first_copy[image] + number, shares_of(number, count, vectors) * slices
 
 
 def _reads_of_uses(tiles: np.ndarray, uses: Sequence[Use]) -> tuple[np.ndarray, np.ndarray]:
