@@ -11,6 +11,7 @@ from xbcompile.errors import DataError
 from xbcompile.ir.geometry import Contraction, Patches
 from xbcompile.ir.layer import MatrixLayer
 
+
 def gather(layer: MatrixLayer, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
     """Collect the input vectors of a layer.
 
