@@ -80,9 +80,7 @@ def load_corrections(path: str | os.PathLike[str]) -> Corrections:
 
 def _read(archive: Archive) -> Corrections:
     if "fit.json" not in archive:
-        raise ProgramError(
-            f"{archive.name!r} holds no corrections; make some with: xbcompile commission PROGRAM -o FILE"
-        )
+        raise ProgramError(f"{archive.name!r} holds no corrections; make some with: xbcompile commission PROGRAM -o FILE")
     manifest: dict[str, Any] = json.loads(archive.read("fit.json"))
     if manifest.get("fit_version") != FIT_VERSION:
         raise ProgramError(
@@ -91,7 +89,9 @@ def _read(archive: Archive) -> Corrections:
         )
     tables = {name: archive.table(f"{name}.npy") for name in manifest["tables"]}
     layers = tuple(
-        LayerCorrection(tables[f"layers/{i}/gain"], tables[f"layers/{i}/shift"], tables.get(f"layers/{i}/tile_gain"))
+        LayerCorrection(
+            tables[f"layers/{i}/gain"], tables[f"layers/{i}/shift"], tables.get(f"layers/{i}/tile_gain")
+        )
         for i in range(manifest["layers"])
     )
     routes = None

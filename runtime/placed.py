@@ -101,9 +101,7 @@ class PlacedProgram:
         at = reads.first + start + np.arange(vectors)
         batch, place = np.divmod(at, reads.per_batch) if reads.per_batch else (np.zeros_like(at), at)
         begin = timeline.start_s(timeline.read_steps(use, tiles, arrays))[:, None]
-        first = np.stack(
-            [self.first_of_share(tile, array, reads.per_batch) for tile, array in zip(tiles, arrays, strict=True)]
-        )
+        first = np.stack([self.first_of_share(tile, array, reads.per_batch) for tile, array in zip(tiles, arrays, strict=True)])
         within = (place - first[:, None])[..., None] * slices + np.arange(slices)
         start_s = self.clock.start_s(reads.first_batch + batch)[None, :] + begin
         return np.asarray(start_s[..., None] + within * t_read_s)

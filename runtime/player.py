@@ -55,11 +55,7 @@ class Player:
         self.counters.array_s += schedule.setup_s
 
     def play(
-        self,
-        batches: Sequence[Mapping[str, Any]],
-        first: int,
-        observers: Sequence[ReadingObserver] = (),
-        watched: int = 0,
+        self, batches: Sequence[Mapping[str, Any]], first: int, observers: Sequence[ReadingObserver] = (), watched: int = 0
     ) -> list[dict[str, Any]]:
         """Play batches that follow each other.
 
@@ -161,9 +157,7 @@ class _LayerReads:
         self.dtype = x.dtype
         self.reading: Reading = self.executor.begin(x)
         vectors = self.reading.sums.shape[1]
-        self.range = vector_range(
-            player.placed, pending, batch.number * player.placed.program.schedule.batch, vectors, batch.samples
-        )
+        self.range = vector_range(player.placed, pending, batch.number * player.placed.program.schedule.batch, vectors, batch.samples)
         self.vectors = vectors
         blocks = self.executor.tiles.blocks
         self.totals = [np.zeros((len(block.tiles), vectors, block.columns.shape[1])) for block in blocks]
@@ -235,3 +229,4 @@ def vector_range(placed: PlacedProgram, pending: Pending, first_sample: int, vec
     if not each:  # what does not depend on samples belongs to the batch of the first
         return VectorRange(0, 0, pending.step, pending.entry, 0, first_sample // batch)
     return VectorRange(first_sample * each, batch * each, pending.step, pending.entry)
+

@@ -130,9 +130,7 @@ class Session:
         """
         feeds = dict(feeds)
         samples = check_samples(self.program, feeds)
-        check_feeds(
-            self.program, {name: value[: model_batch(self.program.network.inputs)] for name, value in feeds.items()}
-        )
+        check_feeds(self.program, {name: value[: model_batch(self.program.network.inputs)] for name, value in feeds.items()})
         first = self._begin(samples, feeds, first_sample)
         if self._player is not None:
             outputs = _joined(self._play(feeds, samples, first, observe=True), self.program.schedule.batch)
@@ -206,10 +204,7 @@ class Session:
         flow = Flow(self.digital, feeds)
         while not flow.done:
             at = flow.pending[0]
-            layer, x = (
-                self.program.network.layers[at.layer],
-                flow.values(at)[self.program.network.layers[at.layer].input],
-            )
+            layer, x = self.program.network.layers[at.layer], flow.values(at)[self.program.network.layers[at.layer].input]
             vectors, shape = gather(layer, x)
             zeros = np.zeros((vectors.shape[1], layer.groups * layer.outputs), x.dtype)
             flow.give(at, lay_out(layer, zeros, shape))

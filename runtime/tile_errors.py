@@ -63,3 +63,4 @@ class _Recorded(LoadedImages):
             np.add.at(self.recorder.square, reads.tiles, np.square(error).sum(axis=1))
             np.add.at(self.recorder.count, reads.tiles, error.shape[1])
         return exact
+

@@ -80,9 +80,7 @@ def unrolled(
     table = _with_writes(table, schedule, spec)
     result = replace(schedule, steps=table, period_s=max(schedule.period_s, float(table["end_s"].max(initial=0.0))))
     if schedule.stationary and not np.any(table["operation"] == WRITE):
-        result = replace(
-            result, period_s=schedule.period_s + float(table["end_s"].max(initial=0)) - schedule.makespan_s
-        )
+        result = replace(result, period_s=schedule.period_s + float(table["end_s"].max(initial=0)) - schedule.makespan_s)
     return result, StepUses(tuple(uses), tuple(map(tuple, of_layer)))
 
 

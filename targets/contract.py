@@ -141,6 +141,7 @@ class WrittenImages:
         return cls(np.asarray(arrays), np.arange(len(arrays)), cells, numbers, np.zeros(numbers.shape))
 
 
+
 @dataclass(frozen=True, eq=False)
 class ReadBlock:
     """Which reads a block of readings [images, vectors, slices] holds.

@@ -13,9 +13,10 @@ from onnx import TensorProto, helper
 
 from tests.support.model_kit import run_onnxruntime
 from xbcompile.ir import Contraction, Geometry, InputCode, MatrixLayer, Network, Patches, WeightCode
-from xbcompile.ir.vectors import collect, gather
+from xbcompile.ir.vectors import gather
 from xbcompile.reference.host_graph import to_onnx
 from xbcompile.runtime.drive import code_vectors, slices_of
+from xbcompile.ir.vectors import collect
 
 CODES = [
     InputCode("thermometer", 8),

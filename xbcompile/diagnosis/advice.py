@@ -8,6 +8,7 @@ from xbcompile.passes import load_pass, pass_names
 from xbcompile.passes.contract import LayerTrouble
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.program.program import Program
+from xbcompile.targets.contract import HasDefectMap
 
 _MOST_IDEAS = 2
 # What no pass can do.
@@ -35,5 +36,5 @@ def advice(program: Program, layer: MatrixLayer, source: str) -> str:
 
 def _has_defects(program: Program) -> bool:
     """Whether a chip of the target has a defect map."""
-    limits = getattr(program.target.device(), "cell_limits", None)
-    return limits is not None and limits(0) is not None
+    device = program.target.device()
+    return isinstance(device, HasDefectMap) and device.cell_limits(0) is not None

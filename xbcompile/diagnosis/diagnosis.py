@@ -31,12 +31,12 @@ from xbcompile.diagnosis.switched import PROGRAM_SOURCES, SwitchedSession, model
 from xbcompile.errors import DataError, ProgramError
 from xbcompile.ir import Recurrence
 from xbcompile.ir.corrections import LayerCorrection
-from xbcompile.ir.vectors import collect, lay_out
 from xbcompile.passes.contract import OutputsPass
 from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate_model, model_batch, sample_chunks
 from xbcompile.runtime.chip_view import MeasuredLayer, samples_in
 from xbcompile.runtime.dataflow import Pending, walk
+from xbcompile.ir.vectors import collect, lay_out
 from xbcompile.runtime.layer_executor import LayerExecutor, VectorRange
 from xbcompile.runtime.references import reference_outputs
 from xbcompile.runtime.session import check_samples
@@ -244,9 +244,7 @@ class _LayerWalk:
                 chunks = [chunk for _, chunk in sample_chunks(part, size)]
                 first = len(self.chunks)
                 self.chunks += chunks
-                self.fits.append(
-                    _Fit(each, first, len(self.chunks), samples_in(part), reference_outputs(program, part))
-                )
+                self.fits.append(_Fit(each, first, len(self.chunks), samples_in(part), reference_outputs(program, part)))
         self.references = reference_outputs(program, feeds)
         self.from_model = _tensors_of_model(program)
         self.sessions = [sessions.of(sources[:k]) for k in range(1, len(sources) + 1)]

@@ -252,9 +252,7 @@ class SwitchedSession(Session):
         self._on, self._found = frozenset(on), found
         self._starts = {} if "weights" in on else {each.layer.name: each.start for each in found if each is not None}
         super().__init__(program, program.target.device(device, seed, without=off), seed, threads=threads)
-        self.plain = [
-            self._executor(PlacedProgram(program, self._plain_corrections()), *each) for each in self._where()
-        ]
+        self.plain = [self._executor(PlacedProgram(program, self._plain_corrections()), *each) for each in self._where()]
 
     def _plain_corrections(self) -> Corrections:
         """Those of this chip without what acts before outputs are added up."""

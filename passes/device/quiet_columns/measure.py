@@ -25,9 +25,7 @@ from xbcompile.passes.device.quiet_columns.assignment import Floats, TileColumnE
 _ROUNDING = 1e-9  # share of a mean square below which a variance is rounding
 
 
-def errors_on_images(
-    chip: ChipView, feeds: Feeds, vectors: int, corrections: Corrections, used: TileColumns
-) -> TileColumnErrors:
+def errors_on_images(chip: ChipView, feeds: Feeds, vectors: int, corrections: Corrections, used: TileColumns) -> TileColumnErrors:
     """From the program's own images, turned; `vectors` of each layer in each turn."""
     columns, entries = chip.spec.columns, np.arange(len(used.tile))
     mean, power = (np.zeros((len(entries), columns)) for _ in range(2))
@@ -114,9 +112,7 @@ def _coefficients(layer: MatrixLayer) -> Floats:
     return np.ones(1) if layer.input_code is None else layer.input_code.coefficients
 
 
-def _left(
-    chip: ChipView, used: TileColumns, row: npt.NDArray[np.intp], mean: Floats, power: Floats
-) -> TileColumnErrors:
+def _left(chip: ChipView, used: TileColumns, row: npt.NDArray[np.intp], mean: Floats, power: Floats) -> TileColumnErrors:
     """What is left where a later pass removes the mean error of each output."""
     if any(each.removes == "output means" for each in chip.later):
         left = power - np.square(mean)
