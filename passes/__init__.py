@@ -1,5 +1,7 @@
-"""Passes by name. The registry is a literal table, loaded lazily; third parties add by the entry-point group
-`xbcompile.passes`.
+"""Passes: what is done to a network before it is mapped, and on a chip when it is commissioned. One file per pass.
+
+`contract.py` (read it first) is what a pass is; `bitserial.py` is a short one. `pipeline.py` reads pipelines as text.
+The registry is a literal table, loaded lazily; third parties add by the entry-point group `xbcompile.passes`.
 """
 
 from __future__ import annotations

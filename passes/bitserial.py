@@ -9,11 +9,15 @@ Source: Jung et al., Nature 601, 211 (2022), Methods "BNN algorithm".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from xbcompile.errors import PassError
+from xbcompile.passes.contract import LayerTrouble
 from xbcompile.passes.input_coding import InputCoding
+
+MOST_SLICES = 16
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,22 @@ class BitSerial(InputCoding):
     """
 
     name: ClassVar[str] = "bitserial"
+    helps_against: ClassVar[Mapping[str, int]] = {"coding": 1}
     scheme: ClassVar[str] = "bitserial"
     bits: int = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.bits <= 16:
-            raise PassError(f"bits={self.bits} is out of range; allowed: 1 to 16")
+        if not 1 <= self.bits <= MOST_SLICES:
+            raise PassError(f"bits={self.bits} is out of range; allowed: 1 to {MOST_SLICES}")
+
+    @classmethod
+    def advice(cls, trouble: LayerTrouble) -> str | None:
+        """One more bit halves the step."""
+        code = trouble.input_code
+        if code is None or code.scheme != cls.scheme or code.bits >= MOST_SLICES:
+            return None
+        return f"more slices ({cls.name}{{bits={code.bits + 1}}})"
 
     def slices(self) -> int:
         """One slice per bit."""

@@ -7,7 +7,7 @@ is commissioned on it: it comes last in a pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import ClassVar, Protocol
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from xbcompile.errors import PassError
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.corrections import Corrections
+from xbcompile.ir.input_code import InputCode
 from xbcompile.ir.network import Network
 from xbcompile.ir.schedule import Schedule
 from xbcompile.reference.evaluate import layer_inputs
@@ -74,11 +75,44 @@ class PassContext:
         return layer_inputs(network, self.require_calibration(user))
 
 
+@dataclass(frozen=True)
+class LayerTrouble:
+    """The largest source of error of a layer, and what there is of means against it.
+
+    Args:
+        source: see `xbcompile.diagnosis.switched.SOURCES`.
+        spec: the target's array.
+        input_code: the layer's.
+        used: the passes of the program's pipeline by name.
+        has_defects: whether a chip of the target has a defect map.
+    """
+
+    source: str
+    spec: ArraySpec
+    input_code: InputCode | None
+    used: Mapping[str, Pass]
+    has_defects: bool
+
+
 class Pass:
-    """Base of network passes and device passes."""
+    """Base of network passes and device passes.
+
+    `helps_against` names the sources of error that a pass makes smaller, each with its turn among the passes that do: the one
+    that costs an array least comes first.
+    """
 
     name: ClassVar[str]
     needs_calibration: ClassVar[bool] = False
+    helps_against: ClassVar[Mapping[str, int]] = {}
+
+    @classmethod
+    def advice(cls, trouble: LayerTrouble) -> str | None:
+        """How to use this pass against a source that it helps against, as it is written in a pipeline; None: not here."""
+        return None if cls.name in trouble.used else cls.name
+
+    def note(self) -> str | None:
+        """What the pass has to say of its choices, in one sentence; None: nothing."""
+        return None
 
     def __str__(self) -> str:
         """The pass as it is written in a pipeline: options that differ from their defaults."""

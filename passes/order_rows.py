@@ -20,6 +20,7 @@ equation 3; the order: our own derivation, as above.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -27,7 +28,7 @@ import numpy as np
 
 from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer, Network
-from xbcompile.passes.contract import NetworkPass, PassContext
+from xbcompile.passes.contract import LayerTrouble, NetworkPass, PassContext
 from xbcompile.passes.edit import rewiring, row_order
 
 
@@ -41,9 +42,15 @@ class OrderRows(NetworkPass):
     """
 
     name: ClassVar[str] = "order-rows"
+    helps_against: ClassVar[Mapping[str, int]] = {"weights": 1}
     needs_calibration: ClassVar[bool] = True
     pairs: str = "on"
     samples: int = 10_000
+
+    @classmethod
+    def advice(cls, trouble: LayerTrouble) -> str | None:
+        """Where rows weigh differently."""
+        return super().advice(trouble) if trouble.spec.has_row_weights else None
 
     def __post_init__(self) -> None:
         if self.pairs not in ("on", "off"):

@@ -12,6 +12,7 @@ Dense layers and convolutions of one group; others stay as they are. Source: Lin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -48,6 +49,7 @@ class Planes(NetworkPass):
     """
 
     name: ClassVar[str] = "planes"
+    helps_against: ClassVar[Mapping[str, int]] = {"weights": 3}
     k: int = 2
     layer: str = ""
     scheme: str = "levels"

@@ -14,7 +14,7 @@ Sources: binary: Rastegari et al., XNOR-Net (2016), equation 6; N equidistant le
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import gcd
@@ -25,7 +25,7 @@ import numpy as np
 from xbcompile.errors import PassError
 from xbcompile.ir import Contraction, MatrixLayer, Network, WeightCode
 from xbcompile.ir.vectors import gather
-from xbcompile.passes.contract import NetworkPass, PassContext
+from xbcompile.passes.contract import LayerTrouble, NetworkPass, PassContext
 from xbcompile.passes.fit import data_aware, exact_codes, least_squares
 from xbcompile.reference.evaluate import evaluate, model_batch
 
@@ -54,11 +54,18 @@ class Quantize(NetworkPass):
     """
 
     name: ClassVar[str] = "quantize"
+    helps_against: ClassVar[Mapping[str, int]] = {"weights": 0}
     scheme: str = "levels"
     levels: int = 0
     per: str = "column"
     method: str = "least-squares"
     samples: int = DEFAULT_SAMPLES
+
+    @classmethod
+    def advice(cls, trouble: LayerTrouble) -> str | None:
+        """Fit to outputs, where weights are fitted now."""
+        now = trouble.used.get(cls.name)
+        return f"{cls.name}{{method=data-aware}}" if isinstance(now, cls) and now.method != "data-aware" else None
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:

@@ -8,11 +8,15 @@ Source: Jung et al., Nature 601, 211 (2022), Methods "BNN algorithm".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from xbcompile.errors import PassError
+from xbcompile.passes.contract import LayerTrouble
 from xbcompile.passes.input_coding import InputCoding
+
+MOST_SLICES = 255
 
 
 @dataclass(frozen=True)
@@ -24,13 +28,27 @@ class Thermometer(InputCoding):
     """
 
     name: ClassVar[str] = "thermometer"
+    helps_against: ClassVar[Mapping[str, int]] = {"coding": 0, "random": 0}
     scheme: ClassVar[str] = "thermometer"
     bits: int = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.bits <= 255:
-            raise PassError(f"bits={self.bits} is out of range; allowed: 1 to 255")
+        if not 1 <= self.bits <= MOST_SLICES:
+            raise PassError(f"bits={self.bits} is out of range; allowed: 1 to {MOST_SLICES}")
+
+    @classmethod
+    def advice(cls, trouble: LayerTrouble) -> str | None:
+        """More slices; against noise also in place of bits in series, whose noise is weighted by powers of two."""
+        code = trouble.input_code
+        if code is None or code.scheme == "analogue":
+            return None
+        if code.scheme == cls.scheme and code.bits < MOST_SLICES:
+            more = f"{cls.name}{{bits={min(2 * code.bits, MOST_SLICES)}}}"
+            return f"more slices ({more})" if trouble.source == "coding" else f"{more}, over which noise averages"
+        if trouble.source == "random" and code.scheme == "bitserial" and code.steps <= MOST_SLICES:
+            return f"{cls.name}{{bits={code.steps}}} (noise power {code.steps} s² against {code.noise_power:g} s²)"
+        return None
 
     def slices(self) -> int:
         """One slice per bit."""

@@ -20,6 +20,7 @@ neuromorphic computing (2022), there in series. That n cells leave 1 / n^2 is as
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from heapq import heapify, heapreplace
 from typing import ClassVar
@@ -46,6 +47,7 @@ class UseSpareCells(NetworkPass):
     """
 
     name: ClassVar[str] = "use-spare-cells"
+    helps_against: ClassVar[Mapping[str, int]] = {"systematic": 2, "rounding": 0, "random": 1}
     outputs: int = 0
     inputs: str = "off"
     samples: int = 10_000

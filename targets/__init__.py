@@ -1,6 +1,8 @@
 """Targets: descriptions of arrays (TOML files with a source and a unit per number) and the models behind them.
 
-The registries are literal tables; third parties add to them by the entry-point group `xbcompile.models`.
+`contract.py` (read it first) is what a device is, `registry.py` reads descriptions, `families/` are the simulated
+arrays. No other room knows a number of any hardware. The registries are literal tables; third parties add to them by
+the entry-point group `xbcompile.models`.
 """
 
 from __future__ import annotations

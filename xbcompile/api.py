@@ -24,7 +24,7 @@ from xbcompile.reference.evaluate import computed_tensors, model_batch
 from xbcompile.reference.host_graph import host_graph
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler import make_schedule
-from xbcompile.tiler.layout import DEFAULT_EFFORT
+from xbcompile.tiler.effort import DEFAULT_EFFORT
 from xbcompile.verification.verify import verify
 
 LARGEST_STEPS = 50_000  # assumed: a schedule of more time steps tells nobody anything and takes minutes to make

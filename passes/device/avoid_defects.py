@@ -15,6 +15,7 @@ classification": stuck devices excluded from tuning; assignment: Kuhn (1955), he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -26,7 +27,7 @@ from xbcompile.ir import ArraySpec
 from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.image_route import ImageRoute, RoutingProblem
 from xbcompile.ir.schedule import tile_columns, tile_rows
-from xbcompile.passes.contract import ChipView, DevicePass, Feeds, Stage
+from xbcompile.passes.contract import ChipView, DevicePass, Feeds, LayerTrouble, Stage
 
 SEARCHES = ("all", "columns", "none")
 _MAX_ROUNDS = 50
@@ -44,8 +45,14 @@ class AvoidDefects(DevicePass):
 
     name: ClassVar[str] = "avoid-defects"
     stage: ClassVar[Stage] = Stage.ROUTES
+    helps_against: ClassVar[Mapping[str, int]] = {"systematic": 1}
     search: str = "all"
     tries: int = 10
+
+    @classmethod
+    def advice(cls, trouble: LayerTrouble) -> str | None:
+        """Where chips have defects."""
+        return super().advice(trouble) if trouble.has_defects else None
 
     def __post_init__(self) -> None:
         if self.search not in SEARCHES:

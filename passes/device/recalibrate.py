@@ -13,6 +13,7 @@ Source: ordinary least squares; the effect was measured, see docs/architecture.m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +35,7 @@ class Recalibrate(OutputsPass):
     """
 
     name: ClassVar[str] = "recalibrate"
+    helps_against: ClassVar[Mapping[str, int]] = {"weights": 2, "systematic": 0}
     least_samples: ClassVar[int] = 2
     per: str = "output"
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from tests.support.small_programs import dense_model, images
-from xbcompile.cli.diagnosing import advice
+from xbcompile.diagnosis.advice import advice
 from xbcompile.diagnosis.switched import SOURCES
 from xbcompile.passes import pass_names
 from xbcompile.passes.pipeline import parse_pipeline

@@ -214,6 +214,7 @@ def test_a_step_left_out_or_doubled_is_found() -> None:
         ({"initial": np.array([0, -1], np.int32)}, "has no copy|at the end of a batch|before its image"),
         ({"initial": np.array([0, -1, -1], np.int32)}, "initial images: table has shape"),
         ({"images_lower_bound": 1000}, "lower bound of images"),
+        ({"images_lower_bound": 1}, "lower bound of images"),
         ({"weight_updates_lower_bound": 1000}, "lower bound of weight updates"),
         ({"makespan_lower_bound_s": 1000.0}, "lower bound of makespan"),
         ({"period_lower_bound_s": 1000.0}, "lower bound of period"),

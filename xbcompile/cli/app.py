@@ -91,7 +91,7 @@ def compile_command(
         typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),
     ] = None,
     passes: Annotated[
-        str | None, typer.Option(help="Pipeline, e.g. 'quantize{scheme=binary},thermometer{bits=8}'.")
+        str | None, typer.Option(help="Pipeline, as in 'PASS,PASS{option=value}'; `xbcompile passes` lists them.")
     ] = None,
     calibration: Annotated[str | None, typer.Option(help="Inputs to fit on: mnist:train:1000 or FILE.npz.")] = None,
     arrays: Annotated[int, typer.Option(help="Physical arrays; 0: as many as there are weight images.")] = 1,

@@ -1,4 +1,4 @@
-"""The diagnose command's work, and what to try against each source of error."""
+"""The diagnose command's work."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from xbcompile.data.datasets import load_data
-from xbcompile.diagnosis.diagnosis import INHERITED, Decomposition, LayerDiagnosis, diagnose
+from xbcompile.diagnosis.advice import advice
+from xbcompile.diagnosis.diagnosis import Decomposition, LayerDiagnosis, diagnose
 from xbcompile.diagnosis.switched import SOURCES
 from xbcompile.ir import MatrixLayer
-from xbcompile.passes import pass_names
-from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.program.program import Program, load_program
 from xbcompile.runtime.accuracy import accuracy_of
 
@@ -98,55 +97,3 @@ def _decomposition(found: Decomposition, variance: float) -> dict[str, Any]:
             for each in found.sources
         ],
     }
-
-
-def advice(program: Program, layer: MatrixLayer, source: str) -> str:
-    """What to try where this source is the largest on a layer; passes are named that exist and are not in use."""
-    pipeline = {each.name: each for each in parse_pipeline(program.pipeline)}
-    unused = [name for name in pass_names() if name not in pipeline]
-
-    def offered(*names: str) -> list[str]:
-        return [name for name in names if name in unused]
-
-    code = layer.input_code
-    ideas: list[str] = []
-    if source == "weights":
-        if getattr(pipeline.get("quantize"), "method", "data-aware") != "data-aware":
-            ideas.append("quantize{method=data-aware}")
-        ideas += offered("order-rows") if program.spec.has_row_weights else []
-        ideas += [*offered("recalibrate", "planes"), "a target with more levels", "training for this array's weights"]
-    elif source == "coding":
-        if code is not None and code.steps:
-            ideas.append(
-                f"more slices ({code.scheme}{{bits={code.bits + 1 if code.scheme == 'bitserial' else 2 * code.bits}}})"
-            )
-        ideas.append("calibration inputs, or low= and high=, whose range fits the layer's inputs better")
-    elif source == "systematic":
-        defects = ["avoid-defects"] if _has_defects(program) else []
-        ideas += offered("recalibrate", *defects, "use-spare-cells")
-        ideas += ["more calibration samples for recalibrate", "training with this spread"]
-    elif source == "saturation":
-        ideas += ["a converter with a wider range", "tiles with fewer driven rows", *offered("recalibrate")]
-    elif source == "rounding":
-        ideas += [
-            "a converter with more codes",
-            "more slices per input, over which rounding averages",
-            *offered("use-spare-cells"),
-        ]
-    elif source == "random":
-        if code is not None and code.scheme == "bitserial":
-            ideas.append(
-                f"thermometer{{bits={code.steps}}} (noise power {code.steps} s² against {code.noise_power:g} s²)"
-            )
-        elif code is not None and code.scheme == "thermometer":
-            ideas.append(f"thermometer{{bits={2 * code.bits}}}, over which noise averages")
-        ideas += [*offered("use-spare-cells"), "a quieter readout"]
-    elif source == INHERITED:
-        return "it comes with its inputs: mend the layers before it first"
-    return "try " + ", or ".join(ideas[:2])
-
-
-def _has_defects(program: Program) -> bool:
-    """Whether a chip of the target has a defect map."""
-    limits = getattr(program.target.device(), "cell_limits", None)
-    return limits is not None and limits(0) is not None

@@ -64,9 +64,9 @@ def _node_line(node: Executed) -> str:
 
 
 def pass_notes(pipeline: str) -> list[str]:
-    """What passes of a pipeline say about their choices: those that have a method `note`."""
-    notes = (getattr(each, "note", None) for each in parse_pipeline(pipeline))
-    return [note() for note in notes if note is not None]
+    """What passes of a pipeline say about their choices."""
+    notes = (each.note() for each in parse_pipeline(pipeline))
+    return [note for note in notes if note is not None]
 
 
 def print_targets(console: Console, targets: list[Target]) -> None:

@@ -1,4 +1,8 @@
-"""The frontend: the only place that reads ONNX models. `load_model` then `import_network`."""
+"""The frontend: the only place that reads ONNX models. `load_model`, then `import_network`.
+
+`operators.py` (read it first) is the table of operators: what becomes a matrix, what is rewritten, what stays digital
+and why. `network.py` lists the stages in order: fold, rewrite, lower, partition.
+"""
 
 from xbcompile.frontend.load import load_model
 from xbcompile.frontend.network import import_network, runnable

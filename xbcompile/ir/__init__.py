@@ -1,4 +1,9 @@
-"""The values that the compiler passes along: layers, codes, networks, array demands and schedules."""
+"""The values that the compiler passes along: frozen dataclasses and numpy tables, compared by content.
+
+`layer.py` and `network.py` (read them first) are what the frontend makes and passes change, `weight_code.py` and
+`input_code.py` how numbers are put on an array, `array_spec.py` what a target asks for, `schedule.py` the tables of
+tiles, copies and steps, `site_grid.py` where arrays can sit. Nothing here computes a mapping or knows a device.
+"""
 
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.geometry import Contraction, Geometry, Patches

@@ -105,7 +105,7 @@ class Schedule(ContentEqual):
         weight_updates_lower_bound: no such schedule writes fewer images per batch (where all stay: once and for all).
         cells_written: cells that the writes of a batch change; None where they were not counted.
         site: int32 [arrays], site of each array on the floorplan; empty without one.
-        floorplan: see `Floorplan.parse`; empty without one.
+        floorplan: see `SiteGrid.parse`; empty without one.
         hop_values: values that move between arrays per inference, times the hops that each takes.
         hop_values_lower_bound: no placement of these arrays on this floorplan has less.
     """
@@ -196,6 +196,12 @@ def share_of(copy: int, copies: int, vectors: int) -> tuple[int, int]:
     Vectors are numbered sample after sample. Shares are contiguous, as equal as can be, and the first is the largest.
     """
     return -(-copy * vectors // copies), -(-(copy + 1) * vectors // copies)
+
+
+def shares_of(copy: np.ndarray, copies: np.ndarray, vectors: np.ndarray | int) -> np.ndarray:
+    """How many vectors each of many copies serves, see `share_of`; integer arrays, element by element."""
+    shares: np.ndarray = -(-(copy + 1) * vectors // copies) + (-copy * vectors // copies)
+    return shares
 
 
 def tile_rows(tiles: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Floorplans: the sites on which physical arrays can sit, and how far apart they are."""
+"""The grid of sites of a floorplan, on which physical arrays can sit, and how far apart they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEXT = re.compile(r"([0-9]+)x([0-9]+)(?:x([0-9]+))?")
 
 
 @dataclass(frozen=True)
-class Floorplan:
+class SiteGrid:
     """Equal chips in a row, each a grid of sites; a site takes one array.
 
     A value moves along the grid (rows and columns of sites) and from chip to chip through the edges that face each
@@ -52,7 +52,7 @@ class Floorplan:
         return f"{self.site_rows}x{self.site_columns}x{self.chips}"
 
     @classmethod
-    def parse(cls, text: str, *, chip_hop_cost: int = CHIP_HOP_COST) -> Floorplan:
+    def parse(cls, text: str, *, chip_hop_cost: int = CHIP_HOP_COST) -> SiteGrid:
         """Read "8x8" (site rows x site columns of one chip) or "8x8x2" (of each of two chips).
 
         Raises:

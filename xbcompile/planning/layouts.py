@@ -11,12 +11,12 @@ from xbcompile.errors import ScheduleError
 from xbcompile.ir import ArraySpec, Network, Schedule, Use
 from xbcompile.ir.row_weights import row_weight_of_layer
 from xbcompile.ir.schedule import vectors_of
-from xbcompile.ir.site_grid import Floorplan
+from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.program.program import Program
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
 from xbcompile.tiler.floorplan.place import place_on_floorplan
 from xbcompile.tiler.floorplan.traffic import array_traffic
-from xbcompile.tiler.reuse.reuse_writes import reuse_writes
+from xbcompile.tiler.reuse.reuse_cells import reuse_cells
 
 PACKINGS = ("auto", "dense", "in-order")
 
@@ -111,11 +111,11 @@ class Layouts:
 
 
 def with_reused_writes(program: Program, rewrite: str, effort: float) -> Program:
-    """The program with `reuse_writes`, which needs its cells; see there."""
+    """The program with `reuse_cells`, which needs its cells; see there."""
     schedule = program.schedule
     plain = np.tile(np.arange(schedule.columns, dtype=np.uint16), (schedule.images, 1))
     logical = replace(program, schedule=replace(schedule, column_permutation=plain))
-    reused = reuse_writes(
+    reused = reuse_cells(
         schedule, logical.cells, program.network.uses, program.spec, rewrite=rewrite, effort=effort
     )  # fmt: skip
     return program if reused is schedule else replace(program, schedule=reused)
@@ -129,7 +129,7 @@ def with_sites(schedule: Schedule, uses: Sequence[Use], floorplan: str | None, *
     """
     if floorplan is None:
         return schedule
-    grid = Floorplan.parse(floorplan)
+    grid = SiteGrid.parse(floorplan)
     traffic = array_traffic(schedule.tiles, schedule.copies["image"], schedule.copies["array"], uses)
     placed = place_on_floorplan(traffic, schedule.arrays, grid, seed=seed, effort=effort)
     return replace(

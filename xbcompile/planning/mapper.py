@@ -17,9 +17,10 @@ from xbcompile.planning.figures import energy_per_inference_j, reads_per_inferen
 from xbcompile.planning.shapes import LARGEST_SLICES, PlannedNetwork
 from xbcompile.targets import Target
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
-from xbcompile.tiler.cuts.blocks import check_array
-from xbcompile.tiler.layout import CUTS, DEFAULT_EFFORT
+from xbcompile.tiler.effort import DEFAULT_EFFORT
+from xbcompile.tiler.layout import CUTS
 from xbcompile.tiler.schedule.objective import Figures, parse_objective
+from xbcompile.tiler.shapes import check_array
 from xbcompile.verification.schedule_checks import check_schedule
 
 PACKINGS = ("dense", "in-order", "none")

@@ -20,7 +20,7 @@ from xbcompile.planning.shapes import PlannedNetwork, read_problem
 from xbcompile.planning.totals import schedule_totals
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler import Layout
-from xbcompile.tiler.layout import DEFAULT_EFFORT
+from xbcompile.tiler.effort import DEFAULT_EFFORT
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ import numpy as np
 from xbcompile.errors import ScheduleError
 from xbcompile.planning.bounds import lower_bounds
 from xbcompile.planning.mapper import MANY_TILES, MOST_ROWS, PACKINGS, Mapper, Mapping, MappingOptions, fewest_tiles
-from xbcompile.tiler.cuts.blocks import MAX_COLUMNS
 from xbcompile.tiler.layout import CUTS
 from xbcompile.tiler.schedule.objective import OBJECTIVES
+from xbcompile.tiler.shapes import MAX_COLUMNS
 from xbcompile.units import si
 
 _TIMES = ("latency_s", "period_s", "t_per_inference_s")

@@ -1,7 +1,13 @@
-"""The tiler: cut matrices into tiles, pack tiles into images, place images on arrays and time their steps."""
+"""The tiler: matrices onto arrays, from shapes alone. It never sees a resistance.
 
-from xbcompile.tiler.cuts.blocks import MatrixShape
+By stage: `cuts/` matrices into tiles, `pack/` tiles into weight images, `schedule/` images onto arrays in time,
+`reuse/` fewer cells written, `floorplan/` arrays onto sites. `layout.py` (read it first) cuts and packs;
+`schedule/make_schedule.py` does the rest. `shapes.py` has the sizes that go in, `effort.py` how long searches take,
+`scramble.py` the columns' seeded order.
+"""
+
 from xbcompile.tiler.layout import Layout, plan_layout
 from xbcompile.tiler.schedule.make_schedule import make_schedule
+from xbcompile.tiler.shapes import MatrixShape
 
 __all__ = ["Layout", "MatrixShape", "make_schedule", "plan_layout"]

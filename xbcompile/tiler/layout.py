@@ -9,19 +9,19 @@ import numpy as np
 
 from xbcompile.errors import ScheduleError
 from xbcompile.ir.content_equality import ContentEqual
-from xbcompile.tiler.cuts.blocks import MatrixShape, check_array, check_shapes, cut_balanced, cut_greedy, reads_of
+from xbcompile.tiler.cuts.blocks import cut_balanced, cut_greedy
 from xbcompile.tiler.cuts.free import cut_free
 from xbcompile.tiler.cuts.free_in_order import OrderedFiller
+from xbcompile.tiler.effort import DEFAULT_EFFORT, FIRST_EFFORT
 from xbcompile.tiler.pack.bounds import area_bound
 from xbcompile.tiler.pack.dense import Packer, Packing, bound_tiles, number_images
 from xbcompile.tiler.pack.in_order import OrderedPacker
 from xbcompile.tiler.pack.regroup import regroup
 from xbcompile.tiler.pack.rules import PackingRules
+from xbcompile.tiler.shapes import MatrixShape, check_array, check_shapes, reads_of
 
 CUTS = ("greedy", "balanced", "free")
-DEFAULT_EFFORT = 1.0
-_FIRST_EFFORT = 1 / 64  # efforts are tried from here on,
-_NEXT_EFFORT = 4  # each so many times the one before;
+_NEXT_EFFORT = 4  # efforts are tried from the first on, each so many times the one before;
 _MANY_LAYERS = 400  # with more layers, from 1 on
 
 
@@ -110,7 +110,7 @@ def plan_layout(
         return Layout(rows, columns, tiles, len(tiles), bound, area, "unpacked")
     search = (_InOrder if in_order else _AnyOrder)(tiles, shapes, rules, cuts)
     fewest = reads_of(tiles, shapes)
-    packing = _best_packing(search, fewest, _FIRST_EFFORT if len(shapes) <= _MANY_LAYERS else 1.0, effort)
+    packing = _best_packing(search, fewest, FIRST_EFFORT if len(shapes) <= _MANY_LAYERS else 1.0, effort)
     bound = max(area, packing.lower_bound)
     status = "optimal" if packing.images == bound else "feasible"
     return Layout(rows, columns, search.number(packing), packing.images, bound, area, status)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from xbcompile.ir import ArraySpec, Schedule, Use
-from xbcompile.ir.schedule import READ, WRITE
+from xbcompile.ir.schedule import READ, WRITE, shares_of
 
 
 class MatrixSize(Protocol):
@@ -297,9 +297,25 @@ def check_durations(schedule: Schedule, work: Scheduled, spec: ArraySpec) -> lis
     waves = -(-schedule.initial_writes // (spec.writes_at_a_time or schedule.arrays or 1))
     if not np.isclose(schedule.setup_s, waves * spec.t_write_s, rtol=1e-9, atol=0):
         findings.append(f"schedule: setup takes {schedule.setup_s:g} s, but there are {waves} writes after each other")
-    findings += _overlapping_batches(schedule) + _concurrent_writes(schedule, spec)
+    findings += _overlapping_batches(schedule) + _concurrent_writes(schedule, spec) + _bounds(schedule, work)
+    return findings
+
+
+def _bounds(schedule: Schedule, work: Scheduled) -> list[str]:
+    """The bound of images is the weights' own; no other bound contradicts what was reached.
+
+    What a search has proven beyond that, its proof is needed for: those bounds are what the schedule's maker says.
+    """
+    findings = []
+    owners = [work.layers[matrix] for matrix in sorted(set(work.matrices))]
+    weights = sum(layer.groups * layer.inputs * layer.outputs for layer in owners)
+    fewest = -(-weights // (schedule.rows * schedule.columns))
+    if schedule.images_lower_bound != fewest:
+        findings.append(
+            f"schedule: lower bound of images is {fewest}, as many as {weights:,} weights fill; it says "
+            f"{schedule.images_lower_bound}"
+        )
     for what, bound, value in (
-        ("images", schedule.images_lower_bound, schedule.images),
         ("weight updates", schedule.weight_updates_lower_bound, schedule.weight_updates),
         ("makespan", schedule.makespan_lower_bound_s * (1 - 1e-9), schedule.makespan_s),
         ("period", schedule.period_lower_bound_s * (1 - 1e-9), schedule.period_s),
@@ -319,9 +335,7 @@ def _reads_of_steps(schedule: Schedule, work: Scheduled, steps: np.ndarray) -> n
     number, count = at - first[steps["image"]], copies[steps["image"]]
     vectors = np.array([use.vectors * schedule.batch for use in work.uses], dtype=np.int64)[steps["use"]]
     slices = np.array([use.reads // use.vectors for use in work.uses], dtype=np.int64)[steps["use"]]
-    share = -(-(number + 1) * vectors // count) + (-number * vectors // count)
-    result: np.ndarray = share * slices
-    return result
+    return shares_of(number, count, vectors) * slices
 
 
 def _overlapping_batches(schedule: Schedule) -> list[str]:

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from xbcompile.errors import DataError, ScheduleError
 from xbcompile.ir import MatrixLayer, Patches
-from xbcompile.ir.site_grid import Floorplan
+from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import is_fixed
 from xbcompile.onnx_graph.engine import open_session
@@ -31,9 +31,9 @@ from xbcompile.reference.host_recurrence import body_of, expose, scan_bodies, sc
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.targets.families.ideal import IdealArray
-from xbcompile.tiler.floorplan.traffic import array_traffic
 from xbcompile.verification.probes import probe_inputs
 from xbcompile.verification.schedule_checks import check_schedule, check_tables
+from xbcompile.verification.traffic import hop_values
 
 # A layer's output may differ from the host graph's by float32 rounding of its products.
 RELATIVE_TOLERANCE = 2e-5
@@ -72,23 +72,18 @@ def check_sites(program: Program) -> list[str]:
     """Arrays sit on sites of their own, and the traffic over the floorplan is what the schedule says."""
     schedule = program.schedule
     if not schedule.floorplan and not len(schedule.site):
-        return []
+        without = schedule.hop_values == schedule.hop_values_lower_bound == 0
+        return [] if without else ["sites: the schedule says that values travel, but not where its arrays are"]
     try:
-        floorplan = Floorplan.parse(schedule.floorplan)
+        grid = SiteGrid.parse(schedule.floorplan)
     except ScheduleError as error:
         return [str(error)]
     site = schedule.site
-    if site.shape != (schedule.arrays,) or np.any(site < 0) or np.any(site >= floorplan.sites):
-        return [f"sites: not one of {floorplan.sites} sites for each of {schedule.arrays} arrays"]
+    if site.shape != (schedule.arrays,) or np.any(site < 0) or np.any(site >= grid.sites):
+        return [f"sites: not one of {grid.sites} sites for each of {schedule.arrays} arrays"]
     if len(np.unique(site)) < len(site):
         return ["sites: two arrays sit on one site"]
-    traffic = array_traffic(
-        schedule.tiles, schedule.copies["image"], schedule.copies["array"], program.network.uses
-    )  # fmt: skip
-    down, across = floorplan.coordinates()
-    one, two = site[traffic.array_a], site[traffic.array_b]
-    hops = np.abs(down[one] - down[two]) + np.abs(across[one] - across[two])
-    total = int((hops * traffic.values).sum())
+    total = hop_values(schedule.tiles, schedule.copies, program.network, site, grid)
     if total != schedule.hop_values or schedule.hop_values_lower_bound > total:
         return [
             f"sites: traffic is {total:,} values times hops; the schedule says {schedule.hop_values:,} "

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from xbcompile.ir.schedule import TILE
 from xbcompile.tiler import plan_layout
-from xbcompile.tiler.cuts.blocks import MatrixShape, cut_balanced, cut_greedy
+from xbcompile.tiler.cuts.blocks import cut_balanced, cut_greedy
+from xbcompile.tiler.shapes import MatrixShape
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xbcompile.errors import ScheduleError
-from xbcompile.ir.site_grid import MAX_SITES, Floorplan
+from xbcompile.ir.site_grid import MAX_SITES, SiteGrid
 from xbcompile.tiler.floorplan import place as floorplan_module
 from xbcompile.tiler.floorplan.bounds import lower_bound, nearest_distances
 from xbcompile.tiler.floorplan.place import place_on_floorplan
@@ -18,7 +18,7 @@ from xbcompile.tiler.floorplan.traffic import Traffic
 
 MANY = settings(deadline=None, derandomize=True, max_examples=60)
 
-floorplans = st.builds(Floorplan, st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 12))
+floorplans = st.builds(SiteGrid, st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 12))
 
 
 def traffic_of(pairs):
@@ -56,35 +56,35 @@ def by_permutations(traffic, arrays, floorplan):
 @pytest.mark.parametrize(
     ("text", "floorplan"),
     [
-        ("4x5", Floorplan(4, 5, 1)),
-        ("4x5x2", Floorplan(4, 5, 2)),
-        (" 1x1x1 ", Floorplan(1, 1, 1)),
-        ("64x64", Floorplan(64, 64)),
+        ("4x5", SiteGrid(4, 5, 1)),
+        ("4x5x2", SiteGrid(4, 5, 2)),
+        (" 1x1x1 ", SiteGrid(1, 1, 1)),
+        ("64x64", SiteGrid(64, 64)),
     ],
 )
 def test_text(text, floorplan):
-    assert Floorplan.parse(text) == floorplan
-    assert Floorplan.parse(str(floorplan)) == floorplan
+    assert SiteGrid.parse(text) == floorplan
+    assert SiteGrid.parse(str(floorplan)) == floorplan
 
 
 @pytest.mark.parametrize("text", ["", "4", "4x", "4x4x4x4", "-1x4", "4 x 4", "axb", "4.0x4", "4×4"])
 def test_other_text(text):
     with pytest.raises(ScheduleError, match="give site rows x site columns, as in 8x8, or"):
-        Floorplan.parse(text)
+        SiteGrid.parse(text)
 
 
 def test_impossible_numbers():
     with pytest.raises(ScheduleError, match="site_columns = 0; it must be at least 1"):
-        Floorplan.parse("4x0")
+        SiteGrid.parse("4x0")
     with pytest.raises(ScheduleError, match="chip_hop_cost = 0; it must be at least 1"):
-        Floorplan.parse("4x4x2", chip_hop_cost=0)
+        SiteGrid.parse("4x4x2", chip_hop_cost=0)
     with pytest.raises(ScheduleError, match="4096x1025x1: 4,198,400 sites are more than the 4,194,304"):
-        Floorplan(4096, MAX_SITES // 4096 + 1)
+        SiteGrid(4096, MAX_SITES // 4096 + 1)
 
 
 def test_distance_is_the_shortest_way_over_the_wires():
     """Floyd and Warshall over neighbouring sites and facing chip edges; site numbers go chip, row, column."""
-    floorplan = Floorplan(2, 3, 3, 7)
+    floorplan = SiteGrid(2, 3, 3, 7)
     length = np.full((18, 18), 10**6)
     np.fill_diagonal(length, 0)
     for chip, row, column in itertools.product(range(3), range(2), range(3)):
@@ -173,11 +173,11 @@ def test_what_the_ascent_does_to_its_tables(problem, rounds, random):
 @pytest.mark.parametrize(
     ("floorplan", "count"),
     [
-        (Floorplan(3, 3), 3),
-        (Floorplan(4, 4), 3),
-        (Floorplan(2, 3), 2),
-        (Floorplan(4, 2, 2), 4),
-        (Floorplan(2, 1, 2), 1),
+        (SiteGrid(3, 3), 3),
+        (SiteGrid(4, 4), 3),
+        (SiteGrid(2, 3), 2),
+        (SiteGrid(4, 2, 2), 4),
+        (SiteGrid(2, 1, 2), 1),
     ],
 )
 def test_sites_that_reflections_exchange(floorplan, count):
@@ -192,7 +192,7 @@ def test_sites_that_reflections_exchange(floorplan, count):
 def test_with_free_sites_the_last_array_tries_them_all():
     """Here the tables say 7 of the last array's wrong site, and 8 of the best placement."""
     traffic = traffic_of({(0, 2): 1, (0, 4): 2, (1, 2): 1, (1, 3): 1, (2, 4): 1})
-    floorplan = Floorplan(1, 3, 2, 2)
+    floorplan = SiteGrid(1, 3, 2, 2)
     graph = Graph.of(traffic, 5, floorplan)
     place, bound = solve(graph, floorplan, np.arange(5), bound=0, effort=1)
     assert bound == graph.cost(place) == by_permutations(traffic, 5, floorplan) == 8
@@ -230,7 +230,7 @@ def grid_traffic(rows, columns, values=3):
 @pytest.mark.parametrize("size", [(1, 8), (3, 4), (5, 5), (12, 12)])
 def test_a_grid_is_placed_on_itself(size):
     traffic = grid_traffic(*size)
-    placement = place_on_floorplan(traffic, size[0] * size[1], Floorplan(*size), effort=1)
+    placement = place_on_floorplan(traffic, size[0] * size[1], SiteGrid(*size), effort=1)
     assert placement.cost == placement.lower_bound == traffic.total
     assert placement.status == "optimal"
 
@@ -238,14 +238,14 @@ def test_a_grid_is_placed_on_itself(size):
 def test_a_star_is_placed_around_its_middle():
     """8 arrays around one on 3 x 3: four at one hop, four at two; the greatest values near: proven by the bound alone."""
     traffic = traffic_of({(0, leaf): 100 * leaf for leaf in range(1, 9)})
-    placement = place_on_floorplan(traffic, 9, Floorplan(3, 3), effort=0.1)
+    placement = place_on_floorplan(traffic, 9, SiteGrid(3, 3), effort=0.1)
     assert placement.cost == 100 * (8 + 7 + 6 + 5) + 200 * (4 + 3 + 2 + 1)
-    assert lower_bound(traffic, 9, Floorplan(3, 3)) == placement.cost
+    assert lower_bound(traffic, 9, SiteGrid(3, 3)) == placement.cost
 
 
 def test_a_triangle_costs_four():
     """A grid has no triangle: of three sites two are two hops apart. The solver's bound proves it."""
-    placement = place_on_floorplan(traffic_of({(0, 1): 1, (0, 2): 1, (1, 2): 1}), 3, Floorplan(2, 2))
+    placement = place_on_floorplan(traffic_of({(0, 1): 1, (0, 2): 1, (1, 2): 1}), 3, SiteGrid(2, 2))
     assert (placement.cost, placement.lower_bound) == (4, 4)
 
 
@@ -253,7 +253,7 @@ def test_cliques_go_to_chips_of_their_own():
     """Two cliques of four with one value between them, two chips of 2 x 2, 10 per crossing: 2 * (4 + 2 * 2) * 5 + 10."""
     pairs = dict.fromkeys(itertools.combinations((0, 2, 4, 6), 2), 5)
     pairs |= dict.fromkeys(itertools.combinations((1, 3, 5, 7), 2), 5)
-    placement = place_on_floorplan(traffic_of({**pairs, (0, 1): 1}), 8, Floorplan(2, 2, 2))
+    placement = place_on_floorplan(traffic_of({**pairs, (0, 1): 1}), 8, SiteGrid(2, 2, 2))
     assert placement.cost == placement.lower_bound == 90
     assert len(set((placement.site[::2] // 4).tolist())) == 1
 
@@ -266,7 +266,7 @@ def random_traffic(arrays):
 
 def test_more_effort_is_never_worse():
     traffic = random_traffic(150)
-    found = [place_on_floorplan(traffic, 150, Floorplan(16, 10), effort=effort) for effort in (0, 0.0625, 0.15, 0.3)]
+    found = [place_on_floorplan(traffic, 150, SiteGrid(16, 10), effort=effort) for effort in (0, 0.0625, 0.15, 0.3)]
     for less, more in itertools.pairwise(found):
         assert more.cost <= less.cost
         assert more.lower_bound >= less.lower_bound
@@ -274,7 +274,7 @@ def test_more_effort_is_never_worse():
 
 
 def test_more_effort_of_the_solver_is_never_worse():
-    traffic, floorplan = random_traffic(8), Floorplan(3, 3)
+    traffic, floorplan = random_traffic(8), SiteGrid(3, 3)
     graph = Graph.of(traffic, 8, floorplan)
     found = [solve(graph, floorplan, np.arange(8), bound=1, effort=effort) for effort in (0, 1e-5, 1e-4, 1e-3, 1e-2, 1)]
     for (place, bound), (better, higher) in itertools.pairwise(found):
@@ -287,7 +287,7 @@ def test_more_effort_of_the_solver_is_never_worse():
 
 def test_the_search_alone_finds_the_grid():
     """5 x 5 grid's own traffic, from a start that is no solution."""
-    traffic, floorplan = grid_traffic(5, 5), Floorplan(5, 5)
+    traffic, floorplan = grid_traffic(5, 5), SiteGrid(5, 5)
     graph = Graph.of(traffic, 25, floorplan)
     assert graph.cost(search(graph, seed=0, effort=0, enough=0)) > traffic.total
     assert graph.cost(search(graph, seed=0, effort=1, enough=0)) == traffic.total
@@ -296,25 +296,25 @@ def test_the_search_alone_finds_the_grid():
 def test_large_problems_are_bounded_without_assignment_and_solver(monkeypatch):
     monkeypatch.setattr(floorplan_module, "solve", None)
     traffic = grid_traffic(40, 40)
-    placement = place_on_floorplan(traffic, 1600, Floorplan(40, 20, 2), effort=0.0625)
+    placement = place_on_floorplan(traffic, 1600, SiteGrid(40, 20, 2), effort=0.0625)
     assert traffic.total <= placement.lower_bound <= placement.cost
     order = np.arange(1600)
-    assert placement.cost < cost_of(traffic, order, Floorplan(40, 20, 2).distance()) / 5
+    assert placement.cost < cost_of(traffic, order, SiteGrid(40, 20, 2).distance()) / 5
 
 
 def test_impossible_arguments():
     nothing = traffic_of({})
     with pytest.raises(ScheduleError, match=r"floorplan 2x2x1: 4 sites for 5 arrays; use a larger grid or more chips"):
-        place_on_floorplan(nothing, 5, Floorplan(2, 2))
+        place_on_floorplan(nothing, 5, SiteGrid(2, 2))
     with pytest.raises(ScheduleError, match="effort=nan: give a number from 0 up"):
-        place_on_floorplan(nothing, 1, Floorplan(2, 2), effort=float("nan"))
+        place_on_floorplan(nothing, 1, SiteGrid(2, 2), effort=float("nan"))
     with pytest.raises(ScheduleError, match="seed=-1: the seed of the search must not be negative"):
-        place_on_floorplan(nothing, 1, Floorplan(2, 2), seed=-1)
+        place_on_floorplan(nothing, 1, SiteGrid(2, 2), seed=-1)
 
 
 def test_nothing_to_place_or_to_move():
-    empty = place_on_floorplan(traffic_of({}), 0, Floorplan(1, 1))
+    empty = place_on_floorplan(traffic_of({}), 0, SiteGrid(1, 1))
     assert (empty.cost, empty.lower_bound, empty.status, len(empty.site)) == (0, 0, "optimal", 0)
-    quiet = place_on_floorplan(traffic_of({}), 4, Floorplan(2, 2))
+    quiet = place_on_floorplan(traffic_of({}), 4, SiteGrid(2, 2))
     assert (quiet.cost, quiet.status, quiet.gap) == (0, "optimal", 0)
     assert sorted(quiet.site.tolist()) == [0, 1, 2, 3]

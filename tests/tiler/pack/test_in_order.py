@@ -9,13 +9,14 @@ from tests.support.layout_checks import check_order, check_tiles
 from tests.support.oracle_pack import cut, fewest_images
 from tests.support.tiler_kit import LENET_5, MLP, MLP_200, array_sizes, array_spec, shape_lists, uses_of
 from xbcompile.tiler import MatrixShape, make_schedule, plan_layout
-from xbcompile.tiler.cuts.blocks import cut_greedy, reads_of
+from xbcompile.tiler.cuts.blocks import cut_greedy
 from xbcompile.tiler.pack import contents as pack_contents
 from xbcompile.tiler.pack import order_search
 from xbcompile.tiler.pack.contents import RelaxedOracle
 from xbcompile.tiler.pack.in_order import OrderedPacker, number_in_order
 from xbcompile.tiler.pack.order_search import OrderSearch
 from xbcompile.tiler.pack.rules import PackingRules
+from xbcompile.tiler.shapes import reads_of
 
 RESNET_8 = [(27, 16), (144, 16), (144, 16), (144, 32), (144, 32), (288, 32), (288, 64), (288, 64), (576, 64), (64, 10)]
 AUTOENCODER = [(640, 128), *[(128, 128)] * 3, (128, 8), (8, 128), *[(128, 128)] * 3, (128, 640)]

@@ -9,11 +9,11 @@ from tests.support.layout_checks import check_tiles
 from tests.support.oracle_pack import Piece, fewest_images
 from tests.support.tiler_kit import array_sizes, shape_lists
 from xbcompile.tiler import MatrixShape, plan_layout
+from xbcompile.tiler.effort import Allowance
 from xbcompile.tiler.pack.bands import Bin, images_of
 from xbcompile.tiler.pack.bounds import bound_kinds, strip_bound
 from xbcompile.tiler.pack.diagonal import prove_or_improve_diagonal
 from xbcompile.tiler.pack.rules import PackingRules
-from xbcompile.tiler.pack.solver import Allowance
 
 NO_COLUMNS, NO_ROWS = {"share_columns": False}, {"share_rows": False}
 DIAGONAL = {**NO_COLUMNS, **NO_ROWS}

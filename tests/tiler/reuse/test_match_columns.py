@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from xbcompile.ir.schedule import READ, STEP, WRITE
-from xbcompile.tiler.reuse import changed_cells as rewrite_cells
-from xbcompile.tiler.reuse import image_order as rewrite_order
+from xbcompile.tiler.reuse import changed_cells, image_order
 from xbcompile.tiler.reuse.changed_cells import PackedCells
 from xbcompile.tiler.reuse.image_order import order_images
 from xbcompile.tiler.reuse.match_columns import match_columns
@@ -203,7 +202,7 @@ def test_equal_arguments_give_equal_results_for_any_block(monkeypatch):
     chains = [np.array([0, 3, 4, 3, 11]), np.array([5, 6, 7, 0])]
     labels = np.array([0, 0, 1, 1, 1])
     one = match_columns(of(cells), chains, scramble_columns(12, 7)), order_images(of(cells), chains[0], labels)
-    monkeypatch.setattr(rewrite_cells, "_BLOCK_CELLS", 50)
+    monkeypatch.setattr(changed_cells, "_BLOCK_CELLS", 50)
     two = match_columns(of(cells), chains, scramble_columns(12, 7)), order_images(of(cells), chains[0], labels)
     assert one == two
 
@@ -273,9 +272,9 @@ def two_kinds(images):
 
 @pytest.mark.parametrize("profiled", [8, 64])
 def test_long_chains_are_ordered_by_profile_and_in_windows(monkeypatch, profiled):
-    monkeypatch.setattr(rewrite_order, "WHOLE_IMAGES", 10)
-    monkeypatch.setattr(rewrite_order, "_WINDOW_IMAGES", 6)
-    monkeypatch.setattr(rewrite_order, "_PROFILED", profiled)
+    monkeypatch.setattr(image_order, "WHOLE_IMAGES", 10)
+    monkeypatch.setattr(image_order, "_WINDOW_IMAGES", 6)
+    monkeypatch.setattr(image_order, "_PROFILED", profiled)
     cells, run = two_kinds(30), np.repeat([0, 1, 2], [20, 4, 6])
     found = order_images(of(cells), np.arange(30), run)
     assert np.array_equal(run[found.order], run)
@@ -285,24 +284,24 @@ def test_long_chains_are_ordered_by_profile_and_in_windows(monkeypatch, profiled
     assert found.cells == sum(packed.fewest(found.order[t - 1], found.order[t]) for t in range(30))
     # Kinds differ in four of five cells, images of a kind in one of five: runs of one kind change far fewer cells.
     assert found.cells < 0.6 * found.cells_before
-    windows_alone = rewrite_order._improve_windows(packed, list(range(30)), run, np.arange(30), 1.0)
-    assert rewrite_order._round_trip(packed, list(range(30)), windows_alone) < found.cells_before
-    again = rewrite_order._improve_windows(packed, list(range(30)), run, found.order, 1.0)
-    assert rewrite_order._round_trip(packed, list(range(30)), again) <= found.cells
+    windows_alone = image_order._improve_windows(packed, list(range(30)), run, np.arange(30), 1.0)
+    assert image_order._round_trip(packed, list(range(30)), windows_alone) < found.cells_before
+    again = image_order._improve_windows(packed, list(range(30)), run, found.order, 1.0)
+    assert image_order._round_trip(packed, list(range(30)), again) <= found.cells
 
 
 def test_walks_by_profile_are_taken_only_where_they_help(monkeypatch):
-    monkeypatch.setattr(rewrite_order, "_WINDOW_IMAGES", 3)
+    monkeypatch.setattr(image_order, "_WINDOW_IMAGES", 3)
     cells, images = two_kinds(20), list(range(20))
     packed = PackedCells(of(cells), np.arange(20))
-    walked = rewrite_order._ordered_by_profile(packed, images, np.zeros(20, int))
-    length = rewrite_order._round_trip
+    walked = image_order._ordered_by_profile(packed, images, np.zeros(20, int))
+    length = image_order._round_trip
     assert length(packed, images, walked) < 0.6 * length(packed, images, np.arange(20))
     taken = 0
     for seed in range(20):
         run = np.repeat([0, 1], [7, 5])
         packed = PackedCells(of(np.random.default_rng(seed).integers(0, 2, (12, 4, 4)).astype(np.uint8)), np.arange(12))
-        walked = rewrite_order._ordered_by_profile(packed, images[:12], run)
+        walked = image_order._ordered_by_profile(packed, images[:12], run)
         assert np.array_equal(run[walked], run)
         gained = length(packed, images[:12], np.arange(12)) - length(packed, images[:12], walked)
         assert gained >= 0
@@ -314,15 +313,15 @@ def test_walks_by_profile_are_taken_only_where_they_help(monkeypatch):
 @pytest.mark.parametrize("run", [[0] * 10, [0] * 2 + [1] * 8, [0, 0, 0, 1, 1, 2, 2, 2, 2, 2]])
 def test_a_window_is_optimal_between_its_ends(monkeypatch, run, seed):
     """Brute force over all orders of the five images of the first window that keep runs; one window is allowed."""
-    monkeypatch.setattr(rewrite_order, "_WINDOW_IMAGES", 5)
-    monkeypatch.setattr(rewrite_order, "_WINDOWS", 1)
+    monkeypatch.setattr(image_order, "_WINDOW_IMAGES", 5)
+    monkeypatch.setattr(image_order, "_WINDOWS", 1)
     run = np.array(run)
     cells = np.random.default_rng(seed).integers(0, 2, (10, 5, 5)).astype(np.uint8)
     packed = PackedCells(of(cells), np.arange(10))
-    found = rewrite_order._improve_windows(packed, list(range(10)), run, np.arange(10), 1.0)
+    found = image_order._improve_windows(packed, list(range(10)), run, np.arange(10), 1.0)
     orders = [np.concatenate([trip, np.arange(5, 10)]) for trip in trips(run[:5])]
-    best = min(rewrite_order._round_trip(packed, list(range(10)), order) for order in orders)
-    assert rewrite_order._round_trip(packed, list(range(10)), found) == best
+    best = min(image_order._round_trip(packed, list(range(10)), order) for order in orders)
+    assert image_order._round_trip(packed, list(range(10)), found) == best
     assert np.array_equal(found[5:], np.arange(5, 10))
     assert np.array_equal(run[found], run)
 
@@ -335,8 +334,8 @@ def test_each_solver_alone_gives_an_honest_order(monkeypatch):
     without_time = order_images(of(cells), np.arange(9), run, effort=1e-12)
     assert without_time.cells_lower_bound <= best.cells <= without_time.cells < without_time.cells_before
     packed = PackedCells(of(cells), np.arange(9))
-    worst = max(trips(run), key=lambda trip: rewrite_order._round_trip(packed, list(range(9)), trip))
-    monkeypatch.setattr(rewrite_order, "_routed", lambda cost, run: worst)
+    worst = max(trips(run), key=lambda trip: image_order._round_trip(packed, list(range(9)), trip))
+    monkeypatch.setattr(image_order, "_routed", lambda cost, run: worst)
     exact = order_images(of(cells), np.arange(9), run)
     assert exact.cells == exact.cells_lower_bound == best.cells
     neither = order_images(of(cells), np.arange(9), run, effort=1e-12)
@@ -346,8 +345,8 @@ def test_each_solver_alone_gives_an_honest_order(monkeypatch):
 def test_routing_alone_gives_permitted_orders():
     run = np.repeat([0, 1, 2], [5, 6, 3])
     cost = np.random.default_rng(2).integers(1, 100, (14, 14))
-    trip = rewrite_order._routed(cost + cost.T, run)
-    follows = rewrite_order._may_follow(run)
+    trip = image_order._routed(cost + cost.T, run)
+    follows = image_order._may_follow(run)
     assert np.array_equal(np.sort(trip), np.arange(14))
     assert follows[trip, np.roll(trip, -1)].all()
     assert np.count_nonzero(run[trip] != run[np.roll(trip, -1)]) == 3

@@ -14,7 +14,7 @@ from tests.support.tiler_kit import array_sizes, array_spec, check_schedule, mat
 from xbcompile.ir import Schedule, Use
 from xbcompile.ir.schedule import WRITE
 from xbcompile.tiler import MatrixShape, make_schedule, plan_layout
-from xbcompile.tiler.schedule.work import group_uses
+from xbcompile.tiler.schedule.workload import group_uses
 
 MANY = settings(deadline=None, derandomize=True, max_examples=100)
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.support.tiler_kit import array_spec, check_schedule, shared_uses, uses_of
 from xbcompile.ir import Use
 from xbcompile.tiler import MatrixShape, make_schedule, plan_layout
-from xbcompile.tiler.schedule.copies import Sharing, copies_for_period
-from xbcompile.tiler.schedule.list_scheduling import plan_stationary
+from xbcompile.tiler.schedule.copies import Replication, copies_for_period
+from xbcompile.tiler.schedule.list_scheduling import stationary_plan
 from xbcompile.tiler.schedule.overlap import pipelined, smallest_period
-from xbcompile.tiler.schedule.times import WriteRules, time_plan
-from xbcompile.tiler.schedule.work import Clock, collect_work
+from xbcompile.tiler.schedule.timetable import WriteRules, time_visits
+from xbcompile.tiler.schedule.workload import TimeBase, collect_workload
 
 MANY = settings(deadline=None, derandomize=True, max_examples=80)
 layer_sizes = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 4)), min_size=1, max_size=4)  # vectors, slices
@@ -71,16 +71,16 @@ def test_images_of_several_layers_are_copied_for_the_one_that_is_slow():
 
 
 def stationary_times(uses, images):
-    """Work and placement with a read that lasts for one tick."""
+    """Work and timetable with a read that lasts for one tick."""
     tiles = plan_layout([MatrixShape(1, 1, 1)] * images, 1, 1, pack=False).tiles
-    work = collect_work(tiles, uses, [(i,) for i in range(len(uses))], Clock(1.0, 1.0, 1, 1))
-    return work, time_plan(work, plan_stationary(work), WriteRules())
+    work = collect_workload(tiles, uses, [(i,) for i in range(len(uses))], TimeBase(1.0, 1.0, 1, 1))
+    return work, time_visits(work, stationary_plan(work), WriteRules())
 
 
-def brute_period(work, placement):
+def brute_period(work, timetable):
     """The first period at which no two reads of an array meet, batch by batch."""
-    start, length, array = placement.read_start.tolist(), work.visit_ticks.tolist(), placement.array.tolist()
-    makespan = placement.makespan(work)
+    start, length, array = timetable.read_start.tolist(), work.visit_ticks.tolist(), timetable.array.tolist()
+    makespan = timetable.makespan(work)
     for period in range(max(length), makespan + 1):
         batches = range(-(makespan // period) - 1, makespan // period + 2)
         if not any(
@@ -98,9 +98,9 @@ def brute_period(work, placement):
 @given(st.integers(1, 3).flatmap(lambda images: st.tuples(st.just(images), shared_uses(images, most=6))))
 def test_the_period_is_the_smallest_that_the_times_allow(case):
     images, uses = case
-    work, placement = stationary_times(uses, images)
-    assert smallest_period(work, placement) == brute_period(work, placement)
-    later, period = pipelined(work, placement)
+    work, timetable = stationary_times(uses, images)
+    assert smallest_period(work, timetable) == brute_period(work, timetable)
+    later, period = pipelined(work, timetable)
     assert period == work.image_ticks.max()
     assert brute_period(work, later) == period
     ends = later.read_start + work.visit_ticks
@@ -139,11 +139,11 @@ def test_copies_share_reads_when_uses_differ_in_vectors():
 def test_no_copy_is_made_where_another_image_stays_as_busy():
     # two images read for 10 each, one spare array: a copy of either leaves the other one as busy
     layout, uses = chain_of([(10, 1), (10, 1)])
-    clock = Clock(1.0, 1.0, 1, 1)
-    work = collect_work(layout.tiles, uses, [(0,), (1,)], clock)
-    sharing = Sharing.of(work, uses, clock)
-    assert copies_for_period(sharing, 3).tolist() == [1, 1]
-    assert copies_for_period(sharing, 4).tolist() == [2, 2]
+    time_base = TimeBase(1.0, 1.0, 1, 1)
+    work = collect_workload(layout.tiles, uses, [(0,), (1,)], time_base)
+    replication = Replication.of(work, uses, time_base)
+    assert copies_for_period(replication, 3).tolist() == [1, 1]
+    assert copies_for_period(replication, 4).tolist() == [2, 2]
 
 
 def test_what_the_batch_waits_for_is_read_first():

@@ -1,1 +1,4 @@
-"""The rewritings of single operators, one file per family; `frontend/operators.py` says which operator has which."""
+"""The rewritings of single operators as standard nodes, one file per family.
+
+`linear_models.py` is the shortest, read it first; `frontend/operators.py` says which operator has which.
+"""

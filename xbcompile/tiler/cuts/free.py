@@ -13,11 +13,11 @@ from dataclasses import replace
 import numpy as np
 
 from xbcompile.ir.schedule import TILE, tile_columns, tile_rows
-from xbcompile.tiler.cuts.blocks import MatrixShape
 from xbcompile.tiler.cuts.fill import Filler, Piece, Placed
 from xbcompile.tiler.pack.bounds import strip_bound
 from xbcompile.tiler.pack.dense import Packing, number_images
 from xbcompile.tiler.pack.rules import PackingRules
+from xbcompile.tiler.shapes import MatrixShape
 
 _SMALL = 300  # residual tiles up to which all strips are laid anew
 _CHUNK = 400  # tiles that are taken out of their images at a time otherwise

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbcompile.ir.schedule import TILE
-from xbcompile.tiler.cuts.blocks import MatrixShape, reads_of
 from xbcompile.tiler.cuts.fill import Piece, cut_piece
 from xbcompile.tiler.pack.bounds import strip_bound
 from xbcompile.tiler.pack.dense import Packing
 from xbcompile.tiler.pack.free_space import FreeSpace
 from xbcompile.tiler.pack.in_order import number_in_order
 from xbcompile.tiler.pack.rules import PackingRules
+from xbcompile.tiler.shapes import MatrixShape, reads_of
 
 _LEAST_FILLS, _FILLS_PER_EFFORT = 1_500, 20_000  # images that may be filled in one search
 _TILES_PER_FILL = 6  # an image with more tiles counts as more

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from xbcompile.ir.site_grid import Floorplan
+from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.tiler.floorplan.traffic import Traffic
 
 _ASSIGNED_ARRAYS, _ASSIGNED_SITES = 400, 1_000  # larger problems do without the assignment
@@ -22,36 +22,36 @@ _STEPS, _ASSIGNED_WORK = 60, 4_000_000  # steps; with assignment no more than th
 _SHARE = 1 << 20  # a split is a number of these parts
 
 
-def lower_bound(traffic: Traffic, arrays: int, floorplan: Floorplan) -> int:
+def lower_bound(traffic: Traffic, arrays: int, grid: SiteGrid) -> int:
     """The best bound found, in values times hops.
 
     Args:
         traffic: values between arrays.
         arrays: number of arrays, at most the number of sites.
-        floorplan: where they go.
+        grid: where they go.
     """
     if not len(traffic.values):
         return 0
     splits = _Splits(traffic, arrays)
-    nearest = nearest_distances(floorplan, splits.most_neighbours)
+    nearest = nearest_distances(grid, splits.most_neighbours)
     best, split = splits.improve(lambda shares: splits.pays(shares, nearest[splits.rank(shares)]), _STEPS)
-    if arrays <= _ASSIGNED_ARRAYS and floorplan.sites <= _ASSIGNED_SITES:
-        sorted_distance = np.sort(floorplan.distance(), axis=1)[:, 1 : splits.most_neighbours + 1]
-        steps = min(max(_ASSIGNED_WORK // (arrays * floorplan.sites), 1), 4 * _STEPS)
+    if arrays <= _ASSIGNED_ARRAYS and grid.sites <= _ASSIGNED_SITES:
+        sorted_distance = np.sort(grid.distance(), axis=1)[:, 1 : splits.most_neighbours + 1]
+        steps = min(max(_ASSIGNED_WORK // (arrays * grid.sites), 1), 4 * _STEPS)
         assigned, _ = splits.improve(lambda shares: splits.assigned(shares, sorted_distance), steps, split)
         best = max(best, assigned)
     return best
 
 
-def nearest_distances(floorplan: Floorplan, count: int) -> np.ndarray:
+def nearest_distances(grid: SiteGrid, count: int) -> np.ndarray:
     """At least so far away are the `count` sites nearest to any site, int64 [count], ascending; fewer sites: all."""
-    down, across = floorplan.coordinates()
+    down, across = grid.coordinates()
     rows = np.unique(down)
     columns = np.unique(across)
     middle = np.abs(rows - rows[len(rows) // 2])  # every radius holds most rows from the middle one
     found: list[int] = []
     radius = 0
-    count = min(count, floorplan.sites - 1)
+    count = min(count, grid.sites - 1)
     within: list[int] = []  # columns within a distance of one column, at most
     while len(found) < count:
         reach = np.searchsorted(columns, columns + radius, side="right")

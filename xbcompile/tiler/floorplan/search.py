@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from scipy import sparse
 
-from xbcompile.ir.site_grid import Floorplan
+from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.tiler.floorplan.traffic import Traffic
 
 # Annealing (Kirkpatrick et al., Science 220, 671 (1983)) with windows that shrink as it cools, as placers of gate
@@ -39,7 +39,7 @@ class Graph:
         values: int64, values per inference to and from each neighbour.
         down: int64 [grid rows], coordinate of each row in hops.
         across: int64 [grid columns], coordinate of each column in hops.
-        site: int32 [grid rows, grid columns], the floorplan's number of each site.
+        site: int32 [grid rows, grid columns], the grid's number of each site.
         chip_columns: columns of the grid on one chip.
     """
 
@@ -53,17 +53,15 @@ class Graph:
     chip_columns: int
 
     @classmethod
-    def of(cls, traffic: Traffic, arrays: int, floorplan: Floorplan) -> Graph:
+    def of(cls, traffic: Traffic, arrays: int, grid: SiteGrid) -> Graph:
         """The same as tables for the searches."""
         pairs = (traffic.values, (traffic.array_a, traffic.array_b))
         half = sparse.coo_array(pairs, shape=(arrays, arrays)).tocsr()
         both = (half + half.T).tocsr()
         both.sort_indices()
-        chips = np.arange(floorplan.sites, dtype=np.int32).reshape(
-            floorplan.chips, floorplan.site_rows, floorplan.site_columns
-        )
+        chips = np.arange(grid.sites, dtype=np.int32).reshape(grid.chips, grid.site_rows, grid.site_columns)
         site = np.concatenate(list(chips), axis=1)
-        down, across = floorplan.coordinates()
+        down, across = grid.coordinates()
         return cls(
             arrays,
             both.indptr.astype(np.int64),
@@ -72,7 +70,7 @@ class Graph:
             np.ascontiguousarray(down[site[:, 0]]),
             np.ascontiguousarray(across[site[0]]),
             np.ascontiguousarray(site),
-            floorplan.site_columns,
+            grid.site_columns,
         )
 
     def cost(self, place: np.ndarray) -> int:

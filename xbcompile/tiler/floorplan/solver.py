@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from xbcompile.ir.site_grid import Floorplan
+from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.tiler.floorplan.search import Graph
 
 SOLVER_COEFFICIENTS = 4_000_000  # (arrays * sites)**2; larger problems are left to the search and the simpler bounds
@@ -51,14 +51,12 @@ class _Node:
         )
 
 
-def solve(
-    graph: Graph, floorplan: Floorplan, place: np.ndarray, *, bound: int, effort: float
-) -> tuple[np.ndarray, int]:
+def solve(graph: Graph, grid: SiteGrid, place: np.ndarray, *, bound: int, effort: float) -> tuple[np.ndarray, int]:
     """Improve a placement and a bound, until they meet or the effort is spent.
 
     Args:
         graph: what to place where, within `SOLVER_COEFFICIENTS`.
-        floorplan: the graph's floorplan.
+        grid: the graph's grid.
         place: the best placement known, positions in the grid, int64 [arrays].
         bound: the best lower bound known.
         effort: work allowed; a greater effort goes on from where a smaller one stops.
@@ -80,7 +78,7 @@ def solve(
             budget -= _NODE_WORK * len(node.columns)
             cost = graph.cost(best)
             continue
-        children, budget = _children(graph, floorplan, node, budget, cost * scale)
+        children, budget = _children(graph, grid, node, budget, cost * scale)
         stack.extend(sorted(children, key=lambda child: -child.bound))
     lowest = min((-(-node.bound // scale) for node in stack), default=cost)
     return best, max(bound, min(lowest, cost))
@@ -98,14 +96,14 @@ def _completions(node: _Node) -> list[np.ndarray]:
     return found
 
 
-def _children(graph: Graph, floorplan: Floorplan, node: _Node, budget: float, enough: int) -> tuple[list[_Node], float]:
+def _children(graph: Graph, grid: SiteGrid, node: _Node, budget: float, enough: int) -> tuple[list[_Node], float]:
     """One child per site of the array whose place the bound knows best; the first array only on sites that differ."""
     if node.placed:
         row = int(np.argmax(np.minimum(node.linear, enough - node.bound).sum(axis=1)))
         columns = np.arange(len(node.columns))
     else:
         row = int(np.argmax(node.quadratic.max(axis=(1, 3)).sum(axis=1)))
-        columns = _different_sites(graph, floorplan)
+        columns = _different_sites(graph, grid)
     children = []
     for column in columns.tolist():
         if node.bound + int(node.linear[row, column]) < enough:
@@ -115,12 +113,12 @@ def _children(graph: Graph, floorplan: Floorplan, node: _Node, budget: float, en
     return children, budget
 
 
-def _different_sites(graph: Graph, floorplan: Floorplan) -> np.ndarray:
-    """One site of each set that reflections of the floorplan exchange."""
+def _different_sites(graph: Graph, grid: SiteGrid) -> np.ndarray:
+    """One site of each set that reflections of the grid exchange."""
     rows, columns = graph.site.shape
     row, column = np.divmod(np.arange(rows * columns), columns)
     row, column = np.minimum(row, rows - 1 - row), np.minimum(column, columns - 1 - column)
-    if floorplan.chips == 1 and rows == columns:
+    if grid.chips == 1 and rows == columns:
         row, column = np.minimum(row, column), np.maximum(row, column)
     return np.unique(row * columns + column, return_index=True)[1]
 

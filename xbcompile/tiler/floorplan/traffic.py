@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbcompile.ir.content_equality import ContentEqual
-from xbcompile.ir.schedule import Use
+from xbcompile.ir.schedule import Use, shares_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +97,7 @@ class _Held:
 
     def share(self, vectors: int) -> np.ndarray:
         """Vectors that each row reads of so many."""
-        first, end = -(-self.part * vectors // self.parts), -(-(self.part + 1) * vectors // self.parts)
-        found: np.ndarray = end - first
-        return found
+        return shares_of(self.part, self.parts, vectors)
 
 
 def _held(tiles: np.ndarray, copy_image: np.ndarray, copy_array: np.ndarray) -> _Held:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xbcompile.tiler.cuts.blocks import MatrixShape
 from xbcompile.tiler.pack.rules import PackingRules
+from xbcompile.tiler.shapes import MatrixShape
 
 _MAX_VALUES = 24
 _STEPS = (1, 2, 3, 4, 5)

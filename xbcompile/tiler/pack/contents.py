@@ -6,11 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
+from xbcompile.tiler.effort import Allowance
 from xbcompile.tiler.pack.bands import Bin, Kind, images_of
 from xbcompile.tiler.pack.bounds import conservative_scales
 from xbcompile.tiler.pack.dense import pack_kinds, solve_kinds
 from xbcompile.tiler.pack.rules import PackingRules
-from xbcompile.tiler.pack.solver import Allowance
 
 Content = tuple[tuple[int, int], ...]  # (kind, number of tiles), kinds ascending, numbers positive
 

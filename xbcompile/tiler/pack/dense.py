@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbcompile.ir.schedule import tile_columns, tile_rows
+from xbcompile.tiler.effort import Allowance
 from xbcompile.tiler.pack.bands import Bin, Kind, images_of, pack_bands
 from xbcompile.tiler.pack.bounds import bound_kinds
 from xbcompile.tiler.pack.diagonal import pack_first_fit, prove_or_improve_diagonal
 from xbcompile.tiler.pack.first_fit import pack_fills
 from xbcompile.tiler.pack.rules import PackingRules
-from xbcompile.tiler.pack.solver import SOLVER_TILES, Allowance, prove_or_improve
+from xbcompile.tiler.pack.solver import SOLVER_TILES, prove_or_improve
 
 FILL_CHECKS = 1_500_000  # rectangle checks allowed to the fills of one packing
 

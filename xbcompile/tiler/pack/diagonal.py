@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from ortools.sat.python import cp_model
 
+from xbcompile.tiler.effort import Allowance
 from xbcompile.tiler.pack.bands import Bin, Kind, images_of
 from xbcompile.tiler.pack.rules import PackingRules
-from xbcompile.tiler.pack.solver import Allowance
 
 
 def pack_first_fit(kinds: Sequence[Kind], counts: Sequence[int], rules: PackingRules) -> list[Bin]:

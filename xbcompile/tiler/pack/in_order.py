@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from xbcompile.tiler.effort import Allowance
 from xbcompile.tiler.pack.bands import Bin
 from xbcompile.tiler.pack.bounds import bound_kinds
 from xbcompile.tiler.pack.contents import Content, PackingOracle, RelaxedOracle, join
 from xbcompile.tiler.pack.dense import Packing, Residuals
 from xbcompile.tiler.pack.order_search import LayerTiles, OrderSearch, Step
 from xbcompile.tiler.pack.rules import PackingRules
-from xbcompile.tiler.pack.solver import Allowance
 
 
 class OrderedPacker:

@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import networkx as nx
 from ortools.sat.python import cp_model
 
+from xbcompile.tiler.effort import Allowance
 from xbcompile.tiler.pack.bands import Bin, Kind, images_of
 from xbcompile.tiler.pack.rules import PackingRules
 
 SOLVER_TILES = 60  # more residual tiles than this are left to the heuristics
-
-
-@dataclass
-class Allowance:
-    """Deterministic time that is left for the solver: the same on every machine, unlike seconds.
-
-    `ran_out` tells whether a solve ended for lack of time, so that more of it might change the result.
-    """
-
-    left: float
-    ran_out: bool = False
-
-    def solver(self, share: float = 1.0) -> cp_model.CpSolver:
-        """A single-threaded, seeded solver that stops when this share of the allowance is spent."""
-        solver = cp_model.CpSolver()
-        solver.parameters.num_workers = 1
-        solver.parameters.random_seed = 0
-        solver.parameters.max_deterministic_time = max(self.left * share, 0.0)
-        return solver
-
-    def spend(self, solver: cp_model.CpSolver, status: cp_model.CpSolverStatus | None = None) -> None:
-        """Account for a finished solve; a status other than a decision says that more time might have decided."""
-        self.left -= solver.response_proto.deterministic_time
-        if status is not None and status not in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.INFEASIBLE):
-            self.ran_out = True
 
 
 def prove_or_improve(

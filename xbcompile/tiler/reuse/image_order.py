@@ -12,8 +12,7 @@ from ortools.sat.python import cp_model
 from scipy.spatial.distance import cdist
 
 from xbcompile.ir.content_equality import ContentEqual
-from xbcompile.tiler.layout import DEFAULT_EFFORT
-from xbcompile.tiler.pack.solver import Allowance
+from xbcompile.tiler.effort import DEFAULT_EFFORT, Allowance
 from xbcompile.tiler.reuse.changed_cells import CellsOf, PackedCells
 
 WHOLE_IMAGES = 100  # a longer chain is solved window by window; assumed

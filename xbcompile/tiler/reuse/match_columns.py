@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from xbcompile.ir.content_equality import ContentEqual
-from xbcompile.tiler.layout import DEFAULT_EFFORT
+from xbcompile.tiler.effort import DEFAULT_EFFORT
 from xbcompile.tiler.reuse.changed_cells import CellsOf, PackedCells
 
 # Assumed: about five seconds of one core. SciPy's solver was the faster one: 0.18 ms at 64 columns and 1.2 to 2 ms at 256,
@@ -33,7 +33,7 @@ CHANGE = np.dtype(
 
 
 @dataclass(frozen=True, eq=False)
-class Rewrite(ContentEqual):
+class ColumnMatching(ContentEqual):
     """What the writes of one batch change, when batches repeat.
 
     Each write of a chain replaces the image before it; the first one replaces the last image of the batch before. A chain
@@ -74,7 +74,7 @@ def match_columns(
     *,
     move: bool = True,
     effort: float = DEFAULT_EFFORT,
-) -> Rewrite:
+) -> ColumnMatching:
     """Permute columns of images so that writing one image over another changes few cells.
 
     The first image of a chain keeps its permutation; each next one is assigned to the images that were placed before it
@@ -99,7 +99,7 @@ def match_columns(
     lists = [np.asarray(chain).tolist() for chain in chains]
     written = np.unique([image for chain in lists for image in chain]).astype(np.int64)
     if not len(written):
-        return Rewrite(permutation.astype(np.uint16), np.zeros(0, CHANGE), 0, 0)
+        return ColumnMatching(permutation.astype(np.uint16), np.zeros(0, CHANGE), 0, 0)
     packed = PackedCells(cells_of, written)
     matching, start = (_Matching(packed, lists, permutation) for _ in range(2))
     if move:
@@ -113,7 +113,7 @@ def match_columns(
     changes["image"] = [image for _, image in pairs]
     changes["cells"], changes["rows"] = matching.changes(pairs)
     changes["cells_before"], changes["rows_before"] = start.changes(pairs)
-    return Rewrite(
+    return ColumnMatching(
         permutation=matching.permutation(permutation),
         changes=changes,
         cells_lower_bound=sum(packed.fewest(one, two) for one, two in pairs),

@@ -11,21 +11,21 @@ from itertools import pairwise
 
 import numpy as np
 
-from xbcompile.tiler.schedule.keeps import NEVER, plan_keeps
-from xbcompile.tiler.schedule.times import WriteRules
-from xbcompile.tiler.schedule.work import Work
+from xbcompile.tiler.schedule.residency import NEVER, keep_resident
+from xbcompile.tiler.schedule.timetable import WriteRules
+from xbcompile.tiler.schedule.workload import Workload
 
 # Assumed: what bounds may cost. Windows are neighbouring layers; visits and pairs of layers are counted once per window.
 _MOST_WINDOW_VISITS, _MOST_PAIRS, _MOST_STARTS = 4_000_000, 2_000_000, 64
 _MOST_BATCHES, _MOST_REPEATED_VISITS = 16, 60_000
 
 
-def writes_bound(work: Work, arrays: int) -> int:
+def writes_bound(work: Workload, arrays: int) -> int:
     """Fewest writes per batch of more images than arrays.
 
     Some array is written, so that at most `arrays` - 1 images are never: the others are written at least once. The layers on
     a path, each waiting for the one before, are read in that order, and T batches in a row are one chain, of which
-    `plan_keeps` gives the fewest writes from empty arrays; starting with `arrays` images saves at most as many.
+    `keep_resident` gives the fewest writes from empty arrays; starting with `arrays` images saves at most as many.
     """
     fewest = work.images - arrays + 1
     if work.read_once:
@@ -44,13 +44,13 @@ def writes_bound(work: Work, arrays: int) -> int:
         shift = np.repeat(np.arange(batches), visits) * ranks
         until = np.tile(following, batches) + shift
         until[until >= batches * ranks] = NEVER
-        kept = int(plan_keeps(np.tile(rank, batches) + shift, until, arrays).sum())
+        kept = int(keep_resident(np.tile(rank, batches) + shift, until, arrays).sum())
         fewest = max(fewest, -(-(batches * visits - kept - arrays) // batches))
         batches *= 2
     return fewest
 
 
-def _longest_chain(work: Work) -> tuple[np.ndarray, np.ndarray, int]:
+def _longest_chain(work: Workload) -> tuple[np.ndarray, np.ndarray, int]:
     """Position and image of the visits on the path of groups with the most visits, and its length."""
     most: list[int] = []
     before: list[int] = []
@@ -69,7 +69,7 @@ def _longest_chain(work: Work) -> tuple[np.ndarray, np.ndarray, int]:
     return position[work.rank[on_path]], work.image[on_path], len(path)
 
 
-def makespan_bound(work: Work, arrays: int, writes: int, rules: WriteRules) -> int:
+def makespan_bound(work: Workload, arrays: int, writes: int, rules: WriteRules) -> int:
     """Shortest time from the start of a batch to its last step, ticks.
 
     Args:
@@ -92,7 +92,7 @@ def makespan_bound(work: Work, arrays: int, writes: int, rules: WriteRules) -> i
     return max(best, _writes_in_turn(work, arrays, writes, rules))
 
 
-def _writes_in_turn(work: Work, arrays: int, writes: int, rules: WriteRules) -> int:
+def _writes_in_turn(work: Workload, arrays: int, writes: int, rules: WriteRules) -> int:
     """Writes, so many at a time; where none may be beside a read, the reads alone on top of them.
 
     With q arrays of one image each, the others take turns with all other reads and all writes, one for each image at least.
@@ -106,7 +106,7 @@ def _writes_in_turn(work: Work, arrays: int, writes: int, rules: WriteRules) -> 
     return int(in_turn.min())
 
 
-def _whole(work: Work, arrays: int, writes: int) -> int:
+def _whole(work: Workload, arrays: int, writes: int) -> int:
     """One batch as a whole, on identical machines whose jobs are the images.
 
     With q arrays of one image each, the others spread all other reads and all writes, one for each image at least. Of
@@ -135,7 +135,7 @@ def _window(ticks: np.ndarray, arrays: int, write: int) -> int:
     return max(even, int(ahead[1]), _crowded(ahead, arrays, write, 0))
 
 
-def _critical_path(work: Work, arrays: int, write: int) -> int:
+def _critical_path(work: Workload, arrays: int, write: int) -> int:
     """The longest path of layers, each of which takes at least its window."""
     ends: list[int] = []
     for waits, (start, end) in zip(work.waits_for, pairwise(work.edges.tolist()), strict=True):
@@ -144,7 +144,7 @@ def _critical_path(work: Work, arrays: int, write: int) -> int:
     return max(ends)
 
 
-def _windows(work: Work, arrays: int) -> int:
+def _windows(work: Workload, arrays: int) -> int:
     """Windows of neighbouring layers of a chain that do not overlap, on the circle of repeated batches.
 
     A chain's batch is a circle of layers, one after another, whose length is the makespan at least. A window's images
@@ -175,7 +175,7 @@ def _windows(work: Work, arrays: int) -> int:
     return best
 
 
-def _of_layers(work: Work, visits: list[np.ndarray], alone: list[int], arrays: int) -> int:
+def _of_layers(work: Workload, visits: list[np.ndarray], alone: list[int], arrays: int) -> int:
     """A window of some layers of a chain: their images spread evenly, and two of them on one array.
 
     Of more images than arrays, two are on one array. Both in one layer: it takes both reads and a write; in two layers:

@@ -7,74 +7,76 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xbcompile.tiler.schedule.copies import Sharing, copies_for_latency, copies_for_period
-from xbcompile.tiler.schedule.list_scheduling import plan_multiplexed
+from xbcompile.tiler.schedule.copies import Replication, copies_for_latency, copies_for_period
+from xbcompile.tiler.schedule.list_scheduling import list_schedule
 from xbcompile.tiler.schedule.objective import Objective
 from xbcompile.tiler.schedule.overlap import pipelined, smallest_period
-from xbcompile.tiler.schedule.read_order import stationary_plans
-from xbcompile.tiler.schedule.times import Plan, WriteRules, time_plan
-from xbcompile.tiler.schedule.work import Placement, Work
+from xbcompile.tiler.schedule.read_order import read_orders
+from xbcompile.tiler.schedule.timetable import Timetable, VisitPlan, WriteRules, time_visits
+from xbcompile.tiler.schedule.workload import Workload
 
 # Assumed: up to so many visits, many plans are tried, or a few; beyond, the one that is known to be good.
 MANY_PLANS, FEW_PLANS = 2_000, 100_000
-_MOST_ROTATIONS = 16  # assumed: arrays whose first write is tried at either end of the batch
+_MOST_DROPS = 16  # assumed: arrays whose first write is tried at either end of the batch
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A placement, what it places and how soon the next batch may start, in ticks."""
+    """A timetable, the visits that it times and how soon the next batch may start, in ticks."""
 
-    work: Work
-    placement: Placement
+    work: Workload
+    timetable: Timetable
     period: int
 
     @property
     def makespan(self) -> int:
         """Ticks from the start of the batch to its last step."""
-        return self.placement.makespan(self.work)
+        return self.timetable.makespan(self.work)
 
 
-Rank = Callable[[Candidate], tuple[float, ...]]
+Score = Callable[[Candidate], tuple[float, ...]]
 
 
-def in_turns(work: Work, plan: Plan, rules: WriteRules) -> Candidate:
+def in_turns(work: Workload, plan: VisitPlan, rules: WriteRules) -> Candidate:
     """A candidate whose batches follow each other."""
-    placement = time_plan(work, plan, rules)
-    return Candidate(work, placement, placement.makespan(work))
+    timetable = time_visits(work, plan, rules)
+    return Candidate(work, timetable, timetable.makespan(work))
 
 
-def multiplexed(works: Sequence[Work], arrays: int, rules: WriteRules, objective: Objective, rank: Rank) -> Candidate:
+def multiplexed(
+    works: Sequence[Workload], arrays: int, rules: WriteRules, objective: Objective, score: Score
+) -> Candidate:
     """The best plan of images that take turns.
 
-    Plans are those of `plan_multiplexed` for uses apart and uses joined, with none, some or all but one of the arrays
+    Plans are those of `list_schedule` for uses apart and uses joined, with none, some or all but one of the arrays
     each kept for one image, and with the first image of an array written at the end of the batch before or not.
     """
     best: Candidate | None = None
     for work in works:
         for plan in _plans(work, arrays, objective):
             for tried in (plan,) if work.read_once else (plan, _close_circles(work, plan)):
-                found = _rotate(work, tried, rules, rank)
-                if best is None or rank(found) < rank(best):
+                found = _drop_late_preloads(work, tried, rules, score)
+                if best is None or score(found) < score(best):
                     best = found
     assert best is not None
     return best
 
 
-def _plans(work: Work, arrays: int, objective: Objective) -> Iterator[Plan]:
+def _plans(work: Workload, arrays: int, objective: Objective) -> Iterator[VisitPlan]:
     if arrays == 1:
-        yield plan_multiplexed(work, 1, rotated=False)
+        yield list_schedule(work, 1, preloaded=False)
         return
     few_writes = objective.weight("energy") + objective.weight("weight-updates") > 0
     for count in _pin_counts(work, arrays, few_writes):
         for pinned in _pins(work, count):
-            yield plan_multiplexed(work, arrays, pinned)
+            yield list_schedule(work, arrays, pinned)
             if work.visits <= MANY_PLANS:
-                yield plan_multiplexed(work, arrays, pinned, rotated=False)
+                yield list_schedule(work, arrays, pinned, preloaded=False)
                 if not work.read_once:
-                    yield plan_multiplexed(work, arrays, pinned, keeping=False)
+                    yield list_schedule(work, arrays, pinned, keeping=False)
 
 
-def _pin_counts(work: Work, arrays: int, few_writes: bool) -> list[int]:
+def _pin_counts(work: Workload, arrays: int, few_writes: bool) -> list[int]:
     """Numbers of images that stay for ever."""
     if work.visits <= MANY_PLANS:
         counts = {0, 1, 2, 3, arrays // 4, arrays // 2, 3 * arrays // 4, arrays - 3, arrays - 2, arrays - 1}
@@ -84,7 +86,7 @@ def _pin_counts(work: Work, arrays: int, few_writes: bool) -> list[int]:
     return [0, arrays - 1] if few_writes else [0]
 
 
-def _pins(work: Work, count: int) -> Iterator[np.ndarray]:
+def _pins(work: Workload, count: int) -> Iterator[np.ndarray]:
     """Images that stay: those read longest, most often, and some of every part of the batch."""
     if not count:
         yield np.zeros(0, dtype=np.int64)
@@ -102,7 +104,7 @@ def _pins(work: Work, count: int) -> Iterator[np.ndarray]:
         yield np.sort(in_order[-count:])
 
 
-def _close_circles(work: Work, plan: Plan) -> Plan:
+def _close_circles(work: Workload, plan: VisitPlan) -> VisitPlan:
     """Let each array read last, in its last group, the image that it reads first, so that it stays for the next batch."""
     order = np.lexsort((plan.sequence, plan.array))
     array = plan.array[order]
@@ -110,7 +112,7 @@ def _close_circles(work: Work, plan: Plan) -> Plan:
     starts[1:] = array[1:] != array[:-1]
     first = order[starts]
     last = order[np.append(starts[1:], True)]
-    image, rank = np.full((2, len(plan.rotated)), -1, dtype=np.int64)
+    image, rank = np.full((2, len(plan.preloaded)), -1, dtype=np.int64)
     image[plan.array[first]], rank[plan.array[last]] = work.image[first], work.rank[last]
     moved = (work.image == image[plan.array]) & (work.rank == rank[plan.array])
     sequence = np.empty(work.visits, dtype=np.int64)
@@ -118,24 +120,24 @@ def _close_circles(work: Work, plan: Plan) -> Plan:
     return replace(plan, sequence=sequence)
 
 
-def _rotate(work: Work, plan: Plan, rules: WriteRules, rank: Rank) -> Candidate:
+def _drop_late_preloads(work: Workload, plan: VisitPlan, rules: WriteRules, score: Score) -> Candidate:
     """Write the first image of an array within the batch where its write at the end would make the batch longer."""
     best = in_turns(work, plan, rules)
-    for _ in range(_MOST_ROTATIONS if work.visits <= MANY_PLANS else 1):
-        early = np.flatnonzero(best.placement.early)
-        ends = best.placement.write_start[early] + work.write_ticks
-        reads_end = int((best.placement.read_start + work.visit_ticks).max(initial=0))
+    for _ in range(_MOST_DROPS if work.visits <= MANY_PLANS else 1):
+        early = np.flatnonzero(best.timetable.early)
+        ends = best.timetable.write_start[early] + work.write_ticks
+        reads_end = int((best.timetable.read_start + work.visit_ticks).max(initial=0))
         late = early[ends > reads_end]
         if not len(late):
             break
-        order = best.placement.array[late[np.argsort(-ends[ends > reads_end], kind="stable")]]
+        order = best.timetable.array[late[np.argsort(-ends[ends > reads_end], kind="stable")]]
         changed = False
         for chosen in (order, order[:1]) if len(order) > 1 else (order,):
-            rotated = plan.rotated.copy()
-            rotated[chosen] = False
-            found = in_turns(work, replace(plan, rotated=rotated), rules)
-            if rank(found) < rank(best):
-                best, plan, changed = found, replace(plan, rotated=rotated), True
+            preloaded = plan.preloaded.copy()
+            preloaded[chosen] = False
+            found = in_turns(work, replace(plan, preloaded=preloaded), rules)
+            if score(found) < score(best):
+                best, plan, changed = found, replace(plan, preloaded=preloaded), True
                 break
         if not changed:
             break
@@ -143,32 +145,37 @@ def _rotate(work: Work, plan: Plan, rules: WriteRules, rank: Rank) -> Candidate:
 
 
 def stationary(
-    sharing: Sharing, arrays: int, build: Callable[[np.ndarray], Work], objective: Objective, rank: Rank, effort: float
+    replication: Replication,
+    arrays: int,
+    build: Callable[[np.ndarray], Workload],
+    objective: Objective,
+    score: Score,
+    effort: float,
 ) -> tuple[Candidate, int, int]:
     """The best plan of images that stay, with copies on spare arrays; and bounds on its makespan and its period.
 
     Bounds hold for images that stay, with any copies.
 
     Args:
-        sharing: of the images with one copy each.
+        replication: of the images with one copy each.
         arrays: at least as many as images.
         build: the work of images with given numbers of copies.
         objective: what to look for.
-        rank: order of candidates.
+        score: order of candidates, the least is the best.
         effort: of solvers.
     """
-    work = sharing.work
+    work = replication.work
     plain = np.ones(work.images, dtype=np.int64)
-    steady = copies_for_period(sharing, arrays)
-    fast, fastest = copies_for_latency(sharing, arrays)
+    steady = copies_for_period(replication, arrays)
+    fast, fastest = copies_for_latency(replication, arrays)
     choices = [plain, steady, fast]
     spare = arrays - work.images
     if spare:
-        choices.append(copies_for_latency(sharing, arrays, steady)[0])
+        choices.append(copies_for_latency(replication, arrays, steady)[0])
         budgets = {spare >> shift for shift in range(1, 24)} if len(objective.weights) > 1 else set()
         for budget in sorted(budgets - {0}):
-            choices.append(copies_for_period(sharing, work.images + budget))
-            choices.append(copies_for_latency(sharing, work.images + budget)[0])
+            choices.append(copies_for_period(replication, work.images + budget))
+            choices.append(copies_for_latency(replication, work.images + budget)[0])
     best: Candidate | None = None
     seen: set[bytes] = set()
     for copies in choices:
@@ -177,21 +184,21 @@ def stationary(
         seen.add(copies.tobytes())
         shared = work if copies is plain else build(copies)
         for found in _timings(shared, effort):
-            if best is None or rank(found) < rank(best):
+            if best is None or score(found) < score(best):
                 best = found
     assert best is not None
     busy = np.zeros(work.images, dtype=np.int64)
-    np.add.at(busy, work.image, sharing.ticks(np.arange(work.visits), steady[work.image]))
+    np.add.at(busy, work.image, replication.ticks(np.arange(work.visits), steady[work.image]))
     even = -(-int(work.image_ticks.sum()) // max(arrays, 1))
     period = max(int(busy.max(initial=0)), even)
     return best, max(fastest, period), period
 
 
-def _timings(work: Work, effort: float) -> Iterator[Candidate]:
+def _timings(work: Workload, effort: float) -> Iterator[Candidate]:
     """Each plan read as soon as can be, and later, for the shortest period."""
-    for plan in stationary_plans(work, effort):
-        placement = time_plan(work, plan, WriteRules())
-        at_once = Candidate(work, placement, smallest_period(work, placement))
+    for plan in read_orders(work, effort):
+        timetable = time_visits(work, plan, WriteRules())
+        at_once = Candidate(work, timetable, smallest_period(work, timetable))
         yield at_once
         if at_once.period > int(work.image_ticks.max(initial=0)):
-            yield Candidate(work, *pipelined(work, placement))
+            yield Candidate(work, *pipelined(work, timetable))

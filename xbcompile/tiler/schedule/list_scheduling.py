@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from xbcompile.tiler.schedule.keeps import NEVER, plan_keeps
-from xbcompile.tiler.schedule.times import Plan
-from xbcompile.tiler.schedule.work import Work
+from xbcompile.tiler.schedule.residency import NEVER, keep_resident
+from xbcompile.tiler.schedule.timetable import VisitPlan
+from xbcompile.tiler.schedule.workload import Workload
 
 _PINNED = -1  # in place of a rank: the image is never overwritten
 
 
-def plan_stationary(work: Work) -> Plan:
+def stationary_plan(work: Workload) -> VisitPlan:
     """Read all images where they stay: image i on array i."""
-    return Plan(work.image, np.arange(work.visits), np.ones(work.images, dtype=bool))
+    return VisitPlan(work.image, np.arange(work.visits), np.ones(work.images, dtype=bool))
 
 
-def plan_multiplexed(
-    work: Work, arrays: int, pinned: np.ndarray | None = None, *, rotated: bool = True, keeping: bool = True
-) -> Plan:
+def list_schedule(
+    work: Workload, arrays: int, pinned: np.ndarray | None = None, *, preloaded: bool = True, keeping: bool = True
+) -> VisitPlan:
     """Write images in turn into fewer arrays than images; every load of an image is on the same array.
 
-    A group reads the images that are already loaded, then those that are not to be kept, then those that `plan_keeps`
+    A group reads the images that are already loaded, then those that are not to be kept, then those that `keep_resident`
     keeps for a later group, the next to be used last. Among arrays whose images may be overwritten, the earliest takes
     the next image, the longest image first.
 
@@ -29,7 +29,7 @@ def plan_multiplexed(
         work: what has to be read, from more images than arrays.
         arrays: number of arrays.
         pinned: images that stay for ever, each on an array of its own; fewer than arrays.
-        rotated: the first image of each array is there when the batch starts.
+        preloaded: the first image of each array is there when the batch starts.
         keeping: False: images are kept only where nothing else takes their arrays.
     """
     pinned = np.zeros(0, dtype=np.int64) if pinned is None else pinned
@@ -37,17 +37,17 @@ def plan_multiplexed(
     others = ~np.isin(work.image, pinned)
     kept_until = np.where(others, NEVER, _PINNED)
     if keeping:
-        keep = plan_keeps(work.rank[others], work.next_rank[others], free)
+        keep = keep_resident(work.rank[others], work.next_rank[others], free)
         kept_until[others] = np.where(keep, work.next_rank[others], NEVER)
-    placer = _Placer(work, arrays, kept_until, -work.write_ticks if rotated else 0)
-    placer.pin(pinned)
-    return placer.run(rotated)
+    scheduler = _ListScheduler(work, arrays, kept_until, -work.write_ticks if preloaded else 0)
+    scheduler.pin(pinned)
+    return scheduler.run(preloaded)
 
 
-class _Placer:
-    """The state of all arrays while groups of uses are placed one after another."""
+class _ListScheduler:
+    """The state of all arrays while groups of uses are scheduled one after another."""
 
-    def __init__(self, work: Work, arrays: int, kept_until: np.ndarray, start: int) -> None:
+    def __init__(self, work: Workload, arrays: int, kept_until: np.ndarray, start: int) -> None:
         self.work = work
         self.kept_until = kept_until  # per visit: rank for which its image stays loaded, NEVER or _PINNED
         self.home = np.full(work.images, -1, dtype=np.int64)  # array that an image was written into
@@ -57,7 +57,7 @@ class _Placer:
         self.array = np.full(work.visits, -1, dtype=np.int64)
         self.read_start = np.zeros(work.visits, dtype=np.int64)
         self.sequence = np.zeros(work.visits, dtype=np.int64)
-        self.placed = 0
+        self.scheduled = 0
 
     def pin(self, images: np.ndarray) -> None:
         """Let images stay in the last arrays."""
@@ -65,19 +65,19 @@ class _Placer:
         self.home[images], self.resident[arrays], self.next_use[arrays] = arrays, images, _PINNED
         self.free[arrays] = 0
 
-    def run(self, rotated: bool) -> Plan:
-        """Place all groups in order."""
+    def run(self, preloaded: bool) -> VisitPlan:
+        """Schedule all groups in order."""
         work, edges = self.work, self.work.edges
         duration = work.visit_ticks
         ends = np.zeros(len(work.groups), dtype=np.int64)
         for rank, waits in enumerate(work.waits_for):
             visits = np.arange(edges[rank], edges[rank + 1])
             ready = int(ends[list(waits)].max(initial=0))
-            self._place_group(visits, duration, ready)
+            self._schedule_group(visits, duration, ready)
             ends[rank] = int((self.read_start[visits] + duration[visits]).max(initial=ready))
-        return Plan(self.array, self.sequence, np.full(len(self.free), rotated))
+        return VisitPlan(self.array, self.sequence, np.full(len(self.free), preloaded))
 
-    def _place_group(self, visits: np.ndarray, duration: np.ndarray, ready: int) -> None:
+    def _schedule_group(self, visits: np.ndarray, duration: np.ndarray, ready: int) -> None:
         image, kept_until = self.work.image[visits], self.kept_until[visits]
         home = self.home[image]
         loaded = home >= 0
@@ -138,8 +138,8 @@ class _Placer:
 
     def _record(self, visits: np.ndarray, array: np.ndarray, read_start: np.ndarray) -> None:
         self.array[visits], self.read_start[visits] = array, read_start
-        self.sequence[visits] = self.placed + np.arange(len(visits))
-        self.placed += len(visits)
+        self.sequence[visits] = self.scheduled + np.arange(len(visits))
+        self.scheduled += len(visits)
 
 
 def spread_equal_jobs(free: np.ndarray, jobs: int, duration: int) -> tuple[np.ndarray, np.ndarray]:

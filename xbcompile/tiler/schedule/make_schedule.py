@@ -10,14 +10,15 @@ import numpy as np
 from xbcompile.errors import ScheduleError
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.schedule import READ, STEP, WRITE, Schedule, Use
-from xbcompile.tiler.layout import DEFAULT_EFFORT, Layout
+from xbcompile.tiler.effort import DEFAULT_EFFORT
+from xbcompile.tiler.layout import Layout
 from xbcompile.tiler.schedule.bounds import makespan_bound, writes_bound
-from xbcompile.tiler.schedule.candidates import Candidate, Rank, in_turns, multiplexed, stationary
-from xbcompile.tiler.schedule.copies import Sharing
+from xbcompile.tiler.schedule.candidates import Candidate, Score, in_turns, multiplexed, stationary
+from xbcompile.tiler.schedule.copies import Replication
 from xbcompile.tiler.schedule.objective import Figures, Objective, parse_objective
-from xbcompile.tiler.schedule.solver import FEW_VISITS, Price, improve_plan
-from xbcompile.tiler.schedule.times import Plan, WriteRules
-from xbcompile.tiler.schedule.work import Clock, Placement, Work, collect_work, group_uses
+from xbcompile.tiler.schedule.solver import FEW_VISITS, Price, improved_plans
+from xbcompile.tiler.schedule.timetable import Timetable, VisitPlan, WriteRules
+from xbcompile.tiler.schedule.workload import TimeBase, Workload, collect_workload, group_uses
 from xbcompile.tiler.scramble import scramble_columns
 
 
@@ -33,7 +34,7 @@ def make_schedule(
     effort: float = DEFAULT_EFFORT,
     objective: str = "latency",
 ) -> Schedule:
-    """Place the images of a layout on arrays and time their writes and reads.
+    """Assign the images of a layout to arrays and time their writes and reads.
 
     With an array per image weights are stationary: written once, before the first batch, with copies of images on spare
     arrays where that helps, and batches may overlap. With fewer arrays, images take turns, each on one array, and batches
@@ -70,25 +71,25 @@ def make_schedule(
     read = sorted({use.matrix for use in uses})
     if read != np.unique(layout.tiles["layer"]).tolist():
         raise ValueError(f"uses of matrices {read} for a layout with tiles of others")
-    clock = Clock.for_work(layout.tiles, uses, spec, batch)
+    time_base = TimeBase.for_reads(layout.tiles, uses, spec, batch)
     available = arrays or layout.images
-    search = _Search(layout, uses, spec, clock, available, aim)
+    search = _Search(layout, uses, spec, time_base, available, aim)
     found, bounds = search.stationary(effort) if available >= layout.images else search.multiplexed(effort)
-    placement = found.placement
-    initial = placement.initial
-    waves = -(-int(np.count_nonzero(initial >= 0)) // (spec.writes_at_a_time or max(placement.arrays, 1)))
+    timetable = found.timetable
+    initial = timetable.initial
+    waves = -(-int(np.count_nonzero(initial >= 0)) // (spec.writes_at_a_time or max(timetable.arrays, 1)))
     return Schedule(
         rows=layout.rows,
         columns=layout.columns,
-        arrays=placement.arrays,
+        arrays=timetable.arrays,
         batch=batch,
         tiles=layout.tiles,
-        copies=placement.copies(found.work),
+        copies=timetable.copies(found.work),
         column_permutation=scramble_columns(layout.images, layout.columns, seed=seed, scramble=scramble),
-        steps=steps_table(found.work, placement, layout.rows, clock.tick_s),
+        steps=steps_table(found.work, timetable, layout.rows, time_base.tick_s),
         initial=np.where(initial >= 0, np.append(found.work.copy_of, -1)[initial], -1).astype(np.int32),
         setup_s=waves * spec.t_write_s,
-        period_s=found.period * clock.tick_s,
+        period_s=found.period * time_base.tick_s,
         objective=objective,
         images_lower_bound=layout.area_lower_bound,
         packing_status=layout.packing_status,
@@ -116,47 +117,55 @@ class _Search:
     """One search for a schedule: what is compared with what."""
 
     def __init__(
-        self, layout: Layout, uses: Sequence[Use], spec: ArraySpec, clock: Clock, arrays: int, objective: Objective
+        self,
+        layout: Layout,
+        uses: Sequence[Use],
+        spec: ArraySpec,
+        time_base: TimeBase,
+        arrays: int,
+        objective: Objective,
     ) -> None:
-        self.layout, self.uses, self.spec, self.clock = layout, uses, spec, clock
+        self.layout, self.uses, self.spec, self.time_base = layout, uses, spec, time_base
         self.arrays, self.objective = arrays, objective
         self.rules = WriteRules.of(spec)
         self.apart = self._collect([(use,) for use in range(len(uses))], None)
         tiles = np.bincount(layout.tiles["layer"], minlength=max((use.matrix + 1 for use in uses), default=0))
-        self.read_energy_j = spec.e_read_j * clock.batch * sum(use.reads * int(tiles[use.matrix]) for use in uses)
+        self.read_energy_j = spec.e_read_j * time_base.batch * sum(use.reads * int(tiles[use.matrix]) for use in uses)
 
-    def _collect(self, groups: Sequence[tuple[int, ...]], copies: np.ndarray | None) -> Work:
-        return collect_work(self.layout.tiles, self.uses, groups, self.clock, copies)
+    def _collect(self, groups: Sequence[tuple[int, ...]], copies: np.ndarray | None) -> Workload:
+        return collect_workload(self.layout.tiles, self.uses, groups, self.time_base, copies)
 
     def _bounds(self, makespan: int, period: int, writes: int, updates: int) -> Figures:
-        tick_s = self.clock.tick_s
+        tick_s = self.time_base.tick_s
         return Figures(makespan * tick_s, period * tick_s, self._energy_j(writes), updates)
 
     def _energy_j(self, writes: int) -> float:
         return self.read_energy_j + writes * self.spec.e_write_j
 
-    def _rank(self, bounds: Figures) -> Rank:
-        def rank(found: Candidate) -> tuple[float, ...]:
-            placement, tick_s = found.placement, self.clock.tick_s
-            held = int(np.count_nonzero(placement.initial >= 0))
+    def _score(self, bounds: Figures) -> Score:
+        def score(found: Candidate) -> tuple[float, ...]:
+            timetable, tick_s = found.timetable, self.time_base.tick_s
+            held = int(np.count_nonzero(timetable.initial >= 0))
             figures = Figures(
                 latency_s=found.makespan * tick_s,
                 period_s=found.period * tick_s,
-                energy_j=self._energy_j(placement.writes),
-                weight_updates=placement.writes or held,
+                energy_j=self._energy_j(timetable.writes),
+                weight_updates=timetable.writes or held,
             )
             return (*self.objective.rank(figures, bounds), held)
 
-        return rank
+        return score
 
     def stationary(self, effort: float) -> tuple[Candidate, Figures]:
         """Images that stay, and the bounds."""
         apart = self.apart
         images = apart.images
-        sharing = Sharing.of(apart, self.uses, self.clock)
+        replication = Replication.of(apart, self.uses, self.time_base)
         build = partial(self._collect, apart.groups)
         rough = self._bounds(int(apart.image_ticks.max(initial=0)), int(apart.image_ticks.max(initial=0)), 0, images)
-        found, shortest, period = stationary(sharing, self.arrays, build, self.objective, self._rank(rough), effort)
+        found, shortest, period = stationary(
+            replication, self.arrays, build, self.objective, self._score(rough), effort
+        )
         return found, self._bounds(shortest, period, 0, images)
 
     def multiplexed(self, effort: float) -> tuple[Candidate, Figures]:
@@ -168,16 +177,16 @@ class _Search:
         fewest = writes_bound(self.apart, self.arrays)
         shortest = makespan_bound(self.apart, self.arrays, fewest, self.rules)
         bounds = self._bounds(shortest, shortest, fewest, fewest)
-        rank = self._rank(bounds)
-        best = multiplexed(works, self.arrays, self.rules, self.objective, rank)
+        score = self._score(bounds)
+        best = multiplexed(works, self.arrays, self.rules, self.objective, score)
         plan, work = _plan_of(self.apart, best), self.apart
         if self.rules.bind(self.arrays) and not self.rules.while_reading and len(work.tile) <= FEW_VISITS:
             # an array may wait between two tiles while another one is written
             sequence = np.argsort(np.argsort(np.repeat(plan.sequence, work.reads), kind="stable"))
-            plan, work = Plan(np.repeat(plan.array, work.reads), sequence, plan.rotated), work.tile_by_tile()
+            plan, work = VisitPlan(np.repeat(plan.array, work.reads), sequence, plan.preloaded), work.tile_by_tile()
         price = self._price(bounds)
-        for better in improve_plan(work, plan, self.rules, price, shortest=shortest, fewest=fewest, effort=effort):
-            best = min(best, in_turns(work, better, self.rules), key=rank)
+        for better in improved_plans(work, plan, self.rules, price, shortest=shortest, fewest=fewest, effort=effort):
+            best = min(best, in_turns(work, better, self.rules), key=score)
         return best, bounds
 
     def _price(self, bounds: Figures) -> Price:
@@ -186,17 +195,17 @@ class _Search:
         relative = {name: weight(name) / (bounds.of(name) or 1.0) for name, _ in self.objective.weights}
         per_second = relative.get("latency", 0.0) + relative.get("throughput", 0.0)
         per_write = relative.get("weight-updates", 0.0) + relative.get("energy", 0.0) * self.spec.e_write_j
-        return Price(per_second * self.clock.tick_s, per_write)
+        return Price(per_second * self.time_base.tick_s, per_write)
 
 
-def _plan_of(work: Work, found: Candidate) -> Plan:
+def _plan_of(work: Workload, found: Candidate) -> VisitPlan:
     """The plan of a candidate, for `work`, which has the same images and may have more, smaller visits."""
-    placement = found.placement
+    timetable = found.timetable
     array = np.empty(work.images, dtype=np.int64)
-    array[found.work.image] = placement.array
-    rotated = placement.initial >= 0
+    array[found.work.image] = timetable.array
+    preloaded = timetable.initial >= 0
     if found.work is work:
-        return Plan(placement.array, placement.sequence, rotated)
+        return VisitPlan(timetable.array, timetable.sequence, preloaded)
     rank_of_use = np.empty(sum(len(group) for group in found.work.groups), dtype=np.int64)
     for rank, group in enumerate(found.work.groups):
         rank_of_use[list(group)] = rank
@@ -204,18 +213,18 @@ def _plan_of(work: Work, found: Candidate) -> Plan:
     position = np.searchsorted(
         found.work.rank * work.images + found.work.image, joined_rank * work.images + work.image
     )  # fmt: skip
-    order = np.lexsort((work.rank, placement.sequence[position]))
+    order = np.lexsort((work.rank, timetable.sequence[position]))
     sequence = np.empty(work.visits, dtype=np.int64)
     sequence[order] = np.arange(work.visits)
-    return Plan(array[work.image], sequence, rotated)
+    return VisitPlan(array[work.image], sequence, preloaded)
 
 
-def steps_table(work: Work, placement: Placement, rows: int, tick_s: float) -> np.ndarray:
-    """STEP table of a placement.
+def steps_table(work: Workload, timetable: Timetable, rows: int, tick_s: float) -> np.ndarray:
+    """STEP table of a timetable.
 
     Args:
-        work: what is placed.
-        placement: where and when, in ticks.
+        work: whose visits are timed.
+        timetable: where and when each visit happens, in ticks.
         rows: rows of each write.
         tick_s: one tick.
 
@@ -224,21 +233,21 @@ def steps_table(work: Work, placement: Placement, rows: int, tick_s: float) -> n
     """
     visit = np.repeat(np.arange(work.visits), work.reads)
     ended = np.cumsum(work.read_ticks) - work.read_ticks  # ticks of all reads before
-    written = np.flatnonzero(placement.write)
+    written = np.flatnonzero(timetable.write)
     writes, reads = len(written), len(visit)
 
     steps = np.empty(writes + reads, dtype=STEP)
     steps["operation"][:writes], steps["operation"][writes:] = WRITE, READ
-    steps["array"] = np.concatenate([placement.array[written], placement.array[visit]])
+    steps["array"] = np.concatenate([timetable.array[written], timetable.array[visit]])
     steps["image"] = work.copy_of[np.concatenate([work.image[written], work.image[visit]])]
     steps["tile"] = np.concatenate([np.full(writes, -1), work.tile])
     steps["use"] = np.concatenate([np.full(writes, -1), work.use])
     steps["rows"][:writes], steps["rows"][writes:] = rows, 0
     within = ended - ended[work.first_read[visit]] if reads else ended
-    start = np.concatenate([placement.write_start[written], placement.read_start[visit] + within])
+    start = np.concatenate([timetable.write_start[written], timetable.read_start[visit] + within])
     end = start + np.concatenate([np.full(writes, work.write_ticks), work.read_ticks])
     steps["start_s"], steps["end_s"] = start * tick_s, end * tick_s
-    turn = placement.sequence[written] + work.visits * placement.early[written]
-    sequence = np.concatenate([2 * turn, 2 * placement.sequence[visit] + 1])
+    turn = timetable.sequence[written] + work.visits * timetable.early[written]
+    sequence = np.concatenate([2 * turn, 2 * timetable.sequence[visit] + 1])
     timeless = bool(np.any(end == start))
     return steps[np.lexsort((sequence, np.zeros_like(start) if timeless else steps["array"], start))]

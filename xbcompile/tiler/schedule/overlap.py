@@ -6,33 +6,34 @@ from dataclasses import replace
 
 import numpy as np
 
-from xbcompile.tiler.schedule.work import Placement, Work
+from xbcompile.tiler.schedule.timetable import Timetable
+from xbcompile.tiler.schedule.workload import Workload
 
 _MOST_JUMPS = 1000  # assumed; after so many, batches do not overlap
 _MOMENT_BITS = 26  # assumed: a moment is 2**-26 of a batch, beyond the tolerance of checks
 
 
-def _lengths(work: Work, placement: Placement) -> np.ndarray:
-    """Duration of each visit; where one takes no time, a moment, so that no other visit is placed across it."""
-    moment = max(1, placement.makespan(work) >> _MOMENT_BITS)
-    several = np.bincount(placement.array, minlength=placement.arrays)[placement.array] > 1
+def _lengths(work: Workload, timetable: Timetable) -> np.ndarray:
+    """Duration of each visit; where one takes no time, a moment, so that no other visit is timed across it."""
+    moment = max(1, timetable.makespan(work) >> _MOMENT_BITS)
+    several = np.bincount(timetable.array, minlength=timetable.arrays)[timetable.array] > 1
     return np.where(several, work.visit_ticks.clip(moment), work.visit_ticks)
 
 
-def smallest_period(work: Work, placement: Placement) -> int:
+def smallest_period(work: Workload, timetable: Timetable) -> int:
     """The smallest period, in ticks, at which no array reads for two batches at a time, with these times.
 
     Reads of visits [a, b) and [c, d) of one array meet in batches k apart where k P lies between c - b and d - a. The period
     starts at the busiest array's time, and jumps over the intervals that forbid it, until none does.
     """
-    makespan = placement.makespan(work)
+    makespan = timetable.makespan(work)
     if not makespan:
         return 0
-    array, start = placement.array, placement.read_start
-    end = start + _lengths(work, placement)
-    busy = np.zeros(placement.arrays, dtype=np.int64)
+    array, start = timetable.array, timetable.read_start
+    end = start + _lengths(work, timetable)
+    busy = np.zeros(timetable.arrays, dtype=np.int64)
     np.add.at(busy, array, end - start)
-    several = np.bincount(array, minlength=placement.arrays)[array] > 1
+    several = np.bincount(array, minlength=timetable.arrays)[array] > 1
     array, start, end = array[several], start[several], end[several]
     period = int(busy.max())
     for _ in range(_MOST_JUMPS):
@@ -72,7 +73,7 @@ def _next_period(array: np.ndarray, start: np.ndarray, end: np.ndarray, period: 
     return max(jumps)
 
 
-def pipelined(work: Work, placement: Placement) -> tuple[Placement, int]:
+def pipelined(work: Workload, timetable: Timetable) -> tuple[Timetable, int]:
     """Read later, so that the period is the busiest array's time, which is the smallest there is.
 
     Each visit starts when its layer is ready and its array is free at that time of the period. Where what is free lies in
@@ -80,24 +81,24 @@ def pipelined(work: Work, placement: Placement) -> tuple[Placement, int]:
     then, as an array is busy for one period at most.
 
     Returns:
-        The placement and its period.
+        The timetable and its period.
     """
-    busy = np.zeros(placement.arrays, dtype=np.int64)
-    np.add.at(busy, placement.array, _lengths(work, placement))
+    busy = np.zeros(timetable.arrays, dtype=np.int64)
+    np.add.at(busy, timetable.array, _lengths(work, timetable))
     period = int(busy.max(initial=0))
-    gapless = np.zeros(placement.arrays, dtype=bool)
+    gapless = np.zeros(timetable.arrays, dtype=bool)
     while True:
-        starts, failed = _around(work, placement, period, gapless)
+        starts, failed = _around(work, timetable, period, gapless)
         if not len(failed):
-            return replace(placement, read_start=starts, sequence=_sequence(work, starts)), period
+            return replace(timetable, read_start=starts, sequence=_sequence(work, starts)), period
         gapless[failed] = True
 
 
-def _around(work: Work, placement: Placement, period: int, gapless: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _around(work: Workload, timetable: Timetable, period: int, gapless: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Start of each visit, and the arrays without room for one."""
-    several = np.bincount(placement.array, minlength=placement.arrays)[placement.array] > 1
+    several = np.bincount(timetable.array, minlength=timetable.arrays)[timetable.array] > 1
     starts = np.zeros(work.visits, dtype=np.int64)
-    duration, lengths = work.visit_ticks, _lengths(work, placement)
+    duration, lengths = work.visit_ticks, _lengths(work, timetable)
     ends = np.zeros(len(work.groups), dtype=np.int64)
     taken: dict[int, list[tuple[int, int]]] = {}
     failed: list[int] = []
@@ -106,7 +107,7 @@ def _around(work: Work, placement: Placement, period: int, gapless: np.ndarray) 
         ready = int(ends[list(waits)].max(initial=0)) if waits else 0
         starts[visits] = ready
         for visit in visits[several[visits]].tolist():
-            array = int(placement.array[visit])
+            array = int(timetable.array[visit])
             mine = taken.setdefault(array, [])
             length = int(lengths[visit])
             start = _after_last(mine, ready, period) if gapless[array] else _first_free(mine, ready, length, period)
@@ -134,7 +135,7 @@ def _first_free(taken: list[tuple[int, int]], ready: int, length: int, period: i
     return -1
 
 
-def _sequence(work: Work, starts: np.ndarray) -> np.ndarray:
+def _sequence(work: Workload, starts: np.ndarray) -> np.ndarray:
     """Order of execution: by rank, then start."""
     order = np.lexsort((starts, work.rank))
     sequence = np.empty(work.visits, dtype=np.int64)

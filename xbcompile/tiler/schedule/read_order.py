@@ -7,24 +7,23 @@ from collections.abc import Iterator
 import numpy as np
 from ortools.sat.python import cp_model
 
-from xbcompile.tiler.pack.solver import Allowance
-from xbcompile.tiler.schedule.list_scheduling import plan_stationary
-from xbcompile.tiler.schedule.times import Plan, WriteRules, time_plan
-from xbcompile.tiler.schedule.work import Work
+from xbcompile.tiler.effort import FIRST_EFFORT, Allowance
+from xbcompile.tiler.schedule.list_scheduling import stationary_plan
+from xbcompile.tiler.schedule.timetable import VisitPlan, WriteRules, time_visits
+from xbcompile.tiler.schedule.workload import Workload
 
 _MOST_VISITS, _SOLVER_VISITS = 100_000, 120  # assumed: more are read in the order of their groups
 _SHARE = 1 / 8  # of the effort
-_FIRST_EFFORT = 1 / 64  # efforts are tried from here on, doubled each time
 _SOLVER_BITS = 24  # the solver's own, coarser time
 
 
-def stationary_plans(work: Work, effort: float) -> Iterator[Plan]:
+def read_orders(work: Workload, effort: float) -> Iterator[VisitPlan]:
     """Plans of images that stay, image i on array i.
 
     In a chain of layers, or where each image is read once, every order that honours the dependencies gives the same times:
     one plan. Else also one that reads first what most of the batch's time waits for, and those that a solver finds.
     """
-    plan = plan_stationary(work)
+    plan = stationary_plan(work)
     yield plan
     if work.chained or work.read_once or work.visits > _MOST_VISITS:
         return
@@ -33,17 +32,17 @@ def stationary_plans(work: Work, effort: float) -> Iterator[Plan]:
     plans = [plan, _with_order(plan, urgent)]
     yield plans[1]
     if work.visits <= _SOLVER_VISITS:
-        best = min(plans, key=lambda each: time_plan(work, each, WriteRules()).makespan(work))
+        best = min(plans, key=lambda each: time_visits(work, each, WriteRules()).makespan(work))
         yield from _solved(work, best, int(tail.max()), effort * _SHARE)
 
 
-def _with_order(plan: Plan, order: np.ndarray) -> Plan:
+def _with_order(plan: VisitPlan, order: np.ndarray) -> VisitPlan:
     sequence = np.empty(len(order), dtype=np.int64)
     sequence[order] = np.arange(len(order))
-    return Plan(plan.array, sequence, plan.rotated)
+    return VisitPlan(plan.array, sequence, plan.preloaded)
 
 
-def _tails(work: Work) -> np.ndarray:
+def _tails(work: Workload) -> np.ndarray:
     """Time from the start of each group to the end of all that waits for it, with an array per visit; int64 [groups]."""
     own = np.maximum.reduceat(work.visit_ticks, work.edges[:-1])
     tails = own.copy()
@@ -53,10 +52,10 @@ def _tails(work: Work) -> np.ndarray:
     return tails
 
 
-def _solved(work: Work, plan: Plan, path: int, effort: float) -> Iterator[Plan]:
+def _solved(work: Workload, plan: VisitPlan, path: int, effort: float) -> Iterator[VisitPlan]:
     """Orders found by CP-SAT, better and better by its own, coarser time."""
-    placement = time_plan(work, plan, WriteRules())
-    makespan = placement.makespan(work)
+    timetable = time_visits(work, plan, WriteRules())
+    makespan = timetable.makespan(work)
     if makespan <= max(path, int(work.image_ticks.max())):
         return
     unit = max(1, makespan >> _SOLVER_BITS)
@@ -71,13 +70,13 @@ def _solved(work: Work, plan: Plan, path: int, effort: float) -> Iterator[Plan]:
         model.add(ends[rank] >= read[visit] + duration[visit])
         for before in work.waits_for[rank]:
             model.add(read[visit] >= ends[before])
-        model.add_hint(read[visit], int(placement.read_start[visit]) // unit)
+        model.add_hint(read[visit], int(timetable.read_start[visit]) // unit)
     for intervals in on_array:
         model.add_no_overlap(intervals)
     last = model.new_int_var(0, horizon, "")
     model.add_max_equality(last, ends)
     model.minimize(last)
-    step = _FIRST_EFFORT
+    step = FIRST_EFFORT
     while step <= max(effort, 0):
         solver = Allowance(step).solver()
         status = solver.solve(model)

@@ -12,8 +12,8 @@ from xbcompile.errors import ScheduleError
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.schedule import WRITE, Schedule, Use
 from xbcompile.tiler.schedule.bounds import makespan_bound
-from xbcompile.tiler.schedule.times import WriteRules, time_steps
-from xbcompile.tiler.schedule.work import TIME_BITS, Clock, collect_work
+from xbcompile.tiler.schedule.timetable import WriteRules, time_steps
+from xbcompile.tiler.schedule.workload import TIME_BITS, TimeBase, collect_workload
 
 
 def retime(schedule: Schedule, uses: Sequence[Use], spec: ArraySpec, rows: np.ndarray) -> Schedule:
@@ -53,10 +53,12 @@ def retime(schedule: Schedule, uses: Sequence[Use], spec: ArraySpec, rows: np.nd
     timeless = not duration.all()
     steps = steps[np.lexsort((np.zeros_like(starts) if timeless else steps["array"], starts))]
 
-    clock = Clock.for_work(schedule.tiles, uses, spec, schedule.batch)
-    fewest = round(int(np.min(rows)) * spec.t_write_row_s / clock.tick_s)
-    work = collect_work(schedule.tiles, uses, [(use,) for use in range(len(uses))], replace(clock, write_ticks=fewest))
-    shortest_s = makespan_bound(work, schedule.arrays, schedule.weight_updates_lower_bound, rules) * clock.tick_s
+    time_base = TimeBase.for_reads(schedule.tiles, uses, spec, schedule.batch)
+    fewest = round(int(np.min(rows)) * spec.t_write_row_s / time_base.tick_s)
+    work = collect_workload(
+        schedule.tiles, uses, [(use,) for use in range(len(uses))], replace(time_base, write_ticks=fewest)
+    )
+    shortest_s = makespan_bound(work, schedule.arrays, schedule.weight_updates_lower_bound, rules) * time_base.tick_s
     return replace(
         schedule,
         steps=steps,

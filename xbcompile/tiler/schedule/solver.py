@@ -1,4 +1,4 @@
-"""Place few visits with OR-Tools CP-SAT: arrays, order and writes, for any objective."""
+"""Schedule few visits with OR-Tools CP-SAT: arrays, order and writes, for any objective."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ortools.sat.python import cp_model
 
-from xbcompile.tiler.pack.solver import Allowance
-from xbcompile.tiler.schedule.times import Plan, WriteRules, time_plan
-from xbcompile.tiler.schedule.work import Work
+from xbcompile.tiler.effort import FIRST_EFFORT, Allowance
+from xbcompile.tiler.schedule.timetable import VisitPlan, WriteRules, time_visits
+from xbcompile.tiler.schedule.workload import Workload
 
 SOLVER_IMAGES, SOLVER_VISITS = 60, 120  # more than this is left to list scheduling
-_FIRST_EFFORT = 1 / 64  # efforts are tried from here on, doubled each time
 FEW_VISITS = 12  # their optimum is found soon
 _MANY_SHARE = 1 / 8  # of the effort, for more visits
 _COARSE_BITS, _FINE_BITS = 12, 24  # the solver's own, coarser time: order and arrays are what it is asked for
@@ -28,9 +27,9 @@ class Price:
     per_write: float
 
 
-def improve_plan(
-    work: Work, plan: Plan, rules: WriteRules, price: Price, *, shortest: int, fewest: int, effort: float
-) -> Iterator[Plan]:
+def improved_plans(
+    work: Workload, plan: VisitPlan, rules: WriteRules, price: Price, *, shortest: int, fewest: int, effort: float
+) -> Iterator[VisitPlan]:
     """Plans that the solver finds, better and better by its own, coarser time.
 
     Args:
@@ -43,21 +42,21 @@ def improve_plan(
         effort: deterministic time; 0 finds nothing.
     """
 
-    def reached(found: Plan) -> bool:
+    def reached(found: VisitPlan) -> bool:
         """Whether the bounds are: no plan has a lower price, ties aside."""
-        timed = time_plan(work, found, rules)
+        timed = time_visits(work, found, rules)
         return (timed.makespan(work) <= shortest or not price.per_tick) and (
             timed.writes <= fewest or not price.per_write
         )
 
     timeless = work.write_ticks == 0 and not work.visit_ticks.any()
     too_many = work.visits > SOLVER_VISITS or work.images > SOLVER_IMAGES
-    if timeless or too_many or reached(plan) or (len(plan.rotated) == 1 and work.visits > FEW_VISITS):
+    if timeless or too_many or reached(plan) or (len(plan.preloaded) == 1 and work.visits > FEW_VISITS):
         return
     share = 1.0 if work.visits <= FEW_VISITS else _MANY_SHARE
-    step = _FIRST_EFFORT
+    step = FIRST_EFFORT
     while step <= effort * share:
-        model = _PlacementModel(work, plan, rules, price, shortest, fewest)
+        model = _SchedulingModel(work, plan, rules, price, shortest, fewest)
         solver = Allowance(step).solver()
         solver.parameters.linearization_level = 0  # no relaxation of these models is worth its time
         status = solver.solve(model.model)
@@ -69,17 +68,19 @@ def improve_plan(
         step *= 2
 
 
-class _PlacementModel:
+class _SchedulingModel:
     """Each array is occupied from the write of an image, or from the start, to the last read before the next write.
 
     An image's first visit in a batch is written now, or early: at the end of the batch before; or the image stayed
     ("stays"), as nothing is read on its array after its last visit and before its first.
     """
 
-    def __init__(self, work: Work, plan: Plan, rules: WriteRules, price: Price, shortest: int, fewest: int) -> None:
-        self.work, self.arrays, self.rules = work, len(plan.rotated), rules
+    def __init__(
+        self, work: Workload, plan: VisitPlan, rules: WriteRules, price: Price, shortest: int, fewest: int
+    ) -> None:
+        self.work, self.arrays, self.rules = work, len(plan.preloaded), rules
         self.start_plan = plan
-        before = time_plan(work, plan, rules)
+        before = time_visits(work, plan, rules)
         makespan = before.makespan(work)
         bits = _FINE_BITS if work.visits <= FEW_VISITS else _COARSE_BITS
         self.unit = max(1, makespan >> bits)
@@ -230,7 +231,7 @@ class _PlacementModel:
     def _hint(self) -> None:
         """Start the search from the plan, in the solver's time."""
         work, model, plan = self.scaled, self.model, self.start_plan
-        timed = time_plan(work, plan, WriteRules(True, self.rules.at_a_time))
+        timed = time_visits(work, plan, WriteRules(True, self.rules.at_a_time))
         names = {array: name for name, array in enumerate(dict.fromkeys(self._array_of_images(plan)))}
         array_of = [names[array] for array in self._array_of_images(plan)]
         written, early = timed.write & ~timed.early, timed.early
@@ -251,19 +252,19 @@ class _PlacementModel:
         model.add_hint(self.makespan, timed.makespan(work))
         model.add_hint(self.writes, timed.writes)
 
-    def _array_of_images(self, plan: Plan) -> list[int]:
+    def _array_of_images(self, plan: VisitPlan) -> list[int]:
         return [int(plan.array[visits[0]]) for visits in self.of_image]
 
-    def plan(self, solver: cp_model.CpSolver) -> Plan:
+    def plan(self, solver: cp_model.CpSolver) -> VisitPlan:
         """The solver's arrays and order."""
         work, visits = self.work, self.work.visits
         array_of = np.array([[solver.boolean_value(on) for on in ons].index(True) for ons in self.on])
         read = np.array([solver.value(each) for each in self.read])
         written = np.array([solver.value(each) for each in self.start])
-        rotated = np.zeros(self.arrays, dtype=bool)
+        preloaded = np.zeros(self.arrays, dtype=bool)
         for image, array in enumerate(array_of.tolist()):
             early = solver.boolean_value(self.early[image])
-            rotated[array] |= early or solver.boolean_value(self.stays[image])
+            preloaded[array] |= early or solver.boolean_value(self.stays[image])
             if early:
                 first = min(self.of_image[image], key=lambda visit: int(written[visit]))
                 written[first] = solver.value(self.last_write[array])
@@ -272,4 +273,4 @@ class _PlacementModel:
         sequence[order] = np.arange(visits)
         is_write = np.repeat([0, 1], visits)
         turns[np.lexsort((np.tile(work.rank, 2), is_write, np.concatenate([read, written])))] = np.arange(2 * visits)
-        return Plan(array_of[work.image], sequence, rotated, turns)
+        return VisitPlan(array_of[work.image], sequence, preloaded, turns)

@@ -9,7 +9,7 @@ import numpy as np
 NEVER = np.iinfo(np.int64).max  # rank of the next use of an image that no later layer reads
 
 
-def plan_keeps(rank: np.ndarray, next_rank: np.ndarray, arrays: int) -> np.ndarray:
+def keep_resident(rank: np.ndarray, next_rank: np.ndarray, arrays: int) -> np.ndarray:
     """Choose the images that stay in their arrays from one visit to the next.
 
     Between two layers at most `arrays` images can be held, and while a layer between is read at most `arrays` - 1, as

@@ -14,7 +14,7 @@ from xbcompile.errors import ScheduleError
 from xbcompile.ir import Schedule, Use
 from xbcompile.ir.schedule import WRITE
 from xbcompile.tiler import make_schedule, plan_layout
-from xbcompile.tiler.reuse.reuse_writes import REWRITES, reuse_writes
+from xbcompile.tiler.reuse.reuse_cells import REWRITE_MODES, reuse_cells
 from xbcompile.verification.schedule_checks import check_schedule
 
 
@@ -56,7 +56,7 @@ def rows_that_change(schedule: Schedule, cells: np.ndarray) -> list[int]:
     shape_lists,
     st.tuples(st.integers(1, 6), st.integers(1, 6)),
     st.integers(1, 4),
-    st.sampled_from(REWRITES),
+    st.sampled_from(REWRITE_MODES),
     st.booleans(),
     st.integers(0, 2),
     st.integers(0, 99),
@@ -67,7 +67,7 @@ def test_rows_are_those_that_change(shapes, size, arrays, rewrite, beside, toget
     work = Chain(shapes, 3)
     schedule = make_schedule(layout, work.uses, spec, arrays=arrays, effort=0)
     cells = np.random.default_rng(seed).integers(0, 2, (layout.images, *size)).astype(np.uint8)
-    reused = reuse_writes(schedule, lambda images: cells[images], work.uses, spec, rewrite=rewrite, effort=0.02)
+    reused = reuse_cells(schedule, lambda images: cells[images], work.uses, spec, rewrite=rewrite, effort=0.02)
     assert check_schedule(reused, work, spec) == []
     if rewrite == "all" or schedule.stationary:
         assert reused == schedule
@@ -87,7 +87,7 @@ def test_equal_images_are_written_once():
     schedule = make_schedule(layout, work.uses, spec, arrays=1)
     cells = np.ones((layout.images, 4, 4), np.uint8)
     cells[0, 2, 1] = 0  # one row differs: written when image 0 comes and when it goes
-    reused = reuse_writes(schedule, lambda images: cells[images], work.uses, spec, rewrite="changed")
+    reused = reuse_cells(schedule, lambda images: cells[images], work.uses, spec, rewrite="changed")
     assert reused.writes["rows"].tolist() == [1, 1, 0, 0]
     assert reused.makespan_s == pytest.approx(2 * spec.t_write_row_s + 4 * spec.t_read_s)
     assert reused.makespan_lower_bound_s <= reused.makespan_s
@@ -103,7 +103,7 @@ def test_images_read_alike_are_ordered():
     cells = np.zeros((4, 4, 4), np.uint8)
     cells[schedule.writes["image"][::2]] = 1
     changed, matched = (
-        reuse_writes(schedule, lambda images: cells[images], work.uses, spec, rewrite=rewrite)
+        reuse_cells(schedule, lambda images: cells[images], work.uses, spec, rewrite=rewrite)
         for rewrite in ("changed", "matched")
     )
     assert (changed.cells_written, matched.cells_written) == (64, 32)
@@ -123,5 +123,5 @@ def test_an_unknown_choice_is_refused():
     work, spec = Chain(shapes, 1), array_spec(4, 4)
     schedule = make_schedule(plan_layout(shapes, 4, 4), work.uses, spec, arrays=1)
     with pytest.raises(ScheduleError, match="rewrite='some' is unknown: use one of all, changed, matched"):
-        reuse_writes(schedule, lambda images: np.zeros((len(images), 4, 4)), work.uses, spec, rewrite="some")
+        reuse_cells(schedule, lambda images: np.zeros((len(images), 4, 4)), work.uses, spec, rewrite="some")
     assert (schedule.steps["operation"] == WRITE).sum() == 2

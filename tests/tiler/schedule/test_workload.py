@@ -1,4 +1,4 @@
-"""Placement: list scheduling, fewest writes, the solver."""
+"""Schedules: list scheduling, fewest writes, the solver."""
 
 import heapq
 import itertools
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.support.tiler_kit import CHAIN, array_spec, check_schedule, uses_of
 from xbcompile.tiler import MatrixShape, make_schedule, plan_layout
-from xbcompile.tiler.schedule.keeps import NEVER, plan_keeps
 from xbcompile.tiler.schedule.list_scheduling import spread_equal_jobs
-from xbcompile.tiler.schedule.work import order_by_dependency
+from xbcompile.tiler.schedule.residency import NEVER, keep_resident
+from xbcompile.tiler.schedule.workload import order_by_dependency
 
 MANY = settings(deadline=None, derandomize=True, max_examples=200)
 
@@ -59,7 +59,7 @@ def fewest_writes(layers, arrays):
 
 
 def visits_of(layers):
-    """Rank and next rank of each visit, as `collect_work` orders them."""
+    """Rank and next rank of each visit, as `collect_workload` orders them."""
     visits = [(rank, image) for rank, images in enumerate(layers) for image in sorted(images)]
     following = [
         min((r for r, other in visits if other == image and r > rank), default=int(NEVER)) for rank, image in visits
@@ -71,7 +71,7 @@ def visits_of(layers):
 @given(st.lists(st.sets(st.integers(0, 4), min_size=1, max_size=3), min_size=1, max_size=5), st.integers(1, 3))
 def test_no_execution_spares_more_writes_than_planned(layers, arrays):
     rank, following = visits_of(layers)
-    keep = plan_keeps(rank, following, arrays)
+    keep = keep_resident(rank, following, arrays)
     assert not keep[following == NEVER].any()
     bound = len(rank) - int(keep.sum())
     fewest = fewest_writes(layers, arrays)
@@ -88,12 +88,12 @@ def test_no_execution_spares_more_writes_than_planned(layers, arrays):
 )
 def test_kept_images(layers, arrays, writes):
     rank, following = visits_of(layers)
-    assert len(rank) - plan_keeps(rank, following, arrays).sum() == writes == fewest_writes(layers, arrays)
+    assert len(rank) - keep_resident(rank, following, arrays).sum() == writes == fewest_writes(layers, arrays)
 
 
 @settings(MANY, max_examples=80)
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=8), st.integers(2, 3), st.integers(0, 3))
-def test_solver_never_worsens_a_placement(sizes, arrays, shared):
+def test_solver_never_worsens_a_schedule(sizes, arrays, shared):
     # layers of one column and `size` rows on 3 x 4: partly shared images
     shapes = [MatrixShape(1, size, 1 + (i + shared) % 4) for i, size in enumerate(sizes)]
     waits = [[i - 1] if i % 3 else [] for i in range(len(shapes))]

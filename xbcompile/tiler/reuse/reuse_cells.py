@@ -10,17 +10,17 @@ import numpy as np
 from xbcompile.errors import ScheduleError
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.schedule import WRITE, Schedule, Use
-from xbcompile.tiler.layout import DEFAULT_EFFORT
+from xbcompile.tiler.effort import DEFAULT_EFFORT
 from xbcompile.tiler.reuse.changed_cells import CellsOf
 from xbcompile.tiler.reuse.image_order import order_images
 from xbcompile.tiler.reuse.match_columns import match_columns
 from xbcompile.tiler.reuse.steps import exchangeable_runs, reordered_steps, written_images
 from xbcompile.tiler.schedule.retime import retime
 
-REWRITES = ("all", "changed", "matched")
+REWRITE_MODES = ("all", "changed", "matched")
 
 
-def reuse_writes(
+def reuse_cells(
     schedule: Schedule,
     cells_of: CellsOf,
     uses: Sequence[Use],
@@ -47,8 +47,8 @@ def reuse_writes(
     Raises:
         ScheduleError: an unknown `rewrite`.
     """
-    if rewrite not in REWRITES:
-        raise ScheduleError(f"rewrite={rewrite!r} is unknown: use one of {', '.join(REWRITES)}")
+    if rewrite not in REWRITE_MODES:
+        raise ScheduleError(f"rewrite={rewrite!r} is unknown: use one of {', '.join(REWRITE_MODES)}")
     if rewrite == "all" or schedule.stationary:
         return schedule
     steps, initial = schedule.steps.copy(), schedule.initial.copy()

@@ -1,4 +1,4 @@
-"""Times of a plan: every step as early as the arrays, the order of layers and the rules of writing allow."""
+"""Plans of visits and their timetables: every step as early as the arrays, the order of layers and the rules of writing allow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbcompile.ir.array_spec import ArraySpec
-from xbcompile.tiler.schedule.work import Placement, Work
+from xbcompile.ir.schedule import COPY
+from xbcompile.tiler.schedule.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,71 @@ class WriteRules:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class VisitPlan:
     """On which array and in which order visits happen, without times.
 
     Args:
         array: int64 [visits]; all visits of an image are on one array.
         sequence: int64 [visits], a permutation that honours the dependencies.
-        rotated: bool [arrays]: the first image of an array is written at the end of the batch before, not at the start.
+        preloaded: bool [arrays]: the first image of an array is written at the end of the batch before, not at the start.
         turns: int64 [2 * visits], where steps wait for each other by the rules of writing: the order of the reads, visit by
             visit, then of the writes for each visit (where there is one); None: an order is found.
     """
 
     array: np.ndarray
     sequence: np.ndarray
-    rotated: np.ndarray
+    preloaded: np.ndarray
     turns: np.ndarray | None = None
 
 
-def time_plan(work: Work, plan: Plan, rules: WriteRules) -> Placement:
+@dataclass(frozen=True, eq=False)
+class Timetable:
+    """When and where each visit happens, in a batch that follows and is followed by batches like it.
+
+    Args:
+        array: int64 [visits]; all visits of an image are on one array.
+        write: bool [visits], whether the image is written for the visit.
+        early: bool [visits], whether that write is the last step of its array in the batch before: then `write_start` is
+            the time in this batch of the write for the next one.
+        write_start: int64 [visits], ticks; meaningless without a write.
+        read_start: int64 [visits], ticks.
+        sequence: int64 [visits], an order of execution (decides between steps without duration).
+        initial: int64 [arrays], image that each array holds where a batch starts, or -1.
+    """
+
+    array: np.ndarray
+    write: np.ndarray
+    early: np.ndarray
+    write_start: np.ndarray
+    read_start: np.ndarray
+    sequence: np.ndarray
+    initial: np.ndarray
+
+    @property
+    def writes(self) -> int:
+        """Number of writes per batch."""
+        return int(np.count_nonzero(self.write))
+
+    @property
+    def arrays(self) -> int:
+        """Number of arrays."""
+        return len(self.initial)
+
+    def makespan(self, work: Workload) -> int:
+        """End of the last step, ticks from the start of the batch."""
+        last_read = int((self.read_start + work.visit_ticks).max(initial=0))
+        return max(last_read, int(self.write_start[self.write].max(initial=-work.write_ticks)) + work.write_ticks)
+
+    def copies(self, work: Workload) -> np.ndarray:
+        """COPY table: the arrays that each image is written into."""
+        array = np.empty(work.images, dtype=np.int64)
+        array[work.image] = self.array
+        copies = np.empty(work.images, dtype=COPY)
+        copies["image"], copies["array"] = work.copy_of, array
+        return copies
+
+
+def time_visits(work: Workload, plan: VisitPlan, rules: WriteRules) -> Timetable:
     """Time a plan, with writes only where an array holds another image.
 
     An array that reads one image alone, or whose last image is its first, keeps that image from batch to batch. Without
@@ -59,7 +107,7 @@ def time_plan(work: Work, plan: Plan, rules: WriteRules) -> Placement:
     in which they would start without rules; where none may be beside a read, all that can be read is read, then all
     arrays that can be written are, in turns.
     """
-    arrays = len(plan.rotated)
+    arrays = len(plan.preloaded)
     by_array = np.lexsort((plan.sequence, plan.array))
     array, image = plan.array[by_array], work.image[by_array]
     first = np.ones(len(array), dtype=bool)
@@ -69,16 +117,16 @@ def time_plan(work: Work, plan: Plan, rules: WriteRules) -> Placement:
     start = np.flatnonzero(first)
     last = np.append(start[1:], len(array)) - 1 if len(start) else start
     stays = image[start] == image[last]
-    rotated = plan.rotated[array[start]]
+    preloaded = plan.preloaded[array[start]]
     initial = np.full(arrays, -1, dtype=np.int64)
-    held = stays | rotated
+    held = stays | preloaded
     initial[array[start[held]]] = image[start[held]]
     changes[start[stays]] = False
     write, early = np.zeros(work.visits, dtype=bool), np.zeros(work.visits, dtype=bool)
     write[by_array] = changes
-    early[by_array[start[rotated & ~stays]]] = True
+    early[by_array[start[preloaded & ~stays]]] = True
     empty = np.zeros(work.visits, dtype=np.int64)
-    draft = Placement(plan.array, write, early, empty, empty, plan.sequence, initial)
+    draft = Timetable(plan.array, write, early, empty, empty, plan.sequence, initial)
     rank = work.rank[by_array]
     in_order = bool(np.all(first[1:] | (rank[1:] >= rank[:-1])))
     timed = _time_by_rank(work, draft, by_array) if in_order else _time_in_sequence(work, draft)
@@ -96,13 +144,13 @@ def time_plan(work: Work, plan: Plan, rules: WriteRules) -> Placement:
     return _Phases(work, timed, by_array, rules).run()
 
 
-def _with_times(draft: Placement, write_start: np.ndarray, read_start: np.ndarray) -> Placement:
-    return Placement(
+def _with_times(draft: Timetable, write_start: np.ndarray, read_start: np.ndarray) -> Timetable:
+    return Timetable(
         draft.array, draft.write, draft.early, write_start, read_start, draft.sequence, draft.initial
     )  # fmt: skip
 
 
-def _time_by_rank(work: Work, draft: Placement, by_array: np.ndarray) -> Placement:
+def _time_by_rank(work: Workload, draft: Timetable, by_array: np.ndarray) -> Timetable:
     """Where each array takes groups in order of rank: group by group, all arrays at once."""
     free = np.zeros(draft.arrays, dtype=np.int64)
     ends = np.zeros(len(work.groups), dtype=np.int64)
@@ -133,14 +181,14 @@ def _time_by_rank(work: Work, draft: Placement, by_array: np.ndarray) -> Placeme
     return _with_times(draft, write_start, read_start)
 
 
-def _time_in_sequence(work: Work, draft: Placement) -> Placement:
+def _time_in_sequence(work: Workload, draft: Timetable) -> Timetable:
     """Visit by visit, each behind its write; writes for the next batch last."""
     visits = work.visits
     turns = np.concatenate([2 * draft.sequence + 1, 2 * (draft.sequence + visits * draft.early)])
     return _time_in_turn(work, draft, WriteRules(), turns)
 
 
-def _time_in_turn(work: Work, timed: Placement, rules: WriteRules, turns: np.ndarray) -> Placement:
+def _time_in_turn(work: Workload, timed: Timetable, rules: WriteRules, turns: np.ndarray) -> Timetable:
     """Step by step, none before what its rules have it wait for among the steps before it."""
     visits = work.visits
     step = np.concatenate([np.arange(visits), visits + np.flatnonzero(timed.write)])
@@ -202,7 +250,7 @@ def time_steps(
 class _Phases:
     """The arrays' queues of steps while phases of reading and writing take turns."""
 
-    def __init__(self, work: Work, timed: Placement, by_array: np.ndarray, rules: WriteRules) -> None:
+    def __init__(self, work: Workload, timed: Timetable, by_array: np.ndarray, rules: WriteRules) -> None:
         self.work, self.timed, self.together = work, timed, rules.together(timed.arrays)
         self.queues: list[list[int]] = [[] for _ in range(timed.arrays)]  # reversed; visits + v: the write for visit v
         array, visits = timed.array.tolist(), work.visits
@@ -227,7 +275,7 @@ class _Phases:
         self.ready = [0] * len(work.groups)
         self.times = np.zeros(2 * visits, dtype=np.int64)
 
-    def run(self) -> Placement:
+    def run(self) -> Timetable:
         """Alternate until all queues are empty."""
         visits, now = self.work.visits, 0
         while any(self.queues):

@@ -1,6 +1,6 @@
-"""What has to be read, where and when: the values that placing images on arrays works with.
+"""What has to be read: the workload of a schedule as visits of images, and its durations in whole ticks.
 
-Times are ticks, int64: the clock's tick is so short that they are exact, and so long that sums are exact in float64.
+Times are ticks, int64: a tick is so short that they are exact, and so long that sums are exact in float64.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import networkx as nx
 import numpy as np
 
 from xbcompile.ir.array_spec import ArraySpec
-from xbcompile.ir.schedule import COPY, Use
-from xbcompile.tiler.schedule.keeps import NEVER
+from xbcompile.ir.schedule import Use, shares_of
+from xbcompile.tiler.schedule.residency import NEVER
 
 TIME_BITS = 50  # sums of times stay below 2**TIME_BITS ticks: exact in float64
 
 
 @dataclass(frozen=True)
-class Clock:
-    """Durations of reads and writes, in ticks.
+class TimeBase:
+    """Seconds as whole ticks: durations of reads and writes.
 
     Args:
         tick_s: one tick, a power of two.
@@ -37,8 +37,8 @@ class Clock:
     batch: int
 
     @classmethod
-    def for_work(cls, tiles: np.ndarray, uses: Sequence[Use], spec: ArraySpec, batch: int) -> Clock:
-        """A clock for all reads one after another, each behind a write of its own: no schedule here takes longer."""
+    def for_reads(cls, tiles: np.ndarray, uses: Sequence[Use], spec: ArraySpec, batch: int) -> TimeBase:
+        """A time base for all reads one after another, each behind a write of its own: no schedule here takes longer."""
         counts = np.bincount(tiles["layer"], minlength=max((use.matrix + 1 for use in uses), default=0))
         used = np.array([use.matrix for use in uses], dtype=np.intp)
         reads = np.array([float(batch) * use.reads for use in uses], dtype=np.float64)
@@ -46,17 +46,17 @@ class Clock:
         tick_s = math.ldexp(1.0, math.frexp(longest_s)[1] - TIME_BITS) if longest_s else 1.0
         return cls(tick_s, spec.t_read_s, round(spec.t_write_s / tick_s), batch)
 
-    def reading(self, reads: np.ndarray) -> np.ndarray:
+    def read_ticks(self, reads: np.ndarray) -> np.ndarray:
         """Duration of numbers of reads, int64."""
         ticks: np.ndarray = np.rint(reads * (self.t_read_s / self.tick_s)).astype(np.int64)
         return ticks
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class Workload:
     """What has to be read, as visits: one visit is all reads from one image for one group of uses.
 
-    The uses of a group are placed together: all of them wait for what any of them waits for. A group is one use, but where
+    The uses of a group are scheduled together: all of them wait for what any of them waits for. A group is one use, but where
     `group_uses` joins several of the same matrix. Where an image has several copies, each copy counts as an image of its
     own here, which reads its share of the vectors; the copies of an image have neighbouring numbers.
 
@@ -124,8 +124,8 @@ class Work:
         """Whether each group waits for the one before, so that their order is forced."""
         return all(rank - 1 in waits for rank, waits in enumerate(self.waits_for) if rank)
 
-    def tile_by_tile(self) -> Work:
-        """The same with one visit per tile and use, for `Placement`s that do something else between them."""
+    def tile_by_tile(self) -> Workload:
+        """The same with one visit per tile and use, for timetables that do something else between them."""
         return replace(
             self,
             rank=np.repeat(self.rank, self.reads),
@@ -138,53 +138,6 @@ class Work:
     def read_once(self) -> bool:
         """Whether each image has one visit per batch."""
         return self.visits == self.images
-
-
-@dataclass(frozen=True, eq=False)
-class Placement:
-    """When and where each visit happens, in a batch that follows and is followed by batches like it.
-
-    Args:
-        array: int64 [visits]; all visits of an image are on one array.
-        write: bool [visits], whether the image is written for the visit.
-        early: bool [visits], whether that write is the last step of its array in the batch before: then `write_start` is
-            the time in this batch of the write for the next one.
-        write_start: int64 [visits], ticks; meaningless without a write.
-        read_start: int64 [visits], ticks.
-        sequence: int64 [visits], an order of execution (decides between steps without duration).
-        initial: int64 [arrays], image that each array holds where a batch starts, or -1.
-    """
-
-    array: np.ndarray
-    write: np.ndarray
-    early: np.ndarray
-    write_start: np.ndarray
-    read_start: np.ndarray
-    sequence: np.ndarray
-    initial: np.ndarray
-
-    @property
-    def writes(self) -> int:
-        """Number of writes per batch."""
-        return int(np.count_nonzero(self.write))
-
-    @property
-    def arrays(self) -> int:
-        """Number of arrays."""
-        return len(self.initial)
-
-    def makespan(self, work: Work) -> int:
-        """End of the last step, ticks from the start of the batch."""
-        last_read = int((self.read_start + work.visit_ticks).max(initial=0))
-        return max(last_read, int(self.write_start[self.write].max(initial=-work.write_ticks)) + work.write_ticks)
-
-    def copies(self, work: Work) -> np.ndarray:
-        """COPY table: the arrays that each image is written into."""
-        array = np.empty(work.images, dtype=np.int64)
-        array[work.image] = self.array
-        copies = np.empty(work.images, dtype=COPY)
-        copies["image"], copies["array"] = work.copy_of, array
-        return copies
 
 
 def order_by_dependency(dependencies: Sequence[Collection[int]]) -> tuple[int, ...]:
@@ -222,20 +175,20 @@ def group_uses(uses: Sequence[Use]) -> list[tuple[int, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def collect_work(
+def collect_workload(
     tiles: np.ndarray,
     uses: Sequence[Use],
     groups: Sequence[tuple[int, ...]],
-    clock: Clock,
+    time_base: TimeBase,
     copies: np.ndarray | None = None,
-) -> Work:
+) -> Workload:
     """Make visits of a TILE table and the uses of its matrices.
 
     Args:
         tiles: TILE table.
         uses: what reads the tiles.
-        groups: uses to be placed together; each use is in one group.
-        clock: of the durations.
+        groups: uses to be scheduled together; each use is in one group.
+        time_base: of the durations.
         copies: int64 [images], number of copies of each image; None: one each.
 
     Raises:
@@ -255,10 +208,10 @@ def collect_work(
     image = tiles["image"][tile].astype(np.int64)
     if copies is None or np.all(copies == 1):
         copy_of = np.arange(images)
-        reads = np.array([clock.batch * each.reads for each in uses], dtype=np.int64)[use]
+        reads = np.array([time_base.batch * each.reads for each in uses], dtype=np.int64)[use]
     else:
         copy_of = np.repeat(np.arange(images), copies)
-        tile, use, image, reads = _shared_reads(tile, use, image, uses, clock.batch, copies)
+        tile, use, image, reads = _shared_reads(tile, use, image, uses, time_base.batch, copies)
     rank = rank_of[group_of[use]]
     in_visits = np.lexsort((image, rank))
     tile, use, rank, image = tile[in_visits], use[in_visits], rank[in_visits], image[in_visits]
@@ -267,17 +220,17 @@ def collect_work(
     first = np.flatnonzero(new)
     rank, image = rank[first], image[first]
 
-    return Work(
+    return Workload(
         rank=rank,
         image=image,
         reads=np.diff(first, append=len(tile)),
         next_rank=_next_rank(rank, image),
         tile=tile,
         use=use,
-        read_ticks=clock.reading(reads)[in_visits],
+        read_ticks=time_base.read_ticks(reads)[in_visits],
         groups=tuple(tuple(groups[index]) for index in order),
         waits_for=tuple(tuple(sorted({int(rank_of[w]) for w in waits[index]})) for index in order),
-        write_ticks=clock.write_ticks,
+        write_ticks=time_base.write_ticks,
         copy_of=copy_of,
     )
 
@@ -301,8 +254,7 @@ def _shared_reads(
     tile, use, image, count = (np.repeat(each, count) for each in (tile, use, image, count))
     vectors = np.array([batch * each.vectors for each in uses], dtype=np.int64)[use]
     slices = np.array([each.reads // each.vectors for each in uses], dtype=np.int64)[use]
-    share = -(-(number + 1) * vectors // count) + (-number * vectors // count)
-    return tile, use, first_copy[image] + number, share * slices
+    return tile, use, first_copy[image] + number, shares_of(number, count, vectors) * slices
 
 
 def _reads_of_uses(tiles: np.ndarray, uses: Sequence[Use]) -> tuple[np.ndarray, np.ndarray]:

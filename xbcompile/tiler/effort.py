@@ -1,0 +1,35 @@
+"""Effort: how long searches may take, counted in work and not in seconds, so that every machine finds the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ortools.sat.python import cp_model
+
+DEFAULT_EFFORT = 1.0  # one unit takes some seconds of one core
+FIRST_EFFORT = 1 / 64  # searches that try larger and larger efforts start from here
+
+
+@dataclass
+class Allowance:
+    """Deterministic time that is left for the solver: the same on every machine, unlike seconds.
+
+    `ran_out` tells whether a solve ended for lack of time, so that more of it might change the result.
+    """
+
+    left: float
+    ran_out: bool = False
+
+    def solver(self, share: float = 1.0) -> cp_model.CpSolver:
+        """A single-threaded, seeded solver that stops when this share of the allowance is spent."""
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = 1
+        solver.parameters.random_seed = 0
+        solver.parameters.max_deterministic_time = max(self.left * share, 0.0)
+        return solver
+
+    def spend(self, solver: cp_model.CpSolver, status: cp_model.CpSolverStatus | None = None) -> None:
+        """Account for a finished solve; a status other than a decision says that more time might have decided."""
+        self.left -= solver.response_proto.deterministic_time
+        if status is not None and status not in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.INFEASIBLE):
+            self.ran_out = True
