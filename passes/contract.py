@@ -20,6 +20,7 @@ from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.schedule import Schedule
 from xbcompile.ir.network import Network
+from xbcompile.passes.options import option_types, print_options
 from xbcompile.reference.evaluate import layer_inputs
 
 
@@ -83,12 +84,12 @@ class Pass:
 
     def __str__(self) -> str:
         """The pass as it is written in a pipeline: options that differ from their defaults."""
-        options = " ".join(
-            f"{f.name}={_text(getattr(self, f.name))}"
-            for f in fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
-            if getattr(self, f.name) != f.default
-        )
-        return f"{self.name}{{{options}}}" if options else self.name
+        changed = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
+            if getattr(self, each.name) != each.default
+        }
+        return f"{self.name}{{{print_options(changed, option_types(type(self)))}}}" if changed else self.name
 
 
 class NetworkPass(Pass):
@@ -251,10 +252,3 @@ class OutputsPass(CalibratedPass):
     def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:
         """See DevicePass."""
         return chip.fit_layers(feeds, corrections, self.fit_layer)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
