@@ -103,7 +103,7 @@ class NetworkPass(Pass):
         raise TypeError(f"{type(self).__name__} must define run")
 
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
-        """Raise PassError when the result is not what this pass promises."""
+        """Raise ValueError when the result is not what this pass promises, or PassError where passes before it are in the way."""
 
     def __call__(self, network: Network, context: PassContext) -> Network:
         """requires -> run -> ensures, and the network's own check."""
@@ -112,7 +112,7 @@ class NetworkPass(Pass):
         if result is not network:
             result.check()
         if [v.name for v in result.outputs] != [v.name for v in network.outputs]:
-            raise PassError(f"pass {self.name} changed the network's outputs")
+            raise ValueError(f"pass {self.name} changed the network's outputs")
         self.ensures(network, result, context)
         return result
 

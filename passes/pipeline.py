@@ -66,9 +66,12 @@ def run_pipeline(
             continue
         try:
             network = each(network, context)
-        except PassError as error:
-            history = f" (after {','.join(done)})" if done else ""
-            raise PassError(f"pass {each}{history}: {error}") from None
+        except Exception as error:
+            where = f"pass {each}" + (f" (after {','.join(done)})" if done else "")
+            if isinstance(error, PassError):
+                raise PassError(f"{where}: {error}") from None
+            error.add_note(f"in {where}")  # a fault of the pass itself
+            raise
         done.append(str(each))
         if after is not None:
             after(each, network)

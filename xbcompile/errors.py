@@ -28,7 +28,7 @@ class PipelineError(XbcompileError):
 
 
 class PassError(XbcompileError):
-    """A pass cannot run on this network, or its result breaks its own postcondition."""
+    """A pass cannot run on this network, on this target, or behind the passes before it."""
 
 
 class TargetError(XbcompileError):
