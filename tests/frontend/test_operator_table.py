@@ -94,9 +94,7 @@ def test_reasons_come_from_the_table(name):
 
 def test_a_new_entry_is_read_everywhere(monkeypatch):
     entry = Operator("as we like it", macs=lambda node, shape: 7)
-    monkeypatch.setattr(
-        operators, "registered_operators", lambda: {**OPERATORS, ("us", "New"): entry}
-    )
+    monkeypatch.setattr(operators, "registered_operators", lambda: {**OPERATORS, ("us", "New"): entry})
     assert operator_of(node(("us", "New"))) == entry
     assert digital_reason(node(("us", "New"))) == "as we like it"
     assert macs_of(node(("us", "New")), {}.get) == 7

@@ -24,7 +24,7 @@ from xbcompile.passes.contract import PassContext
 from xbcompile.passes.quantize import Quantize
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
-from xbcompile.targets import BatchedDevice, ReadBlock, WrittenImages, Target
+from xbcompile.targets import BatchedDevice, ReadBlock, Target, WrittenImages
 
 WEIGHTS = ("normal", "uniform")
 MAX_STATES = 256  # of a cell: level indices are one byte
