@@ -9,8 +9,7 @@ from onnx import helper
 
 from tests.support.model_kit import model_of, run_onnxruntime
 from xbcompile.ir import Contraction, Geometry, MatrixLayer, Patches
-from xbcompile.ir.vectors import gather
-from xbcompile.ir.vectors import collect, count_vectors, lay_out, vectors_per_sample
+from xbcompile.ir.vectors import collect, count_vectors, gather, lay_out, vectors_per_sample
 
 SETTINGS = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from xbcompile.frontend import import_network, load_model
 from xbcompile.passes import load_pass, pass_names
 from xbcompile.passes.analogue import Analogue
 from xbcompile.passes.bitserial import BitSerial
-from xbcompile.passes.contract import DevicePass, NetworkPass, OutputsPass, PassContext
+from xbcompile.passes.contract import DevicePass, NetworkPass, OutputsPass, Pass, PassContext
 from xbcompile.passes.device.calibrate_offsets import CalibrateOffsets
 from xbcompile.passes.device.recalibrate import Recalibrate
 from xbcompile.passes.fold_batchnorm import FoldBatchNorm
@@ -129,7 +129,7 @@ BAD = {
     "thermometer{bits=0}": "pass thermometer: bits=0 is out of range; allowed: 1 to 255",
     "thermometer{low=nan high=1}": "is no range",
     "recalibrate,quantize": "recalibrate is fitted on the device and must come after quantize",
-    "recalibrate,calibrate-offsets": "recalibrate is fitted on readings that calibrate-offsets corrects and must come",
+    "recalibrate,calibrate-offsets": "recalibrate is fitted on what calibrate-offsets leaves and must come after it",
     "quantize,calibrate-offsets,thermometer": "calibrate-offsets is fitted on the device and must come after "
     "thermometer",
 }
@@ -208,23 +208,20 @@ def test_a_pass_may_not_change_the_outputs(network, context):
 
             return replace(network, outputs=())
 
-    with pytest.raises(ValueError, match=r"^pass dropping changed the network's outputs$") as caught:
+    with pytest.raises(ValueError, match="^pass dropping changed the network's outputs") as caught:
         run_pipeline([*parse_pipeline("fold-batchnorm"), Dropping()], network, context)
     assert caught.value.__notes__ == ["in pass dropping (after fold-batchnorm)"]
 
 
 def test_every_pass_file_is_registered():
     """Every concrete pass class in the folder has its line in the table, and every line its class of that name."""
-    bases = {"NetworkPass", "ReadingsPass", "OutputsPass", "RoutingPass", "ColumnsPass", "InputCoding"}
     found = set()
     for path in PASSES_FOLDER.rglob("*.py"):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef) and bases & {
-                base.id for base in node.bases if isinstance(base, ast.Name)
-            }:
-                module = ".".join(path.relative_to(PASSES_FOLDER).with_suffix("").parts)
-                found.add(f"xbcompile.passes.{module}:{node.name}")
-    found.remove("xbcompile.passes.input_coding:InputCoding")  # the base of three
+        names = [part for part in path.relative_to(PASSES_FOLDER).with_suffix("").parts if part != "__init__"]
+        module = import_module(".".join(["xbcompile.passes", *names]))
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Pass) and value.__module__ == module.__name__:
+                found |= {f"{module.__name__}:{value.__name__}"} if "name" in vars(value) else set()
     assert found == set(registry.PASSES.own.values())
     for name, where in registry.PASSES.own.items():
         loaded = load_pass(name)
