@@ -6,59 +6,57 @@ The registry is a literal table, loaded lazily; third parties add by the entry-p
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
+from typing import Any
 
-from xbcompile.errors import PipelineError
-from xbcompile.passes.contract import Pass
+from xbcompile.extensions import Registry
+from xbcompile.passes.contract import DevicePass, NetworkPass, Pass
+from xbcompile.passes.options import option_types
 
-PASSES = {
-    "analogue": "xbcompile.passes.analogue:Analogue",
-    "avoid-defects": "xbcompile.passes.device.avoid_defects:AvoidDefects",
-    "bitserial": "xbcompile.passes.bitserial:BitSerial",
-    "calibrate-offsets": "xbcompile.passes.device.calibrate_offsets:CalibrateOffsets",
-    "choose-coding": "xbcompile.passes.choose_coding:ChooseCoding",
-    "fold-batchnorm": "xbcompile.passes.fold_batchnorm:FoldBatchNorm",
-    "join-groups": "xbcompile.passes.join_groups:JoinGroups",
-    "order-rows": "xbcompile.passes.order_rows:OrderRows",
-    "pca": "xbcompile.passes.pca:PrincipalComponents",
-    "planes": "xbcompile.passes.planes:Planes",
-    "quantize": "xbcompile.passes.quantize:Quantize",
-    "quiet-columns": "xbcompile.passes.device.quiet_columns.quiet_columns:QuietColumns",
-    "recalibrate": "xbcompile.passes.device.recalibrate:Recalibrate",
-    "reduce": "xbcompile.passes.reduce:Reduce",
-    "thermometer": "xbcompile.passes.thermometer:Thermometer",
-    "use-spare-cells": "xbcompile.passes.use_spare_cells:UseSpareCells",
-}
-
-
-@cache
-def _registered() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for entry in entry_points(group="xbcompile.passes"):
-        if entry.name in PASSES or entry.name in found:
-            other = found.get(entry.name, PASSES.get(entry.name))
-            raise PipelineError(f"pass name {entry.name!r} is claimed by both {other} and {entry.value}; uninstall one")
-        found[entry.name] = entry.value
-    return found
+PASSES = Registry(
+    kind="pass",
+    group="xbcompile.passes",
+    own={
+        "analogue": "xbcompile.passes.analogue:Analogue",
+        "avoid-defects": "xbcompile.passes.device.avoid_defects:AvoidDefects",
+        "bitserial": "xbcompile.passes.bitserial:BitSerial",
+        "calibrate-offsets": "xbcompile.passes.device.calibrate_offsets:CalibrateOffsets",
+        "choose-coding": "xbcompile.passes.choose_coding:ChooseCoding",
+        "fold-batchnorm": "xbcompile.passes.fold_batchnorm:FoldBatchNorm",
+        "join-groups": "xbcompile.passes.join_groups:JoinGroups",
+        "order-rows": "xbcompile.passes.order_rows:OrderRows",
+        "pca": "xbcompile.passes.pca:PrincipalComponents",
+        "planes": "xbcompile.passes.planes:Planes",
+        "quantize": "xbcompile.passes.quantize:Quantize",
+        "quiet-columns": "xbcompile.passes.device.quiet_columns.quiet_columns:QuietColumns",
+        "recalibrate": "xbcompile.passes.device.recalibrate:Recalibrate",
+        "reduce": "xbcompile.passes.reduce:Reduce",
+        "thermometer": "xbcompile.passes.thermometer:Thermometer",
+        "use-spare-cells": "xbcompile.passes.use_spare_cells:UseSpareCells",
+    },
+)
 
 
 def pass_names() -> list[str]:
     """Names of all passes, shipped and registered."""
-    return sorted([*PASSES, *_registered()])
+    return PASSES.names()
 
 
 def load_pass(name: str) -> type[Pass]:
     """The class of a pass in `pass_names()`.
 
     Raises:
-        PipelineError: a registered package does not bring the class that it names.
+        ExtensionError: a registered package does not bring the class that it names.
+        TypeError: the class does not keep the contract of a pass; its author's fault.
     """
-    where = {**PASSES, **_registered()}[name]
-    module, _, attribute = where.partition(":")
-    try:
-        loaded: type[Pass] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise PipelineError(f"pass {name!r} ({where}) cannot be loaded: {error}") from error
-    return loaded
+    return _checked(PASSES.load(name), name)
+
+
+def _checked(pass_class: Any, name: str) -> type[Pass]:
+    if not (isinstance(pass_class, type) and issubclass(pass_class, (NetworkPass, DevicePass))):
+        raise TypeError(f"pass {name!r}: {pass_class!r} is a subclass neither of NetworkPass nor of DevicePass")
+    if getattr(pass_class, "name", None) != name:
+        raise TypeError(
+            f"{pass_class.__name__}.name is {getattr(pass_class, 'name', None)!r}; it is registered as {name!r}"
+        )
+    option_types(pass_class)
+    return pass_class

@@ -21,6 +21,7 @@ from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.input_code import InputCode
 from xbcompile.ir.network import Network
 from xbcompile.ir.schedule import Schedule
+from xbcompile.passes.options import option_types, print_options
 from xbcompile.reference.evaluate import layer_inputs
 
 Floats = npt.NDArray[np.float64]
@@ -116,12 +117,12 @@ class Pass:
 
     def __str__(self) -> str:
         """The pass as it is written in a pipeline: options that differ from their defaults."""
-        options = " ".join(
-            f"{f.name}={_text(getattr(self, f.name))}"
-            for f in fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
-            if getattr(self, f.name) != f.default
-        )
-        return f"{self.name}{{{options}}}" if options else self.name
+        changed = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)  # type: ignore[arg-type]  # subclasses are dataclasses
+            if getattr(self, each.name) != each.default
+        }
+        return f"{self.name}{{{print_options(changed, option_types(type(self)))}}}" if changed else self.name
 
 
 class NetworkPass(Pass):
@@ -135,7 +136,7 @@ class NetworkPass(Pass):
         raise TypeError(f"{type(self).__name__} must define run")
 
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
-        """Raise PassError when the result is not what this pass promises."""
+        """Raise ValueError when the result is not what this pass promises, or PassError where passes before it are in the way."""
 
     def __call__(self, network: Network, context: PassContext) -> Network:
         """requires -> run -> ensures, and the network's own check."""
@@ -144,7 +145,7 @@ class NetworkPass(Pass):
         if result is not network:
             result.check()
         if [v.name for v in result.outputs] != [v.name for v in network.outputs]:
-            raise PassError(f"pass {self.name} changed the network's outputs")
+            raise ValueError(f"pass {self.name} changed the network's outputs")
         self.ensures(network, result, context)
         return result
 
@@ -284,10 +285,3 @@ class OutputsPass(CalibratedPass):
     def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:
         """See DevicePass."""
         return chip.fit_layers(feeds, corrections, self.fit_layer)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)

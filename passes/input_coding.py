@@ -109,7 +109,7 @@ class InputCoding(NetworkPass):
         """Every layer is coded."""
         for layer in after.layers:
             if layer.input_code is None:
-                raise PassError(f"layer {layer.name!r} has no input code")
+                raise ValueError(f"layer {layer.name!r} has no input code")
 
 
 def _is_range(low: float, high: float) -> bool:

@@ -107,7 +107,7 @@ class PrincipalComponents(NetworkPass):
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
         """The layer has no more inputs than it had."""
         if self.chosen(after).inputs > self.chosen(before).inputs:
-            raise PassError("the number of inputs grew")
+            raise ValueError("the number of inputs grew")
 
 
 def _count_for(variances: np.ndarray, share: float) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +12,9 @@ from xbcompile.errors import PassError, PipelineError
 from xbcompile.ir import Network
 from xbcompile.passes import load_pass, pass_names
 from xbcompile.passes.contract import DevicePass, NetworkPass, Pass, PassContext
+from xbcompile.passes.options import QUOTED, option_types, required_options, split_options
 
-_ITEM = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:\{([^{}]*)\})?\s*(,|$)")
+_ITEM = re.compile(rf"\s*([A-Za-z][\w-]*)\s*(?:\{{((?:{QUOTED}|[^{{}}\"])*)\}})?\s*(,|$)", re.DOTALL)
 
 
 def parse_pipeline(text: str) -> tuple[Pass, ...]:
@@ -66,9 +66,12 @@ def run_pipeline(
             continue
         try:
             network = each(network, context)
-        except PassError as error:
-            history = f" (after {','.join(done)})" if done else ""
-            raise PassError(f"pass {each}{history}: {error}") from None
+        except Exception as error:
+            where = f"pass {each}" + (f" (after {','.join(done)})" if done else "")
+            if isinstance(error, PassError):
+                raise PassError(f"{where}: {error}") from None
+            error.add_note(f"in {where}")  # a fault of the pass itself
+            raise
         done.append(str(each))
         if after is not None:
             after(each, network)
@@ -81,33 +84,27 @@ def _make_pass(name: str, options_text: str) -> Pass:
             f"unknown pass {name!r}{_did_you_mean(name, pass_names())}; allowed: {', '.join(pass_names())}"
         )
     pass_class = load_pass(name)
-    declared = {f.name: f for f in fields(pass_class)}  # type: ignore[arg-type]  # passes are dataclasses
+    declared = option_types(pass_class)
     options: dict[str, Any] = {}
-    for word in options_text.split():
-        key, equals, value = word.partition("=")
+    for key, equals, text in split_options(options_text):
         if key not in declared:
             allowed = ", ".join(declared) or "none"
             raise PipelineError(f"pass {name} has no option {key!r}{_did_you_mean(key, declared)}; allowed: {allowed}")
-        if not equals or not value:
+        if not equals or not text:
             raise PipelineError(f"pass {name}: option {key!r} has no value; write {key}=value")
         if key in options:
             raise PipelineError(f"pass {name}: option {key!r} is given twice")
-        options[key] = _convert(name, key, value, str(declared[key].type))
+        try:
+            options[key] = declared[key].parse(text)
+        except ValueError as error:
+            raise PipelineError(f"pass {name}: {key}={text} {error}") from None
+    missing = [option for option in required_options(pass_class) if option not in options]
+    if missing:
+        raise PipelineError(f"pass {name}: option {missing[0]!r} must be given; write {name}{{{missing[0]}=value}}")
     try:
         return pass_class(**options)
     except PassError as error:
         raise PipelineError(f"pass {name}: {error}") from None
-
-
-def _convert(pass_name: str, key: str, value: str, type_text: str) -> Any:
-    kinds = {"int": "a whole number", "float": "a number"}
-    for kind, convert in (("int", int), ("float", float)):
-        if type_text.split(" | ")[0] == kind:
-            try:
-                return convert(value)
-            except ValueError:
-                raise PipelineError(f"pass {pass_name}: {key}={value} is not {kinds[kind]}") from None
-    return value
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -167,7 +167,7 @@ class Planes(NetworkPass):
         for layer in after.layers:
             coded = layer.name in outputs and layer.weight_code is not None
             if coded and layer.outputs != self.k * outputs[layer.name]:
-                raise PassError(f"layer {layer.name!r} has {layer.outputs} columns, not {self.k} per output")
+                raise ValueError(f"layer {layer.name!r} has {layer.outputs} columns, not {self.k} per output")
 
 
 def one_by_one(weights: Floats, table: npt.NDArray[np.float32], gain: Floats, coder: Quantize) -> PlaneFit:

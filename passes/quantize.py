@@ -271,7 +271,7 @@ class Quantize(NetworkPass):
         """Every layer has a code of its weights' shape."""
         for layer in after.layers:
             if layer.weight_code is None or layer.weight_code.codes.shape != layer.weights.shape:
-                raise PassError(f"layer {layer.name!r} has no weight code of shape {layer.weights.shape}")
+                raise ValueError(f"layer {layer.name!r} has no weight code of shape {layer.weights.shape}")
 
 
 def column_runs(inputs: int, problems: int) -> list[slice]:

@@ -186,9 +186,9 @@ class Reduce(NetworkPass):
         inputs = {layer.name: layer.inputs for layer in before.layers}
         for layer in after.layers:
             if layer.inputs > inputs[layer.name]:
-                raise PassError(f"the number of inputs of layer {layer.name!r} grew")
+                raise ValueError(f"the number of inputs of layer {layer.name!r} grew")
         if self.components not in (None, rewiring.layer_named(after, self.layer).inputs):
-            raise PassError("the layer has not the number of components asked for")
+            raise ValueError("the layer has not the number of components asked for")
 
 
 def factors(

@@ -108,7 +108,7 @@ class UseSpareCells(NetworkPass):
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
         """No more weight images, and every coded weight still sits on a row of the weight that it was coded for."""
         if context.images(after) > context.images(before):
-            raise PassError("the number of weight images grew")
+            raise ValueError("the number of weight images grew")
         for layer, row_weight in zip(after.layers, context.row_weights(after), strict=True):
             code = layer.weight_code
             if code is None or code.row_weight is None or row_weight is None:

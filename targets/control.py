@@ -15,18 +15,18 @@ from xbcompile.targets.quantity import parse_quantities, quantity
 class ControlParameters:
     """Numbers of any description, whatever its model."""
 
-    shares_rows: int = quantity("1", 0, 1, "1: tiles of one array may use the same rows, on other columns")
-    shares_columns: int = quantity("1", 0, 1, "1: tiles of one array may use the same columns, on other rows (gated)")
-    writes_while_reading: int = quantity("1", 0, 1, "1: an array may be written while another one is read")
+    shares_rows: bool = quantity("1", 0, 1, "tiles of one array may use the same rows, on other columns")
+    shares_columns: bool = quantity("1", 0, 1, "tiles of one array may use the same columns, on other rows (gated)")
+    writes_while_reading: bool = quantity("1", 0, 1, "an array may be written while another one is read")
     writes_at_a_time: int = quantity("1", 0, 1_000_000, "arrays written side by side at most; 0: any number")
 
 
 ASSUMED: dict[str, dict[str, Any]] = {
     name: {"value": value, "unit": "1", "source": f"assumed: {why}"}
     for name, value, why in (
-        ("shares_rows", 1, "columns that are not read do no harm"),
-        ("shares_columns", 1, "rows that are not driven add nothing, or a known constant"),
-        ("writes_while_reading", 1, "each array has drivers of its own"),
+        ("shares_rows", True, "columns that are not read do no harm"),
+        ("shares_columns", True, "rows that are not driven add nothing, or a known constant"),
+        ("writes_while_reading", True, "each array has drivers of its own"),
         ("writes_at_a_time", 0, "each array has drivers of its own"),
     )
 }
@@ -39,9 +39,8 @@ def parse_control(quantities: dict[str, dict[str, Any]], where: str) -> ControlP
         TargetError: a wrong unit, type or range, or a number without a source.
     """
     given = {name: quantities[name] for name in ASSUMED if name in quantities}
-    parameters, _ = parse_quantities(ControlParameters, {**ASSUMED, **given}, where)
-    assert isinstance(parameters, ControlParameters)
-    return parameters
+    control: ControlParameters = parse_quantities(ControlParameters, {**ASSUMED, **given}, where)
+    return control
 
 
 def model_quantities(quantities: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

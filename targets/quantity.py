@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, field, fields
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, get_type_hints
+
+import numpy as np
 
 from xbcompile.errors import TargetError
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
 
 def quantity(unit: str, low: float, high: float, doc: str) -> Any:
-    """Declare a dataclass field that a description must give as `{ value, unit, source }`.
+    """Declare a dataclass field of type int, float or bool that a description must give as `{ value, unit, source }`.
 
     Args:
         unit: SI unit ("Ohm", "F", "s", "J", "W", "Hz", "A", "V"), or "1" for a pure number.
@@ -20,45 +24,91 @@ def quantity(unit: str, low: float, high: float, doc: str) -> Any:
     return field(metadata={"unit": unit, "low": low, "high": high, "doc": doc})
 
 
-def parse_quantities(parameters: type, table: dict[str, Any], where: str) -> tuple[Any, dict[str, str]]:
-    """Check a description's `[quantities]` table against the declared fields of `parameters`.
+@dataclass(frozen=True)
+class Quantity:
+    """A declared quantity; `kind` is int, float or bool, the rest as in `quantity`."""
 
-    Returns:
-        The parameters object and the source of each number by name.
+    name: str
+    kind: type
+    unit: str
+    low: float
+    high: float
+    doc: str
+
+    def as_declared(self, value: Any) -> Any:
+        """A number of any Python or numpy type as a description would write it: 8.0 as 8 where whole numbers are declared.
+
+        What is no such number comes back as it is, for `parse` to refuse.
+        """
+        plain = value.item() if isinstance(value, np.generic) else value
+        if self.kind is float or not isinstance(plain, float) or not plain.is_integer():
+            return plain
+        return int(plain)
+
+    def parse(self, entry: Any, where: str) -> Any:
+        """The value of a description's `{ value, unit, source }`, as the declared type.
+
+        Raises:
+            TargetError: another form, a wrong unit, type or range, or no source.
+        """
+        form = f'{self.name} = {{ value = ..., unit = "{self.unit}", source = "..." }}'
+        if not isinstance(entry, dict) or set(entry) != {"value", "unit", "source"}:
+            raise TargetError(f"{where}: {self.name} must be written as {form}; found {entry!r}")
+        value, unit, source = entry["value"], entry["unit"], entry["source"]
+        if unit != self.unit:
+            raise TargetError(f"{where}: {self.name} has unit {unit!r}; allowed: {self.unit!r}")
+        if not isinstance(source, str) or not source.strip():
+            raise TargetError(f'{where}: {self.name} has no source; name the paper and place, or write "assumed"')
+        if not self._is_of_kind(value):
+            raise TargetError(f"{where}: {self.name} = {value!r} is not {_KINDS[self.kind]}")
+        if not self.low <= value <= self.high:  # NaN fails too
+            raise TargetError(
+                f"{where}: {self.name} = {value!r} is out of range; allowed: {self.low:g} to {self.high:g}"
+            )
+        return self.kind(value)
+
+    def _is_of_kind(self, value: Any) -> bool:
+        if self.kind is bool:
+            return isinstance(value, int) and value in (0, 1)
+        return isinstance(value, (int, float) if self.kind is float else int) and not isinstance(value, bool)
+
+
+def declared_quantities(parameters: type) -> dict[str, Quantity]:
+    """The quantities that a description must give for this parameters class, by name: its fields without a default.
 
     Raises:
-        TargetError: an unknown or missing key, a wrong unit, type or range, or a number without a source.
+        TypeError: such a field is not declared with `quantity`, or is not an int, a float or a bool.
     """
-    declared = {f.name: f for f in fields(parameters) if f.default is MISSING}
+    types = get_type_hints(parameters)
+    declared = {}
+    for each in fields(parameters):
+        if each.default is not MISSING or each.default_factory is not MISSING:
+            continue
+        if not each.metadata or types[each.name] not in _KINDS:
+            raise TypeError(
+                f"{parameters.__name__}.{each.name} must be declared as an int, float or bool with quantity(...), "
+                "or have a default"
+            )
+        declared[each.name] = Quantity(each.name, types[each.name], **each.metadata)
+    return declared
+
+
+def parse_quantities(parameters: type, table: dict[str, Any], where: str) -> Any:
+    """The parameters object of a description's `[quantities]` table.
+
+    Raises:
+        TargetError: an unknown or missing key, a wrong unit, type or range, a number without a source, or numbers that do
+            not go together.
+    """
+    declared = declared_quantities(parameters)
     unknown = sorted(set(table) - set(declared))
     if unknown:
         raise TargetError(f"{where}: unknown quantity {unknown[0]!r}; known: {', '.join(declared)}")
     missing = [name for name in declared if name not in table]
     if missing:
-        raise TargetError(f"{where}: quantity {missing[0]!r} is missing ({declared[missing[0]].metadata['doc']})")
-    values, sources = {}, {}
-    for name, entry in table.items():
-        values[name] = _parse_one(name, entry, declared[name], where)
-        sources[name] = entry["source"]
+        raise TargetError(f"{where}: quantity {missing[0]!r} is missing ({declared[missing[0]].doc})")
+    values = {name: declared[name].parse(entry, where) for name, entry in table.items()}
     try:
-        return parameters(**values), sources
+        return parameters(**values)
     except TargetError as error:  # numbers that do not go together
         raise TargetError(f"{where}: {error}") from None
-
-
-def _parse_one(name: str, entry: Any, declared: Any, where: str) -> float | int:
-    meta = declared.metadata
-    form = f'{name} = {{ value = ..., unit = "{meta["unit"]}", source = "..." }}'
-    if not isinstance(entry, dict) or set(entry) != {"value", "unit", "source"}:
-        raise TargetError(f"{where}: {name} must be written as {form}; found {entry!r}")
-    value, unit, source = entry["value"], entry["unit"], entry["source"]
-    if unit != meta["unit"]:
-        raise TargetError(f"{where}: {name} has unit {unit!r}; allowed: {meta['unit']!r}")
-    if not isinstance(source, str) or not source.strip():
-        raise TargetError(f'{where}: {name} has no source; name the paper and place, or write "assumed"')
-    whole = declared.type in ("int", int)
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise TargetError(f"{where}: {name} = {value!r} is not {'a whole number' if whole else 'a number'}")
-    if not meta["low"] <= value <= meta["high"]:  # NaN fails too
-        raise TargetError(f"{where}: {name} = {value!r} is out of range; allowed: {meta['low']:g} to {meta['high']:g}")
-    return int(value) if whole else float(value)

@@ -31,7 +31,7 @@ MOST_LINES = 500  # of a file
 # From the bottom to the top; parts of one row do not import each other.
 ORDER = [
     {"errors", "units"},
-    {"ir", "data"},
+    {"ir", "data", "extensions"},
     {"onnx_graph", "tiler", "targets"},
     {"reference"},
     {"frontend", "passes"},

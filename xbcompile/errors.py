@@ -19,12 +19,16 @@ class DataError(XbcompileError):
     """A data set or a calibration file is missing, damaged, or does not fit the model's inputs."""
 
 
+class ExtensionError(XbcompileError):
+    """An installed package extends this one by a name that is taken, or by something that cannot be loaded."""
+
+
 class PipelineError(XbcompileError):
     """The pass pipeline text names an unknown pass or option, or gives an impossible value."""
 
 
 class PassError(XbcompileError):
-    """A pass cannot run on this network, or its result breaks its own postcondition."""
+    """A pass cannot run on this network, on this target, or behind the passes before it."""
 
 
 class TargetError(XbcompileError):

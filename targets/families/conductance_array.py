@@ -23,6 +23,7 @@ from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice,
 from xbcompile.targets.counter_random import NORMAL_TABLE, fill_read_words, key_of, normal_of, random_words
 from xbcompile.targets.families.line_resistance import LineResistance
 from xbcompile.targets.fixed_point import round_to_exact
+from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 
 _READ_STREAM = 0x52454144  # separates read noise from device sampling
@@ -35,7 +36,7 @@ _BATCH_CELLS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConductanceArrayParameters:
+class ConductanceArrayParameters(ArrayParameters):
     """Numbers that every description of this kind gives; `without` switches errors off, a description cannot."""
 
     rows: int = quantity("1", 1, 4096, "rows (voltage inputs)")

@@ -13,7 +13,9 @@ The devices do not stop at G_max (assumed). The devices that could not be formed
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +31,9 @@ from xbcompile.targets.quantity import quantity
 class MemristorParameters(ConductanceArrayParameters):
     """Numbers of a `differential_memristor` description; `columns` counts pairs of lines."""
 
+    devices: ClassVar[Mapping[str, str]] = {
+        "physics": "xbcompile.targets.families.differential_memristor:MemristorArray"
+    }
     g_min_siemens: float = quantity("S", 1e-12, 1e3, "lowest conductance of a device")
     g_max_siemens: float = quantity("S", 1e-12, 1e3, "highest conductance of a device")
     tuning_tolerance: float = quantity("1", 0, 1, "largest error of a tuned device, relative to its G - g_min")

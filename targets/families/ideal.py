@@ -8,11 +8,12 @@ import numpy as np
 
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
+from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 
 
 @dataclass(frozen=True)
-class IdealParameters:
+class IdealParameters(ArrayParameters):
     """Numbers of an `ideal` description."""
 
     rows: int = quantity("1", 1, 65536, "rows of the array")

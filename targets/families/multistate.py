@@ -11,7 +11,9 @@ array and the input's own offset is handled where all input codes are; levels A 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import standard_normal
 from xbcompile.targets.fixed_point import round_to_exact
+from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 
 _LEVEL_STREAM = 0x4E4C0000  # offsets that all cells share
@@ -27,9 +30,10 @@ _DRIVE_STEP = 2.0**-24  # drives are rounded to this, so that float64 sums are e
 
 
 @dataclass(frozen=True)
-class MultistateParameters:
+class MultistateParameters(ArrayParameters):
     """Numbers of a `multistate` description."""
 
+    devices: ClassVar[Mapping[str, str]] = {"physics": "xbcompile.targets.families.multistate:MultistateArray"}
     rows: int = quantity("1", 1, 4096, "rows (current inputs)")
     columns: int = quantity("1", 1, 4096, "columns (voltage outputs)")
     states: int = quantity("1", 2, 256, "equidistant resistance states of a cell")

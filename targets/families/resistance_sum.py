@@ -10,7 +10,9 @@ makes the mean weight 1. A time-to-digital converter codes the delay; out-of-ran
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numba import njit, uint32, uint64
@@ -20,15 +22,20 @@ from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import NORMAL_TABLE, fill_read_words, key_of, normal_of, standard_normal
 from xbcompile.targets.fixed_point import round_to_exact
+from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 
 _READ_STREAM = 0x52454144  # separates read noise from device sampling
 
 
 @dataclass(frozen=True)
-class ResistanceSumParameters:
+class ResistanceSumParameters(ArrayParameters):
     """Numbers of a `resistance_sum` description; a description cannot switch off what the converter does, `without` can."""
 
+    devices: ClassVar[Mapping[str, str]] = {
+        "physics": "xbcompile.targets.families.resistance_sum:ResistanceSumArray",
+        "emulator": "xbcompile.targets.families.error_histograms:ErrorHistogramArray",
+    }
     rows: int = quantity("1", 2, 1024, "cells in series in a column")
     columns: int = quantity("1", 1, 65535, "columns of the array")
     r_high_ohm: float = quantity("Ohm", 1, 1e9, "mean resistance of a path in the high state, transistor included")

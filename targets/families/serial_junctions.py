@@ -18,8 +18,10 @@ that are uniform over the amplitude, which makes the mean squared error of a nom
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -43,6 +45,9 @@ _LEVEL_STEP = 1e-6
 class SerialJunctionParameters(ConductanceArrayParameters):
     """Numbers of a `serial_junctions` description; spreads are per junction."""
 
+    devices: ClassVar[Mapping[str, str]] = {
+        "physics": "xbcompile.targets.families.serial_junctions:SerialJunctionArray"
+    }
     junctions: int = quantity("1", 1, 15, "junctions in series in a cell")
     r_parallel_ohm: float = quantity("Ohm", 1e-3, 1e12, "resistance of a parallel junction at 0 V")
     tmr: float = quantity("1", 1e-6, 100, "tunnel magnetoresistance at 0 V")

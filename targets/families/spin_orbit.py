@@ -11,7 +11,9 @@ state, the two independent (assumed; the paper gives the spread of each state). 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,6 +30,7 @@ _REFERENCE_STREAM = 0x52454643  # separates devices of reference columns from th
 class SpinOrbitParameters(ConductanceArrayParameters):
     """Numbers of a `spin_orbit` description."""
 
+    devices: ClassVar[Mapping[str, str]] = {"physics": "xbcompile.targets.families.spin_orbit:SpinOrbitArray"}
     devices_per_weight: int = quantity("1", 1, 2, "2: pairs, ternary; 1: single devices against a reference, binary")
     r_low_ohm: float = quantity("Ohm", 1e-3, 1e12, "mean resistance of the low-resistance state, 1 / conductance")
     tmr: float = quantity("1", 1e-6, 1e4, "tunnel magnetoresistance: r_high / r_low - 1")

@@ -23,11 +23,51 @@ def test_nothing_set():
 
 
 @pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("writes_at_a_time=1", 1),
+        ("writes_while_reading=0", False),
+        ("writes_while_reading=false", False),
+        ("shares_columns=0", False),
+        ("shares_rows=0", False),
+        ("shares_rows=true", True),
+        ("rows=8", 8),
+        ("rows=1e1", 10),
+    ],
+)
+def test_what_the_electronics_allow_and_whole_numbers(setting, value):
+    name = setting.partition("=")[0]
+    found = getattr(changed_target("m2tj4", [setting]).array_spec, name)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_description_with_control_numbers_is_listed(done, tmp_path):
+    lines = [
+        'extends = "m2tj4"\nname = "gated"\n[quantities]',
+        'shares_rows = { value = 0, unit = "1", source = "a test" }',
+        'writes_while_reading = { value = false, unit = "1", source = "a test" }',
+        'writes_at_a_time = { value = 2, unit = "1", source = "a test" }',
+    ]
+    (tmp_path / "gated.toml").write_text("\n".join(lines))
+    shown = " ".join(done("targets", tmp_path / "gated.toml").out.split())
+    assert "shares_rows" in shown
+    assert "writes_at_a_time" in shown
+    spec = changed_target(str(tmp_path / "gated.toml"), ["rows=8"]).array_spec
+    assert (spec.shares_rows, spec.writes_while_reading, spec.writes_at_a_time) == (False, False, 2)
+
+
+@pytest.mark.parametrize(
     ("setting", "message"),
     [
         ("stats=2", "has no quantity 'stats' (did you mean 'states'?); known: rows"),
         ("states", "write --set NAME=VALUE with a number"),
         ("states=many", "write --set NAME=VALUE with a number"),
+        ("shares_rows=2", "shares_rows = 2 is not true or false"),
+        ("shares_rows=0.5", "shares_rows = 0.5 is not true or false"),
+        ("writes_at_a_time=0.5", "writes_at_a_time = 0.5 is not a whole number"),
+        ("writes_at_a_time=-1", "writes_at_a_time = -1 is out of range"),
+        ("states=true", "states = True is not a whole number"),
+        ("states=inf", "states = inf is not a whole number"),
         ("states=2.5", "states = 2.5 is not a whole number"),
         ("states=1", "states = 1 is out of range; allowed: 2 to 256"),
         ("sigma_nl_ohm=nan", "sigma_nl_ohm = nan is out of range"),

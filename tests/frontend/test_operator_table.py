@@ -10,11 +10,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from xbcompile.errors import XbcompileError
 from xbcompile.frontend import grids, lowerings, mac_rules, operators
 from xbcompile.frontend.explain import digital_reason
 from xbcompile.frontend.macs import macs_of
-from xbcompile.frontend.operators import OPERATORS, Operator, joined, operator_of
+from xbcompile.frontend.operators import OPERATORS, Operator, operator_of
 from xbcompile.frontend.rewritings import (
     attention,
     contraction,
@@ -95,9 +94,7 @@ def test_reasons_come_from_the_table(name):
 
 def test_a_new_entry_is_read_everywhere(monkeypatch):
     entry = Operator("as we like it", macs=lambda node, shape: 7)
-    monkeypatch.setattr(
-        operators, "registered_operators", lambda: joined({"xbcompile": OPERATORS, "us": {("us", "New"): entry}})
-    )
+    monkeypatch.setattr(operators, "registered_operators", lambda: {**OPERATORS, ("us", "New"): entry})
     assert operator_of(node(("us", "New"))) == entry
     assert digital_reason(node(("us", "New"))) == "as we like it"
     assert macs_of(node(("us", "New")), {}.get) == 7
@@ -106,11 +103,3 @@ def test_a_new_entry_is_read_everywhere(monkeypatch):
 
 def test_both_names_of_the_domain_of_onnx_are_one():
     assert operator_of(node(("ai.onnx", "Conv"))) is OPERATORS["", "Conv"]
-
-
-def test_a_clash_names_both_packages():
-    one = {("mine", "Odd"): Operator("one")}
-    with pytest.raises(
-        XbcompileError, match='"Odd" of domain "mine" is in the tables of two packages, first and second'
-    ):
-        joined({"first": one, "second": {("mine", "Odd"): Operator("another")}})

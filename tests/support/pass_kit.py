@@ -24,8 +24,12 @@ def spec_with(levels: Any, drive: str = "analogue", target: str = "m2tj4") -> Ar
     """The array of a target with another level table and another drive."""
     from dataclasses import replace
 
+    spec = load_target(target).array_spec
     table = None if levels is None else np.asarray(levels, np.float32)
-    return replace(load_target(target).array_spec, levels=table, drive=drive)
+    neutral = np.full(spec.rows, 0 if table is None else np.abs(table).argmin(), np.uint8)
+    return replace(
+        spec, levels=table, drive=drive, neutral_level=neutral, cell_limit=None if levels else spec.cell_limit
+    )
 
 
 def context_of(

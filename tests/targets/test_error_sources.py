@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets import BatchedDevice, Device, Target, load_target, target_names
 from xbcompile.targets.error_sources import DEVICE_SOURCES, without_sources
+from xbcompile.targets.parameters import ArrayParameters
 
 ARRAYS, TILES = np.array([1, 0]), np.array([4, 9])
 MRAM = load_target("mram64")
@@ -110,7 +111,14 @@ def test_an_emulator_cannot_be_split() -> None:
 
 
 def test_parameters_that_do_not_say_how() -> None:
-    with pytest.raises(TargetError, match=r"int has no method without\(source\)"):
-        without_sources(3, ["random"])
+    @dataclass(frozen=True)
+    class Mute(ArrayParameters):
+        def array_spec(self) -> ArraySpec:
+            return MRAM.array_spec
+
+    assert without_sources(Mute(), []) == Mute()
+    with pytest.raises(TargetError, match=r"Mute has no method without\(source\)"):
+        without_sources(Mute(), ["random"])
+    assert Mute().state_names() == ["level -1", "level 1"]
     with pytest.raises(ValueError, match="unknown source 'noise'"):
         without_sources(MRAM.parameters, ["noise"])

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 import xbcompile
+from tests.support.installed import installed
 from tests.support.small_programs import convolution_model, images
-from xbcompile.errors import TargetError
+from xbcompile.errors import ExtensionError, TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.runtime import Session
-from xbcompile.targets import Target, load_target, target_names
-from xbcompile.targets import registry as description
+from xbcompile.targets import Target, load_target, registry, target_names
+from xbcompile.targets.families import FAMILIES, load_device, load_family
 from xbcompile.targets.families.ideal import IdealArray, IdealParameters
 from xbcompile.targets.quantity import quantity
 
-M2TJ4 = (Path(description.__file__).parent / "m2tj4.toml").read_text(encoding="utf-8")
+M2TJ4 = (Path(registry.__file__).parent / "m2tj4.toml").read_text(encoding="utf-8")
 ROWS = 'rows = { value = 4, unit = "1", source = "paper, section 3.1.2" }'
 SIGMA = 'sigma_nl_ohm = { value = 0, unit = "Ohm", source = '
 
@@ -119,7 +123,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         TargetError, match=r"unknown target 'mram65'; allowed: ideal, m2tj4, memr.*, or the path of a .toml"
     ):
         load_target("mram65")
-    with pytest.raises(TargetError, match=r"none.toml' does not exist; shipped targets: ideal, m2tj4, memr"):
+    with pytest.raises(TargetError, match=r"none.toml' does not exist; known targets: ideal, m2tj4, memr"):
         load_target(tmp_path / "none.toml")
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(TargetError, match=r"folder.toml' cannot be read: Is a directory"):
@@ -169,45 +173,181 @@ def test_devices_are_named_after_their_target() -> None:
 
 @dataclass(frozen=True)
 class HalvingParameters(IdealParameters):
-    """A third party's model: an ideal array whose readings are scaled."""
+    """A third party's family: an ideal array whose readings are scaled."""
 
+    devices: ClassVar[Mapping[str, str]] = {"scaled": f"{__name__}:HalvingArray"}
     gain: float = quantity("1", 0, 10, "gain of every reading")
+    inverts: bool = quantity("1", 0, 1, "every reading has the other sign")
 
 
 class HalvingArray(IdealArray):
     def __init__(self, parameters: HalvingParameters, seed: int = 0) -> None:
         spec: ArraySpec = parameters.array_spec()
         super().__init__(spec, seed)
-        self.spec = xbcompile.ir.ArraySpec(**{**vars(spec), "row_weight": spec.row_weight * parameters.gain})
+        gain = -parameters.gain if parameters.inverts else parameters.gain
+        self.spec = replace(spec, row_weight=spec.row_weight * gain)
 
 
-MODEL = (f"{__name__}:HalvingParameters", {"scaled": f"{__name__}:HalvingArray"})
+FAMILIES_GROUP, TARGETS_GROUP = "xbcompile.families", "xbcompile.targets"
+IDEAL = (Path(registry.__file__).parent / "ideal.toml").read_text(encoding="utf-8")
+HALF = IDEAL.replace('model = "ideal"', 'model = "halving"').replace('name = "ideal"', 'name = "half"')
+HALF += 'gain = { value = 0.5, unit = "1", source = "assumed" }\n'
+HALF += 'inverts = { value = false, unit = "1", source = "assumed" }\n'
 
 
-def test_a_third_party_adds_a_model_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = EntryPoint("halving", f"{__name__}:MODEL", "xbcompile.models")
-    monkeypatch.setattr(description, "entry_points", lambda group: [entry] if group == "xbcompile.models" else [])
-    base = (Path(description.__file__).parent / "ideal.toml").read_text(encoding="utf-8")
-    text = base.replace('model = "ideal"', 'model = "halving"').replace('name = "ideal"', 'name = "half"')
-    path = written(tmp_path, text + 'gain = { value = 0.5, unit = "1", source = "assumed" }\n')
-    target = load_target(path)
-    assert target.device_names == ("half", "ideal")
-    program = xbcompile.compile(convolution_model(), target)
-    feeds = {"x": images(2, 2, 4, 4)}
-    layer = program.network.layers[0]
-    halved = Session(program).executors[0].run(feeds["x"])
-    exact = Session(program, "ideal").executors[0].run(feeds["x"])
-    bias = layer.bias[None, :, None, None]
-    np.testing.assert_allclose(halved - bias, (exact - bias) / 2, rtol=0, atol=1e-5)
-    with pytest.raises(TargetError, match="quantity 'gain' is missing"):
-        load_target(written(tmp_path, text))
-    with pytest.raises(TargetError, match=r"unknown model 'third'; allowed: ideal, resistance_sum, .*, halving"):
-        load_target(written(tmp_path, text.replace('"halving"', '"third"')))
+def halving(attribute: str = "HalvingParameters") -> AbstractContextManager[None]:
+    return installed(FAMILIES_GROUP, ("halves", "halving", f"{__name__}:{attribute}"))
 
 
-def test_the_registry_of_models_is_complete() -> None:
+def test_a_third_party_adds_a_model_family(tmp_path: Path) -> None:
+    path = written(tmp_path, HALF)
+    with halving():
+        target = load_target(path)
+        assert target.device_names == ("half", "ideal")
+        program = xbcompile.compile(convolution_model(), target)
+        feeds = {"x": images(2, 2, 4, 4)}
+        layer = program.network.layers[0]
+        halved = Session(program).executors[0].run(feeds["x"])
+        exact = Session(program, "ideal").executors[0].run(feeds["x"])
+        bias = layer.bias[None, :, None, None]
+        np.testing.assert_allclose(halved - bias, (exact - bias) / 2, rtol=0, atol=1e-5)
+        with pytest.raises(TargetError, match="quantity 'gain' is missing"):
+            load_target(written(tmp_path, HALF.replace("gain =", "# ")))
+        with pytest.raises(TargetError, match=r"unknown model 'third'; allowed: ideal, resistance_sum, .*, halving"):
+            load_target(written(tmp_path, HALF.replace('"halving"', '"third"')))
+    with pytest.raises(TargetError, match="unknown model 'halving'; allowed: ideal"):
+        load_target(written(tmp_path, HALF))
+
+
+def test_a_family_with_the_name_of_a_shipped_one_is_refused() -> None:
+    with installed(FAMILIES_GROUP, ("other", "ideal", "other:Ideal")), pytest.raises(ExtensionError, match="other"):
+        load_target("ideal").parameters  # noqa: B018
+
+
+@dataclass(frozen=True)
+class Listed(IdealParameters):
+    values: str = quantity("1", 0, 1, "no number")
+
+
+@dataclass(frozen=True)
+class Bare(IdealParameters):
+    gain: float = field()
+
+
+@dataclass(frozen=True)
+class Taking(IdealParameters):
+    writes_at_a_time: int = quantity("1", 0, 1, "a name that is taken")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ("Listed", "Listed.values must be declared as an int, float or bool with quantity"),
+        ("Bare", "Bare.gain must be declared as an int, float or bool with quantity"),
+        ("Taking", "Taking.writes_at_a_time bears the name of a quantity that every target has"),
+        ("HalvingArray", "HalvingArray'> is no subclass of xbcompile.targets.parameters.ArrayParameters"),
+    ],
+)
+def test_a_family_that_breaks_the_contract_is_its_author_s_fault(tmp_path: Path, attribute: str, message: str) -> None:
+    with halving(attribute), pytest.raises(TypeError, match=message):
+        load_target(written(tmp_path, HALF))
+
+
+@pytest.fixture
+def chips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an importable package `chips_package`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "chips_package", raising=False)
+    package = tmp_path / "chips_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    return package
+
+
+def chip(name: str, file: str) -> tuple[str, str, str]:
+    return "chips-package", name, f"chips_package:{file}"
+
+
+def test_a_third_party_adds_a_target(chips: Path, tmp_path: Path) -> None:
+    (chips / "my_chip.toml").write_text('extends = "m2tj4"\nname = "my-chip"\nsummary = "mine"', encoding="utf-8")
+    with installed(TARGETS_GROUP, chip("my-chip", "my_chip.toml")):
+        assert target_names() == sorted([*registry.TARGETS.own, "my-chip"])
+        target = load_target("my-chip")
+        assert (target.name, target.summary, target.model) == ("my-chip", "mine", "multistate")
+        assert target.array_spec == load_target("m2tj4").array_spec
+        mine = load_target(written(tmp_path, 'extends = "my-chip"\nname = "other"'))
+        assert (mine.name, mine.summary) == ("other", "mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('name = "my-chip', "target 'my-chip' of package chips-package .* is not valid TOML"),
+        ('extends = "m2tj4"\nname = "your-chip"', "name = 'your-chip'; it must be the registered name, 'my-chip'"),
+        ('extends = "m2tj4"', "name = None; it must be the registered name, 'my-chip'"),
+        ('extends = "my-chip"\nname = "my-chip"', "targets extend each other in a circle: my-chip, my-chip"),
+        ('extends = "m2tj5"\nname = "my-chip"', "chips-package .*: extends = 'm2tj5' is unknown; allowed: ideal"),
+    ],
+)
+def test_faults_of_a_third_party_s_target_are_named(chips: Path, text: str, message: str) -> None:
+    (chips / "my_chip.toml").write_text(text, encoding="utf-8")
+    with installed(TARGETS_GROUP, chip("my-chip", "my_chip.toml")), pytest.raises(TargetError, match=message):
+        load_target("my-chip")
+
+
+def test_a_target_with_the_name_of_a_shipped_one_is_refused(chips: Path) -> None:
+    with installed(TARGETS_GROUP, chip("mram64", "mram64.toml")), pytest.raises(ExtensionError, match="chips-package"):
+        target_names()
+    with (
+        installed(TARGETS_GROUP, chip("my-chip", "none.toml")),
+        pytest.raises(ExtensionError, match="FileNotFoundError"),
+    ):
+        load_target("my-chip")
+
+
+def test_the_registry_of_families_is_complete() -> None:
     """Every shipped target's model is in the table, and everything in the table can be loaded."""
-    assert {load_target(name).model for name in target_names()} == set(description.MODELS)
-    for parameters, devices in description.MODELS.values():
-        assert description._load(parameters)
-        assert all(description._load(device) for device in devices.values())
+    assert {load_target(name).model for name in target_names()} == set(FAMILIES.own)
+    for name in FAMILIES.own:
+        assert all(load_device(name, device) for device in load_family(name, "test").devices)
+
+
+# --- numbers that are changed from Python
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(8, 8), (8.0, 8), (np.int64(8), 8), (np.float32(8), 8), (True, None), (8.5, None), ("8", None)]
+)
+def test_whole_numbers_may_come_as_any_number(value: Any, found: int | None) -> None:
+    if found is None:
+        with pytest.raises(TargetError, match=r"target 'm2tj4': rows = .* is not a whole number"):
+            load_target("m2tj4").with_quantities("test", rows=value)
+        return
+    target = load_target("m2tj4").with_quantities("test", rows=value)
+    assert target.quantities["rows"] == {"value": 8, "unit": "1", "source": "test"}
+    assert type(target.quantities["rows"]["value"]) is int
+    assert type(target.parameters.rows) is int
+    assert Target.from_table(json.loads(target.to_json()), "again") == target
+
+
+@pytest.mark.parametrize("value", [0, 0.0, False, np.bool_(False), np.int8(0)])
+def test_flags_may_come_as_numbers(value: Any) -> None:
+    spec = load_target("m2tj4").with_quantities("test", shares_rows=value, writes_at_a_time=1.0).array_spec
+    assert (spec.shares_rows, spec.shares_columns, spec.writes_at_a_time) == (False, True, 1)
+    assert (type(spec.shares_rows), type(spec.writes_at_a_time)) == (bool, int)
+
+
+def test_flags_of_a_family(tmp_path: Path) -> None:
+    with halving():
+        target = load_target(written(tmp_path, HALF))
+        assert target.parameters.inverts is False
+        assert target.with_quantities("test", inverts=1).parameters.inverts is True
+        for wrong in ("2", "0.5", '"yes"', "1.0"):
+            with pytest.raises(TargetError, match=f"inverts = .{wrong[1:-1]}.* is not true or false"):
+                load_target(written(tmp_path, HALF.replace("value = false", f"value = {wrong}")))
+
+
+def test_float_quantities_take_any_number() -> None:
+    target = load_target("m2tj4").with_quantities("test", sigma_nl_ohm=np.float32(0.5), sigma_perp_ohm=np.int32(2))
+    assert (target.parameters.sigma_nl_ohm, target.parameters.sigma_perp_ohm) == (0.5, 2.0)
+    json.loads(target.to_json())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from rich.console import Console
@@ -84,9 +84,8 @@ def print_target(console: Console, target: Target) -> None:
     console.print(f"[bold]{target.name}[/]: {target.summary}\npaper: {target.paper}\nmodel: {target.model}")
     console.print(f"devices: {', '.join(target.device_names)}\ndefault passes: {target.pipeline or 'none'}")
     table = Table("quantity", "value", "unit", "what", "source", header_style="bold")
-    declared = {f.name: f.metadata.get("doc", "") for f in fields(target.parameters)}
     for name, entry in target.quantities.items():
-        table.add_row(name, f"{entry['value']:g}", entry["unit"], declared[name], entry["source"])
+        table.add_row(name, f"{entry['value']:g}", entry["unit"], target.declared[name].doc, entry["source"])
     console.print(table)
 
 
@@ -109,7 +108,7 @@ def describe_passes() -> list[dict[str, Any]]:
     for name in pass_names():
         loaded = load_pass(name)
         first_line = (loaded.__doc__ or "").strip().splitlines()[0]
-        options = {f.name: f.default for f in fields(loaded)}  # type: ignore[arg-type]  # passes are dataclasses
+        options = {f.name: None if f.default is MISSING else f.default for f in fields(loaded)}  # type: ignore[arg-type]  # passes are dataclasses
         described.append({"name": name, "what": first_line, "options": options})
     return described
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from xbcompile.errors import TargetError
 from xbcompile.targets import Target, load_target
 
+_FLAGS = {"true": True, "false": False}
+
 
 def changed_target(name: str, settings: list[str] | None) -> Target:
     """The target of this name or path, with `NAME=VALUE` settings of its quantities.
@@ -13,15 +15,17 @@ def changed_target(name: str, settings: list[str] | None) -> Target:
         TargetError: unknown target or quantity, or a value that is no number or out of range.
     """
     target = load_target(name)
-    values: dict[str, float] = {}
-    for setting in settings or ():
-        key, equals, text = setting.partition("=")
-        try:
-            number = float(text)
-        except ValueError:
-            number = None
-        if not equals or number is None:
-            raise TargetError(f"--set {setting}: write --set NAME=VALUE with a number, for example --set rows=128")
-        whole = number.is_integer() and isinstance(target.quantities.get(key, {}).get("value"), int)
-        values[key] = int(number) if whole else number
+    values = dict(_parse(setting) for setting in settings or ())
     return target.with_quantities("command line", **values) if values else target
+
+
+def _parse(setting: str) -> tuple[str, float]:
+    name, equals, text = setting.partition("=")
+    if equals and text in _FLAGS:
+        return name, _FLAGS[text]
+    try:
+        return name, float(text)
+    except ValueError:
+        raise TargetError(
+            f"--set {setting}: write --set NAME=VALUE with a number, for example --set rows=128, or true or false"
+        ) from None

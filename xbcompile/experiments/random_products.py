@@ -8,7 +8,7 @@ whatever the number of states, so that more states lie closer together (section 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -110,14 +110,9 @@ def with_errors(target: Target, states: int, sigma_nl_ohm: float, sigma_perp_ohm
     Raises:
         TargetError: a value out of range.
     """
-    chosen = {"states": states, "sigma_nl_ohm": float(sigma_nl_ohm), "sigma_perp_ohm": float(sigma_perp_ohm)}
-    quantities = {
-        name: {**entry, "value": chosen[name], "source": "study"} if name in chosen else entry
-        for name, entry in target.quantities.items()
-    }
-    changed = replace(target, quantities=quantities)
-    changed.parameters  # noqa: B018  # checks the values
-    return changed
+    return target.with_quantities(
+        "study", states=states, sigma_nl_ohm=float(sigma_nl_ohm), sigma_perp_ohm=float(sigma_perp_ohm)
+    )
 
 
 class Errors(NamedTuple):

@@ -2,9 +2,13 @@
 
 `operators.py` (read it first) is the table of operators: what becomes a matrix, what is rewritten, what stays digital
 and why. `network.py` lists the stages in order: fold, rewrite, lower, partition.
+
+A rewriting of an operator takes a `Replacement`, and gives True, or raises `StaysDigital` with the reason why it cannot.
 """
 
 from xbcompile.frontend.load import load_model
 from xbcompile.frontend.network import import_network, runnable
+from xbcompile.frontend.operands import StaysDigital
+from xbcompile.frontend.rewriter import Replacement
 
-__all__ = ["import_network", "load_model", "runnable"]
+__all__ = ["Replacement", "StaysDigital", "import_network", "load_model", "runnable"]

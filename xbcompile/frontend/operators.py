@@ -7,13 +7,13 @@ as onnxruntime has it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from onnx import NodeProto
 
-from xbcompile.errors import XbcompileError
 from xbcompile.frontend import grids, lowerings, mac_rules
+from xbcompile.frontend.registered import registered_rewritings
 from xbcompile.frontend.rewriter import Rewriting
 from xbcompile.frontend.rewritings import (
     attention,
@@ -87,30 +87,17 @@ def operator_of(node: NodeProto) -> Operator:
 
 @cache
 def registered_operators() -> Mapping[OperatorName, Operator]:
-    """The table of this package and, joined to it, those of others: the one place where they come in."""
-    return joined({"xbcompile": OPERATORS})
-
-
-def joined(tables: Mapping[str, Mapping[OperatorName, Operator]]) -> dict[OperatorName, Operator]:
-    """One table of several.
-
-    Args:
-        tables: a table by the name of the package that brings it.
+    """The table of this package with the rewritings of others joined to it: the one place where they come in.
 
     Raises:
-        XbcompileError: two packages have an entry for one operator.
+        ExtensionError: two packages rewrite one operator.
     """
-    found: dict[OperatorName, Operator] = {}
-    owners: dict[OperatorName, str] = {}
-    for package, table in tables.items():
-        for name, operator in table.items():
-            if name in found:
-                raise XbcompileError(
-                    f'operator "{name[1]}" of domain "{name[0]}" is in the tables of two packages, {owners[name]} and '
-                    f"{package}; uninstall one of them"
-                )
-            found[name], owners[name] = operator, package
-    return found
+    taken = [name for name, each in OPERATORS.items() if each.lower or each.rewrite or each.quantizer]
+    added = {
+        name: replace(OPERATORS.get(name, _UNKNOWN), reason="", has_matrix=True, rewrite=rewriting)
+        for name, rewriting in registered_rewritings(taken).items()
+    }
+    return {**OPERATORS, **added}
 
 
 OPERATORS: dict[OperatorName, Operator] = {

@@ -55,9 +55,7 @@ def output_importance(network: Network, feeds: dict[str, np.ndarray], step: floa
     samples = len(next(iter(feeds.values())))
     for i, chunks in zip(moved, values, strict=True):
         layer = network.layers[i]
-        distance = step * np.concatenate([collect(layer, chunk) for chunk in chunks]).std(
-            axis=0, dtype=np.float64
-        )
+        distance = step * np.concatenate([collect(layer, chunk) for chunk in chunks]).std(axis=0, dtype=np.float64)
         result[i][distance == 0] = 0.0
         for m in np.flatnonzero(distance):
             shift = np.zeros(len(distance), np.float32)

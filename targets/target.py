@@ -1,0 +1,178 @@
+"""A target as one value: its description, the array that follows from it, and simulated chips of it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from xbcompile.errors import TargetError
+from xbcompile.ir import ArraySpec
+from xbcompile.targets.contract import Device
+from xbcompile.targets.control import ASSUMED, ControlParameters, model_quantities, parse_control
+from xbcompile.targets.error_sources import DEVICE_SOURCES, without_sources
+from xbcompile.targets.families import load_device, load_family
+from xbcompile.targets.families.ideal import IdealArray
+from xbcompile.targets.parameters import ArrayParameters
+from xbcompile.targets.quantity import Quantity, declared_quantities, parse_quantities
+
+_KEYS = {"name", "model", "summary", "paper", "pipeline", "quantities"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target as one value: what a program embeds, and all that the compiler and runtime need.
+
+    Args:
+        name: its name on the command line.
+        model: model family, a name in `families.FAMILIES`.
+        summary: one line for listings.
+        paper: where its numbers come from.
+        pipeline: default pass pipeline as text.
+        quantities: the description's numbers, name -> {value, unit, source}; those of `control` where they are given.
+    """
+
+    name: str
+    model: str
+    summary: str
+    paper: str
+    pipeline: str
+    quantities: dict[str, dict[str, Any]]
+
+    @cached_property
+    def parameters(self) -> Any:
+        """The checked parameters object of the model family, an ArrayParameters with the family's own numbers."""
+        return parse_quantities(self._family, model_quantities(self.quantities), f"target {self.name!r}")
+
+    @cached_property
+    def control(self) -> ControlParameters:
+        """What the electronics around the arrays allow."""
+        return parse_control(self.quantities, f"target {self.name!r}")
+
+    @cached_property
+    def array_spec(self) -> ArraySpec:
+        """The array as the compiler sees it."""
+        spec: ArraySpec = self.parameters.array_spec()
+        return replace(spec, **asdict(self.control))
+
+    @property
+    def declared(self) -> dict[str, Quantity]:
+        """All quantities that a description of this model may give, by name: unit, range and what each is."""
+        return {**declared_quantities(self._family), **declared_quantities(ControlParameters)}
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """Names that `device` accepts, the default first: `NAME` or `NAME-emulator` of this target, and `ideal`."""
+        kinds = list(self._family.devices)
+        if not kinds:
+            return ("ideal",)
+        own = [self.name] + [f"{self.name}-{kind}" for kind in kinds[1:]]
+        return (*own, "ideal")
+
+    @property
+    def _family(self) -> type[ArrayParameters]:
+        return load_family(self.model, f"target {self.name!r}")
+
+    def device(self, name: str | None = None, seed: int = 0, without: Collection[str] = ()) -> Device:
+        """Make a simulated chip of this target.
+
+        Args:
+            name: one of `device_names`; None takes the default; the part behind the target's name alone will do.
+            seed: which chip: devices and noise depend on it.
+            without: error sources to switch off, of `error_sources.DEVICE_SOURCES`; the rest of the chip stays as it is.
+
+        Raises:
+            TargetError: this target has no such device, or its errors cannot be told apart.
+        """
+        kind = self._device_class(name)
+        if kind is None:
+            return IdealArray(self.array_spec, seed)
+        if without and not getattr(kind, "separable", True):
+            allowed = [each for each in self.device_names if getattr(self._device_class(each), "separable", True)]
+            raise TargetError(
+                f"the errors of device {name or self.device_names[0]!r} cannot be switched off one by one; "
+                f"devices that can: {', '.join(allowed)}"
+            )
+        return kind(without_sources(self.parameters, without), seed)
+
+    def error_sources(self, name: str | None = None) -> tuple[str, ...]:
+        """The sources of `error_sources.DEVICE_SOURCES` that change a device of this target.
+
+        Args:
+            name: as for `device`.
+
+        Raises:
+            TargetError: this target has no such device, or its errors cannot be told apart.
+        """
+        if self._device_class(name) is None:
+            return ()
+        self.device(name, without=DEVICE_SOURCES)  # raises where they cannot
+        own = self.parameters
+        return tuple(source for source in DEVICE_SOURCES if without_sources(own, [source]) != own)
+
+    def _device_class(self, name: str | None) -> Callable[..., Device] | None:
+        """The class of a device of this target; None: the exact array, which every target has."""
+        kinds = self._family.devices
+        wanted = (self.device_names[0] if name is None else name).removeprefix(f"{self.name}-")
+        if wanted == "ideal":
+            return None
+        if wanted == self.name:
+            wanted = next(iter(kinds))
+        if wanted not in kinds:
+            raise TargetError(f"target {self.name!r} has no device {name!r}; allowed: {', '.join(self.device_names)}")
+        return load_device(self.model, wanted)
+
+    def with_quantities(self, source: str, **values: float) -> Target:
+        """The same target with other numbers, such as `junctions=2`; `source` says where they come from.
+
+        Whole numbers and flags may be given as any Python or numpy number: 2.0 is 2 there.
+
+        Raises:
+            TargetError: an unknown name, or a value of the wrong type or range.
+        """
+        known = {**ASSUMED, **self.quantities}
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise TargetError(
+                    f"target {self.name!r} has no quantity {name!r}{hint}; known: {', '.join(self.declared)}"
+                )
+        changed = {
+            name: {**known[name], "value": self.declared[name].as_declared(value), "source": source}
+            for name, value in values.items()
+        }
+        table = {key: getattr(self, key) for key in _KEYS} | {"quantities": {**self.quantities, **changed}}
+        return Target.from_table(table, f"target {self.name!r}")
+
+    def to_json(self) -> str:
+        """Canonical text of the description."""
+        return json.dumps({key: getattr(self, key) for key in sorted(_KEYS)}, indent=1, sort_keys=True)
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any], where: str) -> Target:
+        """Build and check a target from a description's table.
+
+        Raises:
+            TargetError: unknown or missing key, unknown model, or a faulty quantity.
+        """
+        unknown = sorted(set(table) - _KEYS)
+        if unknown:
+            raise TargetError(f"{where}: unknown key {unknown[0]!r}; allowed: {', '.join(sorted(_KEYS))}, extends")
+        missing = sorted(_KEYS - set(table))
+        if missing:
+            raise TargetError(f"{where}: key {missing[0]!r} is missing")
+        for key in sorted(_KEYS - {"quantities"}):
+            if not isinstance(table[key], str):
+                raise TargetError(f"{where}: {key} = {table[key]!r} is not text")
+        if not isinstance(table["quantities"], dict):
+            raise TargetError(f"{where}: quantities must be a table")
+        if table["name"] == "":
+            raise TargetError(f"{where}: name is empty")
+        target = cls(**table)
+        parse_quantities(load_family(target.model, where), model_quantities(target.quantities), where)
+        parse_control(target.quantities, where)
+        return target
