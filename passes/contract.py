@@ -180,15 +180,17 @@ class ChipView(Protocol):
         network: coded matrix layers and digital segments.
         schedule: tiles, images and where they sit.
         spec: the array.
-        lsb: see `Device`.
         later: the device passes that come after this one.
     """
 
     network: Network
     schedule: Schedule
     spec: ArraySpec
-    lsb: float | None
     later: tuple[DevicePass, ...]
+
+    @property
+    def lsb(self) -> float | None:
+        """See `Device`."""
 
     def cell_limits(self, array: int) -> np.ndarray | None:
         """The defect map, see `xbcompile.targets.contract.HasDefectMap`; None where the chip has none, or no defect there."""

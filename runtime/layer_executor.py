@@ -210,8 +210,9 @@ class LayerExecutor:
         """Read all tiles for all vectors, block after block."""
         runs = list(self._runs(reads, reading.sums.shape[1]))
         for number, block in enumerate(self.tiles.blocks):
-            for run in runs if self.counter is not None else ():
-                self.counter.note(self._written(block, run, reads), (run.stop - run.start) * self.slices)
+            if self.counter is not None:
+                for run in runs:
+                    self.counter.note(self._written(block, run, reads), (run.stop - run.start) * self.slices)
             tasks = [
                 partial(self._add, reading, reads, block, run, loaded, start, stop, observer)
                 for run, loaded in self._loaded(number, block, runs, reads)

@@ -282,10 +282,9 @@ def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
         if value.name not in feeds:
             raise DataError(f"model input {value.name!r} is missing; given: {', '.join(feeds) or 'none'}")
         x = feeds[value.name]
-        if value.type.tensor_type.elem_type:
-            dtype = numpy_type(value)
-            if np.asarray(x).dtype != dtype and dtype.kind != "O":  # texts have many types
-                raise DataError(f"input {value.name!r} has type {np.asarray(x).dtype}; the model wants {dtype}")
+        dtype = numpy_type(value)
+        if dtype is not None and dtype.kind != "O" and np.asarray(x).dtype != dtype:  # texts have many types
+            raise DataError(f"input {value.name!r} has type {np.asarray(x).dtype}; the model wants {dtype}")
         dims = value.type.tensor_type.shape.dim if value.type.tensor_type.HasField("shape") else None
         if dims is None:
             continue

@@ -95,7 +95,7 @@ class Timeline:
         self._reads = reads[key]
         self._keys = self._key(*(steps[name][self._reads].astype(np.int64) for name in ("use", "tile", "array")))
 
-    def _key(self, use: npt.ArrayLike, tile: npt.ArrayLike, array: npt.ArrayLike) -> Whole:
+    def _key(self, use: int | np.ndarray, tile: np.ndarray, array: np.ndarray) -> Whole:
         tiles, arrays = max(len(self.schedule.tiles), 1), max(self.schedule.arrays, 1)
         return np.asarray((np.asarray(use, np.int64) * tiles + tile) * arrays + array)
 

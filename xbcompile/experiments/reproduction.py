@@ -160,7 +160,7 @@ def chip_accuracies(program: Program, data: Data, device: str | None, seeds: int
     assert data.labels is not None
     output, accuracies = program.network.outputs[0].name, []
     for seed in range(seeds):
-        session = Session(program, device, seed, threads)
+        session = Session(program, device, seed, threads=threads)
         accuracies.append(100 * accuracy_of(session.run_samples(data.inputs)[output], data.labels))
     return accuracies
 
