@@ -73,7 +73,9 @@ def characterize(parameters: ResistanceSumParameters, seed: int = 0, vectors: in
     drives = np.stack([vectors_of_dot(p.rows, highs, vectors, seed) for highs in range(p.rows + 1)])
     array = np.zeros(1, int)
     loaded = device.load(WrittenImages.once(array, np.ones((1, p.rows, p.columns), np.uint8)))
-    readings = loaded.read(drives.reshape(1, -1, 1, p.rows), ReadBlock(array, 0)).reshape(p.rows + 1, vectors, p.columns)
+    readings = loaded.read(drives.reshape(1, -1, 1, p.rows), ReadBlock(array, 0)).reshape(
+        p.rows + 1, vectors, p.columns
+    )
     dots = 2.0 * np.arange(p.rows + 1) - p.rows
     measured = (readings.astype(np.float64) - p.dot_of_lowest_code) / p.lsb_dot
     right = np.clip(np.floor((dots - (p.tdc_lowest_dot - 1)) / p.lsb_dot), 0, p.tdc_codes - 1)
