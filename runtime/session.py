@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from xbcompile.errors import DataError, ProgramError
-from xbcompile.ir.corrections import Corrections
+from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.vectors import count_vectors, gather, lay_out, of_type
 from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.program.program import Program
@@ -81,6 +81,11 @@ class Session:
     def corrections(self) -> Corrections:
         """What was fitted on the chip, bound to it and to the program."""
         return replace(self._corrections, program=self.program.digest, chip=self._name)
+
+    @property
+    def corrections_effort(self) -> Effort:
+        """What it took to fit the corrections."""
+        return self._corrections.effort
 
     @property
     def statistics(self) -> list[LayerStatistics]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xbcompile.interop.inference_session import InferenceSession
     from xbcompile.planning.plan import Plan, plan
     from xbcompile.program.program import Program, load_program
-    from xbcompile.runtime import Session
+    from xbcompile.runtime import Session, commission, load_corrections, save_corrections
     from xbcompile.targets import Target, load_target
     from xbcompile.verification.verify import verify
 
@@ -34,12 +34,15 @@ _PUBLIC = {
     "Session": "xbcompile.runtime",
     "Target": "xbcompile.targets",
     "XbcompileError": "xbcompile.errors",
+    "commission": "xbcompile.runtime",
     "compile": "xbcompile.api",
     "diagnose": "xbcompile.diagnosis.diagnosis",
     "explain": "xbcompile.frontend.explain",
+    "load_corrections": "xbcompile.runtime",
     "load_program": "xbcompile.program.program",
     "load_target": "xbcompile.targets",
     "plan": "xbcompile.planning.plan",
+    "save_corrections": "xbcompile.runtime",
     "verify": "xbcompile.verification.verify",
 }
 
@@ -50,12 +53,15 @@ __all__ = [
     "Session",
     "Target",
     "XbcompileError",
+    "commission",
     "compile",
     "diagnose",
     "explain",
+    "load_corrections",
     "load_program",
     "load_target",
     "plan",
+    "save_corrections",
     "verify",
 ]
 

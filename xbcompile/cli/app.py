@@ -290,6 +290,10 @@ def run_command(
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
+    fit: Annotated[
+        Path | None,
+        typer.Option("--fit", metavar="CHIP.fit", help="Corrections of this chip, from 'xbcompile commission'."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE.npz", help="Write the outputs.")
     ] = None,
@@ -301,12 +305,34 @@ def run_command(
     from xbcompile.report.tables import print_run
 
     if output is not None:
-        check_output(output, program, data)
-    result = run_program(program, data, device, seed, repeat, output, show_progress=not as_json and sys.stderr.isatty())
+        check_output(output, program, data, fit)
+    shown = not as_json and sys.stderr.isatty()
+    result = run_program(program, data, device, seed, repeat, output, fit, show_progress=shown)
     if as_json:
         _print_json(result)
     else:
         print_run(_console(), result)
+
+
+@app.command("commission")
+def commission_command(
+    program: _Program,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="CHIP.fit", help="Where to write the corrections.")],
+    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
+    as_json: _Json = False,
+) -> None:
+    """Fit a program's device passes on one chip: a file of corrections for 'run --fit', and what fitting took."""
+    from xbcompile.cli.commissioning import commission_program
+    from xbcompile.cli.output import check_output
+    from xbcompile.report.tables import print_commissioning
+
+    check_output(output, program)
+    result = commission_program(program, output, device, seed)
+    if as_json:
+        _print_json(result)
+    else:
+        print_commissioning(_console(), result)
 
 
 @app.command("diagnose")

@@ -14,7 +14,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xbcompile.cli.commissioning import read_fit
 from xbcompile.data.datasets import load_data
+from xbcompile.ir.corrections import Effort
 from xbcompile.program.archive import write_atomically
 from xbcompile.program.program import Program, load_program
 from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of
@@ -22,14 +24,23 @@ from xbcompile.runtime.accuracy import accuracy_of, software_accuracy
 
 
 def run_program(
-    path: Path, data: str, device: str | None, seed: int, repeat: int, output: Path | None, show_progress: bool
+    path: Path,
+    data: str,
+    device: str | None,
+    seed: int,
+    repeat: int,
+    output: Path | None,
+    fit: Path | None = None,
+    *,
+    show_progress: bool,
 ) -> dict[str, Any]:
     """Run a program on `repeat` chips; the keys are those of `run --json`."""
-    program = load_program(path)
+    program, corrections = load_program(path), read_fit(fit, repeat)
     loaded = load_data(data, program.network.inputs)
     started = time.perf_counter()
     seeds = list(range(seed, seed + repeat))
     costs: list[Cost] = []
+    efforts: list[Effort] = []
     accuracies: list[float] = []
     outputs: dict[str, np.ndarray] = {}
     statistics: list[LayerStatistics] = []
@@ -37,24 +48,26 @@ def run_program(
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
         task = progress.add_task("samples", total=loaded.samples * repeat)
         for done, each in enumerate(seeds):
-            session = Session(program, device, each)
+            session = Session(program, device, each, corrections)
             outputs = session.run_samples(
                 loaded.inputs,
                 lambda n, base=done: progress.update(task, completed=base * loaded.samples + n),  # type: ignore[misc]  # a default binds the loop's value
             )
             costs.append(cost_of(program, session.counters))
+            efforts.append(session.corrections_effort)
             statistics = session.statistics if done == 0 else statistics
             if loaded.labels is not None:
                 accuracies.append(accuracy_of(outputs[program.network.outputs[0].name], loaded.labels))
             has_converter = session.device.lsb is not None
     if output is not None:
         save_outputs(output, outputs)
-    cost = reduce(add, costs)
+    cost, effort = reduce(add, costs), reduce(add, efforts)
     return {
         "device": device or program.target.device_names[0],
         "data": data,
         "samples": loaded.samples,
         "seeds": seeds,
+        "fit": None if fit is None else str(fit),
         "accuracy": None if loaded.labels is None else _accuracy(program, loaded.inputs, loaded.labels, accuracies),
         "layers": [asdict(layer) for layer in statistics],
         "has_converter": has_converter,
@@ -65,6 +78,7 @@ def run_program(
             "weight_updates": cost.weight_updates,
             "rows_written": cost.rows_written,
         },
+        "commissioning": asdict(effort),
         "cost": {
             "energy_j": cost.energy_j,
             "energy_per_inference_j": cost.energy_j / cost.inferences,

@@ -193,3 +193,34 @@ def print_run(console: Console, result: dict[str, Any]) -> None:
         f"energy {si(cost['energy_j'], 'J')} ({si(cost['energy_per_inference_j'], 'J')} per inference), "
         f"array time {si(cost['time_s'], 's')}; simulated in {result['seconds']:.1f} s"
     )
+    effort = result["commissioning"]
+    if effort["reads"] or effort["weight_updates"]:
+        earlier = f" (read from {result['fit']})" if result["fit"] else ""
+        console.print(
+            f"commissioning before that: {_effort(effort)}{earlier}", markup=False, emoji=False
+        )  # fmt: skip
+
+
+def _effort(effort: dict[str, Any]) -> str:
+    return f"{effort['reads']:,} reads, {effort['weight_updates']:,} weight updates, {effort['rows_written']:,} rows written"
+
+
+def print_commissioning(console: Console, result: dict[str, Any]) -> None:
+    """What was fitted on a chip, and what that took."""
+    console.print(f"[bold]{result['chip']}[/] commissioned: {', '.join(result['passes'])}")
+    done = {
+        "gain and shift of": (result["corrected"]["outputs"], "outputs"),
+        "gains of": (result["corrected"]["tile_gains"], "columns of tiles"),
+        "offsets of": (result["corrected"]["column_offsets"], "physical columns"),
+        "places of": (result["corrected"]["images_moved"], "images"),
+    }
+    found = [f"{what} {count:,} {unit}" for what, (count, unit) in done.items() if count]
+    console.print(f"fitted: {'; '.join(found) or 'nothing had to be corrected'}")
+    effort = result["effort"]
+    console.print(
+        f"{_effort(effort)}: {si(effort['energy_j'], 'J')}, {si(effort['time_s'], 's')} one after another; "
+        f"simulated in {result['seconds']:.1f} s"
+    )
+    console.print(
+        f"written: {result['output']['path']} ({result['output']['bytes']:,} bytes)", markup=False, emoji=False
+    )
