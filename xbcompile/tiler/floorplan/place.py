@@ -36,11 +36,6 @@ class FloorplanPlacement(ContentEqual):
     lower_bound: int
     status: str
 
-    @property
-    def gap(self) -> float:
-        """How much of the cost the bound leaves open: (cost - lower_bound) / cost; 0 where nothing moves."""
-        return (self.cost - self.lower_bound) / self.cost if self.cost else 0.0
-
 
 def place_on_floorplan(
     traffic: Traffic, arrays: int, grid: SiteGrid, *, seed: int = 0, effort: float = DEFAULT_EFFORT

@@ -34,23 +34,12 @@ class Traffic(ContentEqual):
     Args:
         array_a: int32 [pairs], the lower number of each pair; pairs are in order and appear once.
         array_b: int32 [pairs], the higher number.
-        values: int64 [pairs], values per inference, at least 1.
-        partial_sums: values of `values` that go to an adder.
-        activations: values of `values` that come from an adder.
-        local_values: values that stay on their array, and cost nothing here.
+        values: int64 [pairs], values per inference, at least 1; what stays on its array costs nothing and is not counted.
     """
 
     array_a: np.ndarray
     array_b: np.ndarray
     values: np.ndarray
-    partial_sums: int
-    activations: int
-    local_values: int
-
-    @property
-    def total(self) -> int:
-        """Values that move from one array to another."""
-        return self.partial_sums + self.activations
 
 
 def array_traffic(tiles: np.ndarray, copy_image: np.ndarray, copy_array: np.ndarray, uses: Sequence[Use]) -> Traffic:
@@ -80,7 +69,7 @@ def array_traffic(tiles: np.ndarray, copy_image: np.ndarray, copy_array: np.ndar
     from_adders = [
         _times(_activations(matrices[p], matrices[c], sent, read), times) for (p, c, sent, read), times in links.items()
     ]
-    return _collect(to_adders, from_adders)
+    return _collect([*to_adders, *from_adders])
 
 
 Moves = tuple[np.ndarray, np.ndarray, np.ndarray]  # from array, to array, values; int64 each
@@ -238,15 +227,12 @@ def _times(moves: Moves, times: int) -> Moves:
     return moves[0], moves[1], moves[2] * times
 
 
-def _collect(to_adders: list[Moves], from_adders: list[Moves]) -> Traffic:
-    totals = [sum(int(v[f != t].sum()) for f, t, v in moves) for moves in (to_adders, from_adders)]
-    everything = [*to_adders, *from_adders]
+def _collect(moves: list[Moves]) -> Traffic:
     none = np.zeros(0, dtype=np.int64)
-    source, to, values = (np.concatenate([none, *(moves[i] for moves in everything)]) for i in range(3))
+    source, to, values = (np.concatenate([none, *(each[i] for each in moves)]) for i in range(3))
     moved = np.flatnonzero((source != to) & (values > 0))
-    local = int(values.sum()) - sum(totals)
     a, b, values = np.minimum(source, to)[moved], np.maximum(source, to)[moved], values[moved]
     if len(moved):
         order, starts = _runs(a * (int(b.max()) + 1) + b)
         a, b, values = a[order][starts], b[order][starts], np.add.reduceat(values[order], starts)
-    return Traffic(a.astype(np.int32), b.astype(np.int32), values, totals[0], totals[1], local)
+    return Traffic(a.astype(np.int32), b.astype(np.int32), values)

@@ -30,11 +30,10 @@ class PackedCells:
         self.rows, self.columns = shape[1], shape[2]
         step = max(1, _BLOCK_CELLS // (self.rows * self.columns))
         blocks = [_packed(cells_of(images[start : start + step])) for start in range(0, len(images), step)]
-        bits, counts, contents = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        bits, counts = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         varying = (bits != bits[:1, :, :, :1]).any(axis=(0, 2, 3))
         self._bits = np.ascontiguousarray(bits[:, varying])  # uint64 [n, code bits, words, columns]
         self._row_counts = counts[:, varying].reshape(len(images), -1).astype(np.float64)
-        self._row_contents = contents
         self._fewest: dict[tuple[int, int], int] = {}
 
     def differing(self, one: int, two: int) -> np.ndarray:
@@ -72,13 +71,6 @@ class PackedCells:
             self._fewest[pair] = int(differing[linear_sum_assignment(differing)].sum())
         return self._fewest[pair]
 
-    def rows_that_must_change(self, one: int, two: int) -> int:
-        """Rows that hold other values, or other numbers of them, so that they change under every permutation.
-
-        Contents are compared by a 64-bit sum of hashes: rows that collide, which is unlikely, are not counted.
-        """
-        return int(np.count_nonzero(self._row_contents[self._slot[one]] != self._row_contents[self._slot[two]]))
-
     def row_profiles(self, images: np.ndarray) -> np.ndarray:
         """How many cells of each row have each code bit set, float64 [n, code bits * rows]: alike for similar images.
 
@@ -87,8 +79,8 @@ class PackedCells:
         return self._row_counts[[self._slot[image] for image in images.tolist()]]
 
 
-def _packed(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bits uint64 [n, code bits, words, columns], set bits per row [n, code bits, rows], contents of rows [n, rows]."""
+def _packed(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bits uint64 [n, code bits, words, columns], and set bits per row int32 [n, code bits, rows]."""
     codes = cells if cells.dtype == np.uint8 else (cells.astype(np.float32) + np.float32(0.0)).view(np.uint32)
     n, rows, columns = codes.shape
     words = -(-rows // _WORD_ROWS)
@@ -100,12 +92,4 @@ def _packed(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         counts[:, plane] = bits.sum(axis=2)
         row_bytes = np.packbits(bits, axis=1)
         packed[:, plane, :, : row_bytes.shape[1]] = row_bytes.transpose(0, 2, 1)
-    return packed.view(np.uint64).transpose(0, 1, 3, 2), counts, _hashed(codes).sum(axis=2, dtype=np.uint64)
-
-
-def _hashed(codes: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) on each code, so that sums tell contents apart."""
-    word = (codes.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    word = (word ^ word >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    word = (word ^ word >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return word ^ word >> np.uint64(31)
+    return packed.view(np.uint64).transpose(0, 1, 3, 2), counts

@@ -18,16 +18,13 @@ _ASSIGNMENTS = 20_000  # per unit of effort, at 64 columns
 _LONGEST_MOVE = 64  # images that are moved together at most; assumed
 
 
-# One row per write of a batch, chain by chain, in order of time: the rows and cells that it changes, with the permutations
-# found and with those given.
+# One row per write of a batch, chain by chain, in order of time: the cells and rows that it changes.
 CHANGE = np.dtype(
     [
         ("chain", "<i4"),
         ("image", "<i4"),
         ("cells", "<i8"),
         ("rows", "<i4"),
-        ("cells_before", "<i8"),
-        ("rows_before", "<i4"),
     ]
 )
 
@@ -43,28 +40,16 @@ class ColumnMatching(ContentEqual):
         permutation: uint16 [images, columns], physical column of each logical column.
         changes: CHANGE table.
         cells_lower_bound: no permutation changes fewer cells with these chains: sum of the fewest of each write alone.
-        rows_lower_bound: no permutation changes fewer rows with these chains: rows whose contents differ.
     """
 
     permutation: np.ndarray
     changes: np.ndarray
     cells_lower_bound: int
-    rows_lower_bound: int
 
     @property
     def cells(self) -> int:
         """Cells changed per batch."""
         return int(self.changes["cells"].sum())
-
-    @property
-    def rows(self) -> int:
-        """Rows with changed cells per batch."""
-        return int(self.changes["rows"].sum())
-
-    @property
-    def gap(self) -> float:
-        """By how much the changed cells can exceed the fewest possible, as a fraction of the bound; 0 is optimal."""
-        return (self.cells - self.cells_lower_bound) / max(self.cells_lower_bound, 1)
 
 
 def match_columns(
@@ -83,7 +68,7 @@ def match_columns(
     write changes too many is shared with other writes. Never worse than the permutation given.
 
     Rows are counted, not optimised: whether a row changes is no sum over columns, and of dense images nearly all rows
-    change under every permutation (`rows_lower_bound`).
+    change under every permutation.
 
     Args:
         cells_of: cells [n, rows, columns] of n images (indices int64 [n]) in logical columns, uint8 or float32.
@@ -99,12 +84,13 @@ def match_columns(
     lists = [np.asarray(chain).tolist() for chain in chains]
     written = np.unique([image for chain in lists for image in chain]).astype(np.int64)
     if not len(written):
-        return ColumnMatching(permutation.astype(np.uint16), np.zeros(0, CHANGE), 0, 0)
+        return ColumnMatching(permutation.astype(np.uint16), np.zeros(0, CHANGE), 0)
     packed = PackedCells(cells_of, written)
-    matching, start = (_Matching(packed, lists, permutation) for _ in range(2))
+    matching = _Matching(packed, lists, permutation)
     if move:
+        before = matching.total
         matching.walk()
-        if matching.total > start.total:
+        if matching.total > before:
             matching = _Matching(packed, lists, permutation)
         matching.improve(int(effort * _ASSIGNMENTS * (64 / permutation.shape[1]) ** 2))
     pairs = [(chain[t - 1], chain[t]) for chain in lists for t in range(len(chain))]
@@ -112,12 +98,10 @@ def match_columns(
     changes["chain"] = np.repeat(np.arange(len(lists)), [len(chain) for chain in lists])
     changes["image"] = [image for _, image in pairs]
     changes["cells"], changes["rows"] = matching.changes(pairs)
-    changes["cells_before"], changes["rows_before"] = start.changes(pairs)
     return ColumnMatching(
         permutation=matching.permutation(permutation),
         changes=changes,
         cells_lower_bound=sum(packed.fewest(one, two) for one, two in pairs),
-        rows_lower_bound=sum(packed.rows_that_must_change(one, two) for one, two in pairs),
     )
 
 
