@@ -31,22 +31,6 @@ LARGEST_WEIGHT_BYTES = 8 * 2**30  # assumed: weights that are computed, as by Co
 
 _DOMAINS = (*ONNX_DOMAINS, ONNX_ML, MICROSOFT)
 
-# Operators whose result is not a function of their inputs; Dropout is one where it trains.
-_RANDOM = frozenset(
-    {
-        "Bernoulli",
-        "BiasDropout",
-        "BitmaskBiasDropout",
-        "BitmaskDropout",
-        "Multinomial",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Sampling",
-    }
-)
-
 # What onnxruntime hands over as a numpy array of the same element type.
 _NUMPY_TYPES = frozenset(
     {
@@ -186,7 +170,7 @@ def _growth_bytes(graph: Graph, name: str, source_elements: int) -> float:
 
 
 def _is_deterministic(node: NodeProto) -> bool:
-    if node.domain not in _DOMAINS or node.op_type in _RANDOM:
+    if node.domain not in _DOMAINS or operator_of(node).is_random:
         return False
     if node.op_type == "Dropout" and len(node.input) > 2:
         return False

@@ -31,8 +31,8 @@ _KNOWN_TO_ONNXRUNTIME = ("No Op registered for", "No opset import for domain 'ai
 def load_model(source: str | os.PathLike[str] | ModelProto) -> ModelProto:
     """Read and check a model; its external data is read into it, so that it may be too large to be serialised.
 
-    The result's IR version is one that the installed onnxruntime reads, its opset one that the host graph can be written
-    in (older ones are converted, where onnxruntime runs them).
+    The result's IR version is one that the installed onnxruntime reads, its opset one that the host graph (the ideal
+    meaning of the compiled program as an ONNX model) can be written in (older ones are converted, where onnxruntime runs them).
 
     Raises:
         ModelError: the file is missing or no ONNX model, its external data is missing or outside its folder, a version

@@ -11,39 +11,14 @@ from dataclasses import replace
 
 from onnx import NodeProto, TensorProto
 
+from xbcompile.frontend.operators import operator_of
 from xbcompile.onnx_graph import builder
-from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import Graph, without_dead_nodes
 from xbcompile.onnx_graph.tensors import elements
 
 # Axes, shapes and single numbers are told apart by content, all else by name: equal weights of two names are two matrices.
 _INDEX_TYPES = (TensorProto.INT32, TensorProto.INT64)
 _INDEX_ELEMENTS = 64
-
-# What stands between a weight and its product; each is a function of its inputs and attributes.
-_OPERATORS = frozenset(
-    {
-        "Add",
-        "Cast",
-        "Concat",
-        "DequantizeLinear",
-        "Div",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "Mul",
-        "Neg",
-        "Pad",
-        "QuantizeLinear",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Sub",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
 
 
 def merge_equal_results(graph: Graph) -> Graph:
@@ -86,7 +61,7 @@ def _is_parameter(tensor: TensorProto) -> bool:
 
 
 def _is_merged(node: NodeProto) -> bool:
-    return node.domain in ONNX_DOMAINS and node.op_type in _OPERATORS and all(node.output)
+    return operator_of(node).is_preparation and all(node.output)
 
 
 def _key(node: NodeProto, known: dict[str, int]) -> Hashable:

@@ -52,6 +52,8 @@ class Operator:
         quantizer: writes a node in standard operators before anything else, as onnxruntime does not know it.
         macs: counts the multiply-accumulate operations of a digital node; None: they cannot be counted.
         grid: the grid of the values that a node writes, from the grids of those that it reads; None: it says nothing.
+        is_preparation: exporters put it between a weight and its product, once per use: equal results become one.
+        is_random: its result is no function of its inputs, so that it is never evaluated when compiling.
     """
 
     reason: str = ""
@@ -62,6 +64,8 @@ class Operator:
     quantizer: Rewriting | None = None
     macs: mac_rules.MacRule | None = None
     grid: grids.GridRule | None = None
+    is_preparation: bool = False
+    is_random: bool = False
 
     @property
     def is_recorded(self) -> bool:
@@ -159,11 +163,22 @@ OPERATORS: dict[OperatorName, Operator] = {
     **{(domain, "IntQuant"): Operator(quantizer=qonnx.rewrite_quant) for domain in qonnx.DOMAINS},
     **{(domain, "Quant"): Operator(quantizer=qonnx.rewrite_quant) for domain in qonnx.DOMAINS},
     **{(domain, "Trunc"): Operator(quantizer=qonnx.rewrite_trunc) for domain in qonnx.DOMAINS},
+    # random numbers
+    ("", "Bernoulli"): Operator(is_random=True),
+    ("", "Multinomial"): Operator(is_random=True),
+    ("", "RandomNormal"): Operator(is_random=True),
+    ("", "RandomNormalLike"): Operator(is_random=True),
+    ("", "RandomUniform"): Operator(is_random=True),
+    ("", "RandomUniformLike"): Operator(is_random=True),
+    (MICROSOFT, "BiasDropout"): Operator(is_random=True),
+    (MICROSOFT, "BitmaskBiasDropout"): Operator(is_random=True),
+    (MICROSOFT, "BitmaskDropout"): Operator(is_random=True),
+    (MICROSOFT, "Sampling"): Operator(is_random=True),
     # element-wise
     ("", "Abs"): Operator(ELEMENT_WISE),
     ("", "Acos"): Operator(ELEMENT_WISE),
     ("", "Acosh"): Operator(ELEMENT_WISE),
-    ("", "Add"): Operator(ELEMENT_WISE, grid=grids.add),
+    ("", "Add"): Operator(ELEMENT_WISE, grid=grids.add, is_preparation=True),
     ("", "And"): Operator(ELEMENT_WISE),
     ("", "Asin"): Operator(ELEMENT_WISE),
     ("", "Asinh"): Operator(ELEMENT_WISE),
@@ -174,15 +189,15 @@ OPERATORS: dict[OperatorName, Operator] = {
     ("", "BitwiseNot"): Operator(ELEMENT_WISE),
     ("", "BitwiseOr"): Operator(ELEMENT_WISE),
     ("", "BitwiseXor"): Operator(ELEMENT_WISE),
-    ("", "Cast"): Operator(ELEMENT_WISE, grid=grids.cast),
+    ("", "Cast"): Operator(ELEMENT_WISE, grid=grids.cast, is_preparation=True),
     ("", "CastLike"): Operator(ELEMENT_WISE),
     ("", "Ceil"): Operator(ELEMENT_WISE, grid=grids.whole_numbers),
     ("", "Celu"): Operator(ELEMENT_WISE),
     ("", "Clip"): Operator(ELEMENT_WISE, grid=grids.clip),
     ("", "Cos"): Operator(ELEMENT_WISE),
     ("", "Cosh"): Operator(ELEMENT_WISE),
-    ("", "DequantizeLinear"): Operator(ELEMENT_WISE, grid=grids.dequantize),
-    ("", "Div"): Operator(ELEMENT_WISE),
+    ("", "DequantizeLinear"): Operator(ELEMENT_WISE, grid=grids.dequantize, is_preparation=True),
+    ("", "Div"): Operator(ELEMENT_WISE, is_preparation=True),
     ("", "Dropout"): Operator(ELEMENT_WISE),
     ("", "Elu"): Operator(ELEMENT_WISE),
     ("", "Equal"): Operator(ELEMENT_WISE),
@@ -205,13 +220,13 @@ OPERATORS: dict[OperatorName, Operator] = {
     ("", "Min"): Operator(ELEMENT_WISE),
     ("", "Mish"): Operator(ELEMENT_WISE),
     ("", "Mod"): Operator(ELEMENT_WISE),
-    ("", "Mul"): Operator(ELEMENT_WISE, grid=grids.mul),
-    ("", "Neg"): Operator(ELEMENT_WISE),
+    ("", "Mul"): Operator(ELEMENT_WISE, grid=grids.mul, is_preparation=True),
+    ("", "Neg"): Operator(ELEMENT_WISE, is_preparation=True),
     ("", "Not"): Operator(ELEMENT_WISE),
     ("", "Or"): Operator(ELEMENT_WISE),
     ("", "PRelu"): Operator(ELEMENT_WISE),
     ("", "Pow"): Operator(ELEMENT_WISE),
-    ("", "QuantizeLinear"): Operator(ELEMENT_WISE),
+    ("", "QuantizeLinear"): Operator(ELEMENT_WISE, is_preparation=True),
     ("", "Reciprocal"): Operator(ELEMENT_WISE),
     ("", "Relu"): Operator(ELEMENT_WISE, grid=grids.relu),
     ("", "Round"): Operator(ELEMENT_WISE, grid=grids.whole_numbers),
@@ -224,7 +239,7 @@ OPERATORS: dict[OperatorName, Operator] = {
     ("", "Softplus"): Operator(ELEMENT_WISE),
     ("", "Softsign"): Operator(ELEMENT_WISE),
     ("", "Sqrt"): Operator(ELEMENT_WISE),
-    ("", "Sub"): Operator(ELEMENT_WISE, grid=grids.sub),
+    ("", "Sub"): Operator(ELEMENT_WISE, grid=grids.sub, is_preparation=True),
     ("", "Sum"): Operator(ELEMENT_WISE),
     ("", "Swish"): Operator(ELEMENT_WISE),
     ("", "Tan"): Operator(ELEMENT_WISE),
@@ -255,29 +270,29 @@ OPERATORS: dict[OperatorName, Operator] = {
     ("", "MaxUnpool"): Operator(POOLING),
     # moves data
     ("", "Compress"): Operator(MOVES_DATA),
-    ("", "Concat"): Operator(MOVES_DATA, grid=grids.concat),
+    ("", "Concat"): Operator(MOVES_DATA, grid=grids.concat, is_preparation=True),
     ("", "DepthToSpace"): Operator(MOVES_DATA, grid=grids.kept),
     ("", "Expand"): Operator(MOVES_DATA, grid=grids.kept),
-    ("", "Flatten"): Operator(MOVES_DATA, grid=grids.kept),
-    ("", "Gather"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Flatten"): Operator(MOVES_DATA, grid=grids.kept, is_preparation=True),
+    ("", "Gather"): Operator(MOVES_DATA, grid=grids.kept, is_preparation=True),
     ("", "GatherElements"): Operator(MOVES_DATA),
     ("", "GatherND"): Operator(MOVES_DATA),
-    ("", "Identity"): Operator(MOVES_DATA, grid=grids.kept),
-    ("", "Pad"): Operator(MOVES_DATA, grid=grids.kept_by_pad),
-    ("", "Reshape"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Identity"): Operator(MOVES_DATA, grid=grids.kept, is_preparation=True),
+    ("", "Pad"): Operator(MOVES_DATA, grid=grids.kept_by_pad, is_preparation=True),
+    ("", "Reshape"): Operator(MOVES_DATA, grid=grids.kept, is_preparation=True),
     ("", "Resize"): Operator(MOVES_DATA),
     ("", "ReverseSequence"): Operator(MOVES_DATA),
     ("", "Scatter"): Operator(MOVES_DATA),
     ("", "ScatterElements"): Operator(MOVES_DATA),
     ("", "ScatterND"): Operator(MOVES_DATA),
-    ("", "Slice"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Slice"): Operator(MOVES_DATA, grid=grids.kept, is_preparation=True),
     ("", "SpaceToDepth"): Operator(MOVES_DATA, grid=grids.kept),
-    ("", "Split"): Operator(MOVES_DATA, grid=grids.kept),
-    ("", "Squeeze"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Split"): Operator(MOVES_DATA, grid=grids.kept, is_preparation=True),
+    ("", "Squeeze"): Operator(MOVES_DATA, grid=grids.kept, is_preparation=True),
     ("", "Tile"): Operator(MOVES_DATA, grid=grids.kept),
-    ("", "Transpose"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Transpose"): Operator(MOVES_DATA, grid=grids.kept, is_preparation=True),
     ("", "Trilu"): Operator(MOVES_DATA),
-    ("", "Unsqueeze"): Operator(MOVES_DATA, grid=grids.kept),
+    ("", "Unsqueeze"): Operator(MOVES_DATA, grid=grids.kept, is_preparation=True),
     ("", "Upsample"): Operator(MOVES_DATA),
     # reduction
     ("", "ArgMax"): Operator(REDUCTION),

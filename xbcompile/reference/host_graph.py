@@ -1,8 +1,8 @@
-"""The host graph: the network written back as one ONNX model that plain onnxruntime runs.
+"""The host graph: the ideal meaning of a compiled program as one ONNX model, which plain onnxruntime runs on the host computer.
 
 Each matrix layer is a node of domain `xbcompile` whose function body states, in standard operators, the layer's ideal
-arithmetic: code the input, rebuild the weights from levels, scale, offset and row weights, multiply, add the bias. It
-is the meaning against which programs are verified, and it is how passes see activations.
+arithmetic: code the input, rebuild the weights from levels, scale, offset and row weights, multiply, add the bias. What is
+digital stands as the model has it. Programs are verified against it, and it is how passes see activations.
 """
 
 from __future__ import annotations
