@@ -15,12 +15,12 @@ from xbcompile.passes.contract import DevicePass, Feeds, Floats, LayerMeasuremen
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate, model_batch, sample_chunks
 from xbcompile.runtime.dataflow import Digital, Pending, walk
-from xbcompile.runtime.layer_executor import LayerExecutor, VectorRange
+from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.runtime.references import reference_outputs, step_values
 from xbcompile.runtime.tile_errors import ErrorRecorder
-from xbcompile.runtime.timeline import COMMISSION_BATCH, COMMISSION_VECTOR, MAP_VECTOR
+from xbcompile.runtime.timeline import COMMISSION_BATCH, COMMISSION_VECTOR, MAP_VECTOR, VectorRange
 from xbcompile.targets import BatchedDevice, ReadBlock, WrittenImages
 from xbcompile.targets.contract import HasDefectMap
 from xbcompile.targets.families.ideal import IdealArray

@@ -221,6 +221,7 @@ class _Loop:
         first = self.node.sequences[0].outer
         if first in new:
             self.steps = len(new[first])
+            self.body.entry = self._entry
         if new:
             if self.step == 0:
                 self.state |= {each.start: new[each.initial] for each in self.node.states if each.initial in new}

@@ -18,6 +18,7 @@ from xbcompile.runtime.drive import CodedInput, code_vectors
 from xbcompile.runtime.one_by_one import EffortCounter, OneByOne
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.tiles import BLOCK_TILES, LayerTiles, TileBlock
+from xbcompile.runtime.timeline import VectorRange
 from xbcompile.targets import BatchedDevice, LoadedImages, ReadBlock, WrittenImages
 from xbcompile.targets.contract import BLOCK_VALUES
 from xbcompile.targets.families.ideal import IdealArray
@@ -28,8 +29,6 @@ PIECE_VALUES = 1 << 26
 KEPT_CELLS = 1 << 24
 # Uses of one matrix count their vectors this far apart, so that each has its own noise; see also `timeline`.
 USE_VECTORS = 1 << 50
-# Steps of a recurrence count their vectors this far apart, so that each has its own noise: 2**20 steps below 2**48.
-STEP_VECTORS = 1 << 28
 
 
 class ReadingObserver(Protocol):
@@ -37,38 +36,6 @@ class ReadingObserver(Protocol):
 
     def observe(self, arrays: np.ndarray, columns: np.ndarray, readings: np.ndarray, exact: np.ndarray) -> None:
         """See used columns only: arrays [tiles], physical columns [tiles, width], both others [tiles, vectors, slices, width]."""
-
-
-@dataclass(frozen=True)
-class VectorRange:
-    """Which vectors of a layer an input tensor holds.
-
-    Args:
-        first: place of the first one among all vectors of this use in the life of the session.
-        per_batch: vectors of one whole batch; 0: all belong to the first batch.
-        step: the step that its recurrence is at, see `Pending`.
-        entry: the entry of the sequences.
-        counted_from: the vector that these are counted from, for what they draw; 0 in a run.
-        first_batch: number of the batch to which vector 0 belongs.
-    """
-
-    first: int = 0
-    per_batch: int = 0
-    step: int = 0
-    entry: int = 0
-    counted_from: int = 0
-    first_batch: int = 0
-
-    def after(self, vectors: int) -> VectorRange:
-        """From a later vector on."""
-        return VectorRange(
-            self.first + vectors, self.per_batch, self.step, self.entry, self.counted_from, self.first_batch
-        )
-
-    @property
-    def drawn_from(self) -> int:
-        """The counter of the first vector in what reads draw."""
-        return self.counted_from + self.first + self.entry * STEP_VECTORS
 
 
 @dataclass

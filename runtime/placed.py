@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +10,9 @@ from xbcompile.ir.corrections import Corrections, LayerCorrection
 from xbcompile.ir.schedule import share_of
 from xbcompile.program.cells import CellImages
 from xbcompile.program.program import Program
-from xbcompile.runtime.timeline import Clock, Timeline
+from xbcompile.runtime.timeline import Clock, Timeline, VectorRange
 from xbcompile.runtime.unroll import step_uses, unrolled
 from xbcompile.targets import WrittenImages
-
-if TYPE_CHECKING:
-    from xbcompile.runtime.layer_executor import VectorRange
 
 
 class PlacedProgram:

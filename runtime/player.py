@@ -17,9 +17,10 @@ from xbcompile.ir.schedule import READ, WRITE, tile_columns
 from xbcompile.ir.vectors import lay_out, of_type
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Flow, Pending
-from xbcompile.runtime.layer_executor import LayerExecutor, Reading, ReadingObserver, VectorRange
+from xbcompile.runtime.layer_executor import LayerExecutor, Reading, ReadingObserver
 from xbcompile.runtime.one_by_one import read_once
 from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.timeline import VectorRange
 from xbcompile.targets import Device, Read, Write
 
 
@@ -92,9 +93,10 @@ class Player:
             if event == 0 and step + 1 < len(steps):
                 due(batch, step + 1)
             if len(steps):
-                next_s = playing[batch].play(step, event, at_s)
-                if next_s is not None:
-                    heapq.heappush(moments, (next_s, batch, step, event + 1))
+                until_s = moments[0][0] if moments else np.inf
+                following = playing[batch].play(step, event, at_s, until_s)
+                if following is not None:
+                    heapq.heappush(moments, (following[1], batch, step, following[0]))
             if playing[batch].ended:
                 outputs[batch] = playing.pop(batch).outputs()
         return outputs
@@ -133,8 +135,8 @@ class _Batch:
         """Whether all steps have been played."""
         return self.left == 0
 
-    def play(self, step: int, event: int, at_s: float) -> float | None:
-        """Play one event of a step of the schedule: the time of the step's next one, None after its last."""
+    def play(self, step: int, event: int, at_s: float, until_s: float) -> tuple[int, float] | None:
+        """Play events of a step of the schedule up to a time: the step's next event and when it is due; None after its last."""
         row = self.player.placed.timeline.schedule.steps[step]
         if row["operation"] == WRITE:
             self.player.write(step, self.number, at_s)
@@ -143,8 +145,9 @@ class _Batch:
         if event == 0:
             self.reading[step] = self._reads_of(step).begin(step, at_s)
         reads = self.reading[step]
-        if reads.play(event):
-            return reads.at_s(event + 1)
+        following = reads.play(event, until_s)
+        if following is not None:
+            return following, reads.at_s(following)
         del self.reading[step]
         self.left -= 1
         layer = reads.layer
@@ -249,17 +252,23 @@ class _StepReads:
         """When a read starts."""
         return self.started_s + event * self.spacing_s
 
-    def play(self, event: int) -> bool:
-        """Read once; whether more are to come."""
-        count = self.readings.shape[1] * self.coded.slices
-        if not count:
-            return False
-        layer, (v, t) = self.layer, divmod(event, self.coded.slices)
-        counter = layer.range.drawn_from + layer.executor.counted_from + self.start + v
-        which = Read(self.array, self.write, self.tile, layer.use, counter, t, self.at_s(event))
-        device, columns = layer.player.device, self.readings.shape[3]
-        self.readings[0, v, t] = read_once(device, which, self.drives[0, v, t], columns)
-        return event + 1 < count
+    def play(self, event: int, until_s: float) -> int | None:
+        """Read, at least once, up to a time: the next event, None after the last."""
+        slices, columns = self.coded.slices, self.readings.shape[3]
+        count = self.readings.shape[1] * slices
+        layer = self.layer
+        first, device = layer.range.drawn_from + layer.executor.counted_from + self.start, layer.player.device
+        array, write, tile, use, drives, readings = (
+            self.array, self.write, self.tile, layer.use, self.drives[0], self.readings[0]
+        )  # fmt: skip
+        while event < count:
+            v, t = divmod(event, slices)
+            which = Read(array, write, tile, use, first + v, t, self.started_s + event * self.spacing_s)
+            readings[v, t] = read_once(device, which, drives[v, t], columns)
+            event += 1
+            if self.started_s + event * self.spacing_s >= until_s and event < count:
+                return event
+        return None
 
 
 def samples_of(feeds: Mapping[str, Any]) -> int:

@@ -109,7 +109,7 @@ class Session:
         """
         check_feeds(self.program, feeds)
         samples = samples_of(feeds)
-        first = self._begin(samples, feeds, first_sample)
+        first = self._begin(samples, feeds, samples, first_sample)
         if self._player is not None:
             return _joined(self._play(feeds, samples, first, observe=False), self.program.schedule.batch)
         return self._run_together(feeds, samples, first, observe=False)
@@ -138,13 +138,13 @@ class Session:
         check_feeds(
             self.program, {name: value[: model_batch(self.program.network.inputs)] for name, value in feeds.items()}
         )
-        first = self._begin(samples, feeds, first_sample)
+        size = model_batch(self.program.network.inputs) or chunk or CHUNK_SAMPLES
+        first = self._begin(samples, feeds, size, first_sample)
         if self._player is not None:
             outputs = _joined(self._play(feeds, samples, first, observe=True), self.program.schedule.batch)
             if progress is not None:
                 progress(samples)
             return outputs
-        size = model_batch(self.program.network.inputs) or chunk or CHUNK_SAMPLES
         parts: list[dict[str, np.ndarray]] = []
         for at, part in sample_chunks(feeds, size):
             count = min(size, samples - at)
@@ -153,8 +153,8 @@ class Session:
                 progress(at + count)
         return _joined(parts, size)
 
-    def _begin(self, samples: int, feeds: Mapping[str, Any], first_sample: int | None) -> int:
-        """Count a run of samples; the number of its first one."""
+    def _begin(self, samples: int, feeds: Mapping[str, Any], size: int, first_sample: int | None) -> int:
+        """Count a run of samples, of which so many are given to the model at once; the number of its first one."""
         schedule, clock = self.program.schedule, self.placed.clock
         if first_sample is not None and (first_sample < 0 or first_sample % schedule.batch):
             raise DataError(
@@ -163,7 +163,7 @@ class Session:
         first = clock.batches if first_sample is None else first_sample // schedule.batch
         batches = -(-samples // schedule.batch)
         if open_recurrences(self.program.network):
-            part = model_batch(self.program.network.inputs) or min(samples, schedule.batch)
+            part = size if self._player is None else min(size, schedule.batch)
             self.placed.take_steps(self._steps({name: _part(value, 0, part, samples) for name, value in feeds.items()}))
         if not self._set_up:
             if self._player is not None:

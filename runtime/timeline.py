@@ -27,6 +27,40 @@ COMMISSION_BATCH = 1 << 32
 # Vectors of commissioning count from here, and of what measures errors of columns from there: far from those of any run.
 COMMISSION_VECTOR = 1 << 48
 MAP_VECTOR = 1 << 49
+# Steps of a recurrence count their vectors this far apart, so that each has its own noise: 2**20 steps below 2**48.
+STEP_VECTORS = 1 << 28
+
+
+@dataclass(frozen=True)
+class VectorRange:
+    """Which vectors of a layer an input tensor holds.
+
+    Args:
+        first: place of the first one among all vectors of this use in the life of the session.
+        per_batch: vectors of one whole batch; 0: all belong to the first batch.
+        step: the step that its recurrence is at, see `Pending`.
+        entry: the entry of the sequences.
+        counted_from: the vector that these are counted from, for what they draw; 0 in a run.
+        first_batch: number of the batch to which vector 0 belongs.
+    """
+
+    first: int = 0
+    per_batch: int = 0
+    step: int = 0
+    entry: int = 0
+    counted_from: int = 0
+    first_batch: int = 0
+
+    def after(self, vectors: int) -> VectorRange:
+        """From a later vector on."""
+        return VectorRange(
+            self.first + vectors, self.per_batch, self.step, self.entry, self.counted_from, self.first_batch
+        )
+
+    @property
+    def drawn_from(self) -> int:
+        """The counter of the first vector in what reads draw."""
+        return self.counted_from + self.first + self.entry * STEP_VECTORS
 
 
 @dataclass

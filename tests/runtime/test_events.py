@@ -123,7 +123,8 @@ def expected_events(program: Program, samples: int) -> tuple[list[tuple], list[t
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_recording_device_sees_the_tables_events_and_all_counters_agree(name: str, arrays: int, batch: int) -> None:
     program = compiled(name, NETWORKS[name], arrays, batch)
-    samples = {1: 2, 7: 9, 100: 3}[batch]
+    heavy = sum(use.reads for use in program.network.uses) > 10_000  # one inference takes seconds, event by event
+    samples = {1: 1, 7: 2, 100: 1}[batch] if heavy else {1: 2, 7: 9, 100: 3}[batch]
     recorder = Recorder(program.spec.columns)
     session = Session(program, recorder)
     session.run_samples(random_feeds(program, samples))
@@ -270,7 +271,7 @@ def test_a_recycled_array_is_drawn_anew_in_every_batch_and_a_stationary_one_once
 
 
 def test_a_session_counts_on_and_a_first_sample_gives_its_place_again() -> None:
-    program = xbcompile.compile(MODELS / "digits_mlp.onnx", "sot", arrays=1, batch=2, effort=0)
+    program = xbcompile.compile(MODELS / "digits_mlp.onnx", "mram64", arrays=1, batch=2, effort=0)
     feeds = random_feeds(program, 4)
     session = Session(program, seed=5)
     first, second = (session.run_samples(feeds)["logits"] for _ in range(2))

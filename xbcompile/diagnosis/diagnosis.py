@@ -37,10 +37,11 @@ from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate_model, model_batch, sample_chunks
 from xbcompile.runtime.chip_view import MeasuredLayer, samples_in
 from xbcompile.runtime.dataflow import Pending, walk
-from xbcompile.runtime.layer_executor import LayerExecutor, VectorRange
+from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.references import reference_outputs
 from xbcompile.runtime.session import check_samples
 from xbcompile.runtime.statistics import StatisticsCollector
+from xbcompile.runtime.timeline import VectorRange
 
 INHERITED = "inherited"
 # The identity holds to float64 rounding of sums whose terms may be far larger than what is left of them.

@@ -31,10 +31,11 @@ from xbcompile.runtime.chip_view import ColumnErrors
 from xbcompile.runtime.commission import fitted
 from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.drive import CodedInput, code_vectors
-from xbcompile.runtime.layer_executor import LayerExecutor, ReadingObserver, VectorRange
+from xbcompile.runtime.layer_executor import LayerExecutor, ReadingObserver
 from xbcompile.runtime.one_by_one import EffortCounter, batched
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.session import Session
+from xbcompile.runtime.timeline import VectorRange
 from xbcompile.targets import BatchedDevice, Device
 from xbcompile.targets.error_sources import DEVICE_SOURCES
 
