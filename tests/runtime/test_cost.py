@@ -82,7 +82,7 @@ def test_cost_on_m2tj4_from_its_numbers() -> None:
     assert len(program.schedule.tiles) == 196 * 32 + 32 * 3 == 6368
     counters = Counters()
     for layer in range(2):
-        counters.count(program, layer, 1)
+        counters.count_reads(program, layer, 1)
     assert counters.reads == 6368
     assert counters.dot_products == 196 * 128 + 32 * 10
     cost = cost_of(program, Counters(inferences=1, reads=counters.reads))

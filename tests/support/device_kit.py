@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xbcompile.passes.contract import DevicePass
+from xbcompile.program.program import Program
+from xbcompile.runtime.chip_view import ProgramOnChip
+from xbcompile.runtime.dataflow import Digital
+from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.runtime.one_by_one import EffortCounter
+from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.targets import BatchedDevice, Device, Read, ReadBlock, Write, WrittenImages
 
 
@@ -65,3 +72,13 @@ class Bench:
     @property
     def reads(self) -> list[Read]:
         return [event for event in self.events if isinstance(event, Read)]
+
+
+def chip_view(program: Program, chip: BatchedDevice, later: tuple[DevicePass, ...] = ()) -> ProgramOnChip:
+    """What a device pass sees of a chip, as `commission` makes it."""
+
+    def executor(placed: PlacedProgram, index: int, on: BatchedDevice, counter: EffortCounter) -> LayerExecutor:
+        return LayerExecutor(placed, index, on, counter=counter)
+
+    counter = EffortCounter(program.spec.rows)
+    return ProgramOnChip(program, lambda _: chip, chip, later, Digital(program.network), executor, counter)
