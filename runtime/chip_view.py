@@ -14,13 +14,14 @@ from xbcompile.ir.vectors import collect, count_vectors, lay_out, of_type, vecto
 from xbcompile.passes.contract import DevicePass, Feeds, Floats, LayerMeasurement
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate, model_batch, sample_chunks
-from xbcompile.runtime.dataflow import Digital, Pending, walk
+from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.runtime.references import reference_outputs, step_values
 from xbcompile.runtime.tile_errors import ErrorRecorder
 from xbcompile.runtime.timeline import COMMISSION_BATCH, COMMISSION_VECTOR, MAP_VECTOR, VectorRange
+from xbcompile.runtime.unroll import open_recurrences
 from xbcompile.targets import BatchedDevice, ReadBlock, WrittenImages
 from xbcompile.targets.contract import HasDefectMap
 from xbcompile.targets.families.ideal import IdealArray
@@ -94,17 +95,20 @@ class ProgramOnChip:
         """See ChipView."""
         return PlacedProgram(self.program, corrections).cells.of(images)
 
-    def executors(self, corrections: Corrections, device: BatchedDevice | None = None) -> list[LayerExecutor]:
-        """All layers with these corrections; on a device in place of the chip."""
+    def executors(self, feeds: Feeds, corrections: Corrections) -> list[LayerExecutor]:
+        """All layers with these corrections, for as many steps of open recurrences as these inputs make."""
         placed = PlacedProgram(self.program, corrections, whole_writes=True)
-        on = self._device_of(corrections) if device is None else device
+        if open_recurrences(self.network):
+            first = next(chunk for _, chunk in sample_chunks(feeds, model_batch(self.network.inputs) or 1))
+            placed.take_steps(count_steps(self.digital, first))
+        on = self._device_of(corrections)
         return [self._make_executor(placed, i, on, self.counter) for i in range(len(self.network.layers))]
 
     def column_errors(self, feeds: Feeds, corrections: Corrections) -> tuple[Floats, Floats]:
         """See ChipView."""
         errors = ColumnErrors((self.schedule.arrays, self.spec.columns))
         inputs = evaluate(self.network, feeds, [layer.input for layer in self.network.layers])
-        for executor, chunks in zip(self.executors(corrections), inputs, strict=True):
+        for executor, chunks in zip(self.executors(feeds, corrections), inputs, strict=True):
             counted = _Counted(executor, samples_in(feeds), chunks)
             for x in chunks:
                 executor.vectors(x, counted.next(x), errors)
@@ -136,7 +140,7 @@ class ProgramOnChip:
         self, feeds: Feeds, corrections: Corrections, fit: Callable[[LayerMeasurement], LayerMeasurement]
     ) -> Corrections:
         """See ChipView."""
-        executors, network = self.executors(corrections), self.network
+        executors, network = self.executors(feeds, corrections), self.network
         references, inside = reference_outputs(self.program, feeds), step_values(self.program, feeds)
         samples = samples_in(feeds)
         found = list(corrections.layers)

@@ -38,14 +38,20 @@ class Digital:
     Args:
         network: the network.
         more_reads: tensors that must be kept until a node has run, beside its inputs, by the node's name.
+        segments: sessions of the network's digital segments by name; None: they are opened.
     """
 
-    def __init__(self, network: Network, more_reads: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        more_reads: Mapping[str, str] | None = None,
+        segments: Mapping[str, ort.InferenceSession] | None = None,
+    ) -> None:
         self.network = network
         self.more_reads = more_reads or {}
         self.index = {layer.name: i for i, layer in enumerate(network.layers)}
         self.known_steps: dict[str, int] = {}  # of recurrences whose number of steps the model leaves open
-        self.segments: dict[str, ort.InferenceSession] = {
+        self.segments: Mapping[str, ort.InferenceSession] = segments or {
             segment.name: open_session(segment.model) for segment in network.segments
         }
 
@@ -221,7 +227,7 @@ class _Loop:
         first = self.node.sequences[0].outer
         if first in new:
             self.steps = len(new[first])
-            self.body.entry = self._entry
+            self.body.entry = self._entry  # of a reverse recurrence the last, known now
         if new:
             if self.step == 0:
                 self.state |= {each.start: new[each.initial] for each in self.node.states if each.initial in new}
@@ -282,12 +288,25 @@ class _Loop:
         while body.waiting:
             pending = next(body.pending())
             layer = self.digital.network.layers[pending.layer]
-            x = body.values[layer.input]
-            vectors, shape = gather(layer, x)
-            zeros = np.zeros((vectors.shape[1], layer.groups * layer.outputs), x.dtype)
-            body.give(pending, lay_out(layer, zeros, shape))
+            body.give(pending, _zeros(layer, body.values[layer.input]))
         found = {each: body.values[each.inner] for each in self.node.outputs}
         return {each.outer: np.empty((0, *value.shape), value.dtype) for each, value in found.items()}
+
+
+def count_steps(digital: Digital, feeds: Mapping[str, Any]) -> dict[str, int]:
+    """How many steps each recurrence makes on these inputs: that is a matter of shapes, so layers give zeros."""
+    flow = Flow(Digital(digital.network, segments=digital.segments), feeds)
+    while not flow.done:
+        at = flow.pending[0]
+        layer = digital.network.layers[at.layer]
+        flow.give(at, _zeros(layer, flow.values(at)[layer.input]))
+    return flow.steps
+
+
+def _zeros(layer: MatrixLayer, x: np.ndarray) -> np.ndarray:
+    """An output tensor of the shape that a layer gives for its input."""
+    vectors, shape = gather(layer, x)
+    return lay_out(layer, np.zeros((vectors.shape[1], layer.groups * layer.outputs), x.dtype), shape)
 
 
 # In place of a matrix layer: takes the tensors at hand of several flows to its outputs, one for each.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,24 @@ from xbcompile.ir.schedule import READ, WRITE, tile_columns
 from xbcompile.ir.vectors import lay_out, of_type
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Flow, Pending
+from xbcompile.runtime.drive import CodedInput
 from xbcompile.runtime.layer_executor import LayerExecutor, Reading, ReadingObserver
 from xbcompile.runtime.one_by_one import read_once
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.timeline import VectorRange
 from xbcompile.targets import Device, Read, Write
+
+
+class BatchInput(NamedTuple):
+    """What one batch is run on.
+
+    Attributes:
+        calls: graph inputs by name, of each call of the model: one, or several where the model's own batch is smaller.
+        samples: samples of all calls.
+    """
+
+    calls: Sequence[Mapping[str, Any]]
+    samples: int
 
 
 class Player:
@@ -57,7 +71,7 @@ class Player:
 
     def play(
         self,
-        batches: Sequence[Mapping[str, Any]],
+        batches: Sequence[BatchInput],
         first: int,
         observers: Sequence[ReadingObserver] = (),
         watched: int = 0,
@@ -65,16 +79,16 @@ class Player:
         """Play batches that follow each other.
 
         Args:
-            batches: graph inputs by name, of each; the clock knows the run.
+            batches: what each runs on; the clock knows the run.
             first: number of the first one.
             observers: one per layer.
             watched: they see the readings of so many batches.
 
         Returns:
-            graph outputs by name, of each.
+            graph outputs by name, of each call.
         """
         steps, clock = self.placed.timeline.schedule.steps, self.placed.clock
-        outputs: list[dict[str, Any]] = [{} for _ in batches]
+        outputs: list[list[dict[str, Any]]] = [[] for _ in batches]
         playing: dict[int, _Batch] = {}
         moments: list[tuple[float, int, int, int]] = []  # time, batch, step, and which of the step's events
 
@@ -99,7 +113,7 @@ class Player:
                     heapq.heappush(moments, (following[1], batch, step, following[0]))
             if playing[batch].ended:
                 outputs[batch] = playing.pop(batch).outputs()
-        return outputs
+        return [call for each in outputs for call in each]
 
     def _write(self, event: Write) -> None:
         self.device.write(event, self.placed.cells.of(np.array([event.image]))[0])
@@ -119,11 +133,11 @@ class _Batch:
     """One batch on its way."""
 
     def __init__(
-        self, player: Player, feeds: Mapping[str, Any], number: int, observers: Sequence[ReadingObserver] | None
+        self, player: Player, given: BatchInput, number: int, observers: Sequence[ReadingObserver] | None
     ) -> None:
         self.player, self.number, self.observers = player, number, observers
-        self.flow = Flow(player.digital, feeds)
-        self.samples = samples_of(feeds)
+        self.flows = [Flow(player.digital, feeds) for feeds in given.calls]  # all stand at the same layers
+        self.samples = given.samples
         self.layers: dict[Pending, _LayerReads] = {}
         self.reading: dict[int, _StepReads] = {}
         self.left = len(player.placed.timeline.schedule.steps)
@@ -152,7 +166,8 @@ class _Batch:
         self.left -= 1
         layer = reads.layer
         if layer.end(reads):
-            self.flow.give(layer.pending, layer.output())
+            for flow, output in zip(self.flows, layer.outputs(), strict=True):
+                flow.give(layer.pending, output)
             del self.layers[layer.pending]
         return None
 
@@ -160,31 +175,33 @@ class _Batch:
         """The layer that a read step belongs to."""
         use = int(self.player.placed.timeline.schedule.steps["use"][step])
         layer, count = self.which[use]
-        pending = next((each for each in self.flow.pending if each.layer == layer and each.step == count), None)
+        pending = next((each for each in self.flows[0].pending if each.layer == layer and each.step == count), None)
         if pending is None:
             raise RuntimeError(f"step {step} reads layer {layer} at step {count} before its input is there")
         if pending not in self.layers:
-            x = self.flow.values(pending)[self.player.digital.network.layers[layer].input]
-            self.layers[pending] = _LayerReads(self, pending, x, use)
+            name = self.player.digital.network.layers[layer].input
+            inputs = [flow.values(pending)[name] for flow in self.flows]
+            self.layers[pending] = _LayerReads(self, pending, inputs, use)
         return self.layers[pending]
 
-    def outputs(self) -> dict[str, Any]:
-        """Graph outputs by name, after the last step."""
-        if not self.flow.done:
+    def outputs(self) -> list[dict[str, Any]]:
+        """Graph outputs by name of each call, after the last step."""
+        if not all(flow.done for flow in self.flows):
             raise RuntimeError("the schedule ends before all layers are read")
-        return self.flow.outputs()
+        return [flow.outputs() for flow in self.flows]
 
 
 class _LayerReads:
     """All reads of one use of a matrix in one batch."""
 
-    def __init__(self, batch: _Batch, pending: Pending, x: np.ndarray, use: int) -> None:
+    def __init__(self, batch: _Batch, pending: Pending, inputs: Sequence[np.ndarray], use: int) -> None:
         player = batch.player
         self.player, self.batch, self.pending, self.use = player, batch, pending, use
         self.executor = player.executors[pending.layer]
         self.observer = None if batch.observers is None else batch.observers[pending.layer]
-        self.dtype = x.dtype
-        self.reading: Reading = self.executor.begin(x)
+        self.dtype = inputs[0].dtype
+        self.calls = [self.executor.begin(x) for x in inputs]
+        self.reading = joined(self.calls)
         vectors = self.reading.sums.shape[1]
         first_sample = batch.number * player.placed.program.schedule.batch
         self.range = vector_range(player.placed, pending, first_sample, vectors, batch.samples)
@@ -218,13 +235,16 @@ class _LayerReads:
         counters.reads += reads
         counters.dot_products += int(tile_columns(table[tile])) * reads
 
-    def output(self) -> np.ndarray:
-        """The layer's output tensor."""
+    def outputs(self) -> list[np.ndarray]:
+        """The layer's output tensor of each call."""
         executor = self.executor
         for block, totals in zip(executor.tiles.blocks, self.totals, strict=True):
             executor.tiles.add(block, totals, self.reading.sums)
         y = executor.recombined(self.reading) * executor.correction.gain + executor.correction.shift
-        return lay_out(executor.layer, of_type(y, self.dtype), self.reading.shape)
+        y = of_type(y, self.dtype)
+        ends = np.cumsum([0, *(call.sums.shape[1] for call in self.calls)]).tolist()
+        parts = zip(self.calls, pairwise(ends), strict=True)
+        return [lay_out(executor.layer, y[start:end], call.shape) for call, (start, end) in parts]
 
 
 class _StepReads:
@@ -269,6 +289,23 @@ class _StepReads:
             if self.started_s + event * self.spacing_s >= until_s and event < count:
                 return event
         return None
+
+
+def joined(calls: Sequence[Reading]) -> Reading:
+    """Vectors of several calls as if they were of one."""
+    if len(calls) == 1:
+        return calls[0]
+    vectors = [call.sums.shape[1] for call in calls]
+    coded = CodedInput(
+        np.concatenate([call.coded.value for call in calls], axis=1),
+        *(
+            np.concatenate(
+                [np.broadcast_to(getattr(call.coded, name), n) for call, n in zip(calls, vectors, strict=True)]
+            )
+            for name in ("gain", "shift")
+        ),
+    )
+    return Reading(coded, np.concatenate([call.sums for call in calls], axis=1))
 
 
 def samples_of(feeds: Mapping[str, Any]) -> int:

@@ -12,17 +12,18 @@ from threadpoolctl import ThreadpoolController
 
 from xbcompile.errors import DataError, ProgramError
 from xbcompile.ir.corrections import Corrections, Effort
-from xbcompile.ir.vectors import count_vectors, gather, lay_out, of_type
+from xbcompile.ir.vectors import count_vectors, lay_out, of_type
+from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_batch, sample_chunks
 from xbcompile.runtime.commission import chip_name, chip_of, fitted, with_corrections
 from xbcompile.runtime.cost import Counters
-from xbcompile.runtime.dataflow import Digital, Flow, Pending, walk
+from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
-from xbcompile.runtime.player import Player, samples_of, vector_range
+from xbcompile.runtime.player import BatchInput, Player, samples_of, vector_range
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
 from xbcompile.runtime.unroll import open_recurrences
 from xbcompile.targets import BatchedDevice, Device
@@ -46,7 +47,8 @@ class Session:
 
     Raises:
         TargetError: the target has no such device.
-        ProgramError: the corrections are for another program or another chip.
+        ProgramError: the corrections are for another program or another chip, or the device takes events one by one and the
+            program's batch is not made of whole calls of the model.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Session:
         self.placed = PlacedProgram(program, corrections)
         self.executors = self._make_executors(workers)
         self._player = None if isinstance(self.device, BatchedDevice) else self._new_player()
-        self._statistics = [StatisticsCollector(self.device) for _ in self.executors]
+        self._statistics = [StatisticsCollector(each.device) for each in self.executors]
         self._set_up = False
 
     @property
@@ -108,10 +110,11 @@ class Session:
             DataError: inputs that do not fit, or a first sample inside of a batch.
         """
         check_feeds(self.program, feeds)
-        samples = samples_of(feeds)
-        first = self._begin(samples, feeds, samples, first_sample)
+        self._follow(feeds)
+        samples = self._samples_of(feeds)
+        first = self._begin(samples, first_sample)
         if self._player is not None:
-            return _joined(self._play(feeds, samples, first, observe=False), self.program.schedule.batch)
+            return _joined(self._play(feeds, samples, first, observe=False), self._call_samples)
         return self._run_together(feeds, samples, first, observe=False)
 
     def run_samples(
@@ -135,13 +138,13 @@ class Session:
         """
         feeds = dict(feeds)
         samples = check_samples(self.program, feeds)
-        check_feeds(
-            self.program, {name: value[: model_batch(self.program.network.inputs)] for name, value in feeds.items()}
-        )
         size = model_batch(self.program.network.inputs) or chunk or CHUNK_SAMPLES
-        first = self._begin(samples, feeds, size, first_sample)
+        together = _part_of(feeds, 0, size if self._player is None else self._call_samples, samples)
+        check_feeds(self.program, together)
+        self._follow(together)
+        first = self._begin(samples, first_sample)
         if self._player is not None:
-            outputs = _joined(self._play(feeds, samples, first, observe=True), self.program.schedule.batch)
+            outputs = _joined(self._play(feeds, samples, first, observe=True), self._call_samples)
             if progress is not None:
                 progress(samples)
             return outputs
@@ -153,8 +156,8 @@ class Session:
                 progress(at + count)
         return _joined(parts, size)
 
-    def _begin(self, samples: int, feeds: Mapping[str, Any], size: int, first_sample: int | None) -> int:
-        """Count a run of samples, of which so many are given to the model at once; the number of its first one."""
+    def _begin(self, samples: int, first_sample: int | None) -> int:
+        """Count a run of samples; the number of its first one."""
         schedule, clock = self.program.schedule, self.placed.clock
         if first_sample is not None and (first_sample < 0 or first_sample % schedule.batch):
             raise DataError(
@@ -162,9 +165,6 @@ class Session:
             )
         first = clock.batches if first_sample is None else first_sample // schedule.batch
         batches = -(-samples // schedule.batch)
-        if open_recurrences(self.program.network):
-            part = size if self._player is None else min(size, schedule.batch)
-            self.placed.take_steps(self._steps({name: _part(value, 0, part, samples) for name, value in feeds.items()}))
         if not self._set_up:
             if self._player is not None:
                 self._player.set_up()
@@ -176,6 +176,24 @@ class Session:
         if self._player is None:
             self.counters.count_writes(self.placed.timeline.schedule, batches)
         return first * schedule.batch
+
+    def _follow(self, feeds: Mapping[str, Any]) -> None:
+        """Take the schedule of the number of steps that open recurrences make on these inputs."""
+        if open_recurrences(self.program.network):
+            self.digital.known_steps = count_steps(self.digital, feeds)
+            self.placed.take_steps(self.digital.known_steps)
+
+    def _samples_of(self, feeds: Mapping[str, Any]) -> int:
+        """Samples of one call of the model: entries of axis 0; 1 where that axis counts the steps of a recurrence instead, which
+        are not to be parted.
+        """
+        samples, steps = samples_of(feeds), self.digital.known_steps
+        if samples not in steps.values() or model_batch(self.program.network.inputs):
+            return samples
+        try:
+            return samples if count_steps(self.digital, _part_of(feeds, 0, 1, samples)) == steps else 1
+        except engine.ERRORS:  # what else has this length cannot be parted from it
+            return 1
 
     def _run_together(self, feeds: Mapping[str, Any], samples: int, first: int, observe: bool) -> dict[str, Any]:
         """One call of the model, all events of each layer together."""
@@ -197,32 +215,30 @@ class Session:
 
     def _play(self, feeds: Mapping[str, Any], samples: int, first: int, observe: bool) -> list[dict[str, Any]]:
         """Batch after batch, event after event."""
-        batch = self.program.schedule.batch
-        parts = [
-            {name: _part(value, at, at + batch, samples) for name, value in feeds.items()}
-            for at in range(0, samples, batch)
+        batch, size = self.program.schedule.batch, self._call_samples
+        batches = [
+            BatchInput(
+                [_part_of(feeds, at, at + size, samples) for at in range(start, min(start + batch, samples), size)],
+                min(batch, samples - start),
+            )
+            for start in range(0, samples, batch)
         ]
         assert self._player is not None
         watched = -(-CHUNK_SAMPLES // batch) if observe else 0
-        return self._player.play(parts, first // batch, self._statistics, watched)
+        return self._player.play(batches, first // batch, self._statistics, watched)
 
-    def _steps(self, feeds: Mapping[str, Any]) -> dict[str, int]:
-        """How many steps each recurrence makes on these inputs: that is a matter of shapes, so layers give zeros."""
-        self.digital.known_steps = {}
-        flow = Flow(self.digital, feeds)
-        while not flow.done:
-            at = flow.pending[0]
-            layer, x = (
-                self.program.network.layers[at.layer],
-                flow.values(at)[self.program.network.layers[at.layer].input],
-            )
-            vectors, shape = gather(layer, x)
-            zeros = np.zeros((vectors.shape[1], layer.groups * layer.outputs), x.dtype)
-            flow.give(at, lay_out(layer, zeros, shape))
-        self.digital.known_steps = flow.steps
-        return flow.steps
+    @property
+    def _call_samples(self) -> int:
+        """Samples of one call of the model where events come one by one: a batch, or the model's own."""
+        return model_batch(self.program.network.inputs) or self.program.schedule.batch
 
     def _new_player(self) -> Player:
+        batch, fixed = self.program.schedule.batch, self._call_samples
+        if batch % fixed:
+            raise ProgramError(
+                f"the model takes {fixed} samples at once, and the program's batch is {batch}: the events of such a batch cannot "
+                f"be told apart, as {type(self.device).__name__} needs them; compile with --batch {-(-batch // fixed) * fixed}"
+            )
         return Player(self.placed, self.executors, self.device, self.digital, self.counters)
 
     def _digital_parts(self) -> Digital:
@@ -258,10 +274,13 @@ def check_corrections(corrections: Corrections, program: Program, chip: str) -> 
         )
 
 
-def _part(value: Any, start: int, end: int, samples: int) -> Any:
-    """Some samples of an input; an input that does not count samples is the same for all."""
-    counts = isinstance(value, np.ndarray) and value.ndim and len(value) == samples
-    return value[start:end] if counts else value
+def _part_of(feeds: Mapping[str, Any], start: int, end: int, samples: int) -> dict[str, Any]:
+    """Some samples of all inputs; an input that does not count samples is the same for all."""
+
+    def counts(value: Any) -> bool:
+        return isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == samples
+
+    return {name: value[start:end] if counts(value) else value for name, value in feeds.items()}
 
 
 def _joined(parts: Sequence[dict[str, Any]], size: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from xbcompile.passes.quantize import Quantize
 from xbcompile.passes.use_spare_cells import UseSpareCells, copies_by_need
 from xbcompile.planning.layouts import Layouts
 from xbcompile.program.program import load_program
-from xbcompile.runtime.commission import reference_outputs
+from xbcompile.runtime.references import reference_outputs
 from xbcompile.targets import load_target
 
 

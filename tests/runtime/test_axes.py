@@ -85,12 +85,12 @@ class Bench:
     def __init__(self, spec: ArraySpec) -> None:
         self.spec, self.cells, self.writes = spec, {}, 0
 
-    def write(self, array, cells):
-        self.cells[array] = self.spec.levels[cells].astype(float)
+    def write(self, event, cells):
+        self.cells[event.array] = self.spec.levels[cells].astype(float)
         self.writes += 1
 
-    def read(self, array, drive, stamp):
-        return drive.astype(float) @ self.cells[array]
+    def read(self, event, drive):
+        return drive.astype(float) @ self.cells[event.array]
 
 
 def test_two_methods_make_a_bench():
@@ -110,7 +110,7 @@ def test_two_methods_make_a_bench():
 def test_impossible_readings_are_refused(readings, text):
     program = xbcompile.compile(time_major(), "m2tj4", passes="quantize,analogue{low=0 high=1}")
     bench = Bench(program.spec)
-    bench.read = lambda array, drive, stamp: readings
+    bench.read = lambda event, drive: readings
     with pytest.raises(TargetError, match=text):
         Session(program, bench).run({"x": np.zeros((1, 5, 10), np.float32)})
     with pytest.raises(TargetError, match="device object has no method write; it needs write and read"):

@@ -12,8 +12,8 @@ from tests.support.small_programs import convolution_model, dense_model, images
 from xbcompile.ir import ArraySpec
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
-from xbcompile.runtime.commission import COMMISSION_VECTOR
-from xbcompile.targets import ReadStamp
+from xbcompile.runtime.timeline import COMMISSION_VECTOR
+from xbcompile.targets import Read, Write
 from xbcompile.targets.families.ideal import IdealArray
 
 
@@ -33,12 +33,12 @@ class FaultyColumns:
         self.offset = np.broadcast_to(offset, (8, spec.columns))
         self.vectors: set[int] = set()
 
-    def write(self, array: int, cells: np.ndarray) -> None:
-        self.exact.write(array, cells)
+    def write(self, event: Write, cells: np.ndarray) -> None:
+        self.exact.write(event, cells)
 
-    def read(self, array: int, drive: np.ndarray, stamp: ReadStamp) -> np.ndarray:
-        self.vectors.add(stamp.vector)
-        return self.gain[array] * self.exact.read(array, drive, stamp) + self.offset[array]
+    def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
+        self.vectors.add(event.vector)
+        return self.gain[event.array] * self.exact.read(event, drive) + self.offset[event.array]
 
 
 def compiled(model: onnx.ModelProto, target: str, passes: str, **options: object) -> Program:
@@ -65,7 +65,7 @@ def test_calibrate_offsets_measures_the_offset_of_each_column(model: onnx.ModelP
         vectors = program.network.layers[tile["layer"]].vectors_per_inference
         for array in arrays[: min(len(arrays), vectors)]:  # copies beyond the vectors are never read
             used[array, columns] = True
-    fitted = session.executors[0].column_offset
+    fitted = session.corrections.column_offset
     assert fitted is not None
     assert np.array_equal(fitted[used], -offset[: len(used)][used])
     assert np.array_equal(fitted[~used], np.zeros((~used).sum()))
@@ -91,7 +91,7 @@ def test_calibrate_offsets_is_limited_by_the_code() -> None:
     """An offset of 7 with codes of 6 is corrected by 6: digital offsets are whole codes."""
     program = compiled(dense_model(20, 4), "mram64", BINARY + ",calibrate-offsets")
     session = Session(program, FaultyColumns(program.spec, offset=7.0, lsb=6.0))
-    fitted = session.executors[0].column_offset
+    fitted = session.corrections.column_offset
     assert fitted is not None
     assert set(np.unique(fitted)) == {-6.0, 0.0}  # 0 on columns that nothing uses
 
@@ -110,7 +110,7 @@ def test_recalibrate_undoes_gain_and_offset_of_each_output(embed_model: bool) ->
     for image, executor in enumerate(session.executors):
         columns = program.schedule.column_permutation[image, : executor.layer.outputs]
         np.testing.assert_allclose(
-            executor.gain,
+            executor.correction.gain,
             1 / gain[program.schedule.copies["array"][image], columns],
             rtol=1e-5,
         )
@@ -127,7 +127,7 @@ def test_recalibrate_undoes_one_gain_and_offset_of_all_columns(model: onnx.Model
     session = Session(program, FaultyColumns(program.spec, 0.8, 2.5))
     largest = np.abs(exact).max()
     for executor in session.executors:
-        np.testing.assert_allclose(executor.gain, 1 / 0.8, rtol=1e-3)
+        np.testing.assert_allclose(executor.correction.gain, 1 / 0.8, rtol=1e-3)
     # Inputs of the second layer that sit on a code's edge may fall to either side.
     found = session.run_samples(feeds)["y"]
     assert np.median(np.abs(found - exact)) < 1e-5 * largest
@@ -174,11 +174,11 @@ class NoisyStart(FaultyColumns):
         super().__init__(spec, 0.7, 0.4)
         self.wrong = {COMMISSION_VECTOR}
 
-    def read(self, array: int, drive: np.ndarray, stamp: ReadStamp) -> np.ndarray:
-        error = 5.0 * (stamp.vector in self.wrong)
-        if array == 0 and stamp.vector == COMMISSION_VECTOR + 2:
+    def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
+        error = 5.0 * (event.vector in self.wrong)
+        if event.array == 0 and event.vector == COMMISSION_VECTOR + 2:
             self.wrong.clear()
-        return super().read(array, drive, stamp) + error
+        return super().read(event, drive) + error
 
 
 @pytest.mark.parametrize("device_pass", ["recalibrate", "calibrate-offsets"])
@@ -202,7 +202,7 @@ def test_a_constant_output_keeps_its_gain() -> None:
     model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights, "w0"))
     program = compiled(model, "ideal", "recalibrate{samples=30}")
     session = Session(program, FaultyColumns(program.spec, 0.5, 0.25))
-    np.testing.assert_allclose(session.executors[0].gain, [1, 2, 2], rtol=1e-5)
+    np.testing.assert_allclose(session.executors[0].correction.gain, [1, 2, 2], rtol=1e-5)
     feeds = {"x": images(4, 6)}
     np.testing.assert_allclose(session.run_samples(feeds)["y"], run_onnxruntime(model, feeds)["y"], atol=1e-5)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,11 +15,13 @@ import xbcompile
 from tests.support.recurrence_kit import sequence_model
 from tests.support.small_programs import CODED, convolution_model, convolution_program, images
 from xbcompile.ir.schedule import COPY, STEP, share_of
+from xbcompile.passes.contract import ChipView
+from xbcompile.passes.device.avoid_defects import _limits
 from xbcompile.program.program import Program
 from xbcompile.report.summary import schedule_rows
 from xbcompile.runtime import Session
-from xbcompile.runtime.layer_executor import STEP_VECTORS, LayerExecutor
-from xbcompile.runtime.routing import _limits
+from xbcompile.runtime.layer_executor import STEP_VECTORS, LayerExecutor, VectorRange
+from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.verification.schedule_checks import check_tables
 
@@ -59,8 +63,9 @@ def test_each_vector_has_the_errors_of_its_copys_array(copies: int, batch: int) 
     plain = convolution_program("mram64", "quantize{scheme=binary},thermometer{bits=2}", arrays=0, batch=batch)
     program = with_copies(plain, copies, 0)
     x = images(7, 2, 4, 4)
-    got = Session(program, seed=3, threads=1).executors[0].vectors(x, 0)[0]
     vectors_in_batch = 4 * batch
+    reads = VectorRange(0, vectors_in_batch)
+    got = Session(program, seed=3, threads=1).executors[0].vectors(x, reads)[0]
     wanted = np.empty_like(got)
     for copy in range(copies):
         array = program.schedule.copies["array"]
@@ -70,7 +75,7 @@ def test_each_vector_has_the_errors_of_its_copys_array(copies: int, batch: int) 
         single["image"] = np.arange(program.schedule.images)
         single["array"] = array[first + np.minimum(copy, count - 1)]
         moved = replace(program, schedule=replace(program.schedule, copies=single))
-        each = Session(moved, seed=3, threads=1).executors[0].vectors(x, 0)[0]
+        each = Session(moved, seed=3, threads=1).executors[0].vectors(x, reads)[0]
         mine = np.arange(len(got)) % vectors_in_batch * copies // vectors_in_batch == copy
         wanted[mine] = each[mine]
     np.testing.assert_array_equal(got, wanted)
@@ -99,14 +104,12 @@ def test_steps_of_a_recurrence_count_their_vectors_from_zero() -> None:
     program = xbcompile.compile(sequence_model("LSTM", 4, hidden=3), "m2tj4", passes=ANALOGUE, arrays=0, batch=3)
     inside = program.network.layers.index(program.network.recurrences[0].layers[0])
     copied = with_copies(program, 2, program.network.matrices[inside])
-    executor = LayerExecutor(copied, inside, IdealArray(copied.spec))
+    executor = LayerExecutor(PlacedProgram(copied, no_corrections(copied)), inside, IdealArray(copied.spec))
     for step in range(4):
-        assert list(executor._runs(step * STEP_VECTORS + 1, 5, 3)) == [
-            (0, 1, (0,)),
-            (1, 2, (1,)),
-            (2, 4, (0,)),
-            (4, 5, (1,)),
-        ]
+        reads = VectorRange(1, 3, step, entry=step)
+        assert reads.drawn_from == step * STEP_VECTORS + 1
+        runs = [(run.start, run.stop, run.copies) for run in executor._runs(reads, 5)]
+        assert runs == [(0, 1, (0,)), (1, 2, (1,)), (2, 4, (0,)), (4, 5, (1,))]
 
 
 def test_inspect_counts_the_reads_of_each_copy() -> None:
@@ -130,10 +133,11 @@ def test_an_image_may_take_what_all_of_its_arrays_can() -> None:
         2: None,
         3: np.stack([high + 1, high + 2]),
     }
-    found = _limits(other.get, np.array([0, 1, 2]))
+    chip = cast(ChipView, SimpleNamespace(cell_limits=other.get))
+    found = _limits(chip, np.array([0, 1, 2]))
     np.testing.assert_array_equal(found, np.stack([low + 0.25, high - 0.25]))
-    assert _limits(other.get, np.array([2])) is None
-    apart = _limits(other.get, np.array([0, 3]))  # no value suits both
+    assert _limits(chip, np.array([2])) is None
+    apart = _limits(chip, np.array([0, 3]))  # no value suits both
     assert (apart[0] <= apart[1]).all()
 
 

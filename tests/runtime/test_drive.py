@@ -15,7 +15,8 @@ from tests.support.model_kit import run_onnxruntime
 from xbcompile.ir import Contraction, Geometry, InputCode, MatrixLayer, Network, Patches, WeightCode
 from xbcompile.ir.vectors import collect, gather
 from xbcompile.reference.host_graph import to_onnx
-from xbcompile.runtime.drive import code_vectors, slices_of
+from xbcompile.runtime.drive import code_vectors
+from xbcompile.targets.contract import CodedDrives
 
 CODES = [
     InputCode("thermometer", 8),
@@ -58,14 +59,30 @@ def host_coded(layer: MatrixLayer, x: np.ndarray, opset: int) -> np.ndarray:
     return collect(layer, run_onnxruntime(model, {"x": x}, optimized=False)["y"])
 
 
+def slices_of(code: InputCode, value: np.ndarray, bipolar: bool) -> np.ndarray:
+    """Drives [slices, V, K] of coded vectors [V, K] on an array with a row for each input."""
+    rows = np.arange(value.shape[1])[None]
+    coded = CodedDrives(
+        values=value,
+        source=rows,
+        idle=np.zeros(rows.shape, bool),
+        idle_drive=np.zeros(rows.size, np.float32),
+        row_sign=None,
+        columns=rows,
+        scheme=code.scheme,
+        both_signs=bipolar,
+        coefficients=code.coefficients,
+    )
+    return coded.drives()[0].transpose(1, 0, 2)
+
+
 def driven(layer: MatrixLayer, x: np.ndarray, bipolar: bool) -> np.ndarray:
     """What the drives stand for: gain * sum of coefficients times drives + shift, [V, K]."""
     code = layer.input_code
     assert code is not None
     vectors, _ = gather(layer, x)
     coded = code_vectors(layer, x, vectors, bipolar)
-    drives = np.full((code.bits, *coded.value.shape[1:]), np.nan, np.float32)
-    slices_of(code, coded.value[0], bipolar, drives)
+    drives = slices_of(code, coded.value[0], bipolar)
     if code.scheme == "analogue":
         assert drives.min() >= (-1 if bipolar else 0)
         assert drives.max() <= 1
@@ -142,13 +159,12 @@ def test_a_code_is_off_by_half_a_step_at_most(code: InputCode, bipolar: bool) ->
 
 def test_thermometer_slices_are_nested_and_bit_serial_slices_are_the_bits() -> None:
     value = np.arange(8, dtype=np.float32)
-    drives = np.empty((7, 8), np.float32)
-    slices_of(InputCode("thermometer", 7), value, False, drives)
+    drives = slices_of(InputCode("thermometer", 7), value[None], False)[:, 0]
     assert np.array_equal(drives, [[level > t for level in range(8)] for t in range(7)])
-    slices_of(InputCode("thermometer", 7), value, True, drives)
+    drives = slices_of(InputCode("thermometer", 7), value[None], True)[:, 0]
     assert np.array_equal(drives, [[1 if level > t else -1 for level in range(8)] for t in range(7)])
-    slices_of(InputCode("bitserial", 3), value, False, drives[:3])
-    assert np.array_equal(drives[:3], [[level >> t & 1 for level in range(8)] for t in range(3)])
+    drives = slices_of(InputCode("bitserial", 3), value[None], False)[:, 0]
+    assert np.array_equal(drives, [[level >> t & 1 for level in range(8)] for t in range(3)])
 
 
 def test_a_constant_vector_has_no_range_but_a_value() -> None:

@@ -12,17 +12,20 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import xbcompile
+from tests.support.device_kit import Bench
 from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.recurrence_kit import Case, cases, expected, sequence_model, weights
 from xbcompile.diagnosis.diagnosis import diagnose
 from xbcompile.errors import ProgramError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.ir import Network, State
+from xbcompile.ir.corrections import LayerCorrection
 from xbcompile.ir.schedule import READ, WRITE
 from xbcompile.program.program import Program, load_program
 from xbcompile.reference.evaluate import evaluate
 from xbcompile.runtime import Session
-from xbcompile.runtime.commission import step_values
+from xbcompile.runtime.references import step_values
+from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.verification.verify import verify
 
 ANALOGUE = "quantize{scheme=levels},analogue{low=-1 high=1}"
@@ -105,30 +108,16 @@ def test_noise_does_not_depend_on_chunks(chunk):
         np.testing.assert_array_equal(parts[name], value)
 
 
-class Recorder:
-    """An exact array that keeps the stamp of every read."""
-
-    def __init__(self, program: Program) -> None:
-        self.cells = np.zeros((program.schedule.arrays, program.spec.rows, program.spec.columns))
-        self.stamps: list[tuple[int, int, int]] = []
-
-    def write(self, array, cells):
-        self.cells[array] = cells
-
-    def read(self, array, drive, stamp):
-        self.stamps.append((stamp.tile, stamp.vector, stamp.slice))
-        return drive @ self.cells[array]
-
-
 def test_every_read_has_its_own_noise_counter():
     model = sequence_model("GRU", 4, hidden=3)
     program = xbcompile.compile(model, "ideal")
-    recorder, x = Recorder(program), {"x": sequences(3, 4)}
-    session = Session(program, device=recorder)
+    bench, x = Bench(IdealArray(program.spec)), {"x": sequences(3, 4)}
+    session = Session(program, device=bench)
     found, reference = session.run_samples(x, chunk=2), run_onnxruntime(model, x)
     np.testing.assert_allclose(found["y"], reference["y"], atol=1e-6)
     # Three matrices of at most 3 x 9 are one tile each, read for 4 steps of 3 samples in one slice.
-    assert len(recorder.stamps) == len(set(recorder.stamps)) == session.counters.reads == 3 * 4 * 3
+    keys = {(each.tile, each.vector, each.slice) for each in bench.reads}
+    assert len(bench.reads) == len(keys) == session.counters.reads == 3 * 4 * 3
 
 
 def test_schedule_by_hand_packed():
@@ -194,7 +183,7 @@ def test_recalibrated_on_the_models_own_states():
     executor = Session(program, threads=1).executors[1]
     y, _ = executor.vectors(inputs)
     error = np.square(y.reshape(outputs.shape) - outputs).mean(axis=(0, 1))
-    executor.gain[:], executor.shift[:] = 1, 0
+    executor.correction = LayerCorrection.none(executor.layer.outputs)
     y, _ = executor.vectors(inputs)
     assert np.all(error < np.square(y.reshape(outputs.shape) - outputs).mean(axis=(0, 1)))
 
@@ -210,7 +199,7 @@ def test_recalibration_helps_the_whole():
 
 def test_statistics_see_every_step():
     session = Session(noisy_program(passes="quantize{scheme=binary},thermometer{bits=8}"), threads=1)
-    session.run({"x": sequences(3, 6, 4)}, observe=True)
+    session.run_samples({"x": sequences(3, 6, 4)})
     # 3 samples x 6 steps x 8 slices x 20 gates, as one tile
     assert [each.readings for each in session.statistics] == [3 * 6 * 8 * 20] * 2
 

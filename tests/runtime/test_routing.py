@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import xbcompile
+from tests.support.device_kit import Bench
 from tests.support.small_programs import convolution_program, dense_model, images
 from xbcompile.ir.image_route import ImageRoute
 from xbcompile.program.program import Program
-from xbcompile.runtime import Session
-from xbcompile.runtime.routing import routed
+from xbcompile.runtime import Session, commission
 from xbcompile.targets.families.ideal import IdealArray
 
 
@@ -22,18 +22,18 @@ class StuckArray(IdealArray):
     def __init__(self, spec, limits: dict[int, np.ndarray]) -> None:
         super().__init__(spec)
         self.limits = limits
-        self.defects_known = False
 
     def cell_limits(self, array: int) -> np.ndarray | None:
         return self.limits.get(array)
 
-    def load(self, arrays, tiles, cells):
+    def load(self, written):
+        cells = written.cells
         values = cells if self.spec.levels is None else self.spec.levels[cells]
         values = values.astype(np.float64)
-        for i, array in enumerate(arrays.tolist()):
+        for i, array in enumerate(written.arrays.tolist()):
             if array in self.limits:
                 values[i] = np.clip(values[i], *self.limits[array])
-        loaded = super().load(arrays, tiles, cells)
+        loaded = super().load(written)
         return replace(loaded, weighted=values * self.spec.row_weight[:, None])
 
 
@@ -59,11 +59,12 @@ def random_routes(program: Program, rows: bool) -> tuple[ImageRoute, ...]:
 def test_any_route_gives_the_same_on_the_exact_device(target):
     coding = None if target == "mram64" else "quantize{scheme=levels},analogue{low=0 high=1}"
     program = convolution_program(target, coding or "quantize{scheme=binary},thermometer{bits=3 low=0 high=1}")
-    moved = replace(program, routes=random_routes(program, rows=target != "mram64"))
-    assert not np.array_equal(moved.cells(np.array([0])), program.cells(np.array([0])))
+    plain = Session(program, "ideal")
+    moved = replace(plain.corrections, routes=random_routes(program, rows=target != "mram64"))
+    session = Session(program, "ideal", corrections=moved)
+    assert not np.array_equal(session.placed.cells.of(np.array([0])), program.cells(np.array([0])))
     x = {"x": images(6, 2, 4, 4)}
-    expected = Session(program, "ideal").run(x)["y"]
-    np.testing.assert_allclose(Session(moved, "ideal").run(x)["y"], expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(session.run(x)["y"], plain.run(x)["y"], rtol=1e-6, atol=1e-6)
 
 
 def stuck_program() -> Program:
@@ -85,18 +86,16 @@ def test_stuck_cells_do_less_harm():
     exact = Session(program, "ideal").run(x)["y"]
     oblivious = Session(replace(program, pipeline="quantize"), StuckArray(program.spec, limits)).run(x)["y"]
     device = StuckArray(program.spec, limits)
-    aware = Session(program, device).run(x)["y"]
-    assert device.defects_known
+    session = Session(program, device)
+    aware = session.run(x)["y"]
+    assert session.corrections.defects_known
+    assert not device.defects_known  # the caller's device stays as it is
     assert np.square(aware - exact).mean() < 0.3 * np.square(oblivious - exact).mean()
 
 
 def test_whole_chips_and_benches_run_the_program_as_it_is():
     program = stuck_program()
-    assert routed(program, StuckArray(program.spec, {})) is program
-    assert routed(program, IdealArray(program.spec)) is program
-
-
-def test_routed_program_is_not_saved(tmp_path):
-    program = stuck_program()
-    with pytest.raises(ValueError, match="one chip"):
-        replace(program, routes=random_routes(program, rows=True)).save(tmp_path / "p.xbar")
+    whole, ideal = (commission(program, each) for each in (StuckArray(program.spec, {}), IdealArray(program.spec)))
+    bench = commission(program, Bench(IdealArray(program.spec)))
+    assert whole.routes is ideal.routes is bench.routes is None
+    assert (ideal.defects_known, bench.defects_known) == (True, False)  # a bench has no defect map

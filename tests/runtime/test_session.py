@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -10,30 +11,16 @@ import pytest
 from onnx import helper
 
 import xbcompile
+from tests.support.device_kit import Bench, read_image, write_image
 from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.small_programs import convolution_model, dense_model, images
 from xbcompile.errors import DataError, TargetError
 from xbcompile.ir.schedule import WRITE
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
-from xbcompile.targets import BatchedDevice, Device, ReadStamp
+from xbcompile.targets import BatchedDevice, Device
 
 BINARY = "quantize{scheme=binary},thermometer{bits=3 low=0 high=1}"
-
-
-class WriteAndRead:
-    """A bench: it has the two methods of the device contract, and nothing batched."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self.lsb = device.lsb
-        self.reading_limits = device.reading_limits
-
-    def write(self, array: int, cells: np.ndarray) -> None:
-        self._device.write(array, cells)
-
-    def read(self, array: int, drive: np.ndarray, stamp: ReadStamp) -> np.ndarray:
-        return self._device.read(array, drive, stamp)
 
 
 @cache
@@ -84,7 +71,7 @@ def feeds_of(kind: str, samples: int) -> dict[str, np.ndarray]:
 def test_a_bench_gives_the_bits_of_the_batched_path(kind: str) -> None:
     """mram64 with its converter's jitter: the wrapped device has write and read only."""
     program = program_of(kind)
-    bench = WriteAndRead(program.target.device(seed=5))
+    bench = Bench(program.target.device(seed=5))
     assert isinstance(bench, Device)
     assert not isinstance(bench, BatchedDevice)
     feeds = feeds_of(kind, 3)
@@ -106,15 +93,21 @@ def test_a_session_equals_the_schedule_replayed_step_by_step(arrays: int) -> Non
     x = feeds_of("dense", 2)["x"]
     expected = Session(program, seed=2).run_samples({"x": x})["y"]
     device = program.target.device(seed=2)
+    writes = Counter[int]()
+
+    def write(array: int, image: int) -> None:
+        write_image(device, array, program.cells(np.array([image]))[0], writes[array], image)
+        writes[array] += 1
+
     for array, image in enumerate(schedule.initial.tolist()):
         if image >= 0:
-            device.write(array, program.cells(np.array([image]))[0])
+            write(array, image)
     for sample in range(2):
         sums = [np.zeros(layer.outputs) for layer in layers]
         values = {0: x[sample]}
         for operation, array, image, index, *_ in schedule.steps.tolist():
             if operation == WRITE:
-                device.write(array, program.cells(np.array([image]))[0])
+                write(array, image)
                 continue
             number, _, k0, k1, m0, m1, _, row, column = schedule.tiles[index].tolist()
             if number not in values:
@@ -129,7 +122,7 @@ def test_a_session_equals_the_schedule_replayed_step_by_step(arrays: int) -> Non
                 drive[row : row + k1 - k0] = np.where(level[k0:k1] >= t + 1, 1, -1)
                 idle = np.ones(spec.rows, bool)
                 idle[row : row + k1 - k0] = False
-                reading = device.read(array, drive, ReadStamp(index, sample, t)).astype(np.float64)
+                reading = read_image(device, array, drive, index, sample, t).astype(np.float64)
                 idle_sum = (spec.row_weight * spec.idle_drive * idle) @ cells
                 sums[number][m0:m1] += (reading - idle_sum)[places]
         np.testing.assert_allclose(finish(layers[-1], sums[-1]), expected[sample], rtol=0, atol=1e-4)
@@ -159,10 +152,12 @@ def test_outputs_do_not_depend_on_chunks(kind: str, device: str) -> None:
 @pytest.mark.parametrize("kind", ["conv", "dense"])
 def test_outputs_do_not_depend_on_threads_or_block_sizes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from xbcompile.runtime import layer_executor
+    from xbcompile.targets import contract
 
     program, feeds = program_of(kind), feeds_of(kind, 40)
     expected = Session(program, seed=3, threads=1).run_samples(feeds)["y"]
     monkeypatch.setattr(layer_executor, "BLOCK_VALUES", 3000)
+    monkeypatch.setattr(contract, "BLOCK_VALUES", 700)
     assert np.array_equal(Session(program, seed=3, threads=4).run_samples(feeds)["y"], expected)
     monkeypatch.setattr(layer_executor, "BLOCK_TILES", 1)  # the row tiles of one column come in several blocks
     assert np.array_equal(Session(program, seed=3, threads=1).run_samples(feeds)["y"], expected)
@@ -170,14 +165,17 @@ def test_outputs_do_not_depend_on_threads_or_block_sizes(kind: str, monkeypatch:
     assert np.array_equal(Session(program, seed=3, threads=2).run_samples(feeds)["y"], expected)
 
 
-def test_another_seed_is_another_chip_and_another_run_is_not() -> None:
+def test_another_seed_is_another_chip_and_another_run_of_the_same_place_is_not() -> None:
+    """A session counts on from run to run; a run of samples that were there before gives their readings again."""
     program, feeds = program_of("dense"), feeds_of("dense", 10)
     outputs = [Session(program, seed=seed).run_samples(feeds)["y"] for seed in (0, 1, 0)]
     assert np.array_equal(outputs[0], outputs[2])
     assert np.abs(outputs[0] - outputs[1]).max() > 1e-3
     session = Session(program)
     first = session.run_samples(feeds)["y"]
-    assert np.array_equal(session.run_samples(feeds)["y"], first)
+    assert np.array_equal(first, outputs[0])
+    assert not np.array_equal(session.run_samples(feeds)["y"], first)
+    assert np.array_equal(session.run_samples(feeds, first_sample=0)["y"], first)
 
 
 def test_two_reads_of_one_input_differ_by_noise_alone() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from tests.support.device_kit import reads_of, written
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets import BatchedDevice, Device, Target, load_target, target_names
@@ -38,7 +39,7 @@ def readings(target: Target, without: tuple[str, ...] = (), name: str | None = N
     device: Device = target.device(name, 2, without=without)
     assert isinstance(device, BatchedDevice)
     cells, drives = case(target.array_spec)
-    return device.load(ARRAYS, TILES, cells).read(drives, 3).astype(np.float64)
+    return device.load(written(ARRAYS, cells)).read(drives, reads_of(TILES, 3)).astype(np.float64)
 
 
 def spread_m2tj4() -> Target:

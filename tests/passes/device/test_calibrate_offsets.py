@@ -6,33 +6,34 @@ import numpy as np
 import pytest
 
 from xbcompile.errors import PassError
-from xbcompile.passes.contract import ReadingsPass
-from xbcompile.passes.device.calibrate_offsets import CalibrateOffsets
+from xbcompile.passes.contract import DevicePass, Stage
+from xbcompile.passes.device.calibrate_offsets import CalibrateOffsets, column_offset
 
 
 def test_without_a_converter():
     """The offset is the mean error, with the other sign."""
     error = np.array([[0.0, 1.5], [-2.25, 1e-9]])
-    assert np.array_equal(CalibrateOffsets().fit(error, None), -error)
+    assert np.array_equal(column_offset(error, None), -error)
 
 
 def test_with_a_converter():
     """A digital offset moves whole codes: with 3 units a code, errors below 1.5 stay."""
     error = np.array([0.0, 1.4, 1.6, -1.6, 4.4, 4.6, -7.0])
-    assert CalibrateOffsets().fit(error, 3.0).tolist() == [0, 0, -3, 3, -3, -6, 6]
+    assert column_offset(error, 3.0).tolist() == [0, 0, -3, 3, -3, -6, 6]
 
 
 def test_what_is_left_is_at_most_half_a_code():
     error = np.random.default_rng(2).normal(size=(3, 64)) * 10
     for lsb in (0.5, 3.0):
-        offset = CalibrateOffsets().fit(error, lsb)
+        offset = column_offset(error, lsb)
         assert np.abs(error + offset).max() <= lsb / 2
         np.testing.assert_allclose(offset / lsb, np.rint(offset / lsb))
 
 
 def test_contract():
     each = CalibrateOffsets(samples=10)
-    assert isinstance(each, ReadingsPass)
+    assert isinstance(each, DevicePass)
+    assert (each.stage, each.removes) == (Stage.READINGS, "column means")
     assert (each.needs_calibration, str(each)) == (True, "calibrate-offsets{samples=10}")
     assert str(CalibrateOffsets()) == "calibrate-offsets"
     with pytest.raises(PassError, match="samples=0 is out of range; allowed: 1 or more"):

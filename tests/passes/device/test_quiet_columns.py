@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import permutations
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,12 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xbcompile
+from tests.support.device_kit import chip_view
 from tests.support.small_programs import CODED, convolution_model, dense_model, images
 from xbcompile.errors import PassError, PipelineError
-from xbcompile.passes.device.calibrate_offsets import CalibrateOffsets
-from xbcompile.passes.device.quiet_columns import QuietColumns
+from xbcompile.ir import Schedule
+from xbcompile.passes.device.calibrate_offsets import column_offset
+from xbcompile.passes.device.quiet_columns.assignment import TileColumnErrors, TileColumns, mean_errors, sweep
+from xbcompile.passes.device.quiet_columns.measure import (
+    columns_of_tiles,
+    errors_on_columns,
+    errors_on_images,
+    sensitivity,
+)
+from xbcompile.passes.device.quiet_columns.quiet_columns import QuietColumns
 from xbcompile.passes.pipeline import parse_pipeline
-from xbcompile.runtime import Session, error_map
+from xbcompile.runtime import Session, commission
+from xbcompile.runtime.placed import no_corrections
+from xbcompile.targets import LoadedImages
 from xbcompile.targets.families.ideal import IdealArray
 
 
@@ -28,17 +40,28 @@ class ErringArray(IdealArray):
         super().__init__(spec)
         self.gain, self.shift = gain, shift
 
-    def load(self, arrays, tiles, cells):
-        return _Erring(super().load(arrays, tiles, cells), self.gain[arrays], self.shift[arrays])
+    def load(self, written):
+        return _Erring(super().load(written), self.gain[written.arrays], self.shift[written.arrays])
 
 
-class _Erring:
+class _Erring(LoadedImages):
     def __init__(self, exact, gain, shift) -> None:
         self.exact, self.gain, self.shift = exact, gain, shift
 
-    def read(self, drives, first_vector, first_slice=0):
-        exact = self.exact.read(drives, first_vector)
+    def read(self, drives, reads):
+        exact = self.exact.read(drives, reads)
         return self.gain[:, None, None] * exact + self.shift[:, None, None]
+
+
+def measured(program, chip: ErringArray) -> TileColumnErrors:
+    """Errors as the program's own pass measures them, with each output as important as any."""
+    (each,) = [p for p in parse_pipeline(program.pipeline) if isinstance(p, QuietColumns)]
+    view, corrections = chip_view(program, chip), no_corrections(program)
+    importance = [np.ones(layer.groups * layer.outputs) for layer in program.network.layers]
+    used = columns_of_tiles(program.schedule, corrections, sensitivity(view, importance))
+    if each.measure == "columns":
+        return errors_on_columns(view, each.patterns, each.vectors, used)
+    return errors_on_images(view, program.calibration, each.vectors, corrections, used)
 
 
 def program_of(passes: str, target: str = "m2tj4", model=None, **options):
@@ -86,10 +109,10 @@ def test_assign_keeps_what_cannot_be_better():
     assert QuietColumns().assign(np.ones((3, 3)), start) is start
 
 
-def errors_of(rng: np.random.Generator, tiles: int, columns: int, outputs: int) -> error_map.ColumnErrors:
+def errors_of(rng: np.random.Generator, tiles: int, columns: int, outputs: int) -> TileColumnErrors:
     """Tiles as wide as the array, one image each but for the last two, which share theirs."""
     shape = (tiles * columns, columns)
-    entries = error_map.TileColumns(
+    entries = TileColumns(
         tile=np.repeat(np.arange(tiles), columns),
         image=np.repeat(np.minimum(np.arange(tiles), max(tiles - 2, 0)), columns),
         logical=np.tile(np.arange(columns), tiles),
@@ -98,10 +121,10 @@ def errors_of(rng: np.random.Generator, tiles: int, columns: int, outputs: int) 
         sign=rng.choice([-1.0, 1.0], tiles * columns),
     )
     mean = rng.normal(size=shape)
-    return error_map.ColumnErrors(entries, np.arange(len(mean)), mean, np.square(mean) + rng.random(shape))
+    return TileColumnErrors(entries, np.arange(len(mean)), mean, np.square(mean) + rng.random(shape))
 
 
-def whole_cost(errors: error_map.ColumnErrors, column: np.ndarray, offset: np.ndarray) -> float:
+def whole_cost(errors: TileColumnErrors, column: np.ndarray, offset: np.ndarray) -> float:
     """Mean squared errors of outputs, by loops: variances add up, and means before they are squared."""
     total, cost, e = {}, 0.0, errors.entries
     for i in range(len(e.tile)):
@@ -120,7 +143,7 @@ def test_a_sweep_never_raises_the_error(tiles, columns, outputs, seed):
     offset, column = rng.normal(size=(count, columns)), rng.permuted(np.tile(np.arange(columns), (count, 1)), axis=1)
     before = whole_cost(errors, column, offset)
     runs = [np.flatnonzero(errors.entries.image == image) for image in range(count)]
-    error_map._sweep(errors, column, offset, QuietColumns(), runs)
+    sweep(errors, column, offset, QuietColumns().assign, runs)
     assert whole_cost(errors, column, offset) <= before + 1e-9
     assert np.array_equal(np.sort(column, axis=1), np.tile(np.arange(columns), (count, 1)))
 
@@ -130,7 +153,7 @@ def test_a_sweep_over_one_image_finds_the_best_of_all_permutations(seed):
     rng = np.random.default_rng(seed)
     errors, offset = errors_of(rng, 1, 4, 4), rng.normal(size=(1, 4))
     column = rng.permutation(4)[None]
-    error_map._sweep(errors, column, offset, QuietColumns(), [np.arange(4)])
+    sweep(errors, column, offset, QuietColumns().assign, [np.arange(4)])
     least = min(whole_cost(errors, np.array([each]), offset) for each in permutations(range(4)))
     assert whole_cost(errors, column, offset) == pytest.approx(least)
 
@@ -138,8 +161,7 @@ def test_a_sweep_over_one_image_finds_the_best_of_all_permutations(seed):
 def test_every_layer_output_has_a_number_of_its_own():
     """10 outputs in column strips of 4 or fewer on 4x4 arrays, then a second layer; tiles of one output share its number."""
     program = program_of("quiet-columns{measure=columns weigh=scale}", model=dense_model(6, 10, 3))
-    (each,) = [p for p in parse_pipeline(program.pipeline) if isinstance(p, QuietColumns)]
-    e = error_map.column_errors(program, chip_of(program), each).entries
+    e = measured(program, chip_of(program)).entries
     tiles = program.schedule.tiles[e.tile]
     outputs = tiles["m0"] + e.logical - tiles["column"]
     pairs = set(zip(tiles["layer"].tolist(), outputs.tolist(), strict=True))
@@ -155,15 +177,15 @@ def test_every_layer_output_has_a_number_of_its_own():
 
 def test_copies_of_an_image_are_all_measured():
     table = np.array([(0, 0), (0, 2), (1, 1)], [("image", "<i4"), ("array", "<i4")])
-    schedule = SimpleNamespace(copies=table)
-    assert error_map._arrays_of(schedule, np.array([1, 0])).tolist() == [[1, 1], [0, 2]]
+    schedule = cast(Schedule, SimpleNamespace(copies=table))
+    assert Schedule.arrays_of(schedule, np.array([1, 0])).tolist() == [[1, 1], [0, 2]]
 
 
 def test_offsets_are_those_that_calibrate_offsets_would_fit():
     """Minus the mean error of the columns where they sit, image 0 and 1 in array 1, in whole codes of 0.5."""
     errors = errors_of(np.random.default_rng(6), 3, 3, 3)
     column, array = np.array([[2, 0, 1], [0, 1, 2]]), np.array([1, 1])
-    found = error_map._offsets(errors, column, array, CalibrateOffsets(), 0.5, 2)
+    found = column_offset(mean_errors(errors, column, array, 2), 0.5)
     expected = np.zeros((2, 3))
     for p in range(3):
         here = [
@@ -183,8 +205,7 @@ def test_measured_errors_are_those_of_the_chip(measure, arrays):
     program = program_of(f"quiet-columns{{measure={measure}}}", arrays=arrays)
     chip = chip_of(program, shift=0.1)
     chip.gain[:] = 1.0
-    (each,) = [p for p in parse_pipeline(program.pipeline) if isinstance(p, QuietColumns)]
-    found = error_map.column_errors(program, chip, each)
+    found = measured(program, chip)
     array = program.schedule.copies["array"][found.entries.image]
     np.testing.assert_allclose(found.mean[found.row], chip.shift[array], atol=1e-6)
     np.testing.assert_allclose(found.power[found.row], np.square(chip.shift[array]), atol=1e-6)
@@ -206,7 +227,7 @@ def test_chosen_columns_are_the_best_of_all_permutations():
 
     assert weight.std() > 0
     least = min(error(columns) for columns in permutations(range(4)))
-    assert error(session.program.schedule.column_permutation[0]) == pytest.approx(least)
+    assert error(session.placed.cells.column_permutation[0]) == pytest.approx(least)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -231,8 +252,7 @@ def test_errors_of_slices_count_per_read(code, measure):
     )
     rng = np.random.default_rng(1)
     chip = ErringArray(program.spec, np.ones((1, 64)), rng.normal(size=(1, 64)))
-    (each,) = [p for p in parse_pipeline(program.pipeline) if isinstance(p, QuietColumns)]
-    found = error_map.column_errors(program, chip, each)
+    found = measured(program, chip)
     np.testing.assert_allclose(found.mean[found.row], np.tile(chip.shift[0], (4, 1)), atol=1e-5)
     (layer,) = program.network.layers
     low, high = layer.input_code.low, layer.input_code.high
@@ -263,7 +283,7 @@ def test_mean_errors_of_an_output_cancel_over_its_tiles():
     assert layer_error(Session(program, device=chip)) < 1e-9
     chip.shift[0] = [0.2, -0.3, 0.1, 0.4]
     recalibrated = program_of("quiet-columns{weigh=scale},recalibrate", model=model, arrays=1)
-    found = Session(recalibrated, device=chip).program.schedule.column_permutation
+    found = Session(recalibrated, device=chip).placed.cells.column_permutation
     assert np.array_equal(found, recalibrated.schedule.column_permutation)  # a mean error is no reason to move
 
 
@@ -272,16 +292,17 @@ def test_meaning_stays_on_the_exact_device():
     program = program_of("quiet-columns", "m2tj4", model, arrays=2)
     x = {"x": images(8, 2, 4, 4, seed=8)}
     chip = chip_of(program)
-    moved = Session(program, device=chip).program
-    assert not np.array_equal(moved.schedule.column_permutation, program.schedule.column_permutation)
-    for permutation in moved.schedule.column_permutation:
+    moved = Session(program, device=chip).corrections.column_permutation
+    assert not np.array_equal(moved, program.schedule.column_permutation)
+    for permutation in moved:
         assert sorted(permutation.tolist()) == list(range(program.spec.columns))
     plain = replace(program, calibration={})
     exact = IdealArray(program.spec)
     expected = Session(plain, device=exact).run(x)["y"]
-    found = Session(replace(moved, calibration={}), device=exact).run(x)["y"]
+    found = Session(plain, exact, corrections=replace(commission(plain, exact), column_permutation=moved)).run(x)["y"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    assert Session(program, device=exact).program.schedule == program.schedule  # nothing errs, nothing moves
+    still = commission(program, exact).column_permutation  # nothing errs, nothing moves
+    assert np.array_equal(still, program.schedule.column_permutation)
 
 
 @pytest.mark.parametrize("measure", ["images", "columns"])
@@ -297,12 +318,12 @@ def test_composes_with_routes_around_defects(measure):
         for p in (f"{passes},recalibrate", f"{passes},quiet-columns{{measure={measure}}},recalibrate")
     ]
     routed, moved = (Session(program, seed=2) for program in programs)
-    assert moved.program.routes is not None
-    for before, after in zip(routed.program.routes, moved.program.routes, strict=True):
+    assert moved.corrections.routes is not None
+    for before, after in zip(routed.corrections.routes, moved.corrections.routes, strict=True):
         assert np.array_equal(before.row, after.row)
         assert np.array_equal(before.row_sign, after.row_sign)
         assert np.array_equal(before.column_sign, after.column_sign)
-    for route, column in zip(moved.program.routes, moved.program.schedule.column_permutation, strict=True):
+    for route, column in zip(moved.corrections.routes, moved.placed.cells.column_permutation, strict=True):
         assert np.array_equal(route.column, column)
     assert (
         (layer_error(moved) < layer_error(routed)) if measure == "images" else layer_error(moved) == layer_error(routed)
@@ -311,7 +332,8 @@ def test_composes_with_routes_around_defects(measure):
 
 def test_same_chip_same_columns():
     program = program_of("quiet-columns", "m2tj4", arrays=1)
-    first, second = (Session(program, seed=4).program.schedule.column_permutation for _ in range(2))
+    first, second = (Session(program, seed=4).corrections.column_permutation for _ in range(2))
+    assert first is not None
     assert np.array_equal(first, second)
 
 

@@ -7,7 +7,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from xbcompile.targets import ReadStamp, load_target
+from tests.support.device_kit import read_image, read_images, write_image
+from xbcompile.targets import load_target
 from xbcompile.targets.families.error_histograms import ErrorHistogramArray
 
 
@@ -56,9 +57,9 @@ def test_drawn_errors_follow_their_groups_histogram() -> None:
     weights = 2.0 * cells[:, 0] - 1
     top, dot = int((weights * drive)[:32].sum()), int((weights * drive).sum())
     delta = top - (dot - top)  # highs = (32 + dot) / 2 in each half
-    loaded = device.load(np.zeros(1, int), np.zeros(1, int), cells[None])
     reads = 3000
-    error = loaded.read(np.broadcast_to(drive, (1, reads, 1, 64)).copy(), 0)[0, :, 0].astype(np.float64) - dot
+    readings = read_images(device, 0, 0, cells, np.broadcast_to(drive, (1, reads, 1, 64)).copy())
+    error = readings[0, :, 0].astype(np.float64) - dot
     histogram = counts[:, delta // 2 + 32].astype(np.float64)
     probability = histogram / histogram.sum(axis=1, keepdims=True)
     mean = probability @ bins
@@ -77,8 +78,8 @@ def test_an_empty_group_takes_its_nearest_neighbours_histogram() -> None:
     assert populated[-1] < 64
     cells = np.zeros((64, 64), np.uint8)
     cells[:32] = 1
-    device.write(0, cells)
-    errors = [device.read(0, np.ones(64, np.float32), ReadStamp(0, v, 0))[5] for v in range(20)]
+    write_image(device, 0, cells)
+    errors = [read_image(device, 0, np.ones(64, np.float32), vector=v)[5] for v in range(20)]
     possible = bins[counts[5, populated[-1]] > 0]
     assert set(errors) <= set(possible)
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.support.device_kit import read_image, write_image
 from xbcompile.errors import TargetError
-from xbcompile.targets import ReadStamp, load_target
+from xbcompile.targets import load_target
 from xbcompile.targets.families.multistate import MultistateArray, MultistateParameters
 
 P: MultistateParameters = load_target("m2tj4").parameters
@@ -38,12 +39,12 @@ def test_the_product_is_recovered_exactly_without_spread(rows: int) -> None:
     rng = np.random.default_rng(rows)
     cells = rng.integers(0, 4, (rows, 7), np.uint8)
     device = MultistateArray(p)
-    device.write(0, cells)
+    write_image(device, 0, cells)
     drive = rng.random(rows, dtype=np.float32)
     levels = np.linspace(-1, 1, 4)
     expected = drive.astype(np.float64) @ levels[cells]
     # Voltages are rounded to 2**-29 of the largest sum, middle / half is 37: 1e-6 of the largest sum.
-    np.testing.assert_allclose(device.read(0, drive, ReadStamp(0, 0, 0)), expected, rtol=0, atol=1e-6 * rows)
+    np.testing.assert_allclose(read_image(device, 0, drive), expected, rtol=0, atol=1e-6 * rows)
 
 
 def test_a_reading_is_ohms_law_cell_by_cell() -> None:
@@ -52,8 +53,8 @@ def test_a_reading_is_ohms_law_cell_by_cell() -> None:
     resistance = device.cell_resistances_ohm(2)
     rng = np.random.default_rng(0)
     cells, drive = rng.integers(0, 4, (4, 4), np.uint8), rng.random(4, dtype=np.float32)
-    device.write(2, cells)
-    reading = device.read(2, drive, ReadStamp(0, 0, 0))
+    write_image(device, 2, cells)
+    reading = read_image(device, 2, drive)
     for column in range(4):
         volt = sum(resistance[cells[row, column], row, column] * 0.0005 * float(drive[row]) for row in range(4))
         middle, half = (9402.4622 + 9918.9859) / 2, (9918.9859 - 9402.4622) / 2
@@ -92,8 +93,8 @@ def rmse(rows: int, **sigma_ohm: float) -> float:
     for seed in range(200):
         device = MultistateArray(p, seed)
         cells = np.full((rows, 4), seed % 4, np.uint8)
-        device.write(0, cells)
-        reading = device.read(0, np.ones(rows, np.float32), ReadStamp(0, 0, 0))
+        write_image(device, 0, cells)
+        reading = read_image(device, 0, np.ones(rows, np.float32))
         errors.append(reading - rows * np.linspace(-1, 1, 4)[seed % 4])
     return float(np.sqrt(np.mean(np.square(errors)))) * (P.r_highest_ohm - P.r_lowest_ohm) / 2
 

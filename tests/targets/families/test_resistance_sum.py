@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.support.device_kit import read_image, read_images, write_image
 from xbcompile.errors import TargetError
-from xbcompile.targets import ReadStamp, load_target
+from xbcompile.targets import load_target
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
 
 P: ResistanceSumParameters = load_target("mram64").parameters
@@ -114,8 +115,8 @@ def test_readings_equal_a_literal_simulation() -> None:
         cells = rng.integers(0, 2, (64, 64), np.uint8)
         agreement = rng.random()
         drive = np.where(rng.random(64) < agreement, 2.0 * cells[:, read] - 1, 1 - 2.0 * cells[:, read]).astype("f")
-        device.write(read % 3, cells)
-        reading = device.read(read % 3, drive, ReadStamp(0, read, 0))
+        write_image(device, read % 3, cells)
+        reading = read_image(device, read % 3, drive, vector=read)
         position = literal_reading(device, read % 3, cells, drive)
         clear = np.abs(position - np.rint(position)) > 1e-4  # float32 may put the rest on either side of an edge
         code = np.clip(np.floor(position), 0, 15)
@@ -127,13 +128,13 @@ def test_readings_equal_a_literal_simulation() -> None:
 def test_each_code_spans_three_dot_products() -> None:
     """-46, -44, -42 are code 0 (decoded as -44), 44, 46, 48 code 15; smaller and larger ones saturate."""
     device = ResistanceSumArray(EVEN_ROWS)
-    device.write(0, np.ones((64, 64), np.uint8))
+    write_image(device, 0, np.ones((64, 64), np.uint8))
     codes = {}
     for dot in range(-64, 65, 2):
         drive = np.ones(64, np.float32)
         drive[: (64 - dot) // 2] = -1
         assert drive.sum() == dot
-        reading = device.read(0, drive, ReadStamp(0, 0, 0))
+        reading = read_image(device, 0, drive)
         assert len(np.unique(reading)) == 1
         codes[dot] = (reading[0] + 44) / 6
     for dot, code in codes.items():
@@ -150,10 +151,9 @@ def test_jitter_has_its_standard_deviation() -> None:
     """A dithered converter's mean over many reads is the exact value, its variance jitter^2 plus that of rounding."""
     p = replace(EVEN_ROWS, tdc_jitter_dot=12.0)
     device = ResistanceSumArray(p)
-    loaded = device.load(np.zeros(1, int), np.zeros(1, int), np.ones((1, 64, 64), np.uint8))
     drive = np.ones((1, 2000, 1, 64), np.float32)
     drive[..., :31] = -1  # dot product 2
-    reading = loaded.read(drive, 0).astype(np.float64)
+    reading = read_images(device, 0, 0, np.ones((64, 64), np.uint8), drive).astype(np.float64)
     assert reading.mean() == pytest.approx(2, abs=4 * 12.2 / np.sqrt(reading.size))
     assert reading.var() == pytest.approx(12.0**2 + 6**2 / 12, rel=0.02)
     repeated = reading[0, :, 0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize
 
+from tests.support.device_kit import read_images, written
 from xbcompile.errors import TargetError
 from xbcompile.targets import load_target
 from xbcompile.targets.families.serial_junctions import SerialJunctionArray, SerialJunctionParameters, fit_current
@@ -86,7 +87,7 @@ def test_a_reading_is_the_sum_of_currents_cell_by_cell() -> None:
                 own_slope = slope[side, np.arange(4), state, row, column]
                 current = exact_current(own_ohm, own_slope, 0.2 * abs(float(drive[row])))
                 expected[column] += sign * np.sign(drive[row]) * current / (0.2 * p.level_siemens)
-    found = device.load(np.array([6]), np.array([0]), cells[None]).read(drive[None, None, None], 0)[0, 0, 0]
+    found = read_images(device, 6, 0, cells, drive[None, None, None])[0, 0, 0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
@@ -116,7 +117,7 @@ def test_without_spread_a_nominal_cell_reads_its_level(base: SerialJunctionParam
     device = SerialJunctionArray(p)
     for u in (-1.0, -0.25, 0.5):
         drives = (u * np.eye(21, dtype=np.float32))[None, :, None]
-        found = device.load(np.array([0]), np.array([0]), cells[None]).read(drives, 0)[0, :, 0, 0]
+        found = read_images(device, 0, 0, cells, drives)[0, :, 0, 0]
         np.testing.assert_allclose(found, u * p.levels, rtol=0, atol=1e-6 if base is LINEAR else 0.01)
 
 
@@ -125,7 +126,7 @@ def test_all_parallel_cells_can_be_written() -> None:
     p = replace(P, rows=3, columns=2)
     top = np.full((1, 3, 2), len(p.levels) - 1, np.uint8)
     device = SerialJunctionArray(p)
-    assert device.matrices(np.array([0]), np.array([0]), top).shape == (1, 3, 3, 2)
+    assert device.matrices(written(0, top)).shape == (1, 3, 3, 2)
 
 
 def test_costs_follow_the_paper() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.support.device_kit import read_images
 from xbcompile.targets import load_target
 from xbcompile.targets.families.spin_orbit import SpinOrbitArray, SpinOrbitParameters
 
@@ -22,8 +23,8 @@ def case(p: SpinOrbitParameters, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     return cells, rng.uniform(-1, 1, (1, 20, 1, p.rows)).astype(np.float32)
 
 
-def read(device: SpinOrbitArray, cells: np.ndarray, drives: np.ndarray, array: int = 0, tile: int = 0) -> np.ndarray:
-    return device.load(np.array([array]), np.array([tile]), cells[None]).read(drives, 0)[0, :, 0]
+def read(device: SpinOrbitArray, cells: np.ndarray, drives: np.ndarray, array: int = 0) -> np.ndarray:
+    return read_images(device, array, 0, cells, drives)[0, :, 0]
 
 
 def test_the_published_numbers() -> None:
@@ -42,14 +43,14 @@ def test_the_published_numbers() -> None:
 
 def test_states_of_a_pair() -> None:
     p = replace(PAIR, rows=1, columns=3, **NO_SPREAD)
-    plus, minus = SpinOrbitArray(p).conductances(0, 0, np.array([[0, 1, 2]], np.uint8))
+    plus, minus = SpinOrbitArray(p).conductances(0, np.array([0]), np.array([[0, 1, 2]], np.uint8))
     np.testing.assert_allclose(plus[0], [G_HIGH, G_HIGH, G_LOW])
     np.testing.assert_allclose(minus[0], [G_LOW, G_HIGH, G_HIGH])
 
 
 def test_a_single_device_is_read_against_the_middle() -> None:
     p = replace(SINGLE, rows=1, columns=2, **NO_SPREAD)
-    plus, minus = SpinOrbitArray(p).conductances(0, 0, np.array([[0, 1]], np.uint8))
+    plus, minus = SpinOrbitArray(p).conductances(0, np.array([0]), np.array([[0, 1]], np.uint8))
     np.testing.assert_allclose(plus[0], [G_HIGH, G_LOW])
     np.testing.assert_allclose(minus, [[(G_HIGH + G_LOW) / 2]])
 
@@ -96,13 +97,17 @@ def test_write_noise_is_drawn_anew_per_write_and_leaves_the_reference_alone(base
     p = replace(base, rows=120, columns=100)
     device, quiet = SpinOrbitArray(p, seed=1), SpinOrbitArray(replace(p, write_noise=0.0), seed=1)
     cells, _ = case(p)
-    first = device.conductances(0, 0, cells)[0] / quiet.conductances(0, 0, cells)[0] - 1
-    second = device.conductances(0, 1, cells)[0] / quiet.conductances(0, 1, cells)[0] - 1
+    first = device.conductances(0, np.array([0]), cells)[0] / quiet.conductances(0, np.array([0]), cells)[0] - 1
+    second = device.conductances(0, np.array([1]), cells)[0] / quiet.conductances(0, np.array([1]), cells)[0] - 1
     assert first.std() == pytest.approx(0.00107, rel=0.03)
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
-    np.testing.assert_array_equal(device.conductances(0, 0, cells)[0], device.conductances(0, 0, cells)[0])
+    np.testing.assert_array_equal(
+        device.conductances(0, np.array([0]), cells)[0], device.conductances(0, np.array([0]), cells)[0]
+    )
     if base is SINGLE:
-        np.testing.assert_array_equal(device.conductances(0, 0, cells)[1], device.conductances(0, 1, cells)[1])
+        np.testing.assert_array_equal(
+            device.conductances(0, np.array([0]), cells)[1], device.conductances(0, np.array([1]), cells)[1]
+        )
 
 
 def test_a_references_error_is_common_to_all_columns_and_averages_out() -> None:
@@ -131,7 +136,7 @@ def test_line_resistance_of_a_shared_reference_column() -> None:
     p = replace(SINGLE, rows=7, columns=4, r_row_segment_ohm=2.0, r_column_segment_ohm=3.0, r_column_contact_ohm=10.0)
     device = SpinOrbitArray(p, seed=2)
     cells, drives = case(p)
-    plus, minus = device.conductances(0, 0, cells)
+    plus, minus = device.conductances(0, np.array([0]), cells)
     seen = p.lines.effective(np.concatenate([plus, minus], axis=1)[None])[0]
     expected = drives[0, :, 0].astype(np.float64) @ (seen[:, :4] - seen[:, 4:]) / ((G_LOW - G_HIGH) / 2)
     np.testing.assert_allclose(read(device, cells, drives), expected, rtol=0, atol=1e-6)
