@@ -43,6 +43,7 @@ ORDER = [
     {"api", "report"},
     {"interop", "experiments"},
     {"cli"},
+    {"testing"},
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 # Less than the order would allow: data knows models only as onnx has them, reports only show what a program or a plan holds.

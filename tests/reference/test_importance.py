@@ -6,7 +6,7 @@ import numpy as np
 from onnx import helper
 
 from tests.support.model_kit import model_of
-from tests.support.pass_kit import network_of
+from xbcompile.testing.passes import network_of
 from tests.support.small_programs import images
 from xbcompile.reference.importance import output_importance
 
