@@ -1,7 +1,7 @@
 """Small weights become 0, so that they cost no conductance.
 
-    before: fc: [784x128], real weights
-    after:  the same, the share of each layer's weights that is smallest in absolute value set to 0
+before: fc: [784x128], real weights
+after:  the same, the share of each layer's weights that is smallest in absolute value set to 0
 """
 
 from dataclasses import dataclass, replace
