@@ -8,9 +8,9 @@ from onnx import TensorProto, helper
 
 import xbcompile
 from tests.support.installed import installed
-from tests.support.pass_kit import assert_equals_model, network_of
 from xbcompile.errors import ExtensionError
 from xbcompile.frontend import Replacement, StaysDigital
+from xbcompile.testing.passes import assert_equals_model, network_of
 
 GROUP = "xbcompile.rewritings"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.pass_kit import assert_equals_model, context_of, network_of, spec_with, text_of
 from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.analogue import Analogue
+from xbcompile.testing.passes import assert_equals_model, context_of, network_of, spec_with, text_of
 
 
 @pytest.mark.parametrize("model", [dense_model(6, 4, 3), convolution_model()], ids=["dense", "convolution"])

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xbcompile
-from tests.support.pass_kit import assert_idempotent, context_of, network_of
 from tests.support.small_programs import dense_model, images
 from xbcompile.errors import PassError
 from xbcompile.ir import InputCode
@@ -19,6 +18,7 @@ from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.passes.thermometer import Thermometer
 from xbcompile.runtime import Session
 from xbcompile.targets import load_target
+from xbcompile.testing.passes import assert_idempotent, context_of, network_of
 
 
 def test_published_noise_powers() -> None:

@@ -8,11 +8,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.support.model_kit import model_of
-from tests.support.pass_kit import assert_equals_model, assert_idempotent, context_of, network_of, text_of
 from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer
 from xbcompile.passes.fold_batchnorm import FoldBatchNorm
 from xbcompile.passes.quantize import Quantize
+from xbcompile.testing.passes import assert_equals_model, assert_idempotent, context_of, network_of, text_of
 
 CONTEXT = context_of()
 

@@ -12,12 +12,12 @@ import pytest
 from onnx import helper
 
 from tests.support.model_kit import model_of, run_onnxruntime
-from tests.support.pass_kit import assert_idempotent, context_of, network_of, outputs_of
 from tests.support.small_programs import dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.analogue import Analogue
 from xbcompile.passes.bitserial import BitSerial
 from xbcompile.passes.thermometer import Thermometer
+from xbcompile.testing.passes import assert_idempotent, context_of, network_of, outputs_of
 
 CODINGS = (Thermometer, BitSerial, Analogue)
 

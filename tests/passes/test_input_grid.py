@@ -9,11 +9,11 @@ import pytest
 from onnx import helper
 
 from tests.support.model_kit import model_of
-from tests.support.pass_kit import context_of, network_of, outputs_of, spec_with
 from xbcompile.ir import InputGrid
 from xbcompile.passes.analogue import Analogue
 from xbcompile.passes.bitserial import BitSerial
 from xbcompile.passes.thermometer import Thermometer
+from xbcompile.testing.passes import context_of, network_of, outputs_of, spec_with
 
 CALIBRATION = {"x": np.linspace(-9, 9, 40).reshape(10, 4).astype(np.float32)}
 

@@ -13,7 +13,6 @@ from onnx import helper
 
 import xbcompile
 from tests.support.model_kit import model_of, run_onnxruntime
-from tests.support.pass_kit import assert_equals_model, assert_idempotent, context_of, network_of, spec_with
 from xbcompile.errors import PassError, PipelineError
 from xbcompile.ir import WeightCode
 from xbcompile.passes.contract import PassContext
@@ -21,6 +20,7 @@ from xbcompile.passes.join_groups import JoinGroups, block_diagonal, joined_code
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.passes.quantize import Quantize
 from xbcompile.targets.families.ideal import IdealArray
+from xbcompile.testing.passes import assert_equals_model, assert_idempotent, context_of, network_of, spec_with
 
 
 def grouped_model(

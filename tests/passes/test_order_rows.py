@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xbcompile
-from tests.support.pass_kit import assert_equals_model, assert_idempotent, network_of
 from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.contract import PassContext
@@ -20,6 +19,7 @@ from xbcompile.passes.order_rows import OrderRows
 from xbcompile.passes.quantize import Quantize
 from xbcompile.planning.layouts import Layouts
 from xbcompile.targets import load_target
+from xbcompile.testing.passes import assert_equals_model, assert_idempotent, network_of
 
 SPEC = replace(
     load_target("mram64").array_spec,

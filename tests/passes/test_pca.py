@@ -10,13 +10,13 @@ import pytest
 from onnx import helper
 
 from tests.support.model_kit import model_of, run_onnxruntime
-from tests.support.pass_kit import assert_equals_model, assert_idempotent, context_of, network_of, outputs_of, text_of
 from tests.support.small_programs import dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.pca import PrincipalComponents
 from xbcompile.passes.quantize import Quantize
 from xbcompile.passes.thermometer import Thermometer
 from xbcompile.reference.evaluate import evaluate
+from xbcompile.testing.passes import assert_equals_model, assert_idempotent, context_of, network_of, outputs_of, text_of
 
 KEPT_ALL = PrincipalComponents(components=6)
 

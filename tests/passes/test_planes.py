@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 import xbcompile
 from tests.support.model_kit import run_onnxruntime
-from tests.support.pass_kit import assert_idempotent, context_of, network_of, outputs_of, spec_with, text_of
 from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer
 from xbcompile.passes.fit.plane_fit import PlaneFit, refine
 from xbcompile.passes.planes import Planes
 from xbcompile.passes.quantize import Quantize
+from xbcompile.testing.passes import assert_idempotent, context_of, network_of, outputs_of, spec_with, text_of
 
 BINARY = np.array([-1, 1], np.float32)
 FOUR = np.linspace(-1, 1, 4).astype(np.float32)

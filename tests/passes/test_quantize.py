@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from tests.support.model_kit import model_of, run_onnxruntime
-from tests.support.pass_kit import assert_idempotent, context_of, network_of, outputs_of, spec_with, text_of
 from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.fit.least_squares import fit_levels
 from xbcompile.passes.quantize import Quantize, _embedding
 from xbcompile.targets import load_target
+from xbcompile.testing.passes import assert_idempotent, context_of, network_of, outputs_of, spec_with, text_of
 
 MODELS = Path(__file__).parents[2] / "models"
 FOUR = np.linspace(-1, 1, 4)

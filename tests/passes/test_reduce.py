@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.model_kit import MODELS, run_onnxruntime
-from tests.support.pass_kit import (
+from tests.support.small_programs import convolution_model, dense_model
+from xbcompile.errors import PassError
+from xbcompile.passes.contract import PassContext
+from xbcompile.passes.quantize import Quantize
+from xbcompile.passes.reduce import Reduce, factors
+from xbcompile.reference.evaluate import evaluate
+from xbcompile.testing.passes import (
     assert_equals_model,
     assert_idempotent,
     context_of,
@@ -17,12 +23,6 @@ from tests.support.pass_kit import (
     spec_with,
     text_of,
 )
-from tests.support.small_programs import convolution_model, dense_model
-from xbcompile.errors import PassError
-from xbcompile.passes.contract import PassContext
-from xbcompile.passes.quantize import Quantize
-from xbcompile.passes.reduce import Reduce, factors
-from xbcompile.reference.evaluate import evaluate
 
 FOUR = np.linspace(-1, 1, 4).astype(np.float32)
 

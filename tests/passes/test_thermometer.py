@@ -7,11 +7,11 @@ import pytest
 from onnx import helper
 
 from tests.support.model_kit import model_of
-from tests.support.pass_kit import context_of, network_of, outputs_of, text_of
 from tests.support.small_programs import dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.bitserial import BitSerial
 from xbcompile.passes.thermometer import Thermometer
+from xbcompile.testing.passes import context_of, network_of, outputs_of, text_of
 
 
 @pytest.fixture

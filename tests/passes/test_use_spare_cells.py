@@ -12,7 +12,6 @@ from onnx import helper
 
 import xbcompile
 from tests.support.model_kit import model_of, run_onnxruntime
-from tests.support.pass_kit import assert_equals_model, assert_idempotent, network_of, text_of
 from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.contract import PassContext
@@ -22,6 +21,7 @@ from xbcompile.planning.layouts import Layouts
 from xbcompile.program.program import load_program
 from xbcompile.runtime.references import reference_outputs
 from xbcompile.targets import load_target
+from xbcompile.testing.passes import assert_equals_model, assert_idempotent, network_of, text_of
 
 
 def context_for(rows=8, columns=12, feeds=None, pack=False, levels=(-1, 1)):
@@ -128,7 +128,7 @@ def test_copies_of_inputs_make_finer_weights():
     wanted = run_onnxruntime(model, feeds)["y"]
 
     def error(each):
-        from tests.support.pass_kit import outputs_of
+        from xbcompile.testing.passes import outputs_of
 
         return np.square(outputs_of(coder(each, context), feeds)["y"] - wanted).mean()
 

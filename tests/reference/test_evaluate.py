@@ -7,11 +7,11 @@ import pytest
 from onnx import helper
 
 from tests.support.model_kit import model_of
-from tests.support.pass_kit import network_of
 from tests.support.recurrence_kit import sequence_model, weights
 from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.reference.evaluate import computed_tensors, evaluate_model
 from xbcompile.reference.host_graph import host_graph
+from xbcompile.testing.passes import network_of
 
 STEPS, HIDDEN, INPUTS = 4, 3, 2
 

@@ -6,9 +6,9 @@ import numpy as np
 from onnx import helper
 
 from tests.support.model_kit import model_of
-from tests.support.pass_kit import network_of
 from tests.support.small_programs import images
 from xbcompile.reference.importance import output_importance
+from xbcompile.testing.passes import network_of
 
 
 def test_importance_of_linear_layers_by_hand():

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from tests.support.model_kit import MODELS, model_of
-from tests.support.pass_kit import assert_idempotent, context_of, network_of, outputs_of, spec_with
 from tests.support.small_programs import convolution_model, dense_model, images
 from xbcompile.errors import PassError, PipelineError
 from xbcompile.ir.vectors import gather
 from xbcompile.passes.fit import data_aware, least_squares
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.passes.quantize import Quantize
+from xbcompile.testing.passes import assert_idempotent, context_of, network_of, outputs_of, spec_with
 
 TABLES = {"binary": [-1, 1], "ternary": [-1, 0, 1], "levels": [-1, -1 / 3, 1 / 3, 1]}
 

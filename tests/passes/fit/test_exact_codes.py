@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from tests.support.model_kit import model_of
-from tests.support.pass_kit import context_of, network_of, spec_with
 from xbcompile.passes.fit import exact_codes
 from xbcompile.passes.fit.least_squares import fit_levels
 from xbcompile.passes.quantize import Quantize
+from xbcompile.testing.passes import context_of, network_of, spec_with
 
 
 def rebuilt(found: exact_codes.ExactCodes, levels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""What a package can bring to xbcompile; `pyproject.toml` says under which names."""

@@ -1,0 +1,112 @@
+"""The sample package, installed beside this one and run in processes of its own: nothing of this repository is edited for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.model_kit import MODELS
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = Path(__file__).parent / "plugin_sample"
+NAMES = ("xbcompile_sample", "xbcompile-sample", "one-gain", "drifting-chip", "DriftingArray", "rewrite_dft")
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def install(source: Path, site: Path) -> None:
+    """With pip, as a user does, but from the disk alone."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    command += ["--no-deps", "--no-build-isolation", "--target", str(site), str(source)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def runner(site: Path, folder: Path) -> Run:
+    """Runs a Python module with what is installed in `site`."""
+
+    def run(module: str, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": str(site), "COLUMNS": "200"}
+        command = [sys.executable, "-m", module, *map(str, arguments)]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sample's source, copied, and the package installed from it in `site`."""
+    folder = tmp_path_factory.mktemp("sample")
+    shutil.copytree(SAMPLE, folder / "source")
+    install(folder / "source", folder / "site")
+    return folder
+
+
+@pytest.fixture
+def run(sample: Path) -> Run:
+    return runner(sample / "site", sample / "source")
+
+
+def test_its_own_tests_pass(run: Run) -> None:
+    assert " passed" in run("pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "tests").stdout
+
+
+def test_it_is_used_by_name_on_the_command_line(run: Run, sample: Path, tmp_path: Path) -> None:
+    listed = {each["name"]: each for each in json.loads(run("xbcompile.cli", "targets", "--json").stdout)["targets"]}
+    assert listed["drifting-chip"]["model"] == "drifting"
+    passes = {each["name"]: each for each in json.loads(run("xbcompile.cli", "passes", "--json").stdout)["passes"]}
+    assert passes["prune"]["options"] == {"share": 0.5, "first": True}
+    assert "one-gain" in passes
+    np.savez(tmp_path / "x.npz", input=np.random.default_rng(0).random((40, 2), dtype=np.float32))
+    program = tmp_path / "p.xbar"
+    compiled = run(
+        *("xbcompile.cli", "compile", MODELS / "xor.onnx", "--target", "drifting-chip", "-o", program),
+        *("--calibration", tmp_path / "x.npz", "--set", "drift_sigma=0"),
+    )
+    assert "xor on drifting-chip (16x16" in compiled.stdout
+    assert "prune{share=0.25}" in compiled.stdout
+    assert "right" in run("xbcompile.cli", "verify", program).stdout
+    assert "drifting-chip" in run("xbcompile.cli", "run", program, "--data", tmp_path / "x.npz").stdout
+    (tmp_path / "mine.toml").write_text('extends = "drifting-chip"\nname = "mine"\n')
+    assert "mine" in run("xbcompile.cli", "targets", tmp_path / "mine.toml").stdout
+
+
+def test_a_program_says_what_it_misses_where_the_package_is_not(run: Run, sample: Path, tmp_path: Path) -> None:
+    program = tmp_path / "p.xbar"
+    run("xbcompile.cli", "compile", MODELS / "xor.onnx", "--target", "drifting-chip", "-o", program)
+    without = runner(tmp_path, tmp_path)("xbcompile.cli", "run", program, "--data", "x.npz", status=1)
+    assert "unknown model 'drifting'; allowed: ideal, " in without.stderr
+    assert "Traceback" not in without.stderr
+
+
+def test_two_packages_with_one_name_are_an_error_that_names_both(sample: Path, tmp_path: Path) -> None:
+    rival = tmp_path / "rival"
+    shutil.copytree(SAMPLE, rival)
+    (rival / "src" / "xbcompile_sample").rename(rival / "src" / "xbcompile_rival")
+    text = (rival / "pyproject.toml").read_text().replace("xbcompile-sample", "xbcompile-rival")
+    (rival / "pyproject.toml").write_text(text.replace("xbcompile_sample", "xbcompile_rival"))
+    shutil.copytree(sample / "site", tmp_path / "site")
+    install(rival, tmp_path / "site")
+    both = runner(tmp_path / "site", tmp_path)
+    for command, first in (("passes", "pass 'one-gain'"), ("targets", "target 'drifting-chip'")):
+        error = both("xbcompile.cli", command, status=1).stderr
+        assert f"{first} comes with both xbcompile-rival (xbcompile_rival" in error
+        assert "and xbcompile-sample (xbcompile_sample" in error
+        assert "Traceback" not in error
+
+
+def test_nothing_outside_the_package_knows_it() -> None:
+    """Lines edited outside of it: none. No file of the shipped packages holds a name of it."""
+    files = [path for folder in ("xbcompile", "passes", "runtime", "targets") for path in (ROOT / folder).rglob("*.*")]
+    sources = {path: path.read_text(encoding="utf-8") for path in files if path.suffix in (".py", ".toml")}
+    assert len(sources) > 200
+    assert [(path, name) for path, source in sources.items() for name in NAMES if name in source] == []
