@@ -46,7 +46,7 @@ from xbcompile.program.network_file import (
 from xbcompile.reference.host_graph import host_graph, layer_parameters
 from xbcompile.targets import Target
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _TABLES = ("tiles", "copies", "column_permutation", "steps", "initial", "site")
 
 
@@ -144,10 +144,7 @@ class Program(ContentEqual):
             "ir_version": self.network.ir_version,
             "schedule": schedule,
             "records": [asdict(record) for record in self.network.records],
-            "nodes": describe_nodes(
-                self.network.nodes,
-                {layer.name: i for layer, i in zip(self.network.layers, self.network.matrices, strict=True)},
-            ),
+            "nodes": describe_nodes(self.network.nodes),
             "tensors": describe_tensors(self.network, pool),
         }
 
