@@ -35,6 +35,7 @@ ORDER = [
     {"onnx_graph", "tiler", "targets"},
     {"reference"},
     {"frontend", "passes"},
+    {"options"},
     {"program"},
     {"runtime"},
     {"verification", "diagnosis"},

@@ -334,9 +334,9 @@ def shared_models(draw: st.DrawFn) -> onnx.ModelProto:
 
 
 @FUZZ
-@given(shared_models(), st.integers(0, 8), st.booleans())
-def test_random_shared_networks_verify_and_equal_onnxruntime(model: onnx.ModelProto, arrays: int, pack: bool) -> None:
-    program = xbcompile.compile(model, "m2tj4", passes="quantize,analogue", arrays=arrays, pack=pack)
+@given(shared_models(), st.integers(0, 8), st.sampled_from(["auto", "none"]))
+def test_random_shared_networks_verify_and_equal_onnxruntime(model: onnx.ModelProto, arrays: int, packing: str) -> None:
+    program = xbcompile.compile(model, "m2tj4", passes="quantize,analogue", arrays=arrays, packing=packing)
     assert verify(program) == []
     used = {(node.input[1], node.attribute[0].i) for node in model.graph.node if node.op_type == "Gemm"}
     assert len(set(program.network.matrices)) == len(used)
