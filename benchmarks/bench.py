@@ -48,7 +48,9 @@ def main() -> None:
     samples = parser.parse_args().samples
 
     def compiled(model: str, target: str) -> xbcompile.Program:
-        return xbcompile.compile(f"models/{model}.onnx", target, calibration="mnist:train:1000", pack=False)
+        return xbcompile.compile(
+            f"models/{model}.onnx", target, calibration="mnist:train:1000", cuts="greedy", packing="none"
+        )
 
     rows = []
     for model, target in (("mnist_bnn", "mram64"), ("mnist_mlp", "m2tj4")):

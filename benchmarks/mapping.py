@@ -213,7 +213,8 @@ def rewrite_rows() -> list[Row]:
         plain = 0
         for name, options in variants:
             started = time.perf_counter()
-            program = xbcompile.compile(MODELS / f"{model}.onnx", target, arrays=1, **options)
+            # one layout for all: rewrites alone are compared
+            program = xbcompile.compile(MODELS / f"{model}.onnx", target, arrays=1, cuts="greedy", **options)
             cells, changed = changes(program)
             plain = plain or cells
             rows.append(

@@ -104,7 +104,7 @@ def _folded_layer(layer: MatrixLayer, segment: DigitalSegment, node: onnx.NodePr
         bias = ((layer.bias - mean) * factor + beta).astype(np.float32)
     if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
         return None
-    return replace(layer, weights=weights, bias=bias, output=node.output[0])
+    return replace(layer, weights=weights, bias=bias, output=node.output[0], matrix="")
 
 
 def _replaced(

@@ -52,22 +52,17 @@ class JoinGroups(NetworkPass):
 
     def run(self, network: Network, context: PassContext) -> Network:
         """Layers that share a matrix share the joined one."""
-        codes: dict[int, WeightCode] = {}
-        weights: dict[int, np.ndarray] = {}
+        joined: dict[int, tuple[np.ndarray, WeightCode | None]] = {}
         changed = []
-        for layer in network.layers:
+        for layer, owner in zip(network.layers, network.matrices, strict=True):
             count = self.joined_groups(layer, context.spec)
             if count == 1:
                 continue
-            key = id(layer.weights)
-            if key not in weights:
-                weights[key] = block_diagonal(layer.weights, count, 0.0)
-            code = layer.weight_code
-            if code is not None:
-                if id(code) not in codes:
-                    codes[id(code)] = joined_code(code, count)
-                code = codes[id(code)]
-            changed.append(replace(layer, weights=weights[key], weight_code=code))
+            if owner not in joined:
+                code = None if layer.weight_code is None else joined_code(layer.weight_code, count)
+                joined[owner] = block_diagonal(layer.weights, count, 0.0), code
+            weights, code = joined[owner]
+            changed.append(replace(layer, weights=weights, weight_code=code))
         return network.with_layers(changed) if changed else network
 
     def joined_groups(self, layer: MatrixLayer, spec: ArraySpec) -> int:

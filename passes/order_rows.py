@@ -80,7 +80,7 @@ class OrderRows(NetworkPass):
         source = row_order.place(importance, gain.mean(axis=1), self.pairs == "on")
         before = rewiring.routed(network, layer, source, _name(layer))
         weights = row_order.spread(layer.weights[0].astype(np.float64), source, gain, context.spec.rows)
-        ordered = replace(layer, input=before.output_names[0], weights=weights.astype(np.float32)[None])
+        ordered = replace(layer, input=before.output_names[0], weights=weights.astype(np.float32)[None], matrix="")
         return rewiring.with_nodes(network, layer, [before, ordered])
 
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:

@@ -100,6 +100,7 @@ class PrincipalComponents(NetworkPass):
             layer,
             input=segment.output_names[0],
             weights=(basis.T @ weights).astype(np.float32)[None],
+            matrix="",
             bias=(mean @ weights + layer.bias).astype(np.float32),
         )
         return rewiring.with_nodes(network, layer, [segment, reduced])

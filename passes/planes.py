@@ -98,7 +98,8 @@ class Planes(NetworkPass):
         if not chosen:
             return network
         wide = network.with_layers(
-            replace(layer, weights=np.zeros((1, layer.inputs, self.k * layer.outputs), np.float32)) for layer in chosen
+            replace(layer, weights=np.zeros((1, layer.inputs, self.k * layer.outputs), np.float32), matrix="")
+            for layer in chosen
         )
         weights_of_rows = dict(zip([layer.name for layer in wide.layers], context.row_weights(wide), strict=True))
         waits_for = dict(zip([layer.name for layer in network.layers], network.layer_dependencies(), strict=True))
@@ -154,7 +155,7 @@ class Planes(NetworkPass):
             total = stored[0].astype(np.float64).reshape(layer.inputs, self.k, layer.outputs).sum(axis=1)
             bias = bias + moments.mean_original @ weights - moments.mean @ total
         every = np.concatenate([bias, np.zeros((self.k - 1) * layer.outputs)]).astype(np.float32)
-        wide = replace(layer, weights=stored, weight_code=code, bias=every)
+        wide = replace(layer, weights=stored, weight_code=code, bias=every, matrix="")
         if self.k == 1:
             return [wide]
         behind = rewiring.joined(network, layer, self.k, "Sum", f"{layer.name}/planes")

@@ -27,7 +27,7 @@ from xbcompile.ir import Contraction, MatrixLayer, Network, WeightCode
 from xbcompile.ir.vectors import gather
 from xbcompile.passes.contract import LayerTrouble, NetworkPass, PassContext
 from xbcompile.passes.fit import data_aware, exact_codes, least_squares
-from xbcompile.reference.evaluate import evaluate, model_batch
+from xbcompile.reference.evaluate import evaluate, model_batch, whole_batches
 
 SCHEMES = ("binary", "ternary", "levels", "continuous")
 SCOPES = ("column", "matrix")
@@ -159,8 +159,7 @@ class Quantize(NetworkPass):
         """The first calibration inputs, as many as `samples` allows and the model's batch divides."""
         calibration = context.require_calibration("quantize{method=data-aware}")
         count = min(self.samples, len(next(iter(calibration.values()))))
-        batch = model_batch(network.inputs) or 1
-        count = max(count // batch, 1) * batch
+        count = whole_batches(network.inputs, count) or model_batch(network.inputs) or count
         return {name: value[:count] for name, value in calibration.items()}
 
     def encode_on_data(

@@ -142,6 +142,7 @@ class Reduce(NetworkPass):
             layer,
             input=before.output_names[0],
             weights=np.ascontiguousarray(weights[live])[None],
+            matrix="",
             bias=(layer.bias + constant).astype(np.float32),
         )
         return rewiring.with_nodes(network, layer, [before, reduced])
@@ -152,7 +153,7 @@ class Reduce(NetworkPass):
         values = evaluate(network, coder.feeds(network, context), [layer.input])[0]
         seen = moments_of(layer, values, values)[0]
         weights = layer.weights[0].astype(np.float64)
-        small = replace(layer, weights=np.zeros((1, components, layer.outputs), np.float32))
+        small = replace(layer, weights=np.zeros((1, components, layer.outputs), np.float32), matrix="")
         index = [each.name for each in network.layers].index(layer.name)
         row_weight = context.row_weights(network.with_layers([small]))[index]
         table = coder.level_table(context)
@@ -178,6 +179,7 @@ class Reduce(NetworkPass):
             weights=code.dequantized(),
             bias=(layer.bias + seen.mean @ lost).astype(np.float32),
             weight_code=code,
+            matrix="",
         )
         return rewiring.with_nodes(network, layer, [before, reduced])
 

@@ -86,7 +86,7 @@ class UseSpareCells(NetworkPass):
         gain = row_order.gains(network, index, rows, context)
         before = rewiring.routed(network, layer, source, _rows_name(layer))
         weights = row_order.spread(layer.weights[0].astype(np.float64), source, gain, context.spec.rows)
-        copied = replace(layer, input=before.output_names[0], weights=weights.astype(np.float32)[None])
+        copied = replace(layer, input=before.output_names[0], weights=weights.astype(np.float32)[None], matrix="")
         return rewiring.with_nodes(network, layer, [before, copied])
 
     def with_output_copies(self, network: Network, index: int, context: PassContext) -> Network:
@@ -152,6 +152,7 @@ def _with_copies(network: Network, layer: MatrixLayer, copies: int) -> Network:
         bias=np.tile(layer.bias, copies),
         weight_code=None if layer.weight_code is None else _repeated(layer.weight_code, copies),
         stands_for=layer.output,
+        matrix="",
     )
     return rewiring.with_nodes(network, layer, [repeated, behind])
 

@@ -169,7 +169,9 @@ class Timeline:
             return np.full(len(places), self.initial_s[array])
         batches, within = batch + places // per_batch, places % per_batch
         times = clock.start_s(batches) + self._write_start_s(array)[within]
-        earliest = COMMISSION_BATCH if batch >= COMMISSION_BATCH else 0  # commissioning starts from what set-up left, too
+        earliest = (
+            COMMISSION_BATCH if batch >= COMMISSION_BATCH else 0
+        )  # commissioning starts from what set-up left, too
         first = (batches < earliest) | (self.base[array] + batch * per_batch + places < 1)
         return np.where(first, self.initial_s[array], times)
 

@@ -17,6 +17,7 @@ from xbcompile.api import check_fits, choose_pipeline
 from xbcompile.errors import DataError, ModelError, PassError, ScheduleError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.ir import InputCode, WeightCode
+from xbcompile.options import CompileOptions
 from xbcompile.passes.pipeline import print_pipeline
 from xbcompile.targets import load_target
 
@@ -79,17 +80,12 @@ def test_bad_calibration(given, text):
 
 def test_options_reach_the_program():
     model = dense_model(9, 9)
-    program = compiled(model, arrays=2, batch=3, pack=False, cuts="greedy", scramble=False, seed=4, embed_model=False)
+    given = {"arrays": 2, "batch": 3, "packing": "none", "cuts": "greedy", "scramble": False, "seed": 4}
+    program = compiled(model, **given, embed_model=False)
     assert (program.schedule.arrays, program.schedule.batch, program.schedule.images) == (2, 3, 9)
     assert (program.schedule.column_permutation == np.arange(4)).all()
-    assert program.options == {
-        "cuts": "greedy",
-        "pack": False,
-        "packing": "dense",
-        "rewrite": "all",
-        "scramble": False,
-        "seed": 4,
-    }
+    assert program.options == CompileOptions(**given, passes=CODED, embed_model=False)
+    assert (program.cuts, program.packing) == ("greedy", "none")
     assert program.source is None
     assert program.pipeline == CODED
     kept = compiled(model)
@@ -206,7 +202,7 @@ def test_check_fits():
 
 
 @pytest.mark.parametrize("model", [dense_model(6, 4, 3), convolution_model()], ids=["dense", "convolution"])
-@pytest.mark.parametrize("options", [{}, {"pack": False}, {"cuts": "free"}, {"arrays": 0}, {"batch": 4}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"packing": "none"}, {"cuts": "free"}, {"arrays": 0}, {"batch": 4}], ids=str)
 def test_exact_array_equals_onnxruntime(model, options):
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
     x = np.random.default_rng(1).normal(size=(30, *shape)).astype("f")

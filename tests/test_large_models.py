@@ -238,7 +238,7 @@ def test_a_model_with_external_data_goes_all_the_way(tmp_path: Path, passes: str
 
 def test_skeletons_stay_small(tmp_path: Path) -> None:
     """No part that is serialised grows with the weights: 4 MB of them, 100 KB of the rest."""
-    program = xbcompile.compile(dense_model(1000, 1000), "ideal", pack=False)
+    program = xbcompile.compile(dense_model(1000, 1000), "ideal", packing="none")
     assert program.source is not None
     for part in (program.host_graph, program.source):
         assert part.skeleton.ByteSize() < 100_000
@@ -314,9 +314,9 @@ def test_a_compile_holds_the_weights_once(tmp_path: Path) -> None:
     further copy of all would add 1.
     """
     model = dense_model(*[320] * 21)
-    xbcompile.compile(dense_model(320, 320), "mram64", pack=False)  # what is imported and compiled on first use
+    xbcompile.compile(dense_model(320, 320), "mram64", packing="none")  # what is imported and compiled on first use
     weights = 20 * 320 * 320 * 4
-    peak, program = traced_peak(lambda: xbcompile.compile(model, "mram64", pack=False))
+    peak, program = traced_peak(lambda: xbcompile.compile(model, "mram64", packing="none"))
     assert peak < 2.2 * weights, peak / weights
     assert isinstance(program, xbcompile.Program)
     program.save(tmp_path / "p.xbar")

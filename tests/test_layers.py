@@ -36,6 +36,7 @@ ORDER = [
     {"onnx_graph", "tiler", "targets"},
     {"reference"},
     {"frontend", "passes"},
+    {"options"},
     {"program"},
     {"runtime"},
     {"verification", "diagnosis"},

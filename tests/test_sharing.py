@@ -5,6 +5,8 @@ References: onnxruntime on the user's model, the same model with one layer, and 
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from onnx import helper
 import xbcompile
 from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.small_programs import dense_model, images
+from xbcompile.frontend import import_network, load_model
 from xbcompile.ir.schedule import READ
 from xbcompile.passes.quantize import Quantize
 from xbcompile.program.program import Program, load_program
@@ -222,6 +225,33 @@ def test_a_pass_that_changes_one_layer_ends_its_sharing() -> None:
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)
 
 
+def test_equal_networks_share_alike() -> None:
+    """What is shared is said by names: copies, in which no two layers hold one array, have the same matrices and uses."""
+    network = import_network(load_model(siamese_model()))
+    layers = [replace(layer, weights=layer.weights.copy()) for layer in network.layers]
+    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network)), network.with_layers(layers)):
+        other.check()
+        assert other == network
+        assert other.matrices == network.matrices == (0, 0, 2, 2)
+        assert other.uses == network.uses
+    assert network.with_layers([replace(network.layers[1], matrix="")]) != network
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_layers_that_name_one_matrix_must_hold_it(coded: bool) -> None:
+    network = compiled("siamese").network if coded else import_network(load_model(siamese_model()))
+    layer = network.layers[1]
+    code = layer.weight_code
+    changed = replace(layer, weights=2 * layer.weights)
+    if code is not None:
+        changed = replace(layer, weight_code=replace(code, scale=2 * code.scale))
+    with pytest.raises(ValueError, match="conv1 and conv0 share the matrix 'k', but its weights or code differ"):
+        network.with_layers([changed]).check()
+    apart = network.with_layers([replace(changed, matrix="")])
+    apart.check()
+    assert apart.matrices == (0, 1, 2, 2)
+
+
 @pytest.mark.parametrize("arrays", [0, 1, 2])
 def test_row_weights_are_those_of_the_shared_rows(arrays: int) -> None:
     program = compiled("siamese", "mram64", BINARY, arrays=arrays)
@@ -304,9 +334,9 @@ def shared_models(draw: st.DrawFn) -> onnx.ModelProto:
 
 
 @FUZZ
-@given(shared_models(), st.integers(0, 8), st.booleans())
-def test_random_shared_networks_verify_and_equal_onnxruntime(model: onnx.ModelProto, arrays: int, pack: bool) -> None:
-    program = xbcompile.compile(model, "m2tj4", passes="quantize,analogue", arrays=arrays, pack=pack)
+@given(shared_models(), st.integers(0, 8), st.sampled_from(["auto", "none"]))
+def test_random_shared_networks_verify_and_equal_onnxruntime(model: onnx.ModelProto, arrays: int, packing: str) -> None:
+    program = xbcompile.compile(model, "m2tj4", passes="quantize,analogue", arrays=arrays, packing=packing)
     assert verify(program) == []
     used = {(node.input[1], node.attribute[0].i) for node in model.graph.node if node.op_type == "Gemm"}
     assert len(set(program.network.matrices)) == len(used)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xbcompile.errors import XbcompileError
     from xbcompile.frontend.explain import explain
     from xbcompile.interop.inference_session import InferenceSession
+    from xbcompile.options import CompileOptions, PlanOptions
     from xbcompile.planning.plan import Plan, plan
     from xbcompile.program.program import Program, load_program
     from xbcompile.runtime import Session, commission, load_corrections, save_corrections
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
 # Loaded on first use: importing the package stays instant.
 _PUBLIC = {
+    "CompileOptions": "xbcompile.options",
     "InferenceSession": "xbcompile.interop.inference_session",
     "Plan": "xbcompile.planning.plan",
+    "PlanOptions": "xbcompile.options",
     "Program": "xbcompile.program.program",
     "Session": "xbcompile.runtime",
     "Target": "xbcompile.targets",
@@ -47,8 +50,10 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "CompileOptions",
     "InferenceSession",
     "Plan",
+    "PlanOptions",
     "Program",
     "Session",
     "Target",

@@ -3,137 +3,97 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
 
 from xbcompile.data.datasets import data_of, load_data
-from xbcompile.errors import DataError, ModelError, PassError, ScheduleError, TargetError, VerifyError
+from xbcompile.errors import DataError, ModelError, PassError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model, runnable
 from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.lower import nothing_lowered
-from xbcompile.ir import ArraySpec, MatrixLayer, Network, WeightCode
+from xbcompile.ir import ArraySpec, MatrixLayer, Network, Schedule, WeightCode
+from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.split_model import SplitModel, split
+from xbcompile.options import CompileOptions
 from xbcompile.passes.contract import CalibratedPass, Pass, PassContext
 from xbcompile.passes.pipeline import parse_pipeline, print_pipeline, run_pipeline
-from xbcompile.planning.layouts import Layouts, with_reused_writes, with_sites
+from xbcompile.planning.network_mapper import NetworkMapper
+from xbcompile.planning.shapes import check_steps, coding_of
+from xbcompile.program.cells import CellImages
 from xbcompile.program.program import Program, with_stored_weights
-from xbcompile.reference.evaluate import computed_tensors, model_batch
+from xbcompile.reference.evaluate import computed_tensors, model_batch, whole_batches
 from xbcompile.reference.host_graph import host_graph
 from xbcompile.targets import Target, load_target
-from xbcompile.tiler import make_schedule
-from xbcompile.tiler.effort import DEFAULT_EFFORT
+from xbcompile.tiler.floorplan.place import place_on_floorplan
+from xbcompile.tiler.floorplan.traffic import array_traffic
+from xbcompile.tiler.reuse.reuse_cells import reuse_cells
+from xbcompile.tiler.scramble import scramble_columns
 from xbcompile.verification.verify import verify
-
-LARGEST_STEPS = 50_000  # assumed: a schedule of more time steps tells nobody anything and takes minutes to make
 
 
 def compile(  # the name that users expect, as re.compile
     model: str | os.PathLike[str] | onnx.ModelProto,
     target: str | os.PathLike[str] | Target = "mram64",
     *,
-    passes: str | None = None,
     calibration: str | os.PathLike[str] | dict[str, np.ndarray] | None = None,
-    arrays: int = 1,
-    batch: int = 1,
-    pack: bool = True,
-    cuts: str = "greedy",
-    packing: str = "auto",
-    objective: str = "latency",
-    rewrite: str = "all",
-    floorplan: str | None = None,
-    scramble: bool = True,
-    seed: int = 0,
-    effort: float = DEFAULT_EFFORT,
-    digital: Collection[str] = (),
-    dims: Mapping[str, int] | None = None,
-    embed_model: bool = True,
+    options: CompileOptions | None = None,
     after_pass: Callable[[Pass, Network], None] | None = None,
     warn: Callable[[str], None] | None = None,
+    **changes: Any,
 ) -> Program:
     """Compile an ONNX model to a program; it is verified before it is returned.
 
     Args:
         model: path of an .onnx file, or a model in memory.
         target: name of a shipped target, path of a .toml description, or a Target.
-        passes: pipeline text; None takes the target's own.
         calibration: `SET:train:N`, path of a .npz file, or arrays by input name; needed by passes that fit to data.
-        arrays: physical arrays; 0 takes as many as there are weight images (nothing is rewritten), more than that hold
-            copies of the images that take longest, where that helps.
-        batch: inferences served between two weight updates.
-        pack: several tiles may share one array; False keeps one tile per image.
-        cuts: "greedy", "balanced" (blocks of equal size), or "free" to choose the cuts of residual strips together with
-            the packing.
-        packing: "dense" (fewest images), "in-order" (images follow the order of execution, so that one array is loaded
-            with each once), or "auto": in order where fewer arrays than images would else be written more often.
-        objective: what the schedule is made for: "latency", "throughput", "energy", "weight-updates", or a weighted sum
-            of them, "latency=0.5,energy=0.5".
-        rewrite: which rows a write writes: "all", "changed" (rows in which a cell changes), or "matched" (the same, with
-            orders and columns chosen so that few cells change).
-        floorplan: "8x8" or "8x8x2", site rows x site columns x chips: arrays are placed for little traffic.
-        scramble: permute the columns of each image.
-        seed: of the permutations, and of the search for places on the floorplan.
-        effort: work allowed to each search, in the solver's deterministic time (one unit takes some seconds).
-        digital: names (or patterns) of nodes that stay digital.
-        dims: sizes of open dimensions of the inputs, by name or `INPUT:AXIS`: {"batch": 1}.
-        embed_model: keep the user's model in the program, for `run` to report its software accuracy.
+        options: all options, such as those of another program; None: the defaults.
         after_pass: called after each network pass.
         warn: called with each warning.
+        **changes: fields of `CompileOptions` that differ: `compile("m.onnx", arrays=4, cuts="greedy")`.
 
     Raises:
         XbcompileError: bad input of any kind, or (VerifyError) a program that does not verify.
+        TypeError: an option that does not exist.
     """
+    options = replace(options or CompileOptions(), **changes)
     chosen = target if isinstance(target, Target) else load_target(target)
-    proto = fix_dimensions(load_model(model), dims or {})
-    network = imported = import_network(proto, (digital,) if isinstance(digital, str) else digital)
-    source = split(runnable(proto), known=[layer.weights for layer in network.layers]) if embed_model else None
-    del proto  # what follows needs the memory
+    proto = fix_dimensions(load_model(model), options.dims)
+    network = imported = import_network(proto, options.digital)
+    known = [layer.weights for layer in network.layers]
+    source = split(runnable(proto), known=known) if options.embed_model else None
+    del proto, known  # what follows needs the memory
     if not network.layers and warn is not None:
         reason = nothing_lowered(network.records)
         warn(f"no matrix of the model can be put on arrays: {reason}; everything runs digitally")
-    _check_length(network)
+    check_steps(network)
     data = _calibration(calibration, network)
-    pipeline = choose_pipeline(chosen, passes, data is not None, warn if network.layers else None)
-    layouts = Layouts(chosen.array_spec, arrays, pack=pack, cuts=cuts, packing=packing, effort=effort)
-    context = PassContext(chosen.array_spec, data, layouts.row_weights, layouts.images, network)
+    pipeline = choose_pipeline(chosen, options.passes, data is not None, warn if network.layers else None)
+    mapper = NetworkMapper(chosen.array_spec, options, coding_of(pipeline))
+    context = PassContext(chosen.array_spec, data, mapper.row_weights, mapper.images, network)
     network = run_pipeline(pipeline, network, context, after_pass)
     network = _continuous_where_uncoded(network, chosen)
     check_fits(network, chosen)
-    layout = layouts.layout(network)
-    schedule = make_schedule(
-        layout,
-        network.uses,
-        chosen.array_spec,
-        arrays=arrays,
-        batch=batch,
-        seed=seed,
-        scramble=scramble,
-        effort=effort,
-        objective=objective,
-    )
-    schedule = with_sites(schedule, network.uses, floorplan, seed=seed, effort=effort)
+    mapping = mapper.mapping(network)
     network = with_stored_weights(network)
-    del context  # verification needs memory of its own
+    del context, mapper  # verification needs memory of its own
     program = Program(
         network=network,
-        schedule=schedule,
+        schedule=_schedule(mapping.schedule, network, chosen.array_spec, options),
         target=chosen,
         pipeline=print_pipeline(pipeline),
         calibration={} if data is None else _for_devices(data, pipeline, network),
         source=source,
-        options={
-            "cuts": cuts,
-            "pack": pack,
-            "packing": layouts.packing(network),
-            "rewrite": rewrite,
-            "scramble": scramble,
-            "seed": seed,
-        },
+        options=options,
+        cuts=mapping.cuts,
+        packing=mapping.packing,
         taken_apart=_taken_apart(imported, network, pipeline, source),
     )
-    program = with_reused_writes(program, rewrite, effort)
     _verify(program)
     return program
 
@@ -149,14 +109,24 @@ def _taken_apart(
     return None if needed <= computed_tensors(source) else host_graph(imported)
 
 
-def _check_length(network: Network) -> None:
-    """Raise ScheduleError for a recurrence of so many steps that no schedule should list them."""
-    longest = max(network.recurrences, key=lambda each: each.steps or 1, default=None)
-    if longest is not None and (longest.steps or 1) > LARGEST_STEPS:
-        raise ScheduleError(
-            f"recurrence {longest.name!r} has {longest.steps:,} steps, and a schedule lists at most {LARGEST_STEPS:,}; "
-            f"export the model with that dimension open: then one step is scheduled, and sequences of any length run"
+def _schedule(schedule: Schedule, network: Network, spec: ArraySpec, options: CompileOptions) -> Schedule:
+    """The schedule of a mapping with all that needs more than shapes: columns, sites, and writes of what changes."""
+    seed, effort = options.seed, options.effort
+    logical = CellImages(network, schedule, spec)  # no column is moved yet
+    columns = scramble_columns(schedule.images, schedule.columns, seed=seed, scramble=options.scramble)
+    schedule = replace(schedule, column_permutation=columns)
+    if options.floorplan is not None:
+        grid = SiteGrid.parse(options.floorplan)
+        traffic = array_traffic(schedule.tiles, schedule.copies["image"], schedule.copies["array"], network.uses)
+        placed = place_on_floorplan(traffic, schedule.arrays, grid, seed=seed, effort=effort)
+        schedule = replace(
+            schedule,
+            site=placed.site,
+            floorplan=str(grid),
+            hop_values=placed.cost,
+            hop_values_lower_bound=placed.lower_bound,
         )
+    return reuse_cells(schedule, logical.of, network.uses, spec, rewrite=options.rewrite, effort=effort)
 
 
 def _verify(program: Program) -> None:
@@ -188,9 +158,10 @@ def _for_devices(data: dict[str, np.ndarray], pipeline: tuple[Pass, ...], networ
     needed = max((p.samples for p in pipeline if isinstance(p, CalibratedPass)), default=0)
     if not needed:
         return {}
-    batch, samples = model_batch(network.inputs) or 1, len(next(iter(data.values())))
-    kept = min(needed, samples) // batch * batch
+    samples = len(next(iter(data.values())))
+    kept = whole_batches(network.inputs, min(needed, samples))
     if not kept:
+        batch = model_batch(network.inputs)
         raise DataError(
             f"device passes use {min(needed, samples)} of {samples} calibration samples, which do not fill the model's "
             f"fixed batch of {batch}; give more samples, and samples={batch} or more to the pass"
@@ -227,8 +198,6 @@ def _continuous_where_uncoded(network: Network, target: Target) -> Network:
     """On a target whose cells hold any real value, without limit, weights that no pass coded are stored as they are."""
     if target.array_spec.levels is not None or target.array_spec.cell_limit is not None:
         return network
-    from dataclasses import replace
-
     codes: dict[int, WeightCode] = {}
     layers = []
     for layer, owner in zip(network.layers, network.matrices, strict=True):

@@ -26,7 +26,7 @@ def is_free(layer: MatrixLayer) -> bool:
 
 def with_rows(network: Network, layer: MatrixLayer, rows: int) -> Network:
     """The network with a layer of another number of inputs, for questions about its layout only."""
-    return network.with_layers([replace(layer, weights=np.zeros((1, rows, layer.outputs), np.float32))])
+    return network.with_layers([replace(layer, weights=np.zeros((1, rows, layer.outputs), np.float32), matrix="")])
 
 
 def rows_at_hand(network: Network, layer: MatrixLayer, context: PassContext) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
 import pytest
 
-from xbcompile import load_program, load_target
+from xbcompile import CompileOptions, load_program, load_target
 
 DENSE = [(784, 128), (128, 10)]
 
@@ -29,7 +30,7 @@ def compiled(done):
 
 
 def test_reads_of_the_float_network(compiled, models):
-    summary = compiled(models / "mnist_mlp.onnx", "--target", "m2tj4", "--no-pack")
+    summary = compiled(models / "mnist_mlp.onnx", "--target", "m2tj4", "--packing", "none")
     assert tiles(DENSE, 4) == 196 * 32 + 32 * 3 == 6368
     assert summary["totals"]["reads_per_inference"] == summary["totals"]["tiles"] == 6368
     assert summary["totals"]["weight_updates"] == summary["totals"]["images"] == 6368  # one tile per image, one array
@@ -39,29 +40,29 @@ def test_reads_of_the_float_network(compiled, models):
 
 def test_reads_after_pca(mnist, compiled, models):
     assert tiles([(87, 128), (128, 10)], 4) == 22 * 32 + 32 * 3 == 800
-    built_in = compiled(models / "mnist_mlp_pca87.onnx", "--target", "m2tj4", "--no-pack")
+    built_in = compiled(models / "mnist_mlp_pca87.onnx", "--target", "m2tj4", "--packing", "none")
     assert built_in["totals"]["reads_per_inference"] == 800
     passes = "pca{components=87},quantize,analogue"
     calibration = ("--calibration", "mnist:train:1000", "--passes", passes)
-    fitted = compiled(models / "mnist_mlp.onnx", "--target", "m2tj4", "--no-pack", *calibration)
+    fitted = compiled(models / "mnist_mlp.onnx", "--target", "m2tj4", "--packing", "none", *calibration)
     assert fitted["totals"]["reads_per_inference"] == 800
     assert fitted["program"]["pipeline"] == passes
 
 
 def test_binary_network(compiled, models):
     model = models / "mnist_bnn.onnx"
-    summary = compiled(model, "--no-pack")
+    summary = compiled(model, "--packing", "none")
     assert [layer["weight_updates"] for layer in summary["layers"]] == [26, 2]
     assert [layer["images_lower_bound"] for layer in summary["layers"]] == [25, 1]  # 24.5 and 0.3 arrays of cells
     alone = summary["totals"]
     assert alone["weight_updates"] == alone["images"] == tiles(DENSE, 64) == 13 * 2 + 2 == 28
     assert alone["reads_per_inference"] == 28 * 8
     assert alone["dot_products_per_inference"] == (13 * 128 + 2 * 10) * 8 == 13_472
-    packed = compiled(model)["totals"]
+    packed = compiled(model, "--cuts", "greedy")["totals"]
     assert packed["weight_updates"] == packed["images"] == 26
     assert packed["images_lower_bound"] == ceil((784 * 128 + 128 * 10) / 64**2) == 25
     assert packed["dot_products_per_inference"] == 13_472
-    free = compiled(model, "--cuts", "free")
+    free = compiled(model)  # the best of all
     assert free["totals"]["images"] == free["totals"]["images_lower_bound"] == 25
     assert free["program"]["packing_status"] == "optimal"
     assert free["program"]["cuts"] == "free"
@@ -69,7 +70,7 @@ def test_binary_network(compiled, models):
 
 def test_arrays(compiled, models):
     model = models / "mnist_bnn.onnx"
-    one, four, all_of_them = (compiled(model, "--arrays", n) for n in (1, 4, 0))
+    one, four, all_of_them = (compiled(model, "--cuts", "greedy", "--arrays", n) for n in (1, 4, 0))
     assert [s["program"]["arrays"] for s in (one, four, all_of_them)] == [1, 4, 26]
     assert [s["program"]["stationary"] for s in (one, four, all_of_them)] == [False, False, True]
     # Weights that stay are written once, so an inference costs its reads alone.
@@ -93,17 +94,51 @@ def test_scramble_and_seed(done, models):
 
     plain, options = permutation("--no-scramble")
     assert np.array_equal(plain[0], np.arange(4))
-    assert options == {
-        "cuts": "greedy",
-        "pack": True,
-        "packing": "dense",
-        "rewrite": "all",
-        "scramble": False,
-        "seed": 0,
-    }
+    assert options == CompileOptions(scramble=False)
     found = {permutation("--seed", seed)[0].tobytes() for seed in range(8)}
     assert len(found) > 1
     assert permutation("--seed", 3)[0].tobytes() == permutation("--seed", 3)[0].tobytes()
+
+
+def test_like_another_program(done, refused, models):
+    """Target and options of a program make its bytes again; what is given besides replaces one of them."""
+    given = (
+        "--target",
+        "m2tj4",
+        "--set",
+        "states=8",
+        "--arrays",
+        2,
+        "--no-scramble",
+        "--digital",
+        "fc1",
+        "--dim",
+        "batch=2",
+    )
+    done("compile", models / "xor.onnx", "-o", "p.xbar", *given)
+    first = load_program("p.xbar")
+    done("compile", models / "xor.onnx", "-o", "again.xbar", "--like", "p.xbar")
+    assert load_program("again.xbar").digest == first.digest
+    done(
+        "compile",
+        models / "xor.onnx",
+        "-o",
+        "other.xbar",
+        "--like",
+        "p.xbar",
+        "--arrays",
+        1,
+        "--scramble",
+        "--target",
+        "ideal",
+    )
+    other = load_program("other.xbar")
+    assert other.options == replace(first.options, arrays=1, scramble=True)
+    assert other.target == load_target("ideal")
+    assert "would overwrite the input" in refused("compile", models / "xor.onnx", "-o", "p.xbar", "--like", "p.xbar")
+    assert "'none.xbar' does not exist" in refused(
+        "compile", models / "xor.onnx", "-o", "q.xbar", "--like", "none.xbar"
+    )
 
 
 def test_digital(compiled, models):
@@ -115,7 +150,7 @@ def test_digital(compiled, models):
 
 def test_summary_keys(compiled, models):
     summary = compiled(models / "xor.onnx", "--target", "m2tj4")
-    assert set(summary) == {"program", "layers", "totals", "nodes", "notes"}
+    assert set(summary) == {"program", "options", "layers", "totals", "nodes", "notes"}
     assert {
         "weight_updates",
         "reads_per_inference",
@@ -128,7 +163,10 @@ def test_summary_keys(compiled, models):
 
 def test_table(done, models):
     result = done("compile", models / "xor.onnx", "-o", "p.xbar", "--target", "m2tj4", "--digital", "fc2")
-    assert "xor on m2tj4 (4x4, 1 array, weights stay), passes: fold-batchnorm,quantize,analogue" in result.out
+    assert (
+        "xor on m2tj4 (4x4, 1 array, weights stay): greedy cuts, packing dense; passes: fold-batchnorm,quantize,analogue"
+        in result.out
+    )
     assert "digital: fc2 (Gemm): " in result.out
     assert "verified and written: p.xbar" in result.out
     assert result.err.startswith("xbcompile: warning: no calibration inputs: recalibrate left out")
@@ -181,6 +219,6 @@ def test_target_file(compiled, models, folder):
         'extends = "mram64"\nname = "mram32"\n[quantities]\n'
         'rows = { value = 32, unit = "1", source = "assumed" }\ncolumns = { value = 32, unit = "1", source = "assumed" }\n'
     )
-    summary = compiled(models / "mnist_bnn.onnx", "--target", "t.toml", "--no-pack")
+    summary = compiled(models / "mnist_bnn.onnx", "--target", "t.toml", "--packing", "none")
     assert summary["program"]["target"] == "mram32"
     assert summary["totals"]["images"] == tiles(DENSE, 32)

@@ -62,7 +62,7 @@ def test_continuous_image(done, program):
 def test_counters(done, models, folder):
     """Over 3 samples on 2 chips: reads and dot products of six inferences, images rewritten for each."""
     np.savez(folder / "d.npz", input=np.zeros((3, 784), np.float32), labels=np.zeros(3, int))
-    done("compile", models / "mnist_bnn.onnx", "-o", "p.xbar", "--no-pack")
+    done("compile", models / "mnist_bnn.onnx", "-o", "p.xbar", "--packing", "none")
     result = json.loads(done("run", "p.xbar", "--data", "d.npz", "--seed", 5, "--repeat", 2, "--json").out)
     assert result["seeds"] == [5, 6]
     assert result["samples"] == 3
@@ -83,7 +83,7 @@ def test_every_chip_is_written_for_itself(done, models, folder):
     """Stationary: each of 3 chips is written once. Batches of 4: 6 samples are 2 batches on each chip, not 5 in all."""
     np.savez(folder / "d.npz", input=np.zeros((6, 784), np.float32))
     for options, updates in ((("--arrays", 0), 3 * 28), (("--batch", 4), 3 * 2 * 28)):
-        done("compile", models / "mnist_bnn.onnx", "-o", "p.xbar", "--no-pack", *options)
+        done("compile", models / "mnist_bnn.onnx", "-o", "p.xbar", "--packing", "none", *options)
         result = json.loads(done("run", "p.xbar", "--data", "d.npz", "--repeat", 3, "--json").out)
         assert result["counters"]["weight_updates"] == updates
 

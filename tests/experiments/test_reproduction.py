@@ -84,7 +84,7 @@ def test_figures_are_those_of_compile_and_run():
     row = SMALL.run(MODELS, seeds=2, threads=1)
     target = load_target("m2tj4").with_quantities("a test", sigma_perp_ohm=20.0)
     program = xbcompile.compile(
-        MODELS / "digits_mlp.onnx", target, passes=PASSES, calibration="digits:train:200", pack=False
+        MODELS / "digits_mlp.onnx", target, passes=PASSES, calibration="digits:train:200", packing="none"
     )
     data = load_data("digits:test", program.network.inputs)
     outputs = [Session(program, seed=seed).run_samples(data.inputs)["logits"] for seed in (0, 1)]

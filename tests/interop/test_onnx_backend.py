@@ -107,7 +107,7 @@ def test_all_matrices_of_squeezenet_are_on_arrays():
     """
     model = onnx.load(LIGHT / "light_squeezenet.onnx")
     randomize(model)
-    session = xbcompile.InferenceSession(model, pack=False)
+    session = xbcompile.InferenceSession(model, packing="none")
     assert [record.lowered for record in session.program.network.records] == [True] * 26
     (value,) = session.get_inputs()
     x = np.random.default_rng(1).random(value.shape, np.float32)

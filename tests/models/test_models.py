@@ -99,5 +99,5 @@ def test_experiments_on_part_of_their_data(mnist, name, samples, points):
 def test_live_pixels_take_22_weight_updates():
     """20 tiles of 64x64 for 640 x 128 weights, two for 128 x 60."""
     (experiment,) = (each for each in EXPERIMENTS if each.name == "mram64-mlp-22")
-    program = xbcompile.compile(MODELS / f"{experiment.model}.onnx", "mram64", pack=False)
+    program = xbcompile.compile(MODELS / f"{experiment.model}.onnx", "mram64", packing="none")
     assert program.schedule.weight_updates == 22

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 import xbcompile
 from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
+from xbcompile.options import MappingOptions
 from xbcompile.passes.contract import PassContext
 from xbcompile.passes.edit.row_order import _slots, place, spread
 from xbcompile.passes.order_rows import OrderRows
 from xbcompile.passes.quantize import Quantize
-from xbcompile.planning.layouts import Layouts
+from xbcompile.planning.network_mapper import NetworkMapper
 from xbcompile.targets import load_target
 from xbcompile.testing.passes import assert_equals_model, assert_idempotent, network_of
 
@@ -32,8 +33,9 @@ SPEC = replace(
 
 
 def context_for(feeds, spec=SPEC, pack=False):
-    layouts = Layouts(spec, 0, pack=pack, cuts="greedy", packing="dense", effort=1.0)
-    return PassContext(spec, feeds, layouts.row_weights, layouts.images)
+    options = MappingOptions(arrays=0, cuts="greedy", packing="dense" if pack else "none")
+    mapper = NetworkMapper(spec, options, None)
+    return PassContext(spec, feeds, mapper.row_weights, mapper.images)
 
 
 def inputs(count, samples=40):
@@ -194,7 +196,7 @@ def test_compiles_and_verifies():
     """The whole way, on the exact device: what onnxruntime gives on the program's own meaning (checked by verify)."""
     feeds = {"x": np.random.default_rng(1).random((60, 70), dtype=np.float32)}
     passes = "order-rows,quantize{scheme=binary method=data-aware},thermometer{bits=3},recalibrate{samples=60}"
-    program = xbcompile.compile(dense_model(70, 20, 5), "mram64", passes=passes, calibration=feeds, pack=False)
+    program = xbcompile.compile(dense_model(70, 20, 5), "mram64", passes=passes, calibration=feeds, packing="none")
     assert program.network.layers[0].inputs == 128
     outputs = xbcompile.Session(program, device="ideal").run_samples(feeds)["y"]
     assert np.isfinite(outputs).all()

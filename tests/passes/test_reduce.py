@@ -237,7 +237,7 @@ def test_digital_cost_is_listed():
         "m2tj4",
         passes="reduce{components=8},quantize{levels=4},analogue",
         calibration={"input": rng.random((300, 784), dtype=np.float32)},
-        pack=False,
+        packing="none",
     )
     first, second = summarize(program)["layers"]
     assert (first["digital_macs_per_inference"], first["digital_macs_share"]) == (784 * 8, 8 / 128)

@@ -14,10 +14,11 @@ import xbcompile
 from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.small_programs import convolution_model, dense_model
 from xbcompile.errors import PassError
+from xbcompile.options import MappingOptions
 from xbcompile.passes.contract import PassContext
 from xbcompile.passes.quantize import Quantize
 from xbcompile.passes.use_spare_cells import UseSpareCells, copies_by_need
-from xbcompile.planning.layouts import Layouts
+from xbcompile.planning.network_mapper import NetworkMapper
 from xbcompile.program.program import load_program
 from xbcompile.runtime.references import reference_outputs
 from xbcompile.targets import load_target
@@ -34,8 +35,9 @@ def context_for(rows=8, columns=12, feeds=None, pack=False, levels=(-1, 1)):
         idle_drive=np.zeros(rows, np.float32),
         neutral_level=np.zeros(rows, np.uint8),
     )
-    layouts = Layouts(spec, 0, pack=pack, cuts="greedy", packing="dense", effort=1.0)
-    return PassContext(spec, feeds, layouts.row_weights, layouts.images)
+    options = MappingOptions(arrays=0, cuts="greedy", packing="dense" if pack else "none")
+    mapper = NetworkMapper(spec, options, None)
+    return PassContext(spec, feeds, mapper.row_weights, mapper.images)
 
 
 def inputs(count, samples=30):
@@ -139,7 +141,7 @@ def copied_program(**options):
     feeds = {"x": np.random.default_rng(1).random((80, 60), dtype=np.float32)}
     passes = "quantize{scheme=binary},use-spare-cells,thermometer{bits=3},recalibrate{samples=80}"
     model = dense_model(60, 10)
-    return model, feeds, xbcompile.compile(model, "mram64", passes=passes, calibration=feeds, pack=False, **options)
+    return model, feeds, xbcompile.compile(model, "mram64", passes=passes, calibration=feeds, packing="none", **options)
 
 
 def test_reference_of_copies(tmp_path):
@@ -170,7 +172,7 @@ def test_copies_average_the_errors_of_the_array():
         "mram64",
         passes="quantize{scheme=binary},thermometer{bits=3},recalibrate{samples=80}",
         calibration=feeds,
-        pack=False,
+        packing="none",
     )
     errors = []
     for each in (program, single):

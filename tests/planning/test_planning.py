@@ -16,12 +16,14 @@ from onnx import helper
 import xbcompile
 from tests.support.model_kit import MODELS, model_of
 from xbcompile.errors import DataError, ModelError, ScheduleError
+from xbcompile.options import PlanOptions
 from xbcompile.planning import mapper as mapping
+from xbcompile.planning import planner
 from xbcompile.planning import shapes as plan_shapes
 from xbcompile.planning.bounds import lower_bounds
-from xbcompile.planning.mapper import Mapper, MappingOptions, fewest_tiles, resized
+from xbcompile.planning.mapper import Mapper, fewest_tiles
+from xbcompile.planning.planner import resized
 from xbcompile.planning.shapes import problem_of_shapes, read_problem
-from xbcompile.report.summary import summarize
 from xbcompile.targets import load_target
 from xbcompile.tiler import plan_layout
 
@@ -29,39 +31,6 @@ SMALL = [[100, 40], [40, 100], [100, 70]]  # 11,000 weights, of which 64x64 arra
 LENET_5 = [[25, 6], [150, 16], [400, 120], [120, 84], [84, 10]]
 READ_S = 1 / 11.1e6  # mram64: one cycle
 WRITE_S = 128 / 11.1e6  # two cycles for each of 64 rows
-
-
-# --- the same as compiling ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("model", "target", "options"),
-    [
-        ("mnist_bnn", "mram64", {"batch": 100}),
-        ("mnist_bnn", "mram64", {"arrays": 4, "cuts": "free", "objective": "energy"}),
-        ("mnist_lenet5", "mram64", {"arrays": 0}),
-        ("mnist_lenet5", "mram64", {"packing": "in-order"}),
-        ("digits_mlp", "m2tj4", {"arrays": 2}),
-        ("mnist_lstm", "mram64", {"arrays": 3, "effort": 0.05}),
-        ("scenes_detector", "ideal", {}),
-        ("xor", "m2tj4", {}),
-    ],
-)
-def test_a_plan_has_the_figures_of_the_compiled_program(model, target, options):
-    """Passes that change no shape change none of them: images, writes, reads, times, energies and bounds are equal."""
-    path = MODELS / f"{model}.onnx"
-    options = {"cuts": "greedy", "packing": "dense", **options}
-    compiled = summarize(xbcompile.compile(path, target, **options))
-    planned = xbcompile.plan(path, target, **options).summary
-    assert compiled["totals"].keys() <= planned["totals"].keys()
-    for key, value in compiled["totals"].items():
-        assert planned["totals"][key] == (value if value is None else pytest.approx(value, rel=1e-12)), key
-    for ours, theirs in zip(planned["layers"], compiled["layers"], strict=True):
-        common = ours.keys() & theirs.keys()
-        assert len(common) >= 16
-        assert {key: ours[key] for key in common} == {key: theirs[key] for key in common}
-    assert planned["plan"]["packing_status"] == compiled["program"]["packing_status"]
-    assert planned["plan"]["stationary"] == compiled["program"]["stationary"]
 
 
 def test_slices_follow_the_models_own_quantizers():
@@ -164,13 +133,35 @@ def test_the_best_candidate_by_the_objective():
         assert chosen[0][key] == pytest.approx(min(row[key] for row in rows), rel=1e-8)
 
 
+@pytest.mark.parametrize("arrays", [4, 8, 16])
+@pytest.mark.parametrize("objective", ["latency", "energy", "latency=1,energy=1"])
+def test_no_row_of_the_table_beats_the_chosen_one(arrays, objective):
+    """By half a percent of the objective at most, and then it has fewer images. LeNet-5 on these numbers of arrays once took
+    some 9 % more time than a row of its own table.
+    """
+    summary = xbcompile.plan(MODELS / "mnist_lenet5.onnx", "mram64", arrays=arrays, objective=objective).summary
+    plan, rows = summary["plan"], summary["candidates"]
+    keys = {"latency": "latency_s", "energy": "energy_j"}
+    keys = [keys[name] for name in keys if name in objective]
+    least = {key: min(row[key] for row in rows) for key in keys}
+
+    def value(row):
+        return sum(row[key] / least[key] for key in keys)
+
+    chosen = next(row for row in rows if (row["cuts"], row["packing"]) == (plan["cuts"], plan["packing"]))
+    best = min(rows, key=value)
+    assert len(rows) > 3
+    assert value(chosen) <= 1.005 * value(best)
+    assert value(chosen) == value(best) or chosen["images"] <= best["images"]
+
+
 def test_a_sum_of_objectives_weighs_figures_relative_to_the_least():
-    mapper = Mapper(problem_of_shapes(LENET_5, "lenet", 8, ""), load_target("mram64"))
+    mapper = Mapper()
     figures = {"period_s": 1.0, "weight_updates": 1, "images": 1, "tiles": 1}
     rows = [{**figures, "latency_s": 1.0, "energy_j": 5.0}, {**figures, "latency_s": 2.0, "energy_j": 3.0}]
 
     def best(objective):
-        options = MappingOptions(objective=objective)
+        options = PlanOptions(objective=objective)
         return min((0, 1), key=lambda i: mapper._rank(rows, i, options))
 
     # latency 1 against 2, energy 5/3 against 1
@@ -206,7 +197,7 @@ def test_only_greedy_cuts_of_many_tiles(monkeypatch):
 
 
 def test_wrong_tables_are_not_handed_out(monkeypatch):
-    monkeypatch.setattr(mapping, "check_schedule", lambda *_: ["steps: wrong"])
+    monkeypatch.setattr(planner, "check_schedule", lambda *_: ["steps: wrong"])
     with pytest.raises(xbcompile.errors.VerifyError, match="steps: wrong"):
         xbcompile.plan([[4, 4]], "mram64")
 
@@ -235,14 +226,14 @@ def networks(draw):
     st.sampled_from([(16, 16), (8, 20), (40, 40)]),
     st.integers(0, 6),
     st.integers(1, 3),
-    st.sampled_from([None, "dense", "in-order", "none"]),
+    st.sampled_from(["auto", "dense", "in-order", "none"]),
     st.sampled_from(["latency", "throughput", "energy", "weight-updates"]),
 )
 def test_bounds_hold_for_every_plan(entries, array, arrays, batch, packing, objective):
     plan = xbcompile.plan(
         entries, "mram64", array=array, arrays=arrays, batch=batch, packing=packing, objective=objective, effort=0
     )
-    options = MappingOptions(array=array, arrays=arrays, batch=batch, packing=packing)
+    options = PlanOptions(array=array, arrays=arrays, batch=batch, packing=packing)
     bounds = lower_bounds(plan.network, plan.spec, options)
     for row in plan.summary["candidates"]:
         for key, bound in bounds.items():
@@ -254,15 +245,15 @@ def test_bounds_of_one_array_and_of_one_per_image():
     """65 x 64 weights on 64x64: at least 2 images and 2 tiles, 8 reads each; on one array 2 writes per batch."""
     network = problem_of_shapes([[65, 64]], "x", 8, "")
     spec = load_target("mram64").array_spec
-    bounds = lower_bounds(network, spec, MappingOptions(arrays=1, batch=3))
+    bounds = lower_bounds(network, spec, PlanOptions(arrays=1, batch=3))
     assert (bounds["images"], bounds["tiles"], bounds["weight_updates"], bounds["arrays"]) == (2, 2, 2, 1)
     assert bounds["latency_s"] == pytest.approx(48 * READ_S + 2 * WRITE_S)
     assert bounds["energy_j"] == pytest.approx(16 * spec.e_read_j + 2 * spec.e_write_j / 3)
-    bounds = lower_bounds(network, spec, MappingOptions(arrays=0, batch=3))
+    bounds = lower_bounds(network, spec, PlanOptions(arrays=0, batch=3))
     assert (bounds["arrays"], bounds["weight_updates"]) == (2, 0)
     assert bounds["latency_s"] == bounds["period_s"] == pytest.approx(24 * READ_S)
     # two such matrices, one after another: no period is longer, but the chain is
-    bounds = lower_bounds(problem_of_shapes([[65, 64]] * 2, "x", 8, ""), spec, MappingOptions(arrays=0, batch=3))
+    bounds = lower_bounds(problem_of_shapes([[65, 64]] * 2, "x", 8, ""), spec, PlanOptions(arrays=0, batch=3))
     assert bounds["period_s"] == pytest.approx(24 * READ_S)
     assert bounds["latency_s"] == pytest.approx(48 * READ_S)
 
@@ -271,9 +262,9 @@ def test_bound_of_writes_on_several_arrays():
     """5 images on 3 arrays: two may stay, the other three take turns on the third."""
     network = problem_of_shapes([[64, 64]] * 5, "x", 8, "")
     spec = load_target("mram64").array_spec
-    assert lower_bounds(network, spec, MappingOptions(arrays=3))["weight_updates"] == 3
-    assert lower_bounds(network, spec, MappingOptions(arrays=4))["weight_updates"] == 2
-    assert lower_bounds(network, spec, MappingOptions(arrays=5))["weight_updates"] == 0
+    assert lower_bounds(network, spec, PlanOptions(arrays=3))["weight_updates"] == 3
+    assert lower_bounds(network, spec, PlanOptions(arrays=4))["weight_updates"] == 2
+    assert lower_bounds(network, spec, PlanOptions(arrays=5))["weight_updates"] == 0
     for arrays, least in ((3, 3), (4, 2)):
         plan = xbcompile.plan([[64, 64]] * 5, "mram64", arrays=arrays, objective="weight-updates", effort=0.1)
         assert plan.schedule.weight_updates == least
@@ -377,18 +368,18 @@ def test_lists_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cuts": "diagonal"}, "cuts 'diagonal' are unknown"),
-        ({"packing": "tight"}, "packing 'tight' is unknown"),
+        ({"cuts": "diagonal"}, "cuts='diagonal' is unknown: use one of auto, greedy, balanced, free"),
+        ({"packing": "tight"}, "packing='tight' is unknown: use one of auto, dense, in-order, none"),
         ({"objective": "beauty"}, "'beauty' is unknown"),
-        ({"arrays": -1}, "arrays -1"),
+        ({"arrays": -1}, "arrays=-1: give"),
         ({"batch": 0}, "batch=0"),
         ({"batch": 10**18}, "reads of a tile per batch"),
         ({"array": (0, 4)}, "array of 0 rows x 4 columns"),
         ({"array": (4, 70_000)}, "array of 70000 columns"),
         ({"array": (70_000, 4)}, "array of 70,000 rows"),
-        ({"slices": 0}, "slices 0"),
-        ({"effort": float("nan")}, "effort nan"),
-        ({"effort": float("inf")}, "effort inf"),
+        ({"slices": 0}, "slices=0: give"),
+        ({"effort": float("nan")}, "effort=nan"),
+        ({"effort": float("inf")}, "effort=inf"),
         ({"cuts": "free", "packing": "none"}, "cuts='free'"),
     ],
 )
@@ -428,8 +419,9 @@ def test_open_sizes_are_told():
 
 def test_recurrences_of_too_many_steps(monkeypatch):
     monkeypatch.setattr(plan_shapes, "LARGEST_STEPS", 27)
-    with pytest.raises(ModelError, match="has 28 steps, and a plan lists at most 27"):
-        xbcompile.plan(MODELS / "mnist_lstm.onnx", "mram64")
+    for asked in (xbcompile.plan, xbcompile.compile):
+        with pytest.raises(ScheduleError, match="has 28 steps, and a schedule lists at most 27"):
+            asked(MODELS / "mnist_lstm.onnx", "mram64")
 
 
 def test_shared_matrices_count_once():
@@ -468,4 +460,5 @@ def test_external_data_must_be_there(tmp_path):
 
 
 def test_reading_needs_no_target_coding():
-    assert read_problem([[4, 4]], load_target("ideal")).slices_from == "1 per vector, as target ideal codes no inputs"
+    read = read_problem([[4, 4]], load_target("ideal"), PlanOptions())
+    assert read.slices_from == "1 per vector, as target ideal codes no inputs"

@@ -8,8 +8,9 @@ import pytest
 
 import xbcompile
 from xbcompile.errors import ScheduleError
+from xbcompile.options import PlanOptions
 from xbcompile.planning import requirements as fitting
-from xbcompile.planning.mapper import Mapper, MappingOptions
+from xbcompile.planning.planner import Planner
 from xbcompile.planning.requirements import parse_requirement
 from xbcompile.planning.shapes import problem_of_shapes
 from xbcompile.targets import load_target
@@ -83,10 +84,10 @@ def test_the_smallest_change_is_searched_for_where_bounds_allow_less():
 
     asked = []
     requirement = parse_requirement("stationary")
-    mapper = Mapper(problem_of_shapes(SMALL, "small", 8, ""), load_target("mram64"))
-    mapping = mapper.map(MappingOptions(effort=0))
-    search = Search(requirement, [requirement], mapper)
-    knob = fitting._Knob("arrays", lambda k: f"--arrays {k}", lambda k: MappingOptions(arrays=k), 1000)
+    planner = Planner(problem_of_shapes(SMALL, "small", 8, ""), load_target("mram64").array_spec)
+    mapping = planner.map(PlanOptions(effort=0))
+    search = Search(requirement, [requirement], planner)
+    knob = fitting._Knob("arrays", lambda k: f"--arrays {k}", lambda k: PlanOptions(arrays=k), 1000)
     row = search.smallest(knob)
     assert (row["option"], row["at_least"]) == ("--arrays 20", "--arrays 3")
     assert asked == [3, 6, 12, 24, 18, 21, 19, 20, 20]

@@ -238,9 +238,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused(saved: bytes, tmp_path: Path) -> None:
-    manifest = member(saved, "manifest.json").replace(b'"format_version": 4', b'"format_version": 5')
+    manifest = member(saved, "manifest.json").replace(b'"format_version": 5', b'"format_version": 6')
     (tmp_path / "p.xbar").write_bytes(resealed(saved, {"manifest.json": manifest}))
-    with pytest.raises(ProgramError, match="has format version 5; this xbcompile reads 4: compile it again"):
+    with pytest.raises(ProgramError, match="has format version 6; this xbcompile reads 5: compile it again"):
         load_program(tmp_path / "p.xbar")
 
 

@@ -97,7 +97,7 @@ def test_two_methods_make_a_bench():
     """10 x 4 on 4 x 4 arrays: 3 tiles, each on its own array, so each is written once however many samples come."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "fc")]
     model = model_of(nodes, {"x": ["n", 10]}, ["y"], {"w": W})
-    program = xbcompile.compile(model, "m2tj4", passes="quantize,analogue{low=0 high=1}", arrays=0, pack=False)
+    program = xbcompile.compile(model, "m2tj4", passes="quantize,analogue{low=0 high=1}", arrays=0, packing="none")
     bench, x = Bench(program.spec), RNG.random((9, 10), dtype=np.float32)
     found = Session(program, bench).run_samples({"x": x}, chunk=4)["y"]
     np.testing.assert_allclose(found, Session(program, "ideal").run({"x": x})["y"], rtol=1e-5, atol=1e-6)

@@ -100,7 +100,7 @@ def test_calibrate_offsets_is_limited_by_the_code() -> None:
 def test_recalibrate_undoes_gain_and_offset_of_each_output(embed_model: bool) -> None:
     """One tile per layer and real weights: a column's gain and offset are its output's, wherever scrambling puts it."""
     model = dense_model(20, 9, 4)
-    program = compiled(model, "ideal", "recalibrate{samples=30}", embed_model=embed_model, pack=False)
+    program = compiled(model, "ideal", "recalibrate{samples=30}", embed_model=embed_model, packing="none")
     rng = np.random.default_rng(3)
     gain, offset = rng.uniform(0.5, 1.5, (8, 64)), rng.normal(size=(8, 64))
     session = Session(program, FaultyColumns(program.spec, gain, offset))

@@ -19,7 +19,7 @@ WRITE_J = 2 * 64 * 64 * 1.5 * 90e-6 / 11.1e6  # 99.6 nJ; published: below 110 nJ
 @pytest.fixture(scope="module")
 def perceptron() -> Program:
     """784-128-10 on mram64 without packing, one array: the workload of the paper."""
-    return xbcompile.compile(MODELS / "mnist_bnn.onnx", "mram64", passes=BINARY, pack=False)
+    return xbcompile.compile(MODELS / "mnist_bnn.onnx", "mram64", passes=BINARY, packing="none")
 
 
 def counted(program: Program, samples: int) -> Counters:
@@ -60,7 +60,7 @@ def test_energy_and_time_of_the_published_perceptron(perceptron: Program) -> Non
 
 def test_a_batch_shares_its_weight_updates() -> None:
     """17 inferences in batches of 5 are 4 batches; each writes every image once and reads for 5 inferences."""
-    program = xbcompile.compile(MODELS / "mnist_bnn.onnx", "mram64", passes=BINARY, pack=False, batch=5)
+    program = xbcompile.compile(MODELS / "mnist_bnn.onnx", "mram64", passes=BINARY, packing="none", batch=5)
     counters = counted(program, 17)
     assert (counters.batches, counters.reads) == (4, 17 * 224)
     cost = cost_of(program, counters)
@@ -73,7 +73,7 @@ def test_stationary_weights_are_written_once() -> None:
     """28 arrays: 28 updates in all, written side by side before the first inference. Then the layers in turn: the tiles of
     one layer are read side by side, 8 cycles for each layer. While the second layer is read, the first one reads
     the next sample."""
-    program = xbcompile.compile(MODELS / "mnist_bnn.onnx", "mram64", passes=BINARY, pack=False, arrays=0)
+    program = xbcompile.compile(MODELS / "mnist_bnn.onnx", "mram64", passes=BINARY, packing="none", arrays=0)
     cost = cost_of(program, counted(program, 9))
     assert cost.reads == 9 * 224
     assert (cost.weight_updates, cost.rows_written) == (28, 28 * 64)
@@ -95,7 +95,7 @@ def test_a_convolution_counts_its_vectors_and_groups() -> None:
 def test_cost_on_m2tj4_from_its_numbers() -> None:
     """6272 + 96 operations for 784-128-10 are the published count: 196 x 32 and 32 x 3 tiles of 4 x 4, one read each."""
     program = xbcompile.compile(
-        dense_model(784, 128, 10), "m2tj4", passes="quantize,analogue{low=0 high=1}", pack=False
+        dense_model(784, 128, 10), "m2tj4", passes="quantize,analogue{low=0 high=1}", packing="none"
     )
     assert len(program.schedule.tiles) == 196 * 32 + 32 * 3 == 6368
     counters = Counters()

@@ -136,7 +136,7 @@ def test_schedule_by_hand_packed():
 
 def test_schedule_by_hand_recycled():
     """A GRU of two cells, a matrix per image, one array: both recurrent images are written anew in each of 3 steps."""
-    program = xbcompile.compile(sequence_model("GRU", 3, hidden=2), "m2tj4", passes=ANALOGUE, pack=False)
+    program = xbcompile.compile(sequence_model("GRU", 3, hidden=2), "m2tj4", passes=ANALOGUE, packing="none")
     schedule = program.schedule
     images = [program.schedule.tiles["image"][schedule.tiles_of(i)].tolist() for i in range(3)]
     assert [len(each) for each in images] == [2, 1, 1]  # 2 x 6 in 4 x 4, 2 x 4, 2 x 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,38 +21,50 @@ app = typer.Typer(
 )
 
 QUICK_SEEDS = 2
-_OBJECTIVE_HELP = "latency, throughput, energy, weight-updates, or a sum: latency=0.5,energy=0.5."
 _Program = Annotated[Path, typer.Argument(metavar="P.xbar", help="A compiled program.")]
 _Digital = Annotated[list[str] | None, typer.Option(help="Name or pattern of nodes that stay digital; repeatable.")]
 _Dims = Annotated[
     list[str] | None,
     typer.Option("--dim", metavar="NAME=SIZE", help="Fix an open dimension of the inputs (or INPUT:AXIS); repeatable."),
 ]
+_Target = Annotated[
+    str | None,
+    typer.Option(help="Name of a shipped target, or path of a .toml description.", show_default="mram64"),
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),
+]
+# Options of the mapping: None leaves the default, or what --like says.
+_Arrays = Annotated[
+    int | None, typer.Option(help="Physical arrays; 0: as many as there are weight images.", show_default="1")
+]
+_Batch = Annotated[int | None, typer.Option(help="Inferences served between two weight updates.", show_default="1")]
+_Cuts = Annotated[
+    str | None,
+    typer.Option(
+        help="greedy; balanced: equal blocks; free: cut residual strips while packing; auto: the best of all.",
+        show_default="auto",
+    ),
+]
+_Packing = Annotated[
+    str | None,
+    typer.Option(
+        help="dense: fewest images; in-order: an array takes each image once; none: one tile per image; auto: the better "
+        "of the first two.",
+        show_default="auto",
+    ),
+]
+_Objective = Annotated[
+    str | None,
+    typer.Option(
+        help="latency, throughput, energy, weight-updates, or a sum: latency=0.5,energy=0.5.", show_default="latency"
+    ),
+]
+_Effort = Annotated[
+    float | None, typer.Option(help="Work allowed to the searches; 0: heuristics alone.", show_default="1.0")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
-
-class Cuts(StrEnum):
-    """How matrices are cut."""
-
-    greedy = "greedy"
-    balanced = "balanced"
-    free = "free"
-
-
-class Packing(StrEnum):
-    """What images are packed for."""
-
-    auto = "auto"
-    dense = "dense"
-    in_order = "in-order"
-
-
-class Rewrite(StrEnum):
-    """Which rows a write writes."""
-
-    all = "all"
-    changed = "changed"
-    matched = "matched"
 
 
 def _console() -> Console:
@@ -85,80 +96,72 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def compile_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="P.xbar", help="Program file to write.")],
-    target: Annotated[str, typer.Option(help="Name of a shipped target, or path of a .toml description.")] = "mram64",
-    set_quantity: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="P.xbar", help="Take target and options of this program, but for those given here."),
     ] = None,
+    target: _Target = None,
+    set_quantity: _Settings = None,
     passes: Annotated[
         str | None, typer.Option(help="Pipeline, as in 'PASS,PASS{option=value}'; `xbcompile passes` lists them.")
     ] = None,
     calibration: Annotated[str | None, typer.Option(help="Inputs to fit on: mnist:train:1000 or FILE.npz.")] = None,
-    arrays: Annotated[int, typer.Option(help="Physical arrays; 0: as many as there are weight images.")] = 1,
-    batch: Annotated[int, typer.Option(help="Inferences served between two weight updates.")] = 1,
-    pack: Annotated[bool, typer.Option("--pack/--no-pack", help="Several tiles may share one array.")] = True,
-    cuts: Annotated[
-        Cuts,
-        typer.Option(help="balanced: equal blocks; free: choose cuts of residual strips together with the packing."),
-    ] = Cuts.greedy,
-    packing: Annotated[
-        Packing,
-        typer.Option(help="dense: fewest images; in-order: an array takes each image once; auto: fewest writes."),
-    ] = Packing.auto,
-    objective: Annotated[str, typer.Option(help=_OBJECTIVE_HELP)] = "latency",
+    arrays: _Arrays = None,
+    batch: _Batch = None,
+    cuts: _Cuts = None,
+    packing: _Packing = None,
+    objective: _Objective = None,
     rewrite: Annotated[
-        Rewrite, typer.Option(help="changed: write only rows that change; matched: choose orders and columns for that.")
-    ] = Rewrite.all,
+        str | None,
+        typer.Option(
+            help="changed: write only rows that change; matched: choose orders and columns for that.",
+            show_default="all",
+        ),
+    ] = None,
     floorplan: Annotated[
         str | None, typer.Option(metavar="RxC[xCHIPS]", help="Place the arrays on sites of a grid, for little traffic.")
     ] = None,
     scramble: Annotated[
-        bool, typer.Option("--scramble/--no-scramble", help="Permute the columns of every image.")
-    ] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the column permutations.")] = 0,
-    effort: Annotated[float, typer.Option(min=0, help="Work allowed to the searches; 0: heuristics alone.")] = 1.0,
+        bool | None,
+        typer.Option("--scramble/--no-scramble", help="Permute the columns of every image.", show_default="scramble"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the column permutations.", show_default="0")] = None,
+    effort: _Effort = None,
     digital: _Digital = None,
     dim: _Dims = None,
     embed_model: Annotated[
-        bool, typer.Option("--embed-model/--no-embed-model", help="Keep the model in the program.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--embed-model/--no-embed-model", help="Keep the model in the program.", show_default="embed-model"
+        ),
+    ] = None,
     print_after: Annotated[str | None, typer.Option(help="Print the network after this pass, or after 'all'.")] = None,
     as_json: _Json = False,
 ) -> None:
     """Compile a model to a program file; the program is verified before it is written."""
-    from xbcompile.api import compile as compile_model
-    from xbcompile.cli.output import check_output
-    from xbcompile.cli.printing import network_printer, pass_notes
-    from xbcompile.cli.targeting import changed_target
-    from xbcompile.frontend.dims import parse_dims
+    from xbcompile.cli.compiling import compile_file
+    from xbcompile.cli.printing import pass_notes
     from xbcompile.report.summary import summarize
     from xbcompile.report.tables import print_summary
 
-    check_output(output, model, calibration, target)
-    with Console(stderr=True).status(f"compiling {model} for {target}"):  # nothing where stderr is no terminal
-        program = compile_model(
-            model,
-            changed_target(target, set_quantity),
-            passes=passes,
-            calibration=calibration,
-            arrays=arrays,
-            batch=batch,
-            pack=pack,
-            cuts=cuts.value,
-            packing=packing.value,
-            objective=objective,
-            rewrite=rewrite.value,
-            floorplan=floorplan,
-            effort=effort,
-            scramble=scramble,
-            seed=seed,
-            digital=digital or (),
-            dims=parse_dims(dim or ()),
-            embed_model=embed_model,
-            after_pass=network_printer(print_after, passes, target),
-            warn=_warn,
-        )
-        program.save(output)
+    given = {
+        "passes": passes,
+        "arrays": arrays,
+        "batch": batch,
+        "cuts": cuts,
+        "packing": packing,
+        "objective": objective,
+        "rewrite": rewrite,
+        "floorplan": floorplan,
+        "effort": effort,
+        "scramble": scramble,
+        "seed": seed,
+        "digital": digital,
+        "dims": dim,
+        "embed_model": embed_model,
+    }
+    with Console(stderr=True).status(f"compiling {model}"):  # nothing where stderr is no terminal
+        program = compile_file(model, output, like, target, set_quantity, calibration, given, print_after, _warn)
     summary = summarize(program) | {"notes": pass_notes(program.pipeline)}
     if as_json:
         _print_json(summary)
@@ -172,24 +175,22 @@ def compile_command(
 @app.command("plan")
 def plan_command(
     source: Annotated[
-        str, typer.Argument(metavar="SHAPES.json|MODEL.onnx", help="Shapes (FILE.json:NAME) or a model.")
+        str,
+        typer.Argument(
+            metavar="SHAPES.json|MODEL.onnx|P.xbar", help="Shapes (FILE.json:NAME), a model, or a compiled program."
+        ),
     ],
-    target: Annotated[str, typer.Option(help="Name of a shipped target, or path of a .toml description.")] = "mram64",
-    set_quantity: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),
-    ] = None,
+    target: _Target = None,
+    set_quantity: _Settings = None,
     array: Annotated[
         str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Size of an array, in place of the target's.")
     ] = None,
-    arrays: Annotated[int, typer.Option(help="Physical arrays; 0: as many as there are weight images.")] = 1,
-    batch: Annotated[int, typer.Option(help="Inferences served between two weight updates.")] = 1,
-    cuts: Annotated[str | None, typer.Option(help="greedy, balanced or free; left out: the best of all.")] = None,
-    packing: Annotated[
-        str | None, typer.Option(help="dense, in-order (of execution) or none; left out: the better of the first two.")
-    ] = None,
-    objective: Annotated[str, typer.Option(help=_OBJECTIVE_HELP)] = "latency",
-    effort: Annotated[float, typer.Option(min=0, help="Work allowed to the searches; 0: heuristics alone.")] = 1.0,
+    arrays: _Arrays = None,
+    batch: _Batch = None,
+    cuts: _Cuts = None,
+    packing: _Packing = None,
+    objective: _Objective = None,
+    effort: _Effort = None,
     slices: Annotated[int | None, typer.Option(help="Reads per input vector, in place of the target's coding.")] = None,
     require: Annotated[
         list[str] | None,
@@ -205,23 +206,25 @@ def plan_command(
     from xbcompile.cli.planning import plan_file
     from xbcompile.report.plan import print_plan
 
-    with Console(stderr=True).status(f"planning {source} for {target}") as status:
+    with Console(stderr=True).status(f"planning {source}") as status:
         summary = plan_file(
             source,
             target,
-            settings=set_quantity,
-            array=array,
-            digital=digital,
-            dims=dim,
-            require=require,
-            progress=lambda what: status.update(f"planning {source} for {target}: {what}"),
-            arrays=arrays,
-            batch=batch,
-            cuts=cuts,
-            packing=packing,
-            objective=objective,
-            effort=effort,
-            slices=slices,
+            set_quantity,
+            require,
+            {
+                "arrays": arrays,
+                "batch": batch,
+                "cuts": cuts,
+                "packing": packing,
+                "objective": objective,
+                "effort": effort,
+                "slices": slices,
+                "digital": digital,
+                "dims": dim,
+                "array": array,
+            },
+            progress=lambda what: status.update(f"planning {source}: {what}"),
         )
     if as_json:
         _print_json(summary)

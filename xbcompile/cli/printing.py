@@ -15,14 +15,16 @@ from xbcompile.ir import DigitalSegment, Executed, Network, Recurrence
 from xbcompile.passes import load_pass, pass_names
 from xbcompile.passes.contract import NetworkPass, Pass
 from xbcompile.passes.pipeline import parse_pipeline
-from xbcompile.targets import Target, load_target
+from xbcompile.targets import Target
 
 
-def network_printer(print_after: str | None, passes: str | None, target: str) -> Callable[[Pass, Network], None] | None:
+def network_printer(
+    print_after: str | None, passes: str | None, target: Target
+) -> Callable[[Pass, Network], None] | None:
     """A callback that prints the network after the named pass, or after every pass for 'all'."""
     if print_after is None:
         return None
-    pipeline = parse_pipeline(load_target(target).pipeline if passes is None else passes)
+    pipeline = parse_pipeline(target.pipeline if passes is None else passes)
     allowed = ["all", *(p.name for p in pipeline if isinstance(p, NetworkPass))]
     if print_after not in allowed:
         raise PipelineError(

@@ -8,13 +8,13 @@ from xbcompile.targets import Target, load_target
 _FLAGS = {"true": True, "false": False}
 
 
-def changed_target(name: str, settings: list[str] | None) -> Target:
-    """The target of this name or path, with `NAME=VALUE` settings of its quantities.
+def changed_target(given: str | Target, settings: list[str] | None) -> Target:
+    """The target, or that of this name or path, with `NAME=VALUE` settings of its quantities.
 
     Raises:
         TargetError: unknown target or quantity, or a value that is no number or out of range.
     """
-    target = load_target(name)
+    target = given if isinstance(given, Target) else load_target(given)
     values = dict(_parse(setting) for setting in settings or ())
     return target.with_quantities("command line", **values) if values else target
 

@@ -239,4 +239,4 @@ def one_layer_program(weights: np.ndarray, target: Target, arrays: int) -> Progr
     )
     model = builder.make_model(graph, [("", 17)], ir_version=10)
     passes = "quantize{scheme=levels per=matrix},analogue{low=0 high=1}"
-    return compile_model(model, target, passes=passes, arrays=arrays, pack=False, scramble=False)
+    return compile_model(model, target, passes=passes, arrays=arrays, cuts="greedy", packing="none", scramble=False)

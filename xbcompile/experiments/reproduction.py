@@ -116,7 +116,8 @@ class Experiment:
         if quantities:
             target = target.with_quantities(f"experiment {self.name}", **quantities)
         path = model_path(models, self.model)
-        options = {"pack": False, "batch": 1, **self.options}
+        # One tile per array, as published, and the cuts for whose rows some of the networks were trained.
+        options = {"cuts": "greedy", "packing": "none", **self.options}
         return compile_model(path, target, passes=self.passes, calibration=self.calibration, **options)
 
     def run(self, models: Path, seeds: int, threads: int) -> dict[str, Any]:

@@ -308,7 +308,7 @@ def accuracy(
     software: float | None = None
     for n in states:
         target = with_errors(s.target, n, 0.0, 0.0)
-        program = compile_model(model, target, calibration=calibration, pack=False, warn=warn)
+        program = compile_model(model, target, calibration=calibration, cuts="greedy", packing="none", warn=warn)
         warn = None
         if loaded is None:
             loaded = load_data(data, program.network.inputs)

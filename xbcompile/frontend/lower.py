@@ -32,16 +32,37 @@ class Lowered:
     records: tuple[LoweringRecord, ...]
 
 
+class _Matrices:
+    """The matrices made so far: layers that use the same one, made of one constant, name it alike."""
+
+    def __init__(self) -> None:
+        self._weights: dict[str, np.ndarray] = {}
+        self._names: dict[str, list[str]] = {}  # by constant
+
+    def shared(self, constant: str, weights: np.ndarray) -> tuple[str, np.ndarray]:
+        """Name and weights of the matrix: an earlier one where it was made of this constant and is the same.
+
+        The name is the constant's; further matrices of one constant (such as its transpose) are numbered.
+        """
+        names = self._names.setdefault(constant, [])
+        for name in names:
+            if np.array_equal(self._weights[name], weights):
+                return name, self._weights[name]
+        names.append(unused(constant, self._weights))
+        self._weights[names[-1]] = np.ascontiguousarray(weights)
+        return names[-1], self._weights[names[-1]]
+
+
 @dataclass
 class _Build:
     """What grows while the nodes are gone through."""
 
     constants: dict[str, TensorProto]
     types: dict[str, TypeProto]
+    matrices: _Matrices
     steps: list[Step] = field(default_factory=list)
     records: list[LoweringRecord] = field(default_factory=list)
     fused: set[int] = field(default_factory=set)
-    matrices: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
 
 def with_node_names(graph: Graph) -> Graph:
@@ -68,15 +89,15 @@ def lower_nodes(graph: Graph, digital: Collection[str]) -> Lowered:
     Raises:
         ModelError: weights are not finite.
     """
-    build = _lower_graph(graph, digital, {})
+    build = _lower_graph(graph, digital, _Matrices())
     lowered = replace(graph, constants=build.constants, types=build.types)
     return Lowered(lowered, tuple(build.steps), one_per_node(build.records))
 
 
-def _lower_graph(graph: Graph, digital: Collection[str], matrices: dict[str, list[np.ndarray]]) -> _Build:
+def _lower_graph(graph: Graph, digital: Collection[str], matrices: _Matrices) -> _Build:
     """`lower_nodes` for the model's graph or the body of a recurrence; weights of all graphs are in `matrices`."""
     readers = _readers(graph)
-    build = _Build(dict(graph.constants), dict(graph.types), matrices=matrices)
+    build = _Build(dict(graph.constants), dict(graph.types), matrices)
     for node in graph.nodes:
         if id(node) in build.fused:
             continue
@@ -170,30 +191,22 @@ def _add_layer(
         product = unused(f"{output}_product", build.types)
         build.types[product] = graph.types[output]
     groups, _, outputs = matrix.weights.shape
+    name, weights = build.matrices.shared(matrix.constant, matrix.weights)
     build.steps.append(
         MatrixLayer(
             name=node.name,
             input=matrix.input,
             output=product,
-            weights=_shared(matrix, build),
+            weights=weights,
             bias=np.zeros(groups * outputs, np.float32) if bias is None else np.ascontiguousarray(bias),
             geometry=matrix.geometry,
             element_type=graph.constants[matrix.constant].data_type,
             vectors_per_inference=_vectors(matrix, graph, node.output[0]),
+            matrix=name,
         )
     )
     if matrix.addend is not None:
         build.steps.extend(_additions(matrix, product, output, build))
-
-
-def _shared(matrix: Matrix, build: _Build) -> np.ndarray:
-    """The weights; where an earlier layer made the same of the same constant, that layer's array: they share a matrix."""
-    made = build.matrices.setdefault(matrix.constant, [])
-    same = next((weights for weights in made if np.array_equal(weights, matrix.weights)), None)
-    if same is not None:
-        return same
-    made.append(np.ascontiguousarray(matrix.weights))
-    return made[-1]
 
 
 def _bias_addition(

@@ -53,6 +53,8 @@ class MatrixLayer(ContentEqual):
         stands_for: name of the model's tensor of which the layer's outputs are copies, side by side along the axis of
             outputs; empty: `output` itself is the only name to look for.
         input_grid: what the model's own quantizers say of the values of `input`; None where they say nothing.
+        matrix: name of the matrix that the layer uses: layers that give the same name share one, and hold the same weights
+            and the same code. Empty: a matrix of its own, as every layer has whose weights a pass changed for it alone.
     """
 
     name: str
@@ -67,6 +69,7 @@ class MatrixLayer(ContentEqual):
     input_code: InputCode | None = None
     stands_for: str = ""
     input_grid: InputGrid | None = None
+    matrix: str = ""
 
     def with_stored_weights(self) -> MatrixLayer:
         """The coded layer whose real weights are what its code stands for: it holds none of its own.

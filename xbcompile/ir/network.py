@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import networkx as nx
+import numpy as np
 import onnx
 
 from xbcompile.ir.content_equality import ContentEqual
@@ -92,16 +93,9 @@ class Network(ContentEqual):
 
     @cached_property
     def matrices(self) -> tuple[int, ...]:
-        """For each matrix layer, the index of the first layer that uses the same matrix: its owner.
-
-        Layers use the same matrix when they hold the same weight code, or the same weights where they have no code. The
-        same means one object: equal copies are matrices of their own.
-        """
-        owner: dict[int, int] = {}
-        return tuple(
-            owner.setdefault(id(layer.weights if layer.weight_code is None else layer.weight_code), i)
-            for i, layer in enumerate(self.layers)
-        )
+        """For each matrix layer, the index of the first layer that uses the same matrix: its owner (`MatrixLayer.matrix`)."""
+        owner: dict[str, int] = {}
+        return tuple(owner.setdefault(layer.matrix, i) if layer.matrix else i for i, layer in enumerate(self.layers))
 
     @cached_property
     def uses(self) -> tuple[Use, ...]:
@@ -132,7 +126,9 @@ class Network(ContentEqual):
         return replace(self, nodes=tuple(result))
 
     def check(self) -> None:
-        """Raise ValueError (our own fault, never the user's) when names clash or the order cannot be executed."""
+        """Raise ValueError (our own fault, never the user's) when names clash, the order cannot be executed, or layers
+        that share a matrix differ in it.
+        """
         names = [node.name for node in (*self.nodes, *(n for r in self.recurrences for n in r.nodes))]
         if len(set(names)) != len(names):
             raise ValueError(f"node names repeat: {sorted({n for n in names if names.count(n) > 1})}")
@@ -145,6 +141,23 @@ class Network(ContentEqual):
         missing = {value.name for value in self.outputs} - known
         if missing:
             raise ValueError(f"outputs {sorted(missing)} are never written")
+        for layer, owner in zip(self.layers, self.matrices, strict=True):
+            if not _same_matrix(layer, self.layers[owner]):
+                raise ValueError(
+                    f"{layer.name} and {self.layers[owner].name} share the matrix {layer.matrix!r}, but its weights or "
+                    f"code differ; a layer whose weights are changed for it alone names no matrix: matrix=''"
+                )
+
+
+def _same_matrix(layer: MatrixLayer, owner: MatrixLayer) -> bool:
+    """Whether two layers hold the same weights and code; one object is compared with itself at no cost."""
+    if layer is owner:
+        return True
+    if layer.weight_code is not owner.weight_code and layer.weight_code != owner.weight_code:
+        return False
+    if layer.weight_code is not None or layer.weights is owner.weights:
+        return True  # the real weights that were coded may be forgotten by now
+    return np.array_equal(layer.weights, owner.weights)
 
 
 def _check_reads(node: NetworkNode, known: set[str]) -> None:

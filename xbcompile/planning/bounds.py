@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from xbcompile.ir import ArraySpec
-from xbcompile.planning.mapper import MappingOptions, fewest_tiles
+from xbcompile.options import MappingOptions
+from xbcompile.planning.mapper import fewest_tiles
 from xbcompile.planning.shapes import PlannedMatrix, PlannedNetwork
 
 
 def lower_bounds(
     network: PlannedNetwork, spec: ArraySpec, options: MappingOptions, images: int = 0
 ) -> dict[str, float]:
-    """Lower bounds on the quantities of `mapping.quantities` (all but "stationary").
+    """Lower bounds on the figures of `figures.figures_of` (all but "stationary").
 
     Of the weights, one array's cells hold one each; of the cuts, see `fewest_tiles`. Where N images share A < N arrays and
     every batch ends with the images that it started with, an array with n > 1 images is written at least n times per batch,
@@ -25,7 +26,7 @@ def lower_bounds(
         images: a lower bound on the images of the layouts that the options allow, where a better one is known.
     """
     tiles = {i: _tiles(network.layers[i], spec) for i in set(network.matrices)}
-    fewest, batch, arrays = fewest_tiles(network, spec.rows, spec.columns), max(options.batch, 1), options.arrays
+    fewest, batch, arrays = fewest_tiles(network, spec.rows, spec.columns), options.batch, options.arrays
     images = max(images, fewest if options.packing == "none" else -(-network.weights // (spec.rows * spec.columns)))
     writes = max(2, images - arrays + 1) if 0 < arrays < images else 0
     reads = sum(tiles[use.matrix] * use.reads for use in network.uses)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from collections.abc import Mapping as Table
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import onnx
 
 from xbcompile.ir import ArraySpec, Schedule, Use
-from xbcompile.planning.figures import layer_rows
-from xbcompile.planning.mapper import Mapper, Mapping, MappingOptions
+from xbcompile.options import PlanOptions
+from xbcompile.planning.figures import layer_rows, schedule_totals
+from xbcompile.planning.mapper import Mapping
+from xbcompile.planning.planner import Planner
 from xbcompile.planning.requirements import judge, parse_requirement, unmet
 from xbcompile.planning.shapes import PlannedNetwork, read_problem
-from xbcompile.planning.totals import schedule_totals
+from xbcompile.program.program import Program
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler import Layout
-from xbcompile.tiler.effort import DEFAULT_EFFORT
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,61 +55,48 @@ class Plan:
 
 
 def plan(
-    source: str | os.PathLike[str] | onnx.ModelProto | Sequence[Any],
-    target: str | os.PathLike[str] | Target = "mram64",
+    source: str | os.PathLike[str] | onnx.ModelProto | Program | Sequence[Any],
+    target: str | os.PathLike[str] | Target | None = None,
     *,
-    array: tuple[int, int] | None = None,
-    arrays: int = 1,
-    batch: int = 1,
-    cuts: str | None = None,
-    packing: str | None = None,
-    objective: str = "latency",
-    effort: float = DEFAULT_EFFORT,
-    slices: int | None = None,
-    digital: Collection[str] = (),
-    dims: Table[str, int] | None = None,
     require: Collection[str] = (),
+    options: PlanOptions | None = None,
     progress: Callable[[str], None] = lambda what: None,
+    **changes: Any,
 ) -> Plan:
-    """Map layer shapes alone onto arrays: cut, pack and schedule, as `compile` does with weights.
+    """Map layer shapes alone onto arrays: cut, pack and schedule, by the engine that `compile` uses.
 
     Args:
         source: path of an .onnx model (no pass changes its shapes), path of a .json file of shapes, `FILE.json:NAME` for one
-            of several lists in it, a model in memory, or a list of `[inputs, outputs]` and of objects with `name`,
-            `inputs`, `outputs`, `vectors`, `groups`, `slices` and `after` (names of the matrices that it waits for; the one
-            before where left out).
-        target: name of a shipped target, path of a .toml description, or a Target.
-        array: rows and columns in place of the target's.
-        arrays: physical arrays; 0: one per weight image.
-        batch: inferences served between two weight updates.
-        cuts: "greedy", "balanced" or "free"; None: the best of all.
-        packing: "dense", "in-order" or "none"; None: the better of the first two. See `MappingOptions`.
-        objective: "latency", "throughput", "energy", "weight-updates", or a weighted sum, "latency=0.5,energy=0.5".
-        effort: work allowed to the searches, in the solver's deterministic time; 0: heuristics alone.
-        slices: reads per input vector of each matrix; None: as file, model or target say.
-        digital: names (or patterns) of nodes that stay digital.
-        dims: sizes of open dimensions of a model's inputs.
-        require: requirements such as "stationary", "images<=25", "latency_s<=1e-3"; see `fitting`.
+            of several lists in it, a model in memory, a compiled program (its network, as passes left it), or a list of
+            `[inputs, outputs]` and of objects with `name`, `inputs`, `outputs`, `vectors`, `groups`, `slices` and `after`
+            (names of the matrices that it waits for; the one before where left out).
+        target: name of a shipped target, path of a .toml description, or a Target; None: the program's, else "mram64".
+        require: requirements such as "stationary", "images<=25", "latency_s<=1e-3"; see `requirements`.
+        options: all options; None: the defaults.
         progress: called with what is being done.
+        **changes: fields of `PlanOptions` that differ: `plan("m.onnx", arrays=4)`.
 
     Raises:
         XbcompileError: bad input of any kind. A requirement that is not met is no error: see `Plan.fits`.
+        TypeError: an option that does not exist.
     """
     start = time.perf_counter()
+    options = replace(options or PlanOptions(), **changes)
     requirements = [parse_requirement(each) for each in ([require] if isinstance(require, str) else require)]
+    if target is None:
+        target = source.target if isinstance(source, Program) else "mram64"
     chosen = target if isinstance(target, Target) else load_target(target)
-    options = MappingOptions(array, arrays, batch, cuts, packing, objective, effort, slices)
     progress("reading shapes")
-    network = read_problem(source, chosen, digital=digital, dims=dims)
-    mapper = Mapper(network, chosen, progress, partial(unmet, requirements))
-    mapping = mapper.map(options)
-    summary = _summary(mapping, chosen)
-    summary["requirements"] = judge(mapping, requirements, mapper)
+    network = read_problem(source, chosen, options)
+    planner = Planner(network, chosen.array_spec, progress, partial(unmet, requirements))
+    mapping = planner.map(options)
+    summary = _summary(mapping, chosen, options)
+    summary["requirements"] = judge(mapping, options, requirements, planner)
     summary["seconds"] = time.perf_counter() - start
     return Plan(chosen, mapping.spec, mapping.network, mapping.layout, mapping.schedule, summary)
 
 
-def _summary(mapping: Mapping, target: Target) -> dict[str, Any]:
+def _summary(mapping: Mapping, target: Target, options: PlanOptions) -> dict[str, Any]:
     network, schedule, spec = mapping.network, mapping.schedule, mapping.spec
     layers = layer_rows(network, schedule, spec)
     return {
@@ -127,7 +114,7 @@ def _summary(mapping: Mapping, target: Target) -> dict[str, Any]:
             "packing": mapping.packing,
             "slices_from": network.slices_from,
         },
-        "options": asdict(mapping.options),
+        "options": asdict(options),
         "layers": layers,
         "totals": {
             **schedule_totals(schedule, spec, layers, network.weights),

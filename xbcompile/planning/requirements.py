@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from xbcompile.errors import ScheduleError
+from xbcompile.options import AUTO, MOST_ROWS, PACKINGS, PlanOptions
 from xbcompile.planning.bounds import lower_bounds
-from xbcompile.planning.mapper import MANY_TILES, MOST_ROWS, PACKINGS, Mapper, Mapping, MappingOptions, fewest_tiles
+from xbcompile.planning.mapper import MANY_TILES, Mapping, fewest_tiles
+from xbcompile.planning.planner import Planner
 from xbcompile.tiler.layout import CUTS
 from xbcompile.tiler.schedule.objective import OBJECTIVES
 from xbcompile.tiler.shapes import MAX_COLUMNS
@@ -42,7 +44,7 @@ class Requirement:
     """`quantity <= limit`, or that weights stay in their arrays.
 
     Args:
-        quantity: "stationary", or another key of `mapping.quantities`.
+        quantity: "stationary", or another key of `figures.figures_of`.
         limit: largest value allowed; None for "stationary".
     """
 
@@ -87,24 +89,32 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def unmet(requirements: Sequence[Requirement], found: dict[str, Any]) -> int:
-    """How many requirements some quantities do not meet."""
+    """How many requirements a mapping's figures do not meet."""
     return sum(not each.met(found) for each in requirements)
 
 
-def judge(mapping: Mapping, requirements: Sequence[Requirement], mapper: Mapper) -> list[dict[str, Any]]:
+def judge(
+    mapping: Mapping, options: PlanOptions, requirements: Sequence[Requirement], planner: Planner
+) -> list[dict[str, Any]]:
     """What became of each requirement, and for those not met what binds and what would help.
+
+    Args:
+        mapping: what was found.
+        options: what it was found with.
+        requirements: what is asked for.
+        planner: plans with other options.
 
     Returns:
         One each: `asked`, `quantity`, `limit`, `found`, `lower_bound` (of any mapping under the same options; of the
         images for "stationary"), `verdict` ("met", "impossible": the bound says so, or "not found"), `binds` and
         `relaxations`.
     """
-    found = mapping.quantities
-    bounds = lower_bounds(mapping.network, mapping.spec, mapping.options, mapping.images_lower_bound)
+    found = mapping.figures
+    bounds = lower_bounds(mapping.network, mapping.spec, options, mapping.images_lower_bound)
     rows = []
     for requirement in requirements:
         met = requirement.met(found)
-        possible = requirement.possible(bounds, mapping.options.arrays)
+        possible = requirement.possible(bounds, options.arrays)
         key = "images" if requirement.limit is None else requirement.quantity
         rows.append(
             {
@@ -115,7 +125,7 @@ def judge(mapping: Mapping, requirements: Sequence[Requirement], mapper: Mapper)
                 "lower_bound": bounds[key],
                 "verdict": "met" if met else "not found" if possible else "impossible",
                 "binds": "" if met else binding(mapping, requirement.quantity),
-                "relaxations": [] if met else _relaxations(mapping, requirement, requirements, mapper),
+                "relaxations": [] if met else _relaxations(mapping, options, requirement, requirements, planner),
             }
         )
     return rows
@@ -127,8 +137,8 @@ def binding(mapping: Mapping, quantity: str) -> str:
     if quantity in _TIMES:
         return _time_binding(mapping, quantity)
     if quantity == "energy_j":
-        reads_j = mapping.quantities["reads"] * spec.e_read_j
-        total_j = mapping.quantities["energy_j"]
+        reads_j = mapping.figures["reads"] * spec.e_read_j
+        total_j = mapping.figures["energy_j"]
         what, part_j = ("reads", reads_j) if 2 * reads_j >= total_j else ("writes", total_j - reads_j)
         return f"{what} take {si(part_j, 'J')} of {si(total_j, 'J')} per inference"
     if quantity in ("tiles", "reads"):
@@ -195,21 +205,21 @@ class _Knob:
 
     name: str
     text: Callable[[int], str]
-    turned: Callable[[int], MappingOptions]
+    turned: Callable[[int], PlanOptions]
     most: int
     monotone: bool = True
 
 
-def _knobs(mapping: Mapping, quantity: str) -> Iterator[_Knob]:
+def _knobs(mapping: Mapping, options: PlanOptions, quantity: str) -> Iterator[_Knob]:
     """The options that may help, one after another."""
     for name in _HELP[quantity]:
-        knob = _knob(mapping, name, quantity)
+        knob = _knob(mapping, options, name, quantity)
         if knob is not None and knob.most > 0:
             yield knob
 
 
-def _knob(mapping: Mapping, name: str, quantity: str) -> _Knob | None:
-    options, spec = mapping.options, mapping.spec
+def _knob(mapping: Mapping, options: PlanOptions, name: str, quantity: str) -> _Knob | None:
+    spec = mapping.spec
     rows, columns, arrays, batch = spec.rows, spec.columns, options.arrays, options.batch
     slices = mapping.network.most_slices
     if name == "batch":
@@ -243,14 +253,13 @@ def _knob(mapping: Mapping, name: str, quantity: str) -> _Knob | None:
     return None
 
 
-def _choices_of(mapping: Mapping, requirement: Requirement) -> Iterator[tuple[str, str, MappingOptions]]:
+def _choices_of(options: PlanOptions, requirement: Requirement) -> Iterator[tuple[str, str, PlanOptions]]:
     """Options that take one of few values: name, text, options."""
-    options = mapping.options
-    for cuts in CUTS if options.cuts is not None else ():
-        if cuts != options.cuts:
+    for cuts in CUTS if options.cuts != AUTO else ():
+        if cuts != options.cuts and (cuts, options.packing) != ("free", "none"):
             yield "cuts", f"--cuts {cuts}", replace(options, cuts=cuts)
-    for packing in PACKINGS if options.packing is not None else ():
-        if packing != options.packing:
+    for packing in PACKINGS if options.packing != AUTO else ():
+        if packing != options.packing and (options.cuts, packing) != ("free", "none"):
             yield "packing", f"--packing {packing}", replace(options, packing=packing)
     for objective in OBJECTIVES:
         if objective != options.objective:
@@ -261,18 +270,22 @@ def _choices_of(mapping: Mapping, requirement: Requirement) -> Iterator[tuple[st
 
 
 def _relaxations(
-    mapping: Mapping, requirement: Requirement, requirements: Sequence[Requirement], mapper: Mapper
+    mapping: Mapping,
+    options: PlanOptions,
+    requirement: Requirement,
+    requirements: Sequence[Requirement],
+    planner: Planner,
 ) -> list[dict[str, Any]]:
     """Single changes of options that meet the requirement, each planned with; those that need no other hardware first."""
-    search = _Search(requirement, requirements, mapper)
+    search = _Search(requirement, requirements, planner)
     found = []
-    for name, text, options in _choices_of(mapping, requirement):
-        mapper.progress(f"{requirement}: {text}")
-        result = search.planned(options)
+    for name, text, changed in _choices_of(options, requirement):
+        planner.progress(f"{requirement}: {text}")
+        result = search.planned(changed)
         if result is not None:
             found.append(search.row(name, text, result))
-    for knob in _knobs(mapping, requirement.quantity):
-        mapper.progress(f"{requirement}: {knob.name}")
+    for knob in _knobs(mapping, options, requirement.quantity):
+        planner.progress(f"{requirement}: {knob.name}")
         row = search.smallest(knob)
         if row is not None:
             found.append(row)
@@ -282,30 +295,27 @@ def _relaxations(
 class _Search:
     """Looks for the smallest change of one option that meets a requirement."""
 
-    def __init__(self, requirement: Requirement, requirements: Sequence[Requirement], mapper: Mapper) -> None:
-        self.requirement, self.requirements, self.mapper = requirement, requirements, mapper
+    def __init__(self, requirement: Requirement, requirements: Sequence[Requirement], planner: Planner) -> None:
+        self.requirement, self.requirements, self.planner = requirement, requirements, planner
 
-    def planned(self, options: MappingOptions) -> Mapping | None:
+    def planned(self, options: PlanOptions) -> Mapping | None:
         """The mapping under these options if it meets the requirement; None too where it is impossible."""
         if not self.possible(options):
             return None
         try:
-            mapping = self.mapper.map(options)
-        except ScheduleError:  # these options do not go together
+            mapping = self.planner.map(options)
+        except ScheduleError:  # more than can be mapped
             return None
-        return mapping if self.requirement.met(mapping.quantities) else None
+        return mapping if self.requirement.met(mapping.figures) else None
 
-    def possible(self, options: MappingOptions) -> bool:
+    def possible(self, options: PlanOptions) -> bool:
         """Whether lower bounds leave it open that these options meet the requirement."""
-        try:
-            network, spec, _ = self.mapper.problem(options)
-        except ScheduleError:
-            return False
+        network, spec, _ = self.planner.problem(options)
         return self.requirement.possible(lower_bounds(network, spec, options), options.arrays)
 
     def row(self, name: str, text: str, mapping: Mapping, at_least: str = "") -> dict[str, Any]:
         """What a change gives."""
-        given = mapping.quantities
+        given = mapping.figures
         return {
             "change": name,
             "option": text,
@@ -332,7 +342,7 @@ class _Search:
 
     def _bisected(self, knob: _Knob, failed: int) -> int | None:
         """The smallest number of steps above `failed` at which a plan without search meets the requirement."""
-        network, spec, _ = self.mapper.problem(knob.turned(failed))
+        network, spec, _ = self.planner.problem(knob.turned(failed))
         plans = _MOST_LARGE_PLANS if fewest_tiles(network, spec.rows, spec.columns) > MANY_TILES else _MOST_PLANS
         best: int | None = None
         step = min(2 * failed, knob.most)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from xbcompile.errors import DataError, ModelError
+from xbcompile.errors import DataError, ModelError, ScheduleError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.lower import nothing_lowered
-from xbcompile.ir import MatrixLayer, Network, Use
+from xbcompile.ir import ArraySpec, MatrixLayer, Network, Use
+from xbcompile.options import MOST_SLICES, MappingOptions
+from xbcompile.passes.choose_coding import ChooseCoding
+from xbcompile.passes.contract import Pass
 from xbcompile.passes.input_coding import InputCoding
 from xbcompile.passes.pipeline import parse_pipeline
+from xbcompile.program.program import Program
 from xbcompile.targets import Target
 
 LARGEST_SIZE = 2**31 - 1  # tile tables are int32
-LARGEST_SLICES = 255  # as the pass `thermometer` allows
-LARGEST_STEPS = 50_000  # assumed, as when compiling: a schedule of more time steps tells nobody anything
+LARGEST_STEPS = 50_000  # assumed: a schedule of more time steps tells nobody anything and takes minutes to make
 _KEYS = ("name", "inputs", "outputs", "vectors", "groups", "slices", "after")
 _FORM = "write [inputs, outputs] or an object with name, inputs, outputs, vectors (and groups, slices, after)"
 
@@ -36,7 +39,7 @@ class PlannedMatrix:
         groups: independent matrices of this size.
         inputs: rows of each.
         outputs: columns of each.
-        vectors: input vectors per inference; None where the shapes leave it open (counted as 1).
+        vectors_per_inference: input vectors; None where the shapes leave it open (counted as 1).
         slices: reads per input vector and tile.
         own_slices: the file or the model's own quantizers say how many slices; else a default applies.
     """
@@ -45,7 +48,7 @@ class PlannedMatrix:
     groups: int
     inputs: int
     outputs: int
-    vectors: int | None = 1
+    vectors_per_inference: int | None = 1
     slices: int = 1
     own_slices: bool = False
 
@@ -93,77 +96,99 @@ class PlannedNetwork:
 
 
 def read_problem(
-    source: str | os.PathLike[str] | onnx.ModelProto | Sequence[Any],
-    target: Target,
-    *,
-    digital: Collection[str] = (),
-    dims: Mapping[str, int] | None = None,
+    source: str | os.PathLike[str] | onnx.ModelProto | Program | Sequence[Any], target: Target, options: MappingOptions
 ) -> PlannedNetwork:
     """Read what is to be planned.
 
     Args:
         source: path of an .onnx model, path of a .json file of shapes (`FILE.json:NAME` for one of several lists), a model
-            in memory, or a list as such a file holds.
+            in memory, a program (with the shapes and slices that passes left), or a list as such a file holds.
         target: its default pipeline says how many slices an input takes where neither the file nor the model does; 1
             where it codes no inputs.
-        digital: names or patterns of nodes that stay digital; models only.
-        dims: sizes of open dimensions; models only.
+        options: `digital` and `dims`, of models only.
 
     Raises:
         DataError: a malformed file of shapes.
-        ModelError: see `load_model` and `import_network`; options of models for shapes.
+        ModelError: see `load_model` and `import_network`; options of models for shapes; nothing to map.
+        ScheduleError: a recurrence of too many steps.
     """
-    coding = _coding(target)
+    digital, dims = options.digital, options.dims
+    if isinstance(source, Program):
+        if digital or dims:
+            raise ModelError("digital nodes and open dimensions belong to models; a program is compiled already")
+        return _problem_of_network(source.network, source.spec, None, "as the program codes its inputs")
+    coding = coding_of(parse_pipeline(target.pipeline))
     default = 1 if coding is None else coding.slices()
     says = f"target {target.name} codes no inputs" if coding is None else f"{coding.name} of target {target.name} says"
     slices_from = f"{default} per vector, as {says}"
     is_text = isinstance(source, str | os.PathLike)
     if isinstance(source, onnx.ModelProto) or (is_text and os.fspath(source).endswith(".onnx")):  # type: ignore[arg-type]  # is_text
         network = import_network(
-            fix_dimensions(load_model(source), dims or {}),  # type: ignore[arg-type]  # no list here
-            (digital,) if isinstance(digital, str) else digital,
+            fix_dimensions(load_model(source), dims),  # type: ignore[arg-type]  # no list here
+            digital,
         )
-        return problem_of_network(network, target, slices_from)
+        return _problem_of_network(network, target.array_spec, coding, slices_from)
     if digital or dims:
         raise ModelError("digital nodes and open dimensions belong to models; shapes have neither")
     name, entries = _load_shapes(os.fspath(source)) if is_text else ("shapes", source)  # type: ignore[arg-type]  # is_text
     return problem_of_shapes(entries, name, default, slices_from)
 
 
-def _coding(target: Target) -> InputCoding | None:
-    """The input coding of a target's default pipeline."""
-    return next((each for each in parse_pipeline(target.pipeline) if isinstance(each, InputCoding)), None)
+def coding_of(pipeline: Sequence[Pass]) -> InputCoding | None:
+    """The pass of a pipeline that codes inputs first; None where none does."""
+    for each in pipeline:
+        if isinstance(each, InputCoding | ChooseCoding):
+            return each.chosen() if isinstance(each, ChooseCoding) else each
+    return None
 
 
-def problem_of_network(network: Network, target: Target, slices_from: str) -> PlannedNetwork:
-    """The sizes of a network as the frontend makes it, with slices as the target's input coding gives them.
-
-    Raises:
-        ModelError: no matrix of the model can be put on arrays, or a recurrence has too many steps.
-    """
-    if not network.layers:
-        raise ModelError(f"no matrix of the model can be put on arrays: {nothing_lowered(network.records)}")
+def check_steps(network: Network) -> None:
+    """Raise ScheduleError for a recurrence of so many steps that no schedule should list them."""
     for recurrence in network.recurrences:
         if (recurrence.steps or 1) > LARGEST_STEPS:
-            raise ModelError(
-                f"recurrence {recurrence.name!r} has {recurrence.steps:,} steps, and a plan lists at most {LARGEST_STEPS:,}; "
-                f"export the model with that dimension open: then one step is planned"
+            raise ScheduleError(
+                f"recurrence {recurrence.name!r} has {recurrence.steps:,} steps, and a schedule lists at most "
+                f"{LARGEST_STEPS:,}; export the model with that dimension open: then one step is scheduled, and sequences of "
+                f"any length run"
             )
-    coding = _coding(target)
-    symmetric = coding is not None and coding.scheme == "analogue" and target.array_spec.drive == "signed"
 
-    def planned(layer: MatrixLayer) -> PlannedMatrix:
-        code = None if coding is None else coding.on_grid(layer, symmetric)
-        slices = 1 if coding is None else coding.slices() if code is None else code.bits
-        return PlannedMatrix(layer.name, *layer.shape, layer.vectors_per_inference, slices)
 
-    layers = tuple(planned(layer) for layer in network.layers)
+def _problem_of_network(
+    network: Network, spec: ArraySpec, coding: InputCoding | None, slices_from: str
+) -> PlannedNetwork:
+    """See `planned_network`; a network that cannot be planned is a user's error."""
+    if not network.layers:
+        raise ModelError(f"no matrix of the model can be put on arrays: {nothing_lowered(network.records)}")
+    check_steps(network)
+    planned = planned_network(network, spec, coding)
+    return replace(planned, slices_from=slices_from, notes=_open_sizes(planned.layers))
+
+
+def planned_network(network: Network, spec: ArraySpec, coding: InputCoding | None = None) -> PlannedNetwork:
+    """The sizes and uses of a network, with the slices of its input codes.
+
+    Args:
+        network: before or behind any pass.
+        spec: the array that it is for.
+        coding: the pass that will code inputs that have no code yet; None: they take one slice.
+    """
+    symmetric = coding is not None and coding.scheme == "analogue" and spec.drive == "signed"
+
+    def slices(layer: MatrixLayer) -> int:
+        if layer.input_code is not None or coding is None:
+            return layer.slices
+        code = coding.on_grid(layer, symmetric)
+        return coding.slices() if code is None else code.bits
+
+    layers = tuple(
+        PlannedMatrix(layer.name, *layer.shape, layer.vectors_per_inference, slices(layer)) for layer in network.layers
+    )
     uses = tuple(replace(use, reads=layers[use.layer].slices * use.vectors) for use in network.uses)
-    return PlannedNetwork(network.name, layers, network.matrices, uses, slices_from, _open_sizes(layers))
+    return PlannedNetwork(network.name, layers, network.matrices, uses, "the input codes")
 
 
 def _open_sizes(layers: Sequence[PlannedMatrix]) -> tuple[str, ...]:
-    names = [layer.name for layer in layers if layer.vectors is None]
+    names = [layer.name for layer in layers if layer.vectors_per_inference is None]
     if not names:
         return ()
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -233,11 +258,10 @@ def problem_of_shapes(entries: Any, name: str, slices: int, slices_from: str) ->
         if not isinstance(label, str) or not label:
             raise DataError(f"{where}: name {_shown(label)} is no text")
         where = f"{where} ({label[:40]!r})"
-        sizes = {key: _size(fields, key, where) for key in ("groups", "inputs", "outputs", "vectors")}
-        given = "slices" in fields
-        layer = PlannedMatrix(label, **sizes, slices=_size(fields, "slices", where, slices), own_slices=given)
-        reads = layer.slices * (layer.vectors or 1)
-        uses.append(Use(position, position, reads, _waits(fields, index, where), layer.vectors or 1))
+        groups, inputs, outputs, vectors = (_size(fields, k, where) for k in ("groups", "inputs", "outputs", "vectors"))
+        own = "slices" in fields
+        layer = PlannedMatrix(label, groups, inputs, outputs, vectors, _size(fields, "slices", where, slices), own)
+        uses.append(Use(position, position, layer.slices * vectors, _waits(fields, index, where), vectors))
         if index.setdefault(label, position) != position:
             raise DataError(f"{where}: matrix {index[label] + 1} has that name too; names must be unique")
         layers.append(layer)
@@ -262,7 +286,7 @@ def _fields(entry: Any, where: str) -> dict[str, Any]:
 
 def _size(fields: Mapping[str, Any], key: str, where: str, default: int = 1) -> int:
     value = fields.get(key, default)
-    largest = LARGEST_SLICES if key == "slices" else LARGEST_SIZE
+    largest = MOST_SLICES if key == "slices" else LARGEST_SIZE
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
         raise DataError(f"{where}: {key} is {_shown(value)}; give a whole number of 1 to {largest:,}")
     return value

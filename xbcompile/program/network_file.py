@@ -38,11 +38,10 @@ from xbcompile.reference.host_graph import layer_parameters
 from xbcompile.reference.host_recurrence import body_of
 
 
-def describe_nodes(nodes: Sequence[NetworkNode], matrices: dict[str, int]) -> list[dict[str, Any]]:
+def describe_nodes(nodes: Sequence[NetworkNode]) -> list[dict[str, Any]]:
     """Order of execution: a layer's fields, the run of host-graph nodes that is a segment, or a recurrence.
 
-    Positions count the nodes of the host graph, in a recurrence those of its Scan's body. `matrices`: see
-    `Network.matrices`, by layer name.
+    Positions count the nodes of the host graph, in a recurrence those of its Scan's body.
     """
     described: list[dict[str, Any]] = []
     position = 0
@@ -68,7 +67,7 @@ def describe_nodes(nodes: Sequence[NetworkNode], matrices: dict[str, int]) -> li
             }
             for name in ("sequences", "states", "outputs"):
                 fields[name] = [asdict(each) for each in fields[name]]
-            body = describe_nodes(node.nodes, matrices)
+            body = describe_nodes(node.nodes)
             described.append({"recurrence": node.name, "position": position - 1, "nodes": body, **fields})
             continue
         assert node.weight_code is not None
@@ -77,7 +76,7 @@ def describe_nodes(nodes: Sequence[NetworkNode], matrices: dict[str, int]) -> li
                 "layer": node.name,
                 "input": node.input,
                 "output": node.output,
-                "matrix": matrices[node.name],
+                "matrix": node.matrix,
                 "shape": list(node.shape),
                 "geometry": {"kind": type(node.geometry).__name__, **asdict(node.geometry)},
                 "element_type": node.element_type,
@@ -154,6 +153,7 @@ class NodeReader:
         self.tensors: list[dict[str, dict[str, Any]]] = manifest["tensors"]
         self.ir_version: int = manifest["ir_version"]
         self.layers: list[MatrixLayer] = []
+        self.codes: dict[str, WeightCode] = {}  # by the name of the matrix
         graph = host.skeleton.graph
         self.types = _types_of(graph)
         self.initializers = {initializer.name: i for i, initializer in enumerate(graph.initializer)}
@@ -178,12 +178,9 @@ class NodeReader:
         if "segment" in described:
             return self.segment(graph, described)
         index, matrix = len(self.layers), described["matrix"]
-        if matrix == index:
-            code = self.code(index, described["shape"])
-        else:
-            owned = self.layers[matrix].weight_code
-            assert owned is not None
-            code = owned
+        code = self.codes.get(matrix) if matrix else None
+        if code is None:
+            code = self.codes[matrix] = self.code(index, described["shape"])
         bias = self.tensor(index, "bias")
         self.layers.append(_layer_of(described, code, bias))
         return self.layers[-1]
@@ -241,6 +238,7 @@ def _layer_of(described: dict[str, Any], code: WeightCode, bias: np.ndarray) -> 
         weight_code=code,
         input_code=None if input_code is None else InputCode(**input_code),
         stands_for=described["stands_for"],
+        matrix=described["matrix"],
         input_grid=None if described["input_grid"] is None else InputGrid(**described["input_grid"]),
     )
     return layer.with_stored_weights()

@@ -31,6 +31,7 @@ from xbcompile.errors import ProgramError
 from xbcompile.ir import ArraySpec, LoweringRecord, Network, Schedule
 from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.onnx_graph.split_model import SplitModel
+from xbcompile.options import CompileOptions
 from xbcompile.passes.contract import DevicePass
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.program.archive import Archive, TensorPool, atomic_file, npy, write_archive
@@ -46,7 +47,7 @@ from xbcompile.program.network_file import (
 from xbcompile.reference.host_graph import host_graph, layer_parameters
 from xbcompile.targets import Target
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _TABLES = ("tiles", "copies", "column_permutation", "steps", "initial", "site")
 
 
@@ -63,7 +64,9 @@ class Program(ContentEqual):
         source: the user's model, its large initializers as arrays; None where it was left out.
         taken_apart: that model with its operators taken apart into matrices and the rest, for tensors that only exist then; None
             where it is not needed or the model was left out.
-        options: options of the compilation that have no place elsewhere.
+        options: all that the user decided, so that the program can be compiled again.
+        cuts: how the matrices were cut: one of those that `options` allow.
+        packing: how tiles were packed, likewise.
     """
 
     network: Network
@@ -72,7 +75,9 @@ class Program(ContentEqual):
     pipeline: str
     calibration: dict[str, np.ndarray]
     source: SplitModel | None
-    options: dict[str, Any]
+    options: CompileOptions
+    cuts: str
+    packing: str
     taken_apart: SplitModel | None = None
 
     @property
@@ -139,15 +144,14 @@ class Program(ContentEqual):
             "format_version": FORMAT_VERSION,
             "xbcompile_version": __version__,
             "pipeline": self.pipeline,
-            "options": self.options,
+            "options": self.options.to_table(),
+            "cuts": self.cuts,
+            "packing": self.packing,
             "calibration": sorted(self.calibration),
             "ir_version": self.network.ir_version,
             "schedule": schedule,
             "records": [asdict(record) for record in self.network.records],
-            "nodes": describe_nodes(
-                self.network.nodes,
-                {layer.name: i for layer, i in zip(self.network.layers, self.network.matrices, strict=True)},
-            ),
+            "nodes": describe_nodes(self.network.nodes),
             "tensors": describe_tensors(self.network, pool),
         }
 
@@ -208,7 +212,9 @@ def _read(archive: Archive, manifest: dict[str, Any], where: str) -> Program:
         pipeline=manifest["pipeline"],
         calibration={n: archive.table(f"calibration/{i}.npy") for i, n in enumerate(manifest["calibration"])},
         source=read_skeleton(archive, "source.onnx") if "source.onnx" in archive else None,
-        options=manifest["options"],
+        options=CompileOptions.from_table(manifest["options"]),
+        cuts=manifest["cuts"],
+        packing=manifest["packing"],
         taken_apart=read_skeleton(archive, "taken_apart.onnx") if "taken_apart.onnx" in archive else None,
     )
     program.__dict__["digest"] = archive.digest

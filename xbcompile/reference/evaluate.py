@@ -25,6 +25,11 @@ def model_batch(inputs: tuple[onnx.ValueInfoProto, ...]) -> int | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
+def whole_batches(inputs: tuple[onnx.ValueInfoProto, ...], samples: int) -> int:
+    """The largest number of samples, at most this many, that fills whole batches of the model; 0 where none is full."""
+    return samples - samples % (model_batch(inputs) or 1)
+
+
 def sample_chunks(feeds: dict[str, np.ndarray], size: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Split feeds along axis 0 into runs of at most `size` samples: (first sample, chunk)."""
     samples = next(iter(feeds.values())).shape[0]

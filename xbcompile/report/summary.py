@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,8 @@ import numpy as np
 from xbcompile.ir import MatrixLayer
 from xbcompile.ir.schedule import READ, tile_columns, tile_rows
 from xbcompile.onnx_graph.dimensions import advice, open_dimensions
-from xbcompile.planning.totals import schedule_totals
+from xbcompile.planning.figures import layer_rows, schedule_totals
+from xbcompile.planning.shapes import planned_network
 from xbcompile.program.program import FORMAT_VERSION, Program
 
 _NAMED_LAYERS = 6
@@ -18,12 +18,13 @@ _NAMED_LAYERS = 6
 
 def summarize(program: Program) -> dict[str, Any]:
     """Describe a program: itself, its layers, totals, and what became of each MVM-like node."""
-    layers = [_layer(program, i) for i in range(len(program.network.layers))]
-    weights = sum(layer["weights"] for layer in layers if layer["matrix_of"] == layer["layer"])
+    planned, schedule, spec = planned_network(program.network, program.spec), program.schedule, program.spec
+    rows = layer_rows(planned, schedule, spec)
     return {
         "program": _program(program),
-        "layers": layers,
-        "totals": schedule_totals(program.schedule, program.spec, layers, weights),
+        "layers": [row | _codes(program, layer) for row, layer in zip(rows, program.network.layers, strict=True)],
+        "totals": schedule_totals(schedule, spec, rows, planned.weights),
+        "options": program.options.to_table(),
         "nodes": [
             {"node": r.node, "operator": r.operator, "lowered": r.lowered, "reason": r.reason}
             for r in program.network.records
@@ -49,7 +50,8 @@ def _program(program: Program) -> dict[str, Any]:
         "batch": schedule.batch,
         "stationary": schedule.stationary,
         "packing_status": schedule.packing_status,
-        **program.options,
+        "cuts": program.cuts,
+        "packing": program.packing,
     }
 
 
@@ -68,39 +70,16 @@ def _open_sizes(program: Program) -> str:
     )
 
 
-def _layer(program: Program, index: int) -> dict[str, Any]:
-    schedule, layer, spec = program.schedule, program.network.layers[index], program.spec
-    matrix = program.network.matrices[index]
-    tiles = schedule.tiles[schedule.tiles_of(matrix)]
-    vectors = layer.vectors_per_inference or 1
-    reads = len(tiles) * layer.slices * vectors
-    images = np.unique(tiles["image"])
-    written = schedule.initial if schedule.stationary else schedule.writes["image"]
-    code, input_code, weights = layer.weight_code, layer.input_code, math.prod(layer.shape)
+def _codes(program: Program, layer: MatrixLayer) -> dict[str, Any]:
+    """What a layer of a program has besides its sizes: codes, and the digital work that a pass put before it."""
+    code, input_code = layer.weight_code, layer.input_code
     return {
-        "layer": layer.name,
-        "matrix_of": program.network.layers[matrix].name,
-        "groups": layer.groups,
-        "inputs": layer.inputs,
-        "outputs": layer.outputs,
         "levels": None if code is None or code.levels is None else len(code.levels),
         "input_code": "none" if input_code is None else input_code.scheme,
         "input_low": None if input_code is None else input_code.low,
         "input_high": None if input_code is None else input_code.high,
-        "slices": layer.slices,
         "noise_power": None if input_code is None else input_code.noise_power,
-        "vectors_per_inference": layer.vectors_per_inference,
-        "tiles": len(tiles),
-        "images": len(images),
-        "images_lower_bound": -(-weights // (spec.rows * spec.columns)),
-        "weight_updates": int(np.isin(written, images).sum()),
-        "reads_per_inference": reads,
-        "dot_products_per_inference": int(tile_columns(tiles).sum()) * layer.slices * vectors,
-        "weights": weights,
-        **_digital_projection(program, layer, vectors),
-        "utilisation": weights / (len(images) * spec.rows * spec.columns),
-        "e_read_per_inference_j": reads * spec.e_read_j,
-        "t_read_per_inference_s": reads * spec.t_read_s,
+        **_digital_projection(program, layer, layer.vectors_per_inference or 1),
     }
 
 

@@ -7,51 +7,32 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from xbcompile.report.mapping import arrays_text, energy_text, images_text, layer_table, times_text, updates_text
 from xbcompile.units import percent, si
+
+_COLUMNS = (
+    "code",
+    "input",
+    "tiles",
+    "images",
+    "updates",
+    "reads",
+    "dot products",
+    "utilisation",
+    "read energy",
+    "read time",
+)
 
 
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """The schedule summary that `compile` and `inspect` print."""
     program, total = summary["program"], summary["totals"]
     console.print(
-        f"[bold]{program['model']}[/] on [bold]{program['target']}[/] "
-        f"({program['array_rows']}x{program['array_columns']}, {_arrays(program)}), passes: {program['pipeline'] or 'none'}"
+        f"[bold]{program['model']}[/] on [bold]{program['target']}[/] ({program['array_rows']}x{program['array_columns']}, "
+        f"{arrays_text(program)}): {program['cuts']} cuts, packing {program['packing']}; passes: {program['pipeline'] or 'none'}"
     )
     caption = "reads, dot products, read energy and read time (one read after another): per inference"
-    table = Table("layer", "matrix", "code", "input", header_style="bold", caption=caption)
-    for name in ("tiles", "images", "updates", "reads", "dot products", "utilisation", "read energy", "read time"):
-        table.add_column(name, justify="right")
-    for layer in summary["layers"]:
-        table.add_row(
-            layer["layer"],
-            f"{layer['groups']}x " * (layer["groups"] > 1) + f"{layer['inputs']}x{layer['outputs']}",
-            "real" if layer["levels"] is None else f"{layer['levels']} levels",
-            _input_text(layer),
-            f"{layer['tiles']:,}",
-            f"{layer['images']:,}",
-            f"{layer['weight_updates']:,}",
-            f"{layer['reads_per_inference']:,}",
-            f"{layer['dot_products_per_inference']:,}",
-            percent(layer["utilisation"], 1),
-            si(layer["e_read_per_inference_j"], "J"),
-            si(layer["t_read_per_inference_s"], "s"),
-        )
-    table.add_section()
-    table.add_row(
-        "total",
-        f"{total['weights']:,} weights",
-        "",
-        "",
-        f"{total['tiles']:,}",
-        f"{total['images']:,}",
-        f"{total['weight_updates']:,}",
-        f"{total['reads_per_inference']:,}",
-        f"{total['dot_products_per_inference']:,}",
-        percent(total["utilisation"], 1),
-        si(total["e_read_per_inference_j"], "J"),
-        si(sum(layer["t_read_per_inference_s"] for layer in summary["layers"]), "s"),
-    )
-    console.print(table)
+    console.print(layer_table(summary["layers"], total, _COLUMNS, caption))
     _print_schedule_facts(console, program, total)
     if program["open_sizes"]:
         console.print(program["open_sizes"], markup=False, emoji=False)
@@ -67,51 +48,21 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
 
 
 def _print_schedule_facts(console: Console, program: dict[str, Any], total: dict[str, Any]) -> None:
-    once = "once" if program["stationary"] else f"per batch of {program['batch']}"
-    held = (
-        ""
-        if program["stationary"] or not total["initial_writes"]
-        else f", {total['initial_writes']:,} before the first"
-    )
-    console.print(
-        f"weight updates {once}: [bold]{total['weight_updates']:,}[/] (at least {total['weight_updates_lower_bound']:,})"
-        f"{held}; images: {total['images']:,}, area bound {total['images_lower_bound']:,} "
-        f"(gap {percent(total['images_gap'], 1)}; packing {program['packing_status']})"
-    )
+    held = "" if program["stationary"] else f"; {total['initial_writes']:,} writes before the first"
+    console.print(updates_text(program, total) + held * bool(total["initial_writes"]))
+    console.print(images_text(program, total))
     if total["cells_written"] is not None:
         console.print(
             f"rows written per batch: {total['rows_written']:,} of {total['weight_updates'] * program['array_rows']:,}; "
             f"cells that change: {total['cells_written']:,}"
         )
-    overlap = f"a batch every {si(total['period_s'], 's')}, " if total["period_s"] < total["makespan_s"] else ""
-    console.print(
-        f"time per batch {si(total['makespan_s'], 's')} (at least {si(total['makespan_lower_bound_s'], 's')}), "
-        f"{overlap}"
-        f"per inference {si(total['t_per_inference_s'], 's')}; energy per inference {si(total['e_per_inference_j'], 'J')} "
-        f"(reads {si(total['e_read_per_inference_j'], 'J')}, writes {si(total['e_write_per_inference_j'], 'J')})"
-    )
+    console.print(times_text(total))
+    console.print(energy_text(total))
     if program["floorplan"] is not None:
         console.print(
             f"floorplan {program['floorplan']}: {total['hop_values']:,} values x hops per inference "
             f"(at least {total['hop_values_lower_bound']:,})"
         )
-
-
-def _arrays(program: dict[str, Any]) -> str:
-    count = program["arrays"]
-    held = "weights stay" if program["stationary"] else "recycled"
-    return f"{count:,} array{'s' * (count > 1)}, {held}"
-
-
-def _input_text(layer: dict[str, Any]) -> str:
-    if layer["input_code"] == "none":
-        return "as it is"
-    text = layer["input_code"]
-    if layer["slices"] > 1:
-        text += f" {layer['slices']} ({layer['noise_power']:g} s²)"
-    if layer["input_low"] is None:
-        return f"{text}, own range"
-    return f"{text}, {layer['input_low']:.3g}..{layer['input_high']:.3g}"
 
 
 def print_schedule(console: Console, rows: list[dict[str, Any]]) -> None:

@@ -269,7 +269,7 @@ def test_errs_less_on_a_sampled_chip(passes, share):
     model, feeds = dense_model(150, 8), {"x": images(300, 150)}
     found = []
     for each in (text, text.replace(",quiet-columns", "")):
-        program = xbcompile.compile(model, "mram64", passes=each, calibration=feeds, arrays=1, pack=False)
+        program = xbcompile.compile(model, "mram64", passes=each, calibration=feeds, arrays=1, packing="none")
         found.append(layer_error(Session(program, seed=1)))
     assert found[0] < share * found[1]
 

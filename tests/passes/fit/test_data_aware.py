@@ -406,7 +406,7 @@ def test_recalibration_takes_nothing_back(mnist):
     accuracy = []
     for more in ("", ",recalibrate{samples=1000}"):
         passes = "quantize{scheme=levels method=data-aware},analogue" + more
-        program = compile(MODELS / "mnist_mlp.onnx", "m2tj4", passes=passes, calibration=calibration, pack=False)
+        program = compile(MODELS / "mnist_mlp.onnx", "m2tj4", passes=passes, calibration=calibration, packing="none")
         (scores,) = Session(program).run_samples({"input": x}).values()
         accuracy.append(100 * np.mean(scores.argmax(axis=1) == labels))
     assert accuracy[1] >= accuracy[0] - 0.32

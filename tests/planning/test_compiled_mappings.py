@@ -27,20 +27,20 @@ def corrupted(program: Program, **fields) -> list[str]:
 def test_packing_follows_execution_where_an_array_would_else_be_loaded_twice():
     """1x1, 1x2, 2x3, 3x2 on 4x4 arrays: two images either way, but packed densely the first serves layers far apart."""
     sizes = (1, 1, 2, 3, 2)
-    dense, in_order = (compiled(*sizes, packing=packing, effort=0) for packing in ("dense", "in-order"))
-    auto = compiled(*sizes, effort=0)
-    assert [each.options["packing"] for each in (dense, in_order, auto)] == ["dense", "in-order", "in-order"]
+    dense, in_order = (compiled(*sizes, cuts="greedy", packing=packing, effort=0) for packing in ("dense", "in-order"))
+    auto = compiled(*sizes, cuts="greedy", effort=0)
+    assert [each.packing for each in (dense, in_order, auto)] == ["dense", "in-order", "in-order"]
     assert dense.schedule.images == in_order.schedule.images == 2
     assert dense.schedule.weight_updates > 2
     assert auto.schedule == in_order.schedule
     assert in_order.schedule.writes["image"].tolist() == [0, 1]
-    assert compiled(*sizes, arrays=0).options["packing"] == "dense"
+    assert compiled(*sizes, cuts="greedy", arrays=0).packing == "dense"
 
 
 def test_packing_stays_dense_where_order_saves_no_write():
     """1x1, 1x4, 4x3, 3x6 on 4x4: three images written four times, or four images written once."""
-    program = compiled(1, 1, 4, 3, 6, effort=0)
-    assert program.options["packing"] == "dense"
+    program = compiled(1, 1, 4, 3, 6, cuts="greedy", effort=0)
+    assert program.packing == "dense"
     assert (program.schedule.images, program.schedule.weight_updates) == (3, 4)
 
 
@@ -119,10 +119,10 @@ def test_a_floorplan_gives_each_array_a_site() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"packing": "loose"}, "packing='loose' is unknown: use one of auto, dense, in-order"),
+        ({"packing": "loose"}, "packing='loose' is unknown: use one of auto, dense, in-order, none"),
         ({"rewrite": "some"}, "rewrite='some' is unknown"),
         ({"floorplan": "2x"}, "floorplan '2x': give site rows x site columns"),
-        ({"floorplan": "1x1", "arrays": 0}, "1 sites for 7 arrays"),
+        ({"floorplan": "1x1", "arrays": 0}, "1 sites for 6 arrays"),
         ({"objective": "beauty"}, "beauty"),
     ],
 )

@@ -1,0 +1,99 @@
+"""Options: they check themselves, go into the program whole, and make the same program again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+import xbcompile
+from tests.support.small_programs import CODED, dense_model, images
+from xbcompile.errors import PipelineError, ScheduleError, XbcompileError
+from xbcompile.options import CompileOptions, MappingOptions, PlanOptions
+from xbcompile.program.program import load_program
+
+OTHERS = {  # a value that is no default, of every option
+    "arrays": 2,
+    "batch": 3,
+    "cuts": "greedy",
+    "packing": "in-order",
+    "objective": "energy",
+    "effort": 0.5,
+    "digital": ("fc1",),
+    "dims": {"n": 2},
+    "passes": CODED,
+    "rewrite": "matched",
+    "floorplan": "4x4",
+    "scramble": False,
+    "seed": 7,
+    "embed_model": False,
+}
+
+
+def test_every_option_comes_back_from_json():
+    assert OTHERS.keys() == {each.name for each in fields(CompileOptions)}
+    for options in (CompileOptions(), CompileOptions(**OTHERS)):
+        assert CompileOptions.from_table(json.loads(json.dumps(options.to_table()))) == options
+    with pytest.raises(ValueError, match=r"options \['arrays', 'colour'\] are missing or unknown"):
+        CompileOptions.from_table({name: 1 for name in OTHERS if name != "arrays"} | {"colour": 1})
+
+
+def test_one_name_is_not_a_list_of_letters():
+    assert MappingOptions(digital="fc1") == MappingOptions(digital=["fc1"]) == MappingOptions(digital=("fc1",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "error", "text"),
+    [
+        (MappingOptions, {"arrays": -1}, ScheduleError, "arrays=-1: give the number of physical arrays"),
+        (MappingOptions, {"arrays": 1.5}, ScheduleError, "arrays=1.5"),
+        (MappingOptions, {"arrays": True}, ScheduleError, "arrays=True"),
+        (MappingOptions, {"batch": 0}, ScheduleError, "batch=0: give the inferences served"),
+        (MappingOptions, {"cuts": "oblique"}, ScheduleError, "cuts='oblique' is unknown: use one of auto, greedy"),
+        (MappingOptions, {"packing": "loose"}, ScheduleError, "packing='loose' is unknown: use one of auto, dense"),
+        (MappingOptions, {"cuts": "free", "packing": "none"}, ScheduleError, "chosen while packing"),
+        (MappingOptions, {"objective": "beauty"}, ScheduleError, "'beauty' is unknown"),
+        (MappingOptions, {"effort": float("nan")}, ScheduleError, "effort=nan is out of range"),
+        (
+            CompileOptions,
+            {"rewrite": "some"},
+            ScheduleError,
+            "rewrite='some' is unknown: use one of all, changed, matched",
+        ),
+        (CompileOptions, {"seed": -1}, ScheduleError, "seed=-1: give the seed"),
+        (CompileOptions, {"floorplan": "2x"}, ScheduleError, "floorplan '2x': give site rows x site columns"),
+        (CompileOptions, {"passes": "quantise"}, PipelineError, "quantise"),
+        (PlanOptions, {"array": (0, 4)}, ScheduleError, "array of 0 rows x 4 columns"),
+        (PlanOptions, {"slices": 256}, ScheduleError, "slices=256: give reads per input vector"),
+    ],
+)
+def test_wrong_options_are_refused(kind: type, options: dict, error: type[XbcompileError], text: str) -> None:
+    with pytest.raises(error) as caught:
+        kind(**options)
+    assert text in str(caught.value)
+
+
+def test_an_option_that_does_not_exist_is_a_fault_of_the_program_that_gives_it():
+    for asked in (xbcompile.compile, xbcompile.plan):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+            asked(dense_model(3, 2), colour="red")
+
+
+@pytest.mark.parametrize("changes", [{}, {"arrays": 3, "cuts": "balanced", "rewrite": "changed"}])
+def test_a_program_says_how_to_make_it_again(tmp_path, changes) -> None:
+    """Options of the file, and the same model, target and calibration inputs: the same bytes."""
+    model, data = dense_model(20, 9, 4), {"x": images(60, 20)}
+    given = {"passes": "quantize{method=data-aware},analogue,recalibrate{samples=20}", "arrays": 2, "seed": 3} | changes
+    program = xbcompile.compile(model, "m2tj4", calibration=data, **given)
+    program.save(tmp_path / "p.xbar")
+    loaded = load_program(tmp_path / "p.xbar")
+    assert loaded.options == CompileOptions(**given)
+    assert (loaded.cuts, loaded.packing) == (program.cuts, program.packing)
+    again = xbcompile.compile(model, loaded.target, calibration=data, options=loaded.options)
+    again.save(tmp_path / "again.xbar")
+    assert (tmp_path / "again.xbar").read_bytes() == (tmp_path / "p.xbar").read_bytes()
+    other = xbcompile.compile(model, loaded.target, calibration=data, options=loaded.options, seed=4)
+    assert other.options == replace(loaded.options, seed=4)
+    assert not np.array_equal(other.schedule.column_permutation, program.schedule.column_permutation)

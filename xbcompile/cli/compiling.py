@@ -1,0 +1,68 @@
+"""The compile command's work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from xbcompile.api import compile as compile_model
+from xbcompile.cli.output import check_output
+from xbcompile.cli.printing import network_printer
+from xbcompile.cli.targeting import changed_target
+from xbcompile.frontend.dims import parse_dims
+from xbcompile.options import CompileOptions
+from xbcompile.program.program import Program, load_program
+
+DEFAULT_TARGET = "mram64"
+
+
+def given_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, as Python takes them: those left out are None on the command line.
+
+    Raises:
+        ModelError: a `--dim` that cannot be read.
+    """
+    options = {name: value for name, value in given.items() if value is not None}
+    if "dims" in options:
+        options["dims"] = parse_dims(options["dims"])
+    return options
+
+
+def compile_file(
+    model: Path,
+    output: Path,
+    like: Path | None,
+    target: str | None,
+    settings: list[str] | None,
+    calibration: str | None,
+    given: Mapping[str, Any],
+    print_after: str | None,
+    warn: Callable[[str], None],
+) -> Program:
+    """Compile a model to a program file.
+
+    Args:
+        model: path of the model.
+        output: path of the program.
+        like: a program whose target and options are taken where none are given.
+        target: name or path of the target.
+        settings: `NAME=VALUE` of the target's quantities.
+        calibration: see `xbcompile.compile`.
+        given: options as the command line has them, None where left out.
+        print_after: pass after which the network is printed.
+        warn: called with each warning.
+    """
+    check_output(output, model, calibration, target, like)
+    before = None if like is None else load_program(like)
+    chosen = changed_target(
+        before.target if before is not None and target is None else target or DEFAULT_TARGET, settings
+    )
+    changes = given_options(given)
+    options = CompileOptions() if before is None else before.options
+    printer = network_printer(print_after, changes.get("passes", options.passes), chosen)
+    program = compile_model(
+        model, chosen, calibration=calibration, options=options, after_pass=printer, warn=warn, **changes
+    )
+    program.save(output)
+    return program

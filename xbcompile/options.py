@@ -1,0 +1,164 @@
+"""What decides how a network is mapped, compiled and planned, as values that check themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from xbcompile.errors import ScheduleError
+from xbcompile.ir.site_grid import SiteGrid
+from xbcompile.passes.pipeline import parse_pipeline
+from xbcompile.tiler.effort import DEFAULT_EFFORT
+from xbcompile.tiler.layout import CUTS
+from xbcompile.tiler.reuse.reuse_cells import REWRITE_MODES
+from xbcompile.tiler.schedule.objective import parse_objective
+from xbcompile.tiler.shapes import check_array
+
+AUTO = "auto"
+PACKINGS = ("dense", "in-order", "none")
+MOST_ARRAYS = 2**31 - 1  # tables are int32
+MOST_BATCH = 2**62  # what can be counted in int64
+MOST_ROWS = 65_536  # as target `ideal` allows
+MOST_SLICES = 255  # as the pass `thermometer` allows
+
+
+@dataclass(frozen=True)
+class MappingOptions:
+    """Which matrices are mapped, and how.
+
+    Args:
+        arrays: physical arrays at most; 0 takes as many as there are weight images (nothing is rewritten), more than that
+            hold copies of the images that take longest, where that helps.
+        batch: inferences served between two weight updates.
+        cuts: "greedy", "balanced" (blocks of equal size), "free" (residual strips are cut together with the packing), or
+            "auto": all are tried, and the best schedule by the objective stands.
+        packing: "dense" (fewest images), "in-order" (images follow the order of execution, so that one array is loaded
+            with each once), "none" (one tile per image), or "auto": the better one of the first two.
+        objective: what the schedule is made for: "latency", "throughput", "energy", "weight-updates", or a weighted sum
+            of them, "latency=0.5,energy=0.5".
+        effort: work allowed to each search, in the solver's deterministic time (one unit takes some seconds); 0:
+            heuristics alone.
+        digital: names (or patterns) of nodes that stay digital.
+        dims: sizes of open dimensions of the inputs, by name or `INPUT:AXIS`: {"batch": 1}.
+
+    Raises:
+        ScheduleError: an unknown name, or a number out of range.
+    """
+
+    arrays: int = 1
+    batch: int = 1
+    cuts: str = AUTO
+    packing: str = AUTO
+    objective: str = "latency"
+    effort: float = DEFAULT_EFFORT
+    digital: tuple[str, ...] = ()
+    dims: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        digital = (self.digital,) if isinstance(self.digital, str) else tuple(self.digital)
+        object.__setattr__(self, "digital", digital)
+        object.__setattr__(self, "dims", dict(self.dims))
+        _check_range("arrays", self.arrays, 0, MOST_ARRAYS, "the number of physical arrays, 0 for one per weight image")
+        _check_range("batch", self.batch, 1, MOST_BATCH, "the inferences served between two weight updates")
+        _check_name("cuts", self.cuts, (AUTO, *CUTS))
+        _check_name("packing", self.packing, (AUTO, *PACKINGS))
+        if (self.cuts, self.packing) == ("free", "none"):
+            raise ScheduleError(
+                "cuts='free' are chosen while packing: use another packing than 'none', or cuts='greedy'"
+            )
+        parse_objective(self.objective)
+        if not 0 <= self.effort < math.inf:
+            raise ScheduleError(f"effort={self.effort:g} is out of range; allowed: numbers from 0")
+
+    @property
+    def leaves_one_layout(self) -> bool:
+        """Whether cuts and packing are both said."""
+        return AUTO not in (self.cuts, self.packing)
+
+
+@dataclass(frozen=True)
+class CompileOptions(MappingOptions):
+    """All that decides how a network is compiled, besides the target and the calibration inputs; see `MappingOptions` too.
+
+    Args:
+        passes: pipeline text; None takes the target's own.
+        rewrite: which rows a write writes: "all", "changed" (rows in which a cell changes), or "matched" (the same, with
+            orders and columns chosen so that few cells change).
+        floorplan: "8x8" or "8x8x2", site rows x site columns x chips: arrays are placed for little traffic.
+        scramble: permute the columns of each image.
+        seed: of the permutations, and of the search for places on the floorplan.
+        embed_model: keep the user's model in the program, for `run` to report its software accuracy.
+
+    Raises:
+        ScheduleError: an unknown name, or a number out of range.
+        PassError: a pipeline that cannot be read.
+    """
+
+    passes: str | None = None
+    rewrite: str = "all"
+    floorplan: str | None = None
+    scramble: bool = True
+    seed: int = 0
+    embed_model: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_name("rewrite", self.rewrite, REWRITE_MODES)
+        _check_range("seed", self.seed, 0, 2**128 - 1, "the seed of the column permutations")
+        if self.passes is not None:
+            parse_pipeline(self.passes)
+        if self.floorplan is not None:
+            SiteGrid.parse(self.floorplan)
+
+    def to_table(self) -> dict[str, Any]:
+        """All fields as JSON holds them."""
+        return asdict(self) | {"digital": list(self.digital)}
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Self:
+        """Inverse of `to_table`.
+
+        Raises:
+            ValueError: a field is missing, or unknown.
+        """
+        names = {each.name for each in fields(cls)}
+        if names != table.keys():
+            raise ValueError(f"options {sorted(names ^ table.keys())} are missing or unknown")
+        return cls(**table)
+
+
+@dataclass(frozen=True)
+class PlanOptions(MappingOptions):
+    """How shapes are planned with; see `MappingOptions` too.
+
+    Args:
+        array: rows and columns in place of the target's; None: the target's.
+        slices: reads per input vector of each matrix; None: as the file, the model or the target says.
+
+    Raises:
+        ScheduleError: an unknown name, or a number out of range.
+    """
+
+    array: tuple[int, int] | None = None
+    slices: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.array is not None:
+            check_array(*self.array)
+            if self.array[0] > MOST_ROWS:
+                raise ScheduleError(f"array of {self.array[0]:,} rows: at most {MOST_ROWS:,} are planned with")
+        if self.slices is not None:
+            _check_range("slices", self.slices, 1, MOST_SLICES, "reads per input vector")
+
+
+def _check_name(option: str, found: str, allowed: tuple[str, ...]) -> None:
+    if found not in allowed:
+        raise ScheduleError(f"{option}={found!r} is unknown: use one of {', '.join(allowed)}")
+
+
+def _check_range(option: str, found: int, least: int, most: int, what: str) -> None:
+    if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
+        raise ScheduleError(f"{option}={found!r}: give {what}, a whole number from {least} to {most:,}")
