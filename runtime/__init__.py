@@ -4,7 +4,7 @@ Read `session` first, then `player` (event by event), `layer_executor` (many eve
 sees); `commission` fits device passes through `chip_view`.
 """
 
-from xbcompile.runtime.commission import commission
+from xbcompile.runtime.commissioning import commission
 from xbcompile.runtime.corrections_file import load_corrections, save_corrections
 from xbcompile.runtime.cost import Cost, Counters, cost_of
 from xbcompile.runtime.session import Session

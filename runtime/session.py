@@ -17,7 +17,7 @@ from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_batch, sample_chunks
-from xbcompile.runtime.commission import chip_name, chip_of, fitted, with_corrections
+from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
 from xbcompile.runtime.layer_executor import LayerExecutor

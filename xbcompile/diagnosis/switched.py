@@ -28,7 +28,7 @@ from xbcompile.onnx_graph.engine import open_session
 from xbcompile.onnx_graph.graph import reads
 from xbcompile.program.program import Program
 from xbcompile.runtime.chip_view import ColumnErrors
-from xbcompile.runtime.commission import fitted
+from xbcompile.runtime.commissioning import fitted
 from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.drive import CodedInput, code_vectors
 from xbcompile.runtime.layer_executor import LayerExecutor, ReadingObserver
