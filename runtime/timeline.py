@@ -9,7 +9,7 @@ write of the batch before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -78,27 +78,31 @@ class Clock:
     makespan_s: float
     batches: int = 0
     now_s: float = 0.0
-    _first: list[int] = field(default_factory=list)
-    _start_s: list[float] = field(default_factory=list)
+    _first: int = 0  # of the last run
+    _count: int = 0
+    _start_s: float = 0.0
+    _before_s: float = 0.0  # when the batch before it started
 
     def __post_init__(self) -> None:
-        self.now_s = self.setup_s
+        self.now_s = self._start_s = self.setup_s
 
     def run(self, first: int, batches: int) -> None:
         """Add a run of batches that starts now; `first` is the number of its first batch."""
-        self._first.append(first)
-        self._start_s.append(self.now_s)
+        follows = first == self._first + self._count
+        self._before_s = float(self.start_s(first - 1)) if follows else self.now_s - self.period_s
+        self._first, self._count, self._start_s = first, batches, self.now_s
         self.batches = max(self.batches, first + batches)
         self.now_s += (batches - 1) * self.period_s + self.makespan_s
 
     def start_s(self, batch: npt.ArrayLike) -> Floats:
-        """When batches, int of any shape, start: in the last run that has them; those of commissioning right after set-up."""
+        """When batches, int of any shape, start: those of the last run, and the one before it, whose images it may find in the
+        arrays; where a run skips batches, that one is as if it had run a period before. Those of commissioning start right after
+        set-up.
+        """
         number = np.asarray(batch, np.int64)
-        result = np.asarray(self.setup_s + (number % COMMISSION_BATCH) * self.period_s)
-        for first, start_s in zip(self._first, self._start_s, strict=True):
-            mine = (number >= first) & (number < COMMISSION_BATCH)
-            result = np.where(mine, start_s + (number - first) * self.period_s, result)
-        return result
+        after = number - self._first
+        start_s = np.where(after >= 0, self._start_s, self._before_s + self.period_s) + after * self.period_s
+        return np.where(number < COMMISSION_BATCH, start_s, self.setup_s + (number - COMMISSION_BATCH) * self.period_s)
 
 
 class Timeline:
@@ -169,9 +173,7 @@ class Timeline:
             return np.full(len(places), self.initial_s[array])
         batches, within = batch + places // per_batch, places % per_batch
         times = clock.start_s(batches) + self._write_start_s(array)[within]
-        earliest = (
-            COMMISSION_BATCH if batch >= COMMISSION_BATCH else 0
-        )  # commissioning starts from what set-up left, too
+        earliest = COMMISSION_BATCH if batch >= COMMISSION_BATCH else 0  # both start from what set-up left
         first = (batches < earliest) | (self.base[array] + batch * per_batch + places < 1)
         return np.where(first, self.initial_s[array], times)
 

@@ -115,6 +115,29 @@ def test_arrays_that_are_written_again_are_as_good_as_new():
         np.testing.assert_allclose(each, outputs[0], rtol=0.05, atol=0.02)
 
 
+class EventByEvent:
+    """A chip without the batched path, which is executed one event after another, as a bench is."""
+
+    lsb = reading_limits = None
+
+    def __init__(self, chip):
+        self.write, self.read = chip.write, chip.read
+
+
+@pytest.mark.parametrize("arrays", [0, 1, 2])
+def test_events_one_by_one_see_the_same_time(arrays):
+    """Run after run: images that an array still holds from the run before are as old as they are."""
+    target = load_target("drifting-chip").with_quantities("test", t_read_s=10, drift_exponent=0.3)
+    program = xbcompile.compile(dense_model(), target, passes="quantize,analogue{low=0 high=3}", arrays=arrays, batch=2)
+    together, alone = xbcompile.Session(program), xbcompile.Session(program, EventByEvent(target.device()))
+    seen = []
+    for _ in range(2):
+        feeds = {"x": np.repeat(INPUTS["x"][:1], 4, axis=0)}
+        seen.append(together.run_samples(feeds)["y"])
+        assert np.array_equal(alone.run_samples(feeds)["y"], seen[-1])
+    assert not np.array_equal(seen[0][0], seen[0][1])
+
+
 def test_the_transform_goes_onto_arrays():
     model = model_of([helper.make_node("DFT", ["x"], ["y"], "fourier", axis=1)], ["n", 16, 1], {})
     network = network_of(model)
