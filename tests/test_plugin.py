@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent.parent
 SAMPLE = Path(__file__).parent / "plugin_sample"
 NAMES = ("xbcompile_sample", "xbcompile-sample", "one-gain", "drifting-chip", "DriftingArray", "rewrite_dft")
 
+COMMAND = "from xbcompile.cli import main; main()"
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -30,16 +32,16 @@ def install(source: Path, site: Path) -> None:
 
 
 def runner(site: Path, folder: Path) -> Run:
-    """Runs a Python module with what is installed in `site`."""
+    """Runs the command line, in `folder`, with what is installed in `site`."""
+    return lambda *arguments, status=0: python(site, folder, "-c", COMMAND, *arguments, status=status)
 
-    def run(module: str, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PYTHONPATH": str(site), "COLUMNS": "200"}
-        command = [sys.executable, "-m", module, *map(str, arguments)]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == status, done.stdout + done.stderr
-        return done
 
-    return run
+def python(site: Path, folder: Path, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(site), "COLUMNS": "200"}
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -56,34 +58,35 @@ def run(sample: Path) -> Run:
     return runner(sample / "site", sample / "source")
 
 
-def test_its_own_tests_pass(run: Run) -> None:
-    assert " passed" in run("pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "tests").stdout
+def test_its_own_tests_pass(sample: Path) -> None:
+    options = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "tests"]
+    assert " passed" in python(sample / "site", sample / "source", *options).stdout
 
 
 def test_it_is_used_by_name_on_the_command_line(run: Run, sample: Path, tmp_path: Path) -> None:
-    listed = {each["name"]: each for each in json.loads(run("xbcompile.cli", "targets", "--json").stdout)["targets"]}
+    listed = {each["name"]: each for each in json.loads(run("targets", "--json").stdout)["targets"]}
     assert listed["drifting-chip"]["model"] == "drifting"
-    passes = {each["name"]: each for each in json.loads(run("xbcompile.cli", "passes", "--json").stdout)["passes"]}
+    passes = {each["name"]: each for each in json.loads(run("passes", "--json").stdout)["passes"]}
     assert passes["prune"]["options"] == {"share": 0.5, "first": True}
     assert "one-gain" in passes
     np.savez(tmp_path / "x.npz", input=np.random.default_rng(0).random((40, 2), dtype=np.float32))
     program = tmp_path / "p.xbar"
     compiled = run(
-        *("xbcompile.cli", "compile", MODELS / "xor.onnx", "--target", "drifting-chip", "-o", program),
+        *("compile", MODELS / "xor.onnx", "--target", "drifting-chip", "-o", program),
         *("--calibration", tmp_path / "x.npz", "--set", "drift_sigma=0"),
     )
     assert "xor on drifting-chip (16x16" in compiled.stdout
     assert "prune{share=0.25}" in compiled.stdout
-    assert "right" in run("xbcompile.cli", "verify", program).stdout
-    assert "drifting-chip" in run("xbcompile.cli", "run", program, "--data", tmp_path / "x.npz").stdout
+    assert "right" in run("verify", program).stdout
+    assert "40 inferences" in run("run", program, "--data", tmp_path / "x.npz").stdout
     (tmp_path / "mine.toml").write_text('extends = "drifting-chip"\nname = "mine"\n')
-    assert "mine" in run("xbcompile.cli", "targets", tmp_path / "mine.toml").stdout
+    assert "mine" in run("targets", tmp_path / "mine.toml").stdout
 
 
 def test_a_program_says_what_it_misses_where_the_package_is_not(run: Run, sample: Path, tmp_path: Path) -> None:
     program = tmp_path / "p.xbar"
-    run("xbcompile.cli", "compile", MODELS / "xor.onnx", "--target", "drifting-chip", "-o", program)
-    without = runner(tmp_path, tmp_path)("xbcompile.cli", "run", program, "--data", "x.npz", status=1)
+    run("compile", MODELS / "xor.onnx", "--target", "drifting-chip", "-o", program)
+    without = runner(tmp_path, tmp_path)("run", program, "--data", "x.npz", status=1)
     assert "unknown model 'drifting'; allowed: ideal, " in without.stderr
     assert "Traceback" not in without.stderr
 
@@ -98,7 +101,7 @@ def test_two_packages_with_one_name_are_an_error_that_names_both(sample: Path, t
     install(rival, tmp_path / "site")
     both = runner(tmp_path / "site", tmp_path)
     for command, first in (("passes", "pass 'one-gain'"), ("targets", "target 'drifting-chip'")):
-        error = both("xbcompile.cli", command, status=1).stderr
+        error = both(command, status=1).stderr
         assert f"{first} comes with both xbcompile-rival (xbcompile_rival" in error
         assert "and xbcompile-sample (xbcompile_sample" in error
         assert "Traceback" not in error
