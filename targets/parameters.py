@@ -16,8 +16,8 @@ class ArrayParameters:
     are for `without`. Numbers that do not go together make its `__post_init__` raise TargetError.
 
     Attributes:
-        devices: its simulated devices by name, the default first: "module:Class" of classes that are made with (parameters,
-            seed). Where there are none, a target has the exact array alone.
+        devices: its simulated devices by name, the default first: "module:Class" of subclasses of
+            `contract.SimulatedDevice` that are made with (parameters, seed). None: a target has the exact array alone.
     """
 
     devices: ClassVar[Mapping[str, str]] = {}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.contract import Device
+from xbcompile.targets.contract import Device, SimulatedDevice
 from xbcompile.targets.control import ASSUMED, ControlParameters, model_quantities, parse_control
 from xbcompile.targets.error_sources import DEVICE_SOURCES, without_sources
 from xbcompile.targets.families import load_device, load_family
@@ -90,13 +90,15 @@ class Target:
         kind = self._device_class(name)
         if kind is None:
             return IdealArray(self.array_spec, seed)
-        if without and not getattr(kind, "separable", True):
-            allowed = [each for each in self.device_names if getattr(self._device_class(each), "separable", True)]
+        if without and not kind.separable:
+            others = {other: self._device_class(other) for other in self.device_names}
+            allowed = [other for other, of in others.items() if of is None or of.separable]
             raise TargetError(
                 f"the errors of device {name or self.device_names[0]!r} cannot be switched off one by one; "
                 f"devices that can: {', '.join(allowed)}"
             )
-        return kind(without_sources(self.parameters, without), seed)
+        made: Device = kind(without_sources(self.parameters, without), seed)  # type: ignore[call-arg]  # see `load_device`
+        return made
 
     def error_sources(self, name: str | None = None) -> tuple[str, ...]:
         """The sources of `error_sources.DEVICE_SOURCES` that change a device of this target.
@@ -113,7 +115,7 @@ class Target:
         own = self.parameters
         return tuple(source for source in DEVICE_SOURCES if without_sources(own, [source]) != own)
 
-    def _device_class(self, name: str | None) -> Callable[..., Device] | None:
+    def _device_class(self, name: str | None) -> type[SimulatedDevice] | None:
         """The class of a device of this target; None: the exact array, which every target has."""
         kinds = self._family.devices
         wanted = (self.device_names[0] if name is None else name).removeprefix(f"{self.name}-")

@@ -180,8 +180,8 @@ def pass_names(path: Path) -> Iterator[tuple[str, int]]:
     """Names of passes: as a whole text, in a pipeline, or one with a hyphen anywhere; `analogue` in a sentence is a word."""
     for text, line in strings(path):
         words = re.split(r"[\s,'\"`]+", text)
-        named = [word for word in words if word.partition("{")[0] in PASSES.own and re.search("[-{]", word)]
-        named += [text] if set(text.split(",")) & set(PASSES.own) else []
+        named = [word for word in words if word.partition("{")[0] in PASSES and re.search("[-{]", word)]
+        named += [text] if set(text.split(",")) & set(PASSES) else []
         yield from ((f"names {word}", line) for word in named)
 
 

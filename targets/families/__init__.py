@@ -6,14 +6,13 @@ those that add currents and resistances. A target file names its family and give
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from xbcompile.errors import TargetError
 from xbcompile.extensions import Registry
-from xbcompile.targets.contract import Device
+from xbcompile.targets.contract import SimulatedDevice
 from xbcompile.targets.control import ASSUMED
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import declared_quantities
@@ -56,13 +55,16 @@ def _checked(family: Any) -> type[ArrayParameters]:
     return family
 
 
-def load_device(model: str, kind: str) -> Callable[..., Device]:
-    """The class of a device of a known model family, a name in its `devices`.
+def load_device(model: str, kind: str) -> type[SimulatedDevice]:
+    """The class of a device of a known model family, a name in its `devices`; it is made with (parameters, seed).
 
     Raises:
         ExtensionError: it cannot be loaded.
+        TypeError: it is no SimulatedDevice.
     """
     family = FAMILIES.extensions()[model]
     where = _checked(family.load()).devices[kind]
-    device: Callable[..., Device] = replace(family, kind="device", name=kind, where=where).load()
+    device = replace(family, kind="device", name=kind, where=where).load()
+    if not (isinstance(device, type) and issubclass(device, SimulatedDevice)):
+        raise TypeError(f"device {kind!r} of model family {model!r}: {device!r} is no subclass of SimulatedDevice")
     return device

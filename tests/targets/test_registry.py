@@ -253,6 +253,24 @@ def test_a_family_that_breaks_the_contract_is_its_author_s_fault(tmp_path: Path,
         load_target(written(tmp_path, HALF))
 
 
+@dataclass(frozen=True)
+class Misdirected(HalvingParameters):
+    devices: ClassVar[Mapping[str, str]] = {"one": f"{__name__}:HALF", "two": f"{__name__}:NoSuchArray"}
+
+
+def test_a_device_that_breaks_the_contract_or_is_missing(tmp_path: Path) -> None:
+    with halving("Misdirected"):
+        target = load_target(written(tmp_path, HALF))
+        assert target.device_names == ("half", "half-two", "ideal")
+        with pytest.raises(
+            TypeError, match=r"device 'one' of model family 'halving': .* is no subclass of SimulatedDevice"
+        ):
+            target.device()
+        with pytest.raises(ExtensionError, match=r"device 'two' of package halves \(.*:NoSuchArray\) cannot be loaded"):
+            target.device("two")
+        assert isinstance(target.device("ideal"), IdealArray)
+
+
 @pytest.fixture
 def chips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of an importable package `chips_package`."""
