@@ -19,6 +19,7 @@ from xbcompile.passes.contract import PassContext
 from xbcompile.passes.join_groups import JoinGroups, block_diagonal, joined_code
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.passes.quantize import Quantize
+from xbcompile.targets import load_target
 from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.testing.passes import assert_equals_model, assert_idempotent, context_of, network_of, spec_with
 
@@ -58,7 +59,7 @@ def separable_model() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
 
 
 def array_of(rows: int, columns: int) -> PassContext:
-    return context_of(replace(context_of("ideal").spec, rows=rows, columns=columns))
+    return context_of(load_target("ideal").with_quantities("test", rows=rows, columns=columns).array_spec)
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))
