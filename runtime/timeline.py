@@ -172,7 +172,8 @@ class Timeline:
         earliest = (
             COMMISSION_BATCH if batch >= COMMISSION_BATCH else 0
         )  # commissioning starts from what set-up left, too
-        first = (batches < earliest) | (self.base[array] + batch * per_batch + places < 1)
+        set_up = int(self.schedule.initial[array] >= 0)  # writes before those of the batches
+        first = (batches < earliest) | (self.base[array] + batch * per_batch + places < set_up)
         return np.where(first, self.initial_s[array], times)
 
     def _write_start_s(self, array: int) -> Floats:

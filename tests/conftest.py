@@ -20,6 +20,7 @@ class Result(NamedTuple):
     out: str
     err: str
 
+
 collect_ignore = ["plugin_sample"]  # tests of a package that is not installed here: see test_plugin.py
 
 
