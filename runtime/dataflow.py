@@ -148,7 +148,7 @@ class _Body:
 
     def _finished(self, node: NetworkNode, results: dict[str, Any]) -> None:
         del self.waiting[node.name]
-        self.values.update(results)
+        self.values |= {name: value for name, value in results.items() if self.readers[name] or name in self.kept}
         for name in set(self.digital.needed(node)):
             self.readers[name] -= 1
             if not self.readers[name] and name not in self.kept:

@@ -69,6 +69,12 @@ class Player:
             self._write(Write(array, int(schedule.initial[array]), every, 0, float(initial_s[array])))
         self.counters.array_s += schedule.setup_s
 
+    def carry_over(self, carried: Sequence[tuple[int, int, float]]) -> None:
+        """Write what arrays hold at the start of a batch: array, number of the write and its time."""
+        every, initial = np.arange(self.placed.program.spec.rows), self.placed.program.schedule.initial
+        for array, number, at_s in carried:
+            self._write(Write(array, int(initial[array]), every, number, at_s))
+
     def play(
         self,
         batches: Sequence[BatchInput],

@@ -171,11 +171,27 @@ class Session:
             else:
                 self.counters.count_setup(schedule, self.program.spec)
             self._set_up = True
+        if first != clock.next:
+            self._carry_over(first)
         clock.run(first, batches)
         self.counters.count_run(samples, batches, self.placed.timeline.schedule)
         if self._player is None:
             self.counters.count_writes(self.placed.timeline.schedule, batches)
         return first * schedule.batch
+
+    def _carry_over(self, first: int) -> None:
+        """Write what arrays hold at the start of a batch that does not follow the last one: that takes the time of one batch."""
+        timeline, clock, counters = self.placed.timeline, self.placed.clock, self.counters
+        carried = timeline.carried(first, clock.now_s)
+        if not carried:
+            return
+        if self._player is not None:
+            self._player.carry_over(carried)
+        else:
+            counters.weight_updates += len(carried)
+            counters.rows_written += len(carried) * self.program.spec.rows
+        clock.now_s += clock.period_s
+        counters.array_s += clock.period_s
 
     def _follow(self, feeds: Mapping[str, Any]) -> None:
         """Take the schedule of the number of steps that open recurrences make on these inputs."""

@@ -86,9 +86,14 @@ class Clock:
     def __post_init__(self) -> None:
         self.now_s = self._start_s = self.setup_s
 
+    @property
+    def next(self) -> int:
+        """Number of the batch that would follow the last run."""
+        return self._first + self._count
+
     def run(self, first: int, batches: int) -> None:
         """Add a run of batches that starts now; `first` is the number of its first batch."""
-        follows = first == self._first + self._count
+        follows = first == self.next
         self._before_s = float(self.start_s(first - 1)) if follows else self.now_s - self.period_s
         self._first, self._count, self._start_s = first, batches, self.now_s
         self.batches = max(self.batches, first + batches)
@@ -173,9 +178,19 @@ class Timeline:
             return np.full(len(places), self.initial_s[array])
         batches, within = batch + places // per_batch, places % per_batch
         times = clock.start_s(batches) + self._write_start_s(array)[within]
-        earliest = COMMISSION_BATCH if batch >= COMMISSION_BATCH else 0  # both start from what set-up left
-        first = (batches < earliest) | (self.base[array] + batch * per_batch + places < 1)
+        # Commissioning starts from what set-up left, too.
+        earliest = COMMISSION_BATCH if batch >= COMMISSION_BATCH else 0
+        set_up = int(self.schedule.initial[array] >= 0)  # writes before those of the batches
+        first = (batches < earliest) | (self.base[array] + batch * per_batch + places < set_up)
         return np.where(first, self.initial_s[array], times)
+
+    def carried(self, first: int, now_s: float) -> list[tuple[int, int, float]]:
+        """What a batch starts with that was not written just before it: array, number of the write, and its time, in order of
+        time, of each array that keeps an image from the batch before; that one starts now.
+        """
+        kept = np.flatnonzero((self.schedule.initial >= 0) & (self.writes_per_batch > 0)).tolist()
+        found = [(array, self.number(array, -1, first), now_s + self._write_start_s(array)[-1]) for array in kept]
+        return sorted(found, key=lambda each: each[2])
 
     def _write_start_s(self, array: int) -> Floats:
         if array not in self._starts_of_arrays:

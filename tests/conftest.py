@@ -1,15 +1,25 @@
-"""Data and small programs that several tests share."""
+"""Data, and calling the command line in this process, in a folder of its own."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from tests.support.model_kit import MODELS
+from xbcompile.cli import main
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
 
 collect_ignore = ["plugin_sample"]  # tests of a package that is not installed here: see test_plugin.py
 
@@ -38,3 +48,30 @@ def mnist() -> Callable[[str, int], tuple[np.ndarray, np.ndarray]]:
         return data.inputs["input"], data.labels
 
     return load
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def models() -> Path:
+    return MODELS
+
+
+@pytest.fixture
+def cli(folder, capsys, monkeypatch) -> Callable[..., Result]:
+    """Call `xbcompile` with these arguments."""
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["xbcompile", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return Result(status, *capsys.readouterr())
+
+    return call

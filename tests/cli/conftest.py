@@ -1,53 +1,16 @@
-"""Calling the command line in this process, in a folder of its own."""
+"""Calling the command line and judging what comes back; see also the fixtures of all tests."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import onnx
 import pytest
 
+from tests.conftest import Result
 from tests.support.small_programs import dense_model
-from xbcompile.cli import main
-
-MODELS = Path(__file__).parents[2] / "models"
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def models() -> Path:
-    return MODELS
-
-
-@pytest.fixture
-def cli(folder, capsys, monkeypatch) -> Callable[..., Result]:
-    """Call `xbcompile` with these arguments."""
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["xbcompile", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        return Result(status, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

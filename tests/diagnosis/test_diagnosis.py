@@ -148,7 +148,8 @@ def test_offsets_of_columns_count_as_corrections() -> None:
     target = changed("mram64", r_high_sigma_ohm=8000.0)
     program = compiled(f"{BINARY},calibrate-offsets{{samples=30}}", target)
     session = Session(program, seed=2)
-    assert np.any(session.executors[0].column_offset)
+    assert session.corrections.column_offset is not None
+    assert np.any(session.corrections.column_offset)
     (first, _), plain = diagnose(program, {"x": X}, seed=2).layers, diagnose(compiled(BINARY, target), {"x": X}, seed=2)
     assert first.uncorrected.whole == pytest.approx(plain.layers[0].uncorrected.whole)
     assert first.corrected.whole != pytest.approx(first.uncorrected.whole)

@@ -107,13 +107,19 @@ def test_missing_network(tmp_path):
 
 
 def test_letters_know_their_defects():
-    """A known map is worth several points on stuck devices, and the row says what it is compared with."""
+    """Without tuning errors, which every write draws anew, stuck devices are all that differs: partners make a known one good, so
+    that accuracies are nearly those without any; on chips that do not know theirs they go either way.
+    """
     by_name = {each.name: each for each in EXPERIMENTS}
     aware, oblivious = by_name["memristor20-letters-plain"], by_name["memristor20-letters-oblivious"]
     assert isinstance(aware, DefectExperiment)
     assert isinstance(oblivious, DefectExperiment)
-    rows = [replace(each, chips=6).run(MODELS, 2, 1) for each in (aware, oblivious)]
-    assert rows[0]["array_median"] > rows[1]["array_median"]
+    rows = [
+        replace(each, chips=6, quantities={**each.quantities, "tuning_tolerance": 0.0}).run(MODELS, 2, 1)
+        for each in (aware, oblivious)
+    ]
+    off = [np.abs(np.array(row["array_per_seed"]) - row["median_without_stuck"]).mean() for row in rows]
+    assert off[0] < 0.3 * off[1]
     assert rows[0]["seeds"] == 12
     assert rows[0]["median_without_stuck"] >= rows[0]["array_median"] - 5
     assert rows[0]["goal"] == "medians: training set 100, test within 1.5 of no stuck device"

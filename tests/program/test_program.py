@@ -30,6 +30,8 @@ from xbcompile.program.program import Program, load_program
 from xbcompile.reference.evaluate import evaluate_model
 from xbcompile.runtime import Session
 from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.runtime.placed import PlacedProgram, no_corrections
+from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.verification.verify import verify
 
 PASSES = {"m2tj4": "quantize,analogue{low=-1 high=2}", "mram64": "quantize{scheme=binary},thermometer", "ideal": ""}
@@ -450,9 +452,9 @@ def test_coded_layers_of_the_archived_host_graph_equal_the_runtime(path: Path, t
     names = list(dict.fromkeys(t for layer in program.network.layers for t in (layer.input, layer.output)))
     found = evaluate_model(host, program.network.inputs, {"input": images(8, size)}, names)
     values = {name: chunks[0] for name, chunks in zip(names, found, strict=True)}
-    ideal = program.target.device("ideal")
+    placed, ideal = PlacedProgram(program, no_corrections(program)), IdealArray(program.spec)
     for i, layer in enumerate(program.network.layers):
-        result = LayerExecutor(program, i, ideal).run(values[layer.input])
+        result = LayerExecutor(placed, i, ideal).run(values[layer.input])
         expected = values[layer.output]
         bound = np.abs(values[layer.input]).max() * np.abs(layer.weights).sum(axis=1).max() + np.abs(layer.bias).max()
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * bound)

@@ -203,6 +203,22 @@ def test_many_events_together_equal_one_after_another(name: str, target: str, op
 
 
 @pytest.mark.parametrize("target", ["sot", "memristor20", "mram64", "m2tj4"])
+@pytest.mark.parametrize("starts", [(6,), (0, 12, 0, 4)])
+def test_runs_that_go_elsewhere_in_a_sessions_life(starts: tuple[int, ...]) -> None:
+    """Two arrays keep images from batch to batch: before a batch that does not follow the last one they are written again."""
+    base = noisy("memristor20")
+    program = xbcompile.compile(MODELS / "digits_mlp.onnx", base, effort=0, arrays=3, batch=2)
+    assert np.any((program.schedule.initial >= 0) & (np.bincount(program.schedule.writes["array"], minlength=3) > 0))
+    feeds = random_feeds(program, 3)
+    together, literal = Session(program, None, 3), Session(program, Recorder(20, base.device(None, 3)))
+    outputs = {}
+    for start in starts:
+        many, one = (each.run_samples(feeds, chunk=2, first_sample=start)["logits"] for each in (together, literal))
+        assert np.array_equal(many, one)
+        assert np.array_equal(outputs.setdefault(start, many), many)
+    assert together.counters == literal.counters
+
+
 def test_commissioning_one_by_one_equals_many_together(target: str) -> None:
     base = noisy(target)
     program = xbcompile.compile(

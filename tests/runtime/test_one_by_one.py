@@ -1,0 +1,163 @@
+"""Commissioning event by event gives what it gives all together, on every family; what it asked for is what the chip saw."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import xbcompile
+from tests.support.device_kit import Bench, read_image, reads_of, write_image, written
+from tests.support.recurrence_kit import sequence_model
+from tests.support.small_programs import dense_model, images
+from xbcompile.errors import TargetError
+from xbcompile.ir.corrections import Corrections
+from xbcompile.program.program import Program
+from xbcompile.runtime import Session, commission
+from xbcompile.runtime.one_by_one import EffortCounter, OneByOne, batched, checked, read_once
+from xbcompile.targets import BatchedDevice, Device, Read, Target, load_target
+from xbcompile.targets.families.ideal import IdealArray
+
+BINARY = "quantize{scheme=binary},thermometer{bits=2 low=0 high=1}"
+LEVELS = "quantize{scheme=levels},analogue{low=0 high=1}"
+CONTINUOUS = "quantize{scheme=continuous per=matrix},analogue{low=0 high=1}"
+SPREAD = load_target("m2tj4").with_quantities("a test", sigma_perp_ohm=20.0, sigma_nl_ohm=10.0)
+# One of each family, and what codes a network for it; the histograms are those of mram64's emulator.
+FAMILIES: dict[str, tuple[Target, str]] = {
+    "ideal": (load_target("ideal"), ""),
+    "mram64": (load_target("mram64"), BINARY),
+    "mram64-emulator": (load_target("mram64"), BINARY),
+    "m2tj4": (SPREAD, LEVELS),
+    "multicell": (load_target("multicell"), LEVELS),
+    "memristor20": (load_target("memristor20"), CONTINUOUS),
+    "sot": (load_target("sot"), LEVELS),
+    "sot-single": (load_target("sot-single"), BINARY.replace("thermometer{bits=2", "analogue{")),
+}
+
+
+class BenchWithMap(Bench):
+    """A bench that knows its defects."""
+
+    def cell_limits(self, array: int) -> np.ndarray | None:
+        return self.device.cell_limits(array)
+
+    def with_known_defects(self) -> BenchWithMap:
+        return BenchWithMap(self.device.with_known_defects(), self.events)
+
+
+def program_of(name: str, passes: str, arrays: int) -> Program:
+    target, coding = FAMILIES[name]
+    return xbcompile.compile(
+        dense_model(30, 9, 4),
+        target,
+        passes=f"{coding},{passes}".strip(","),
+        calibration={"x": images(12, 30)},
+        arrays=arrays,
+        packing="none",
+        cuts="greedy",
+        batch=2,
+    )
+
+
+@pytest.mark.parametrize("arrays", [0, 1])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_literal_equals_batched(name: str, arrays: int) -> None:
+    """Also where arrays are recycled and writes draw at random; events are those that the effort counts."""
+    program = program_of(name, "avoid-defects,calibrate-offsets{samples=6},recalibrate{samples=6 per=tile}", arrays)
+    device = None if name != "mram64-emulator" else name
+    bench = BenchWithMap(program.target.device(device, 3))
+    literal, together = commission(program, bench), commission(program, device, 3)
+    assert replace(literal, chip=together.chip) == together
+    effort = literal.effort
+    assert (len(bench.writes), len(bench.reads)) == (effort.weight_updates, effort.reads)
+    assert sum(len(each.rows) for each in bench.writes) == effort.rows_written
+    assert effort.reads > 0
+
+
+@pytest.mark.parametrize("measure", ["images", "columns"])
+def test_measuring_columns_one_by_one(measure: str) -> None:
+    passes = f"quiet-columns{{measure={measure} samples=4 vectors=3 patterns=2 weigh=scale}},recalibrate{{samples=4}}"
+    program = program_of("m2tj4", passes, 2)
+    bench = Bench(program.target.device(seed=3))
+    literal, together = commission(program, bench), commission(program, seed=3)
+    assert replace(literal, chip=together.chip) == together
+    effort = literal.effort
+    assert (len(bench.writes), len(bench.reads)) == (effort.weight_updates, effort.reads)
+
+
+@pytest.mark.parametrize("steps", [3, "t"])
+@pytest.mark.parametrize("arrays", [0, 1])
+def test_recurrences_one_by_one(steps: int | str, arrays: int) -> None:
+    """Of known and of open length, where writes draw at random; what a session then runs is the same too."""
+    x = np.random.default_rng(1).uniform(-1, 1, (5, 3, 2)).astype(np.float32)
+    program = xbcompile.compile(
+        sequence_model("GRU", steps, hidden=2),
+        "sot",
+        passes="quantize{scheme=ternary},analogue,calibrate-offsets{samples=4},recalibrate{samples=4}",
+        calibration={"x": x},
+        arrays=arrays,
+        packing="none",
+    )
+    bench = Bench(program.target.device(seed=3))
+    sessions = Session(program, bench), Session(program, seed=3)
+    fitted: list[Corrections] = [each.corrections for each in sessions]
+    assert replace(fitted[0], chip=fitted[1].chip) == fitted[1]
+    assert (len(bench.writes), len(bench.reads)) == (fitted[0].effort.weight_updates, fitted[0].effort.reads)
+    outputs = [each.run_samples({"x": x}) for each in sessions]
+    for key, value in outputs[1].items():
+        np.testing.assert_array_equal(outputs[0][key], value)
+
+
+def test_an_image_is_written_where_its_array_holds_another() -> None:
+    """Or one of another write; reading it again needs no write."""
+    spec = load_target("m2tj4").array_spec
+    bench = Bench(IdealArray(spec))
+    adapter, counter = OneByOne(bench), EffortCounter(spec.rows)
+    cells = np.random.default_rng(0).integers(0, 4, (2, 4, 4)).astype(np.uint8)
+    drives = np.ones((2, 3, 1, 4), np.float32)
+
+    def read(arrays: list[int], number: int = 0) -> None:
+        images_ = written(arrays, cells, number)
+        found = adapter.load(images_).read(drives, reads_of([0, 1]))
+        exact = IdealArray(spec).load(images_).read(drives, reads_of([0, 1]))
+        np.testing.assert_array_equal(found, exact)
+        counter.note(images_, 3)
+
+    for arrays, number, writes in (([0, 1], 0, 2), ([0, 1], 0, 2), ([0, 1], 1, 4), ([0, 0], 1, 5), ([0, 0], 1, 7)):
+        read(arrays, number)
+        assert len(bench.writes) == counter.effort.weight_updates == writes
+        assert len(bench.reads) == counter.effort.reads
+    assert counter.effort.rows_written == 7 * 4
+
+
+def test_what_has_the_batched_path_is_taken_as_it_is() -> None:
+    device = IdealArray(load_target("m2tj4").array_spec)
+    assert batched(device) is device
+    adapter = batched(Bench(device))
+    assert isinstance(adapter, OneByOne)
+    assert isinstance(adapter, BatchedDevice)
+
+
+def test_devices_that_are_none() -> None:
+    with pytest.raises(TargetError, match="device object has no method write; it needs write and read"):
+        checked(object())  # type: ignore[arg-type]  # that is the fault
+
+    class WritesOnly:
+        def write(self, event, cells) -> None: ...
+
+    with pytest.raises(TargetError, match="device WritesOnly has no method read"):
+        checked(WritesOnly())  # type: ignore[arg-type]  # that is the fault
+
+
+def test_readings_must_be_finite_and_as_many_as_columns() -> None:
+    device: Device = Bench(IdealArray(load_target("m2tj4").array_spec))
+    write_image(device, 0, np.zeros((4, 4), np.uint8))
+    assert read_image(device, 0, np.ones(4, np.float32)).shape == (4,)
+    event = Read(0, 0, 7, 0, 0, 0, 0.0)
+    with pytest.raises(
+        TargetError, match=r"readings of shape \(4,\), 0 of them not finite, for tile 7 in array 0; wanted 5"
+    ):
+        read_once(device, event, np.ones(4, np.float32), 5)
+    with pytest.raises(TargetError, match="4 of them not finite"):
+        read_once(device, event, np.full(4, np.nan, np.float32), 4)
