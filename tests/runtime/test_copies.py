@@ -20,8 +20,9 @@ from xbcompile.passes.device.avoid_defects import _limits
 from xbcompile.program.program import Program
 from xbcompile.report.summary import schedule_rows
 from xbcompile.runtime import Session
-from xbcompile.runtime.layer_executor import STEP_VECTORS, LayerExecutor, VectorRange
+from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
+from xbcompile.runtime.timeline import STEP_VECTORS, VectorRange
 from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.verification.schedule_checks import check_tables
 

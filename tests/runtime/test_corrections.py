@@ -252,5 +252,5 @@ def test_rewriting_rows_that_change_does_not_go_with_moving_cells() -> None:
         rewrite="changed",
     )
     noisy = program.target.with_quantities("a test", sigma_perp_ohm=30.0)
-    with pytest.raises(xbcompile.XbcompileError, match="quiet-columns moves weights to other cells.*--rewrite all"):
+    with pytest.raises(xbcompile.XbcompileError, match=r"quiet-columns moves weights to other cells.*--rewrite all"):
         commission(replace(program, target=noisy))

@@ -202,7 +202,6 @@ def test_many_events_together_equal_one_after_another(name: str, target: str, op
     assert together.counters == literal.counters
 
 
-@pytest.mark.parametrize("target", ["sot", "memristor20", "mram64", "m2tj4"])
 @pytest.mark.parametrize("starts", [(6,), (0, 12, 0, 4)])
 def test_runs_that_go_elsewhere_in_a_sessions_life(starts: tuple[int, ...]) -> None:
     """Two arrays keep images from batch to batch: before a batch that does not follow the last one they are written again."""
@@ -219,6 +218,7 @@ def test_runs_that_go_elsewhere_in_a_sessions_life(starts: tuple[int, ...]) -> N
     assert together.counters == literal.counters
 
 
+@pytest.mark.parametrize("target", ["sot", "memristor20", "mram64", "m2tj4"])
 def test_commissioning_one_by_one_equals_many_together(target: str) -> None:
     base = noisy(target)
     program = xbcompile.compile(
