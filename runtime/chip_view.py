@@ -117,11 +117,11 @@ class ProgramOnChip:
     def tile_errors(self, feeds: Feeds, vectors: int, corrections: Corrections) -> tuple[Floats, Floats]:
         """See ChipView."""
         device = self._device_of(corrections)
-        recorder = ErrorRecorder(device, self.program)
+        recorder = ErrorRecorder(device, self.program, self.counter)
         inputs = _first_vectors(self.program, feeds, vectors)
         placed = PlacedProgram(self.program, corrections, whole_writes=True)
         for index, x in enumerate(inputs):
-            executor = LayerExecutor(placed, index, recorder, counter=self.counter)
+            executor = LayerExecutor(placed, index, recorder)
             recorder.shares = executor.tiles.coefficients / executor.tiles.coefficients.sum()
             executor.vectors(x, VectorRange(counted_from=MAP_VECTOR, first_batch=COMMISSION_BATCH))
         number = np.maximum(recorder.count[:, None], 1)

@@ -178,8 +178,7 @@ class LayerExecutor:
         runs = list(self._runs(reads, reading.sums.shape[1]))
         for number, block in enumerate(self.tiles.blocks):
             if self.counter is not None:
-                for run in runs:
-                    self.counter.note(self._written(block, run, reads), (run.stop - run.start) * self.slices)
+                self._count(self.counter, block, runs, reads, reading.sums.shape[1])
             tasks = [
                 partial(self._add, reading, reads, block, run, loaded, start, stop, observer)
                 for run, loaded in self._loaded(number, block, runs, reads)
@@ -193,6 +192,21 @@ class LayerExecutor:
             with ThreadPoolExecutor(self.threads) as pool:
                 for done in [pool.submit(task) for task in tasks]:
                     done.result()
+
+    def _count(
+        self, counter: EffortCounter, block: TileBlock, runs: list[_Run], reads: VectorRange, vectors: int
+    ) -> None:
+        """Count a block's events: an image on an array that is recycled is written for each batch, on any device."""
+        timeline, use = self.placed.timeline, self.tiles.use(reads.step)
+        spanned = (
+            (reads.first + np.array([0, max(vectors - 1, 0)])) // reads.per_batch if reads.per_batch else np.zeros(2)
+        )
+        first, last = (reads.first_batch + spanned.astype(np.int64)).tolist()
+        for copies in dict.fromkeys(run.copies for run in runs):
+            arrays = self.tiles.arrays(block, copies)
+            ends = (self.placed.written(use, block.tiles, arrays, block.cells, batch) for batch in (first, last))
+            counter.note_batches(*ends, np.where(timeline.writes_per_batch[arrays] > 0, last - first + 1, 1))
+        counter.reads += len(block.tiles) * vectors * self.slices
 
     def _parts(self, block: TileBlock, run: _Run) -> Iterator[tuple[int, int]]:
         size = max(1, BLOCK_VALUES // (block.source.size * self.slices))

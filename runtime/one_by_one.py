@@ -36,9 +36,24 @@ def read_once(device: Device, event: Read, drive: np.ndarray, columns: int) -> n
     return reading
 
 
+class HeldImages:
+    """What arrays hold: an image is written where its array holds another one, other cells of it, or one of another write."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, tuple[int, int, np.ndarray]] = {}
+
+    def write(self, array: int, image: int, number: int, cells: np.ndarray) -> bool:
+        """Write an image unless it is there; whether it was not."""
+        held = self._held.get(array)
+        if held is not None and held[:2] == (image, number) and np.array_equal(held[2], cells):
+            return False
+        self._held[array] = image, number, cells
+        return True
+
+
 class OneByOne:
-    """Adapter that measures layer by layer, as commissioning does: an image is written where its array holds another one, or
-    one of another write, and read vector by vector and slice by slice. A schedule is executed by `player` instead.
+    """Adapter that measures layer by layer, as commissioning does: an image is written where it is not held, see `HeldImages`,
+    and read vector by vector and slice by slice. A schedule is executed by `player` instead.
     """
 
     writes_differ = True
@@ -47,13 +62,12 @@ class OneByOne:
         self.device = checked(device)
         self.lsb = getattr(device, "lsb", None)
         self.reading_limits = getattr(device, "reading_limits", None)
-        self._held: dict[int, tuple[int, int]] = {}
+        self._held = HeldImages()
 
     def write(self, event: Write, cells: np.ndarray) -> None:
         """See Device."""
-        if self._held.get(event.array) != (event.image, event.number):
+        if self._held.write(event.array, event.image, event.number, cells):
             self.device.write(event, cells)
-            self._held[event.array] = event.image, event.number
 
     def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
         """See Device."""
@@ -100,12 +114,12 @@ def batched(device: Device) -> BatchedDevice:
 
 
 class EffortCounter:
-    """Counts what commissioning asks of a chip: an image is written where its array holds another, or one of another write."""
+    """Counts what commissioning asks of a chip, event by event, however many are evaluated together."""
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
         self.weight_updates = self.reads = 0
-        self._held: dict[int, tuple[int, int]] = {}
+        self._held = HeldImages()
 
     @property
     def effort(self) -> Effort:
@@ -114,9 +128,22 @@ class EffortCounter:
 
     def note(self, written: WrittenImages, reads: int) -> None:
         """Images are read in turn, each so many times."""
-        for array, image, numbers in zip(written.arrays, written.images, written.numbers, strict=True):
-            held = int(image), int(numbers.max())
-            if self._held.get(int(array)) != held:
-                self.weight_updates += 1
-                self._held[int(array)] = held
+        for array, image, numbers, cells in zip(
+            written.arrays.tolist(), written.images.tolist(), written.numbers, written.cells, strict=True
+        ):
+            self.weight_updates += self._held.write(array, image, int(numbers.max()), cells)
         self.reads += len(written.arrays) * reads
+
+    def note_batches(self, first: WrittenImages, last: WrittenImages, batches: np.ndarray) -> None:
+        """Images are written in turn, each for every batch from a first to a last one.
+
+        Args:
+            first: as the first batch finds them.
+            last: as the last one does.
+            batches: int [n], for how many batches each image is written anew; 1: it stays.
+        """
+        for i, (array, image) in enumerate(zip(first.arrays.tolist(), first.images.tolist(), strict=True)):
+            cells = first.cells[i]
+            self.weight_updates += self._held.write(array, image, int(first.numbers[i].max()), cells)
+            self.weight_updates += int(batches[i]) - 1
+            self._held.write(array, image, int(last.numbers[i].max()), cells)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbcompile.program.program import Program
+from xbcompile.runtime.one_by_one import EffortCounter
 from xbcompile.targets import BatchedDevice, LoadedImages, Read, ReadBlock, Write, WrittenImages
 from xbcompile.targets.families.ideal import IdealArray
 
@@ -23,7 +24,8 @@ class ErrorRecorder:
         square: the same of their squares.
     """
 
-    def __init__(self, device: BatchedDevice, program: Program) -> None:
+    def __init__(self, device: BatchedDevice, program: Program, counter: EffortCounter) -> None:
+        self.counter = counter
         self.device, self.ideal = device, IdealArray(program.spec)
         self.lsb, self.reading_limits, self.writes_differ = device.lsb, device.reading_limits, device.writes_differ
         self.schedule = program.schedule
@@ -43,20 +45,22 @@ class ErrorRecorder:
     def load(self, written: WrittenImages) -> LoadedImages:
         """See BatchedDevice."""
         copies = self.schedule.arrays_of(written.images)
-        loaded = [self.device.load(replace(written, arrays=held)) for held in copies.T]
-        return _Recorded(self, loaded, self.ideal.load(written))
+        each = [replace(written, arrays=held) for held in copies.T]
+        return _Recorded(self, each, [self.device.load(copy) for copy in each], self.ideal.load(written))
 
 
 @dataclass(frozen=True, eq=False)
 class _Recorded(LoadedImages):
     recorder: ErrorRecorder
+    written: list[WrittenImages]
     loaded: list[LoadedImages]
     exact: LoadedImages
 
     def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
         """See LoadedImages."""
         exact = self.exact.read(drives, reads)
-        for each in self.loaded:
+        for written, each in zip(self.written, self.loaded, strict=True):
+            self.recorder.counter.note(written, drives.shape[1] * drives.shape[2])
             readings = each.read(drives, reads)
             error = np.einsum("t,ivtc->ivc", self.recorder.shares, readings - exact, dtype=np.float64)
             np.add.at(self.recorder.total, reads.tiles, error.sum(axis=1))

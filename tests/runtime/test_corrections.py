@@ -30,15 +30,15 @@ PASSES = (
     "quantize{scheme=continuous per=matrix},analogue{low=0 high=1},avoid-defects,quiet-columns{samples=20 vectors=20},"
     "calibrate-offsets{samples=20},recalibrate{samples=20 per=tile}"
 )
-X = {"x": images(9, 18, seed=8)}
+X = {"x": images(9, 24, seed=8)}
 
 
 @cache
 def fitted_program() -> Program:
     """Everything that can be fitted: routes, columns, offsets, gains of tiles and outputs, on a chip with stuck devices."""
-    calibration = {"x": images(30, 18)}
+    calibration = {"x": images(30, 24)}
     return xbcompile.compile(
-        dense_model(18, 9, 4, seed=5), "memristor20", passes=PASSES, calibration=calibration, arrays=1, packing="none"
+        dense_model(24, 9, 4, seed=5), "memristor20", passes=PASSES, calibration=calibration, arrays=1, packing="none"
     )
 
 
@@ -146,7 +146,7 @@ def test_a_session_leaves_device_and_program_as_they_are() -> None:
     program = fitted_program()
     chip = program.target.device(seed=2)
     digest, permutation = program.digest, program.schedule.column_permutation.copy()
-    unaware = xbcompile.compile(dense_model(18, 9, 4, seed=5), "memristor20", passes=",".join(PASSES.split(",")[:2]))
+    unaware = xbcompile.compile(dense_model(24, 9, 4, seed=5), "memristor20", passes=",".join(PASSES.split(",")[:2]))
     before = Session(unaware, chip).run_samples(X)["y"]
     outputs = [Session(program, chip).run_samples(X)["y"] for _ in range(2)]
     np.testing.assert_array_equal(outputs[0], outputs[1])

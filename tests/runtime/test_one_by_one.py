@@ -68,17 +68,25 @@ def test_literal_equals_batched(name: str, arrays: int) -> None:
     device = None if name != "mram64-emulator" else name
     bench = BenchWithMap(program.target.device(device, 3))
     literal, together = commission(program, bench), commission(program, device, 3)
-    assert replace(literal, chip=together.chip) == together
+    if name != "ideal":
+        assert replace(literal, chip=together.chip) == together
+    else:  # its sums are float64 in the order of a library's
+        for one, other in zip(literal.layers, together.layers, strict=True):
+            np.testing.assert_allclose(one.gain, other.gain, rtol=1e-9)
+            np.testing.assert_allclose(one.shift, other.shift, atol=1e-9)
+        assert literal.effort == together.effort
     effort = literal.effort
     assert (len(bench.writes), len(bench.reads)) == (effort.weight_updates, effort.reads)
     assert sum(len(each.rows) for each in bench.writes) == effort.rows_written
     assert effort.reads > 0
 
 
+@pytest.mark.parametrize("arrays", [0, 2])
 @pytest.mark.parametrize("measure", ["images", "columns"])
-def test_measuring_columns_one_by_one(measure: str) -> None:
+def test_measuring_columns_one_by_one(measure: str, arrays: int) -> None:
+    """An image that its array holds alone is written anew for each turn of its columns."""
     passes = f"quiet-columns{{measure={measure} samples=4 vectors=3 patterns=2 weigh=scale}},recalibrate{{samples=4}}"
-    program = program_of("m2tj4", passes, 2)
+    program = program_of("m2tj4", passes, arrays)
     bench = Bench(program.target.device(seed=3))
     literal, together = commission(program, bench), commission(program, seed=3)
     assert replace(literal, chip=together.chip) == together
