@@ -69,11 +69,16 @@ class Player:
             self._write(Write(array, int(schedule.initial[array]), every, 0, float(initial_s[array])))
         self.counters.array_s += schedule.setup_s
 
-    def carry_over(self, carried: Sequence[tuple[int, int, float]]) -> None:
-        """Write what arrays hold at the start of a batch: array, number of the write and its time."""
-        every, initial = np.arange(self.placed.program.spec.rows), self.placed.program.schedule.initial
-        for array, number, at_s in carried:
-            self._write(Write(array, int(initial[array]), every, number, at_s))
+    def carry_over(self, steps: np.ndarray, first: int) -> None:
+        """Write what arrays hold at the start of a batch, by the write steps of the one before; of batch 0, as set-up had it."""
+        timeline, now_s = self.placed.timeline, self.placed.clock.now_s
+        if first:
+            for step in steps.tolist():
+                self.write(step, first - 1, now_s + float(timeline.schedule.steps["start_s"][step]))
+            return
+        every, initial = np.arange(self.placed.program.spec.rows), timeline.schedule.initial
+        for array in np.unique(timeline.schedule.steps["array"][steps]).tolist():
+            self._write(Write(array, int(initial[array]), every, 0, now_s))
 
     def play(
         self,

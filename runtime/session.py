@@ -180,16 +180,22 @@ class Session:
         return first * schedule.batch
 
     def _carry_over(self, first: int) -> None:
-        """Write what arrays hold at the start of a batch that does not follow the last one: that takes the time of one batch."""
+        """Before a batch that does not follow the last one, arrays are written as the batch before it would have left them, which
+        takes the time of one batch.
+        """
         timeline, clock, counters = self.placed.timeline, self.placed.clock, self.counters
-        carried = timeline.carried(first, clock.now_s)
-        if not carried:
+        steps = timeline.carried()
+        if not len(steps):
             return
+        if first == 0:
+            clock.set_up_again_s = clock.now_s
         if self._player is not None:
-            self._player.carry_over(carried)
+            self._player.carry_over(steps, first)
         else:
-            counters.weight_updates += len(carried)
-            counters.rows_written += len(carried) * self.program.spec.rows
+            arrays = len(np.unique(timeline.schedule.steps["array"][steps]))
+            counters.weight_updates += len(steps) if first else arrays
+            rows = int(timeline.schedule.steps["rows"][steps].sum())
+            counters.rows_written += rows if first else arrays * self.program.spec.rows
         clock.now_s += clock.period_s
         counters.array_s += clock.period_s
 

@@ -78,6 +78,7 @@ class Clock:
     makespan_s: float
     batches: int = 0
     now_s: float = 0.0
+    set_up_again_s: float = 0.0  # when arrays that take turns were last written as set-up had them
     _first: int = 0  # of the last run
     _count: int = 0
     _start_s: float = 0.0
@@ -182,15 +183,14 @@ class Timeline:
         earliest = COMMISSION_BATCH if batch >= COMMISSION_BATCH else 0
         set_up = int(self.schedule.initial[array] >= 0)  # writes before those of the batches
         first = (batches < earliest) | (self.base[array] + batch * per_batch + places < set_up)
-        return np.where(first, self.initial_s[array], times)
+        return np.where(first, max(self.initial_s[array], clock.set_up_again_s), times)
 
-    def carried(self, first: int, now_s: float) -> list[tuple[int, int, float]]:
-        """What a batch starts with that was not written just before it: array, number of the write, and its time, in order of
-        time, of each array that keeps an image from the batch before; that one starts now.
+    def carried(self) -> npt.NDArray[np.intp]:
+        """The write steps of arrays that carry an image from batch to batch, in order: after them an array holds, row by row,
+        what the next batch starts with.
         """
-        kept = np.flatnonzero((self.schedule.initial >= 0) & (self.writes_per_batch > 0)).tolist()
-        found = [(array, self.number(array, -1, first), now_s + self._write_start_s(array)[-1]) for array in kept]
-        return sorted(found, key=lambda each: each[2])
+        steps = self.schedule.steps
+        return np.flatnonzero((steps["operation"] == WRITE) & (self.schedule.initial[steps["array"]] >= 0))
 
     def _write_start_s(self, array: int) -> Floats:
         if array not in self._starts_of_arrays:
