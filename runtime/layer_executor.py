@@ -204,8 +204,9 @@ class LayerExecutor:
         first, last = (reads.first_batch + spanned.astype(np.int64)).tolist()
         for copies in dict.fromkeys(run.copies for run in runs):
             arrays = self.tiles.arrays(block, copies)
-            ends = (self.placed.written(use, block.tiles, arrays, block.cells, batch) for batch in (first, last))
-            counter.note_batches(*ends, np.where(timeline.writes_per_batch[arrays] > 0, last - first + 1, 1))
+            start, end = (self.placed.written(use, block.tiles, arrays, block.cells, batch) for batch in (first, last))
+            recycled = timeline.writes_per_batch[arrays] > 0
+            counter.note_batches(start, end, np.where(recycled, last - first + 1, 1))
         counter.reads += len(block.tiles) * vectors * self.slices
 
     def _parts(self, block: TileBlock, run: _Run) -> Iterator[tuple[int, int]]:

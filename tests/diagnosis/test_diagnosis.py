@@ -56,6 +56,18 @@ CASES = {
         X,
     ),
     "fixed batch": lambda: (compiled(FITTED, model=dense_model(9, 6, 4, batch=10)), X),  # four chunks
+    # Two images take turns on one array, and every write leaves something else.
+    "recycled": lambda: (
+        xbcompile.compile(
+            MODEL,
+            changed("sot", write_noise=0.1),
+            passes="quantize{scheme=ternary},analogue,recalibrate{samples=30}",
+            calibration={"x": X},
+            packing="none",
+            batch=3,
+        ),
+        X,
+    ),
     "convolution": lambda: (convolution_program(), images(6, 2, 4, 4)),
 }
 

@@ -38,10 +38,10 @@ from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate_model, model_ba
 from xbcompile.runtime.chip_view import MeasuredLayer, samples_in
 from xbcompile.runtime.dataflow import Pending, walk
 from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.runtime.player import samples_of, vector_range
 from xbcompile.runtime.references import reference_outputs
 from xbcompile.runtime.session import check_samples
 from xbcompile.runtime.statistics import StatisticsCollector
-from xbcompile.runtime.timeline import VectorRange
 
 INHERITED = "inherited"
 # The identity holds to float64 rounding of sums whose terms may be far larger than what is left of them.
@@ -281,8 +281,11 @@ class _LayerWalk:
         corrected, uncorrected = _Accumulator(len(executors) + 1), _Accumulator(len(executors) + 1)
         outputs: list[np.ndarray] = []
         first_vector = 0
-        for reference, x, arrived in zip(vectors, tensors[:n], tensors[n : 2 * n], strict=True):
-            reads = VectorRange(first_vector)
+        first_sample = 0
+        for reference, x, arrived, feeds in zip(vectors, tensors[:n], tensors[n : 2 * n], self.chunks[:n], strict=True):
+            samples = samples_of(feeds)
+            reads = vector_range(self.full.placed, at, first_sample, len(reference), samples)
+            first_sample += samples
             raw = [each.vectors_before_gain(x, reads)[0] for each in executors]
             last, shape = full.vectors_before_gain(arrived, reads, statistics)
             final = last * full.correction.gain + full.correction.shift
