@@ -44,7 +44,7 @@ def test_all_sources_on_is_the_session_as_it_is() -> None:
         FITTED,
         "quantize{scheme=binary per=matrix},bitserial{bits=2}",
         "pca{components=4},quantize{scheme=binary},thermometer{bits=3},calibrate-offsets,recalibrate",
-        "quantize{scheme=binary},thermometer{bits=3},use-spare-cells,recalibrate",
+        "use-spare-cells,quantize{scheme=binary},thermometer{bits=3},recalibrate",
         "order-rows,quantize{scheme=binary},thermometer{bits=3},recalibrate{samples=20 per=tile}",
     ],
 )
