@@ -81,7 +81,7 @@ class LayerTrouble:
     """The largest source of error of a layer, and what there is of means against it.
 
     Args:
-        source: see `xbcompile.diagnosis.switched.SOURCES`.
+        source: see `xbcompile.diagnosis.ablation.SOURCES`.
         spec: the target's array.
         input_code: the layer's.
         used: the passes of the program's pipeline by name.

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.small_programs import dense_model, images
 from xbcompile.diagnosis.advice import advice
-from xbcompile.diagnosis.switched import SOURCES
+from xbcompile.diagnosis.ablation import SOURCES
 from xbcompile.passes import pass_names
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.program.program import load_program

@@ -15,7 +15,7 @@ All is taken twice: with the program's digital corrections (device passes), fitt
 a chip: gains and offsets of outputs on the model's own inputs (so that earlier layers have no part in them before the last
 step), offsets of columns and gains of tiles as in a session of that state; and without this layer's corrections, earlier
 layers keeping theirs. What one source does depends on those that are on, so the order of the states matters; the end-to-end
-figures have every source off alone, and on alone, in whole sessions (`xbcompile.diagnosis.switched`).
+figures have every source off alone, and on alone, in whole sessions (`xbcompile.diagnosis.ablation`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xbcompile.diagnosis.switched import PROGRAM_SOURCES, SwitchedSession, model_layers, model_of, tensor_name
+from xbcompile.diagnosis.ablation import PROGRAM_SOURCES, AblationSession, model_layers, model_of, tensor_name
 from xbcompile.errors import DataError, ProgramError
 from xbcompile.ir import Recurrence
 from xbcompile.ir.corrections import LayerCorrection
@@ -203,13 +203,13 @@ class _Sessions:
     def __init__(self, program: Program, device: str | None, seed: int) -> None:
         self.program, self.device, self.seed = program, device, seed
         self.model_layers = model_layers(program)
-        self._made: dict[frozenset[str], SwitchedSession] = {}
+        self._made: dict[frozenset[str], AblationSession] = {}
 
-    def of(self, on: Collection[str]) -> SwitchedSession:
+    def of(self, on: Collection[str]) -> AblationSession:
         """The session with these sources."""
         key = frozenset(on)
         if key not in self._made:
-            self._made[key] = SwitchedSession(self.program, key, self.device, self.seed, self.model_layers)
+            self._made[key] = AblationSession(self.program, key, self.device, self.seed, self.model_layers)
         return self._made[key]
 
 

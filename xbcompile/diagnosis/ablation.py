@@ -134,7 +134,7 @@ def _model_part(model: onnx.ModelProto, layer: MatrixLayer, start: str, element_
     return part
 
 
-class SwitchedExecutor(LayerExecutor):
+class AblationExecutor(LayerExecutor):
     """A layer on a device, with sources switched off; see the module.
 
     Args:
@@ -217,7 +217,7 @@ class SwitchedExecutor(LayerExecutor):
         return value * coded.gain[:, None] + coded.shift[:, None]
 
 
-class SwitchedSession(Session):
+class AblationSession(Session):
     """A session on one chip of the program's target with only these sources of error.
 
     Args:
@@ -273,7 +273,7 @@ class SwitchedSession(Session):
         threads: int = 1,
         counter: EffortCounter | None = None,
     ) -> LayerExecutor:
-        return SwitchedExecutor(
+        return AblationExecutor(
             placed, index, device, threads, counter, on=self._on, model_layer=self._found[index]
         )  # fmt: skip
 
@@ -295,7 +295,7 @@ class SwitchedSession(Session):
     def _note_start(self, executor: LayerExecutor, values: Sequence[Mapping[str, Any]]) -> None:
         """Tell an executor the tensors that its model starts from."""
         start = self._starts.get(executor.layer.name)
-        if start is not None and isinstance(executor, SwitchedExecutor):
+        if start is not None and isinstance(executor, AblationExecutor):
             executor.starts = {id(each[executor.layer.input]): each[start] for each in values}
 
     def note_starts(self, index: int, values: Sequence[Mapping[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from onnx import helper
 import xbcompile
 from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.small_programs import CODED, convolution_model, convolution_program, dense_model, images
-from xbcompile.diagnosis.switched import SOURCES, SwitchedSession, _model_part, model_layers
+from xbcompile.diagnosis.ablation import SOURCES, AblationSession, _model_part, model_layers
 from xbcompile.errors import ProgramError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.onnx_graph.engine import open_session
@@ -34,8 +34,8 @@ def outputs(session: Session, x: np.ndarray = X) -> np.ndarray:
 def test_all_sources_on_is_the_session_as_it_is() -> None:
     program = compiled(FITTED)
     expected = outputs(Session(program, seed=3))
-    assert np.array_equal(outputs(SwitchedSession(program, SOURCES, seed=3)), expected)
-    assert not np.array_equal(outputs(SwitchedSession(program, SOURCES, seed=4)), expected)
+    assert np.array_equal(outputs(AblationSession(program, SOURCES, seed=3)), expected)
+    assert not np.array_equal(outputs(AblationSession(program, SOURCES, seed=4)), expected)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +52,14 @@ def test_no_source_on_is_the_model(passes: str) -> None:
     """Whatever the passes put before or behind a layer, and however badly they approximate it."""
     program = compiled(passes)
     expected = run_onnxruntime(MODEL, {"x": X})["y"]
-    np.testing.assert_allclose(outputs(SwitchedSession(program, ())), expected, atol=1e-5)
+    np.testing.assert_allclose(outputs(AblationSession(program, ())), expected, atol=1e-5)
     assert np.abs(outputs(Session(program)) - expected).max() > 0.05
 
 
 def test_no_source_on_is_the_model_with_groups_and_padding() -> None:
     x = images(5, 2, 4, 4)
     expected = run_onnxruntime(convolution_model(), {"x": x})["y"]
-    np.testing.assert_allclose(outputs(SwitchedSession(convolution_program(), ()), x), expected, atol=1e-5)
+    np.testing.assert_allclose(outputs(AblationSession(convolution_program(), ()), x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("target", ["mram64", "m2tj4"])
@@ -69,7 +69,7 @@ def test_weights_alone(target: str) -> None:
     first, second = program.network.layers
     hidden = np.maximum(X @ first.weight_code.dequantized()[0] + first.bias, 0)
     expected = hidden @ second.weight_code.dequantized()[0] + second.bias
-    np.testing.assert_allclose(outputs(SwitchedSession(program, ["weights"])), expected, atol=1e-5)
+    np.testing.assert_allclose(outputs(AblationSession(program, ["weights"])), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("coding", ["thermometer{bits=2}", "bitserial{bits=2}"])
@@ -87,12 +87,12 @@ def test_coding_alone(coding: str) -> None:
         rounding = (coded - value) @ layer.weight_code.dequantized()[0]
         value = value @ constants[f"w{i}"] + constants[f"b{i}"] + rounding
         value = np.maximum(value, 0) if i == 0 else value
-    np.testing.assert_allclose(outputs(SwitchedSession(program, ["coding"])), value, atol=1e-5)
+    np.testing.assert_allclose(outputs(AblationSession(program, ["coding"])), value, atol=1e-5)
 
 
 def test_weights_and_coding_are_the_exact_device() -> None:
     for program, x in ((compiled(FITTED), X), (convolution_program(), images(5, 2, 4, 4))):
-        found = outputs(SwitchedSession(program, ["weights", "coding"]), x)
+        found = outputs(AblationSession(program, ["weights", "coding"]), x)
         np.testing.assert_allclose(found, outputs(Session(program, "ideal"), x), atol=1e-4)
 
 
@@ -104,12 +104,12 @@ def test_a_source_of_the_device_alone_adds_what_it_adds_to_the_coded_layer() -> 
     device = outputs(Session(program, program.target.device(seed=5, without=off)))
     added = device - outputs(Session(program, "ideal"))
     expected = run_onnxruntime(model, {"x": X})["y"] + added
-    np.testing.assert_allclose(outputs(SwitchedSession(program, ["random"], seed=5)), expected, atol=1e-4)
+    np.testing.assert_allclose(outputs(AblationSession(program, ["random"], seed=5)), expected, atol=1e-4)
     assert added.std() > 0.01
 
 
 def test_chunks_and_repeated_runs_do_not_matter() -> None:
-    session = SwitchedSession(compiled("pca{components=4},quantize{scheme=binary},thermometer"), ["coding", "random"])
+    session = AblationSession(compiled("pca{components=4},quantize{scheme=binary},thermometer"), ["coding", "random"])
     whole = session.run_samples({"x": X})["y"]
     again = session.run_samples({"x": X}, chunk=7, first_sample=0)["y"]
     np.testing.assert_allclose(again, whole, atol=1e-5)
@@ -136,6 +136,6 @@ def test_programs_without_the_model() -> None:
     program = convolution_program(passes=CODED, embed_model=False)
     with pytest.raises(ProgramError, match="does not hold its model"):
         model_layers(program)
-    assert np.isfinite(outputs(SwitchedSession(program, ["weights"]), images(2, 2, 4, 4))).all()
+    assert np.isfinite(outputs(AblationSession(program, ["weights"]), images(2, 2, 4, 4))).all()
     with pytest.raises(ProgramError, match="in the model no single tensor before it leads to 'c'"):
-        SwitchedSession(program, ["coding"], layers=[None, None])
+        AblationSession(program, ["coding"], layers=[None, None])
