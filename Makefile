@@ -3,14 +3,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo.xbar
 
-.PHONY: help demo test check types bench bench-mapping dist clean
+.PHONY: help demo test check types docs bench bench-mapping dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test,check,docs]'
 	@touch $@
 
 demo: $(VENV)/installed ## compile a shipped model, run it on a simulated array with device errors
@@ -31,6 +31,9 @@ types: $(VENV)/installed ## mypy alone
 	@cp -r xbcompile build/check/xbcompile  # the package as it is installed: mypy cannot follow package-dir
 	@cp -r passes runtime targets build/check/xbcompile/
 	cd build/check && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p xbcompile
+
+docs: $(VENV)/installed ## the reference of all public names, from docstrings, in build/docs/api
+	$(BIN)/python docs/build_api.py
 
 bench: $(VENV)/installed ## timings: compile and full MNIST runs, beside a plain numpy simulation
 	$(BIN)/python benchmarks/bench.py

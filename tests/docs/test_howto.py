@@ -1,7 +1,7 @@
 """Every how-to page is worked through in a folder of its own, and must show what it says.
 
-A block whose first line is a comment with a path is a file. Lines with `$` are commands with what they print, `>>>` are Python, all
-of a page in one session; `...` in what is shown stands for anything, and white space may differ.
+A block whose first line is a comment with a path is a file. Lines with `$` are commands with what they print, `>>>` are Python,
+all of a page in one session; `...` in what is shown stands for anything, and white space may differ.
 """
 
 from __future__ import annotations
