@@ -26,11 +26,12 @@ check: $(VENV)/installed types ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/installed ## mypy alone
+types: $(VENV)/installed ## mypy alone, over the package, tests, models, benchmarks
 	@rm -rf build/check && mkdir -p build/check
-	@cp -r xbcompile build/check/xbcompile  # the package as it is installed: mypy cannot follow package-dir
+	@cp -r xbcompile tests models benchmarks docs build/check/  # as it is installed: mypy cannot follow package-dir
 	@cp -r passes runtime targets build/check/xbcompile/
-	cd build/check && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p xbcompile
+	cd build/check && MYPYPATH=models:tests/plugin_sample/src ../../$(BIN)/mypy --config-file ../../pyproject.toml \
+		xbcompile tests models benchmarks docs
 
 docs: $(VENV)/installed ## the reference of all public names, from docstrings, in build/docs/api
 	$(BIN)/python docs/build_api.py
