@@ -3,14 +3,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo.xbar
 
-.PHONY: help demo test check bench bench-mapping clean
+.PHONY: help demo test check types docs bench bench-mapping dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test,check,docs]'
 	@touch $@
 
 demo: $(VENV)/installed ## compile a shipped model, run it on a simulated array with device errors
@@ -22,19 +22,33 @@ demo: $(VENV)/installed ## compile a shipped model, run it on a simulated array 
 test: $(VENV)/installed ## the whole test suite
 	$(BIN)/python -m pytest --numprocesses 2
 
-check: $(VENV)/installed ## ruff and mypy
+check: $(VENV)/installed types ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed ## mypy alone, over the package, tests, models, benchmarks
 	@rm -rf build/check && mkdir -p build/check
-	@cp -r xbcompile build/check/xbcompile  # the package as it is installed: mypy cannot follow package-dir
+	@cp -r xbcompile tests models benchmarks docs build/check/  # as it is installed: mypy cannot follow package-dir
 	@cp -r passes runtime targets build/check/xbcompile/
-	cd build/check && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p xbcompile
+	cd build/check && MYPYPATH=models:tests/plugin_sample/src ../../$(BIN)/mypy --config-file ../../pyproject.toml \
+		xbcompile tests models benchmarks docs
+
+docs: $(VENV)/installed ## the reference of all public names, from docstrings, in build/docs/api
+	$(BIN)/python docs/build_api.py
 
 bench: $(VENV)/installed ## timings: compile and full MNIST runs, beside a plain numpy simulation
 	$(BIN)/python benchmarks/bench.py
 
 bench-mapping: $(VENV)/installed ## mapping: images, writes and makespans beside their lower bounds and plainer packers
 	$(BIN)/python benchmarks/mapping.py
+
+dist: $(VENV)/installed ## source archive and wheel in build/dist, the wheel tried in a fresh environment
+	rm -rf build/dist build/fresh
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'build>=1.2'
+	$(BIN)/python -m build --outdir build/dist
+	$(PYTHON) -m venv build/fresh
+	build/fresh/bin/python -m pip install --quiet --disable-pip-version-check build/dist/*.whl
+	cd build/fresh && bin/xbcompile --version && bin/xbcompile compile ../../models/xor.onnx --target mram64 -o xor.xbar && bin/xbcompile verify xor.xbar
 
 clean: ## remove the virtual environment and build files
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

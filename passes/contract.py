@@ -54,6 +54,9 @@ class PassContext:
     def require_calibration(self, user: str) -> dict[str, np.ndarray]:
         """The calibration inputs.
 
+        Args:
+            user: who needs them, for the message.
+
         Raises:
             PassError: there are none; `user` says who needs them.
         """
@@ -66,13 +69,22 @@ class PassContext:
     def goal(self, network: Network, tensor: str) -> Network:
         """Where a tensor of this network is as it should be: the model, if it writes a tensor of that name, else the
         network itself, in which passes may have coded or approximated what comes before.
+
+        Args:
+            network: the network as it is now.
+            tensor: name of one of its tensors.
         """
         if self.model is not None and self.model.writes(tensor):
             return self.model
         return network
 
     def layer_inputs(self, network: Network, user: str) -> dict[str, list[np.ndarray]]:
-        """Input tensors of every matrix layer on the calibration inputs, one per chunk of samples, by layer name."""
+        """Input tensors of every matrix layer on the calibration inputs, one per chunk of samples, by layer name.
+
+        Args:
+            network: the network as it is now.
+            user: who needs them, for the message.
+        """
         return layer_inputs(network, self.require_calibration(user))
 
 
@@ -108,7 +120,11 @@ class Pass:
 
     @classmethod
     def advice(cls, trouble: LayerTrouble) -> str | None:
-        """How to use this pass against a source that it helps against, as it is written in a pipeline; None: not here."""
+        """How to use this pass against a source that it helps against, as it is written in a pipeline; None: not here.
+
+        Args:
+            trouble: the layer, its largest source of error, and what is used already.
+        """
         return None if cls.name in trouble.used else cls.name
 
     def note(self) -> str | None:
@@ -129,14 +145,30 @@ class NetworkPass(Pass):
     """A pass that rewrites the network when it is compiled."""
 
     def requires(self, network: Network, context: PassContext) -> None:
-        """Raise PassError when the network is not what this pass expects."""
+        """Raise PassError when the network is not what this pass expects.
+
+        Args:
+            network: what the pass is to run on.
+            context: what else it may know.
+        """
 
     def run(self, network: Network, context: PassContext) -> Network:
-        """Return the rewritten network; the same object when nothing changed."""
+        """Return the rewritten network; the same object when nothing changed.
+
+        Args:
+            network: what to rewrite; it stays as it is.
+            context: what else the pass may know.
+        """
         raise TypeError(f"{type(self).__name__} must define run")
 
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
-        """Raise ValueError when the result is not what this pass promises, or PassError where passes before it are in the way."""
+        """Raise ValueError when the result is not what this pass promises, or PassError where passes before it are in the way.
+
+        Args:
+            before: what `run` was given.
+            after: what it gave.
+            context: what else the pass may know.
+        """
 
     def __call__(self, network: Network, context: PassContext) -> Network:
         """requires -> run -> ensures, and the network's own check."""
@@ -167,10 +199,19 @@ class LayerMeasurement(Protocol):
         """
 
     def with_tile_gain(self, gain: Floats) -> LayerMeasurement:
-        """The same layer with gains, float64 [tiles, outputs], of what each tile adds."""
+        """The same layer with gains, float64 [tiles, outputs], of what each tile adds.
+
+        Args:
+            gain: float64 [tiles, outputs].
+        """
 
     def with_outputs(self, gain: Floats, shift: Floats) -> LayerMeasurement:
-        """The same layer with outputs gain * y + shift, float64 [outputs] each, behind the corrections so far."""
+        """The same layer with outputs gain * y + shift, float64 [outputs] each, behind the corrections so far.
+
+        Args:
+            gain: float64 [outputs].
+            shift: float64 [outputs].
+        """
 
 
 class ChipView(Protocol):
@@ -193,27 +234,50 @@ class ChipView(Protocol):
         """See `Device`."""
 
     def cell_limits(self, array: int) -> np.ndarray | None:
-        """The defect map, see `xbcompile.targets.contract.HasDefectMap`; None where the chip has none, or no defect there."""
+        """The defect map, see `xbcompile.targets.contract.HasDefectMap`; None where the chip has none, or no defect there.
+
+        Args:
+            array: which array of the chip.
+        """
 
     def knows_defects(self) -> bool:
         """Whether the chip has a defect map at all."""
 
     def cells(self, images: np.ndarray, corrections: Corrections) -> np.ndarray:
-        """Cells [n, rows, columns] of images [n], as they are written with these corrections."""
+        """Cells [n, rows, columns] of images [n], as they are written with these corrections.
+
+        Args:
+            images: whole numbers [n], which weight images.
+            corrections: those so far.
+        """
 
     def column_errors(self, feeds: Feeds, corrections: Corrections) -> tuple[Floats, Floats]:
         """Errors (reading minus exact sum, dot-product units) of physical columns while all layers are read on the network's
         ideal activations: sums and numbers of readings, float64 [arrays, columns] each.
+
+        Args:
+            feeds: calibration inputs by name.
+            corrections: those so far.
         """
 
     def tile_errors(self, feeds: Feeds, vectors: int, corrections: Corrections) -> tuple[Floats, Floats]:
         """Errors of the columns of tiles while each layer is read on about so many of its ideal input vectors: mean and mean
         square over vectors, float64 [tiles, columns] by physical column, of the mean over slices and copies.
+
+        Args:
+            feeds: calibration inputs by name.
+            vectors: input vectors of each layer, about.
+            corrections: those so far.
         """
 
     def random_errors(self, array: int, cells: np.ndarray, drives: np.ndarray) -> np.ndarray:
         """Errors, float64 [n, vectors, columns], of reads of an array that holds cells [n, rows, columns] in turn, driven with
         drives float32 [n, vectors, rows].
+
+        Args:
+            array: which array of the chip.
+            cells: [n, rows, columns], level indices or values.
+            drives: float32 [n, vectors, rows].
         """
 
     def fit_layers(
@@ -221,6 +285,11 @@ class ChipView(Protocol):
     ) -> Corrections:
         """Fit all layers in order of execution, each on what the corrected layers before it give; layers in a recurrence on the
         model's own values at all steps, as what they see depends on themselves.
+
+        Args:
+            feeds: calibration inputs by name.
+            corrections: those so far.
+            fit: gives a layer back with its correction.
         """
 
 
@@ -281,7 +350,11 @@ class OutputsPass(CalibratedPass):
     removes = "output means"
 
     def fit_layer(self, layer: LayerMeasurement) -> LayerMeasurement:
-        """The layer with its correction."""
+        """The layer with its correction.
+
+        Args:
+            layer: the layer on the chip, with the corrections so far.
+        """
         raise TypeError(f"{type(self).__name__} must define fit_layer")
 
     def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:

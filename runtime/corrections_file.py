@@ -22,6 +22,10 @@ _ROUTE = ("row", "column", "row_sign", "column_sign")
 def save_corrections(corrections: Corrections, path: str | os.PathLike[str]) -> None:
     """Write a file of corrections: beside its place first, then renamed.
 
+    Args:
+        corrections: what was fitted, see `commission`.
+        path: of the file; what is there is replaced.
+
     Raises:
         ProgramError: the folder does not exist or cannot be written.
     """
@@ -62,6 +66,9 @@ def _tables(corrections: Corrections) -> Iterator[tuple[str, np.ndarray]]:
 
 def load_corrections(path: str | os.PathLike[str]) -> Corrections:
     """Read a file of corrections.
+
+    Args:
+        path: of the file.
 
     Raises:
         ProgramError: the file is missing, no such file, damaged or of another version.

@@ -79,10 +79,19 @@ class Device(Protocol):
     reading_limits: tuple[float, float] | None
 
     def write(self, event: Write, cells: np.ndarray) -> None:
-        """Write the event's rows of `cells`, [rows, columns] level indices (uint8; float32 values on continuous arrays)."""
+        """Write the event's rows of `cells`, [rows, columns] level indices (uint8; float32 values on continuous arrays).
+
+        Args:
+            event: which array, image and rows, and when.
+            cells: [rows, columns] of the whole array: level indices (uint8; float32 values on continuous arrays).
+        """
 
     def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
         """Drive the rows ([rows] float32, in the target's drive alphabet) and read every column once.
+
+        Args:
+            event: which array and what for, and when.
+            drive: float32 [rows], in the target's drive alphabet.
 
         Returns:
             float32 or float64 [columns], each `sum_k row_weight[k] * level[cell[k, m]] * drive[k]` with the device's errors,
@@ -107,6 +116,9 @@ class HasDefectMap(Protocol):
 
     def cell_limits(self, array: int) -> np.ndarray | None:
         """What each cell of an array can hold where its defects are known and made good as far as they can be.
+
+        Args:
+            array: which array of the chip.
 
         Returns:
             float64 [2, rows, columns], lowest and highest cell value in level units; None where every cell is whole.
@@ -136,7 +148,13 @@ class WrittenImages:
 
     @classmethod
     def once(cls, arrays: np.ndarray, cells: np.ndarray, number: int = 0) -> WrittenImages:
-        """Images that were each written by one write at time 0; arrays int [n], cells [n, rows, columns]."""
+        """Images that were each written by one write at time 0; arrays int [n], cells [n, rows, columns].
+
+        Args:
+            arrays: int [n], the array that each sits in.
+            cells: [n, rows, columns], level indices or values.
+            number: of each write.
+        """
         numbers = np.full((len(arrays), 1), number, np.int64)
         return cls(np.asarray(arrays), np.arange(len(arrays)), cells, numbers, np.zeros(numbers.shape))
 
@@ -165,7 +183,12 @@ class ReadBlock:
         return np.zeros((1, 1, 1)) if self.times is None else self.times()
 
     def after(self, first: int, vectors: int) -> ReadBlock:
-        """The same reads of some vectors, from a later one on."""
+        """The same reads of some vectors, from a later one on.
+
+        Args:
+            first: how many vectors of the block are left out.
+            vectors: how many follow.
+        """
         times = self.times
         later = None if times is None else lambda: times()[:, first : first + vectors]
         return ReadBlock(self.tiles, self.first_vector + first, self.first_slice, self.use, later)
@@ -204,7 +227,12 @@ class CodedDrives:
         return len(self.coefficients)
 
     def of(self, images: slice, vectors: slice = slice(None)) -> CodedDrives:
-        """The same for some images and vectors."""
+        """The same for some images and vectors.
+
+        Args:
+            images: which images.
+            vectors: which vectors.
+        """
         row_sign = None if self.row_sign is None else self.row_sign[images]
         return replace(
             self,
@@ -216,7 +244,11 @@ class CodedDrives:
         )
 
     def drives(self, vectors: slice = slice(None)) -> np.ndarray:
-        """Drives of some vectors, float32 [images, vectors, slices, rows]."""
+        """Drives of some vectors, float32 [images, vectors, slices, rows].
+
+        Args:
+            vectors: which vectors.
+        """
         values, source, idle = self.values[vectors], self.source, self.idle
         drives = np.empty((len(source), len(values), self.slices, source.shape[1]), np.float32)
         # An image at a time stays in the cache; few vectors are done at once, as calls would cost more than work.
@@ -246,7 +278,11 @@ class CodedDrives:
             out -= 1
 
     def added_up(self, readings: np.ndarray) -> np.ndarray:
-        """What readings [images, vectors, slices, columns] of all columns add up to: float64 [images, vectors, width]."""
+        """What readings [images, vectors, slices, columns] of all columns add up to: float64 [images, vectors, width].
+
+        Args:
+            readings: float [images, vectors, slices, columns].
+        """
         total = np.multiply(readings[:, :, 0], self.coefficients[0], dtype=np.float64)
         for t in range(1, self.slices):  # one after another: the order never depends on the number of vectors
             if self.coefficients[t] == 1.0:
@@ -272,7 +308,12 @@ class LoadedImages:
         raise TypeError(f"{type(self).__name__} must define read")
 
     def column_sums(self, coded: CodedDrives, reads: ReadBlock) -> np.ndarray:
-        """Readings of the wanted columns, weighted and added up over slices: float64 [images, vectors, width]."""
+        """Readings of the wanted columns, weighted and added up over slices: float64 [images, vectors, width].
+
+        Args:
+            coded: input codes, rows and columns.
+            reads: which reads these are.
+        """
         images, rows = coded.source.shape
         vectors = len(coded.values)
         size = max(1, BLOCK_VALUES // (images * rows * coded.slices))
@@ -298,7 +339,11 @@ class BatchedDevice(Device, Protocol):
     writes_differ: bool
 
     def load(self, written: WrittenImages) -> LoadedImages:
-        """The images as their writes left them."""
+        """The images as their writes left them.
+
+        Args:
+            written: cells, and which writes left them.
+        """
 
 
 class SimulatedDevice:

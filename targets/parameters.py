@@ -35,6 +35,9 @@ class ArrayParameters:
         """The parameters of the same array without a source of errors, of `error_sources.DEVICE_SOURCES`: itself where it has
         none. The rules that devices keep are those of `error_sources`.
 
+        Args:
+            source: one of `error_sources.DEVICE_SOURCES`.
+
         Raises:
             TargetError: the errors of this family cannot be told apart, which is so unless it defines this method.
         """

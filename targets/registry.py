@@ -28,6 +28,9 @@ def load_target(name_or_path: str | os.PathLike[str]) -> Target:
 
     A description may start with `extends = "mram64"` and then give only what differs.
 
+    Args:
+        name_or_path: name of a shipped target or of another package's, or path of a .toml description.
+
     Raises:
         TargetError: no such target or file, not TOML, or a faulty description.
         ExtensionError: a name that two packages bring, or a description that its package does not hold.

@@ -132,6 +132,10 @@ class Target:
 
         Whole numbers and flags may be given as any Python or numpy number: 2.0 is 2 there.
 
+        Args:
+            source: where the numbers come from; it stands beside them.
+            values: number by name.
+
         Raises:
             TargetError: an unknown name, or a value of the wrong type or range.
         """
@@ -157,6 +161,10 @@ class Target:
     @classmethod
     def from_table(cls, table: dict[str, Any], where: str) -> Target:
         """Build and check a target from a description's table.
+
+        Args:
+            table: the description as TOML or JSON gives it.
+            where: what to call it in messages.
 
         Raises:
             TargetError: unknown or missing key, unknown model, or a faulty quantity.

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.support.model_kit import MODELS
+from tests.support.other_process import install
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = Path(__file__).parent / "plugin_sample"
@@ -22,13 +23,6 @@ NAMES = ("xbcompile_sample", "xbcompile-sample", "one-gain", "drifting-chip", "D
 COMMAND = "from xbcompile.cli import main; main()"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def install(source: Path, site: Path) -> None:
-    """With pip, as a user does, but from the disk alone."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]
-    command += ["--no-deps", "--no-build-isolation", "--target", str(site), str(source)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
 
 
 def runner(site: Path, folder: Path) -> Run:

@@ -121,7 +121,11 @@ class Registry:
         return {name: each for name, each in self.extensions().items() if name not in self.own}
 
     def load(self, name: str) -> Any:
-        """The object of a name in `names()`; see `Extension.load`."""
+        """The object of a name in `names()`; see `Extension.load`.
+
+        Args:
+            name: one of `names()`.
+        """
         return self.extensions()[name].load()
 
 

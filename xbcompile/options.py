@@ -120,6 +120,9 @@ class CompileOptions(MappingOptions):
     def from_table(cls, table: Mapping[str, Any]) -> Self:
         """Inverse of `to_table`.
 
+        Args:
+            table: what `to_table` gave.
+
         Raises:
             ValueError: a field is missing, or unknown.
         """

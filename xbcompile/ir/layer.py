@@ -1,4 +1,4 @@
-"""The two kinds of node in a network: matrix layers (on arrays) and digital segments (in onnxruntime)."""
+"""Two kinds of node in a network: matrix layers (on arrays) and digital segments (in onnxruntime). The third is `recurrence`."""
 
 from __future__ import annotations
 

@@ -96,7 +96,11 @@ class Program(ContentEqual):
         return self.host_graph.joined()
 
     def cells(self, images: np.ndarray) -> np.ndarray:
-        """Physical content of weight images, as the schedule has them; see `CellImages.of`."""
+        """Physical content of weight images, as the schedule has them; see `CellImages.of`.
+
+        Args:
+            images: whole numbers [n], which weight images.
+        """
         return self._cell_images.of(images)
 
     @cached_property
@@ -110,6 +114,9 @@ class Program(ContentEqual):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the program file: beside its place first, then renamed, so that a half-written file never exists.
+
+        Args:
+            path: of the program file; what is there is replaced.
 
         Raises:
             ProgramError: the folder does not exist or cannot be written.
@@ -158,6 +165,9 @@ class Program(ContentEqual):
 
 def load_program(path: str | os.PathLike[str]) -> Program:
     """Read a program file.
+
+    Args:
+        path: of the program file.
 
     Raises:
         ProgramError: the file is missing, no program, damaged (one flipped byte is enough) or of another format

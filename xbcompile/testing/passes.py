@@ -25,12 +25,22 @@ RowWeights = Callable[[Network], list[np.ndarray | None]]
 
 
 def network_of(model: onnx.ModelProto) -> Network:
-    """The network of a model, as compilation starts with it."""
+    """The network of a model, as compilation starts with it.
+
+    Args:
+        model: the user's.
+    """
     return import_network(load_model(model))
 
 
 def spec_with(levels: Any, drive: str = "analogue", target: str = "m2tj4") -> ArraySpec:
-    """The array of a target with another level table, None for cells that hold any value, and another drive."""
+    """The array of a target with another level table, None for cells that hold any value, and another drive.
+
+    Args:
+        levels: cell levels, in ascending order; None: any value.
+        drive: see `ArraySpec`.
+        target: name of the target whose array it is otherwise.
+    """
     spec = load_target(target).array_spec
     table = None if levels is None else np.asarray(levels, np.float32)
     neutral = np.full(spec.rows, 0 if table is None else np.abs(table).argmin(), np.uint8)
@@ -43,19 +53,34 @@ def context_of(
     calibration: dict[str, np.ndarray] | None = None,
     row_weights: RowWeights | None = None,
 ) -> PassContext:
-    """What a pass sees when it compiles for this target; `row_weights` gives one array, or None, per layer."""
+    """What a pass sees when it compiles for this target; `row_weights` gives one array, or None, per layer.
+
+    Args:
+        target: name of the target, or its array.
+        calibration: calibration inputs by graph input name; None: there are none.
+        row_weights: see `PassContext`; None: all rows count alike.
+    """
     spec = load_target(target).array_spec if isinstance(target, str) else target
     return PassContext(spec, calibration, row_weights or (lambda network: [None] * len(network.layers)))
 
 
 def outputs_of(network: Network, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The network's outputs by its ideal meaning."""
+    """The network's outputs by its ideal meaning.
+
+    Args:
+        network: any stage of compilation.
+        feeds: graph inputs by name; axis 0 counts samples.
+    """
     names = [value.name for value in network.outputs]
     return {n: np.concatenate(chunks) for n, chunks in zip(names, evaluate(network, feeds, names), strict=True)}
 
 
 def text_of(network: Network) -> list[str]:
-    """One line per node, without the geometry: for tests that state what a network becomes."""
+    """One line per node, without the geometry: for tests that state what a network becomes.
+
+    Args:
+        network: any stage of compilation.
+    """
     return [
         line.strip().rsplit(", Contraction", 1)[0].rsplit(", Patches", 1)[0]
         for line in network_text(network).splitlines()
@@ -88,7 +113,13 @@ def assert_equals_model(
 
 
 def assert_idempotent(each: NetworkPass, network: Network, context: PassContext) -> None:
-    """Running the pass on its own result gives the same object back."""
+    """Running the pass on its own result gives the same object back.
+
+    Args:
+        each: the pass.
+        network: a result of it.
+        context: what it sees.
+    """
     assert each(network, context) is network, f"{each} changes a network that it has made itself"
 
 

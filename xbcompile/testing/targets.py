@@ -55,7 +55,11 @@ def check_target(target: Target, seed: int = 3) -> None:
 
 
 def check_array(target: Target) -> None:
-    """Check that the array's row weights are normalised and its levels have names; the rest `ArraySpec` checks itself."""
+    """Check that the array's row weights are normalised and its levels have names; the rest `ArraySpec` checks itself.
+
+    Args:
+        target: the target.
+    """
     spec, names = target.array_spec, target.parameters.state_names()
     mean = float(spec.row_weight.mean())
     assert abs(mean - 1) < 1e-9, f"target {target.name!r}: row weights have mean {mean:g}, and not 1"
@@ -96,6 +100,11 @@ def check_error_sources(target: Target, name: str | None = None, seed: int = 3) 
     """Check that a device without its sources of error reads exact sums, and that sources it does not have change nothing.
 
     A family or a device whose errors cannot be told apart says so with TargetError; then there is nothing to check.
+
+    Args:
+        target: the target.
+        name: of the device; None: the default.
+        seed: which chip is checked.
     """
     try:
         present = target.error_sources(name)
@@ -136,7 +145,12 @@ class Case:
 
     @classmethod
     def random(cls, spec: ArraySpec, name: str) -> Case:
-        """Random cells and drives that the array takes; each write is followed by the reads of its image."""
+        """Random cells and drives that the array takes; each write is followed by the reads of its image.
+
+        Args:
+            spec: the array.
+            name: of the device, for messages.
+        """
         rng = np.random.default_rng(8)
         order = np.arange(IMAGES * (1 + VECTORS * SLICES)).reshape(IMAGES, -1) * 1e-3
         at_s = order[:, 1:].reshape(IMAGES, VECTORS, SLICES)
@@ -148,17 +162,32 @@ class Case:
         return np.arange(self.spec.rows)
 
     def write_event(self, image: int) -> Write:
-        """The write of an image."""
+        """The write of an image.
+
+        Args:
+            image: which of the three.
+        """
         array, number, at_s = int(ARRAYS[image]), int(NUMBERS[image]), float(self.written_s[image])
         return Write(array, image, self.all_rows, number, at_s)
 
     def read_event(self, image: int, vector: int, slice_: int) -> Read:
-        """One read of an image."""
+        """One read of an image.
+
+        Args:
+            image: which of the three.
+            vector: which input vector of the case.
+            slice_: which slice of it.
+        """
         array, number, tile = int(ARRAYS[image]), int(NUMBERS[image]), int(TILES[image])
         return Read(array, number, tile, 0, FIRST_VECTOR + vector, slice_, float(self.at_s[image, vector, slice_]))
 
     def one_by_one(self, device: Device, backwards: bool = False) -> np.ndarray:
-        """All readings, [images, vectors, slices, columns], event by event; an image's reads may be in another order."""
+        """All readings, [images, vectors, slices, columns], event by event; an image's reads may be in another order.
+
+        Args:
+            device: the device.
+            backwards: the reads of an image come in reverse order.
+        """
         found = np.empty((IMAGES, VECTORS, SLICES, self.spec.columns))
         for image in range(IMAGES):
             device.write(self.write_event(image), self.cells[image])
@@ -171,17 +200,32 @@ class Case:
         return found
 
     def reads(self, images: slice = slice(None)) -> ReadBlock:
-        """The reads as one block."""
+        """The reads as one block.
+
+        Args:
+            images: which of the three.
+        """
         return ReadBlock(TILES[images], FIRST_VECTOR, times=lambda: self.at_s[images])
 
     def load(self, device: BatchedDevice, images: slice = slice(None)) -> LoadedImages:
-        """Images as their writes left them."""
+        """Images as their writes left them.
+
+        Args:
+            device: the device.
+            images: which of the three.
+        """
         numbers, written_s = NUMBERS[images, None], self.written_s[images, None]
         places = np.arange(IMAGES)[images]
         return device.load(WrittenImages(ARRAYS[images], places, self.cells[images], numbers, written_s))
 
     def assert_same(self, found: np.ndarray, expected: np.ndarray, text: str) -> None:
-        """Bit for bit; the exact device's sums of any real numbers round with the order of summation."""
+        """Bit for bit; the exact device's sums of any real numbers round with the order of summation.
+
+        Args:
+            found: readings.
+            expected: what they should be.
+            text: what is wrong where they are not.
+        """
         tolerance = 1e-14 * np.abs(expected).max(initial=1) * self.spec.rows if self.name == "ideal" else 0
         assert found.shape == expected.shape, f"{self.name} {text}: shapes are {found.shape} and {expected.shape}"
         worst = float(np.abs(np.asarray(found, np.float64) - expected).max(initial=0))
@@ -189,7 +233,13 @@ class Case:
 
 
 def random_cells(spec: ArraySpec, images: int, rng: np.random.Generator) -> np.ndarray:
-    """Cells [images, rows, columns] that the array can hold."""
+    """Cells [images, rows, columns] that the array can hold.
+
+    Args:
+        spec: the array.
+        images: how many.
+        rng: what draws them.
+    """
     shape = (images, spec.rows, spec.columns)
     if spec.levels is not None:
         return rng.integers(0, len(spec.levels), shape, np.uint8)
@@ -198,7 +248,12 @@ def random_cells(spec: ArraySpec, images: int, rng: np.random.Generator) -> np.n
 
 
 def random_drives(spec: ArraySpec, rng: np.random.Generator) -> np.ndarray:
-    """Drives float32 [images, vectors, slices, rows] that the array takes; binary ones are high more or less often by vector."""
+    """Drives float32 [images, vectors, slices, rows] that the array takes; binary ones are high more or less often by vector.
+
+    Args:
+        spec: the array.
+        rng: what draws them.
+    """
     shape = (IMAGES, VECTORS, SLICES, spec.rows)
     drives = rng.random(shape, dtype=np.float32)
     if spec.drive in ("bipolar", "unipolar"):
