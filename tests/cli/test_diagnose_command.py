@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from tests.support.small_programs import dense_model, images
-from xbcompile.diagnosis.advice import advice
 from xbcompile.diagnosis.ablation import SOURCES
+from xbcompile.diagnosis.advice import advice
 from xbcompile.passes import pass_names
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.program.program import load_program

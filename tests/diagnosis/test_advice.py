@@ -7,8 +7,8 @@ import re
 import pytest
 
 from tests.support.small_programs import convolution_program
-from xbcompile.diagnosis.advice import advice
 from xbcompile.diagnosis.ablation import SOURCES
+from xbcompile.diagnosis.advice import advice
 from xbcompile.ir import InputCode
 from xbcompile.passes import load_pass, pass_names
 from xbcompile.passes.bitserial import BitSerial

@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from xbcompile.data.datasets import load_data
+from xbcompile.diagnosis.ablation import SOURCES
 from xbcompile.diagnosis.advice import advice
 from xbcompile.diagnosis.diagnosis import Decomposition, LayerDiagnosis, diagnose
-from xbcompile.diagnosis.ablation import SOURCES
 from xbcompile.ir import MatrixLayer
 from xbcompile.program.program import Program, load_program
 from xbcompile.runtime.accuracy import accuracy_of

@@ -1,4 +1,4 @@
-"""A session with sources of error switched off: what a program would give without them, on the same chip.
+"""Ablation: a session with sources of error switched off, what a program would give without them, on the same chip.
 
 Two sources belong to the program, the rest to the device (`xbcompile.targets.error_sources`). For one layer let f0 be the
 user's model from the layer's input tensor to its output tensor, f1 the same with the weights that the cells stand for, f2 with
