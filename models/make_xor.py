@@ -79,14 +79,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000, help="gradient steps for each assignment")
     arguments = parser.parse_args()
 
-    best = None
+    found = []
     for or_neuron in (0, 1):
         weight2 = np.where(np.arange(2) == or_neuron, W2_OR, W2_AND)
         biases, loss = fit_biases(weight2, or_neuron, arguments.steps)
         print(f"OR is hidden neuron {or_neuron + 1}: biases {np.round(biases, 4)}, loss {loss:.5f}")
-        if best is None or loss < best[2]:
-            best = (weight2, biases, loss)
-    weight2, biases, _ = best
+        found.append((loss, or_neuron, weight2, biases))
+    _, _, weight2, biases = min(found)
     build(arguments.output, weight2, biases)
 
     exact = predict(arguments.output, PAIRS)[:, 0]

@@ -22,7 +22,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 SAMPLES = 1000
 
 
-class Images(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime brings no types
+class Images(CalibrationDataReader):
     """Hand over training images in batches of 100."""
 
     def __init__(self, images: np.ndarray) -> None:

@@ -28,6 +28,7 @@ import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -190,7 +191,7 @@ def folded(layer: BinaryLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def write(path: Path, network: BinaryNetwork, mean_pixel: float, description: str) -> None:
     """Write Sub, then Gemm, GreaterOrEqual, Where for each hidden layer, then Gemm."""
     scalars = {"mean_pixel": mean_pixel, "zero": 0, "one": 1, "minus_one": -1}
-    constants = [constant(name, np.float32(value)) for name, value in scalars.items()]
+    constants = [constant(name, np.array(value, np.float32)) for name, value in scalars.items()]
     nodes = [helper.make_node("Sub", ["input", "mean_pixel"], ["centred"], name="centre")]
     value = "centred"
     for index, layer in enumerate(network.layers):
@@ -208,7 +209,7 @@ def write(path: Path, network: BinaryNetwork, mean_pixel: float, description: st
             constant(f"{name}.bias", bias.astype(np.float32)),
         ]
         target = "logits" if last else f"{name}_sum"
-        axis = {"axis": 0} if last else {}
+        axis: dict[str, Any] = {"axis": 0} if last else {}
         inputs = [f"{name}.signs", f"{name}.scale"]
         nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.weight"], name=f"{name}.weight", **axis))
         inputs = [value, f"{name}.weight", f"{name}.bias"]

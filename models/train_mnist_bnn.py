@@ -43,6 +43,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +140,7 @@ def weight_parts(name: str, signs: np.ndarray, gains: np.ndarray) -> Part:
         constants.append(constant(f"{name}.scale{suffix}", np.asarray(scale, dtype=np.float32)))
         halves.append(f"{name}.weight{suffix}")
         inputs = [f"{name}.signs{suffix}", f"{name}.scale{suffix}"]
-        axis = {} if scalar else {"axis": 0}
+        axis: dict[str, Any] = {} if scalar else {"axis": 0}
         nodes.append(helper.make_node("DequantizeLinear", inputs, [halves[-1]], name=halves[-1], **axis))
     if len(halves) > 1:
         nodes.append(helper.make_node("Concat", halves, [f"{name}.weight"], name=f"{name}.weight", axis=1))
@@ -177,7 +178,7 @@ def write(path: Path, network: BinaryNetwork, rows: np.ndarray | None, descripti
     """Write the network; `rows` holds the pixel of each input of layer 1, None where they are all in order."""
     nodes: list[NodeProto] = []
     scalars = {"zero": 0, "one": 1, "levels": LEVELS}
-    constants = [constant(name, np.float32(value)) for name, value in scalars.items()]
+    constants = [constant(name, np.array(value, np.float32)) for name, value in scalars.items()]
     source = "input"
     if rows is not None:
         source = "rows"
@@ -205,9 +206,9 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.set_defaults(variant=ROW_AWARE)
     group = parser.add_mutually_exclusive_group()
-    for variant in (PLAIN, LIVE, SPARE):
-        flag = f"--{variant.name.removeprefix('mnist_bnn_')}"
-        group.add_argument(flag, dest="variant", action="store_const", const=variant, help=variant.description)
+    for other in (PLAIN, LIVE, SPARE):
+        flag = f"--{other.name.removeprefix('mnist_bnn_')}"
+        group.add_argument(flag, dest="variant", action="store_const", const=other, help=other.description)
     parser.add_argument("--epochs", type=int, nargs=2, default=(3, 37), help="with real, with binary weights")
     parser.add_argument("--learning-rate", type=float, default=1e-2)
     parser.add_argument("--sigmas", type=float, nargs=2, help="instead of the network's own")
@@ -223,7 +224,8 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)
     network = BinaryNetwork(variant.gains(), arguments.sigmas or variant.sigmas, variant.copies)
-    recipe = Recipe(*arguments.epochs, learning_rate=arguments.learning_rate)
+    real, binary = arguments.epochs
+    recipe = Recipe(real, binary, learning_rate=arguments.learning_rate)
     images, labels = (torch.from_numpy(array) for array in load_mnist("train"))
     images = round_to_levels(images)
     kept = len(images) - arguments.holdout

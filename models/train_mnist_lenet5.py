@@ -28,6 +28,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -211,7 +212,7 @@ def write(path: Path, network: LeNet5, description: str) -> None:
         target = "logits" if last else f"{name}_sum"
         inputs = [value, f"{name}.weight", f"{name}.bias"]
         if index < 2:
-            padding = {"pads": [2, 2, 2, 2]} if index == 0 else {}
+            padding: dict[str, Any] = {"pads": [2, 2, 2, 2]} if index == 0 else {}
             nodes.append(helper.make_node("Conv", inputs, [target], name=name, **padding))
         else:
             nodes.append(helper.make_node("Gemm", inputs, [target], name=name, transB=1))
@@ -220,7 +221,7 @@ def write(path: Path, network: LeNet5, description: str) -> None:
         value = f"{name}_active"
         nodes.append(helper.make_node("Relu", [target], [value], name=f"{name}_relu"))
         if index < 2:
-            sides = {"kernel_shape": [2, 2], "strides": [2, 2]}
+            sides: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
             nodes.append(helper.make_node("MaxPool", [value], [f"{name}_pooled"], name=f"{name}_pool", **sides))
             value = f"{name}_pooled"
         if index == 1:

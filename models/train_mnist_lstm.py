@@ -50,8 +50,8 @@ def write(path: Path, network: RowByRow) -> None:
     """Write input -> Reshape, Transpose (rows first) -> LSTM -> Squeeze -> Gemm -> logits."""
     lstm = network.lstm
     bias = np.concatenate([onnx_gates(lstm.bias_ih_l0).ravel(), onnx_gates(lstm.bias_hh_l0).ravel()])
-    dense = ("fc", network.dense.weight.detach().numpy().T, network.dense.bias.detach().numpy())
-    dense, dense_constants = dense_nodes("features", [dense], "logits", "Relu")
+    fc = ("fc", network.dense.weight.detach().numpy().T, network.dense.bias.detach().numpy())
+    dense, dense_constants = dense_nodes("features", [fc], "logits", "Relu")
     nodes = [
         helper.make_node("Reshape", ["input", "image.shape"], ["images"], name="reshape"),
         helper.make_node("Transpose", ["images"], ["rows"], name="rows_first", perm=[1, 0, 2]),

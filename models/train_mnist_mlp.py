@@ -23,6 +23,7 @@ import numpy as np
 from common import MODELS_DIR, accuracy, command_line, constant, dense_relu_nodes, load_mnist, save_model
 from dense_training import Recipe, accuracy_of, fit, layers
 from onnx import helper
+from torch import nn
 
 HIDDEN = 128
 COMPONENTS = 87
@@ -42,13 +43,13 @@ def principal_components(images: np.ndarray, count: int) -> tuple[np.ndarray, np
     )
 
 
-def write_plain(path: Path, network) -> None:
+def write_plain(path: Path, network: nn.Sequential) -> None:
     """Write input -> Gemm, ReLU, Gemm -> logits."""
     nodes, constants = dense_relu_nodes("input", layers(network), "logits")
     save_model(path, nodes, constants, 784, 10, description="MNIST, 784-128-10 ReLU")
 
 
-def write_projected(path: Path, network, mean: np.ndarray, basis: np.ndarray) -> None:
+def write_projected(path: Path, network: nn.Sequential, mean: np.ndarray, basis: np.ndarray) -> None:
     """Write input -> Sub mean, MatMul basis (marked digital) -> Gemm, ReLU, Gemm -> logits."""
     centre = helper.make_node("Sub", ["input", "pca.mean"], ["centred"], name="pca_centre")
     project = helper.make_node("MatMul", ["centred", "pca.basis"], ["components"], name="pca_project")

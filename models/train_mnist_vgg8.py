@@ -24,6 +24,7 @@ Run: python models/train_mnist_vgg8.py   (about 12 minutes on one core)
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def input_parts(channels: int) -> Part:
     """Build the pixels [batch, channels, 28, 28] in levels from "input" [batch, 784]: clip(channels x - c, 0, 1)."""
     constants = [
         constant("image_shape", np.array([-1, 1, SIDE, SIDE], np.int64)),
-        constant("spread.gain", np.float32(channels)),
+        constant("spread.gain", np.array(channels, np.float32)),
         constant("spread.shift", np.arange(channels, dtype=np.float32)[:, None, None]),
     ]
     nodes = [
@@ -69,7 +70,7 @@ def matrix_nodes(layer: Layer, source: str, target: str) -> Part:
     if layer.kernel == 1:
         return [helper.make_node("MatMul", [source, f"{name}.weight"], [target], name=name)], []
     shape = np.array([layer.outputs, layer.inputs, layer.kernel, layer.kernel], np.int64)
-    attributes = {"kernel_shape": [layer.kernel] * 2, "pads": [1] * 4, "strides": [layer.stride] * 2}
+    attributes: dict[str, Any] = {"kernel_shape": [layer.kernel] * 2, "pads": [1] * 4, "strides": [layer.stride] * 2}
     nodes = [
         helper.make_node("Transpose", [f"{name}.weight"], [f"{name}.rows"], name=f"{name}.rows", perm=[1, 0]),
         helper.make_node("Reshape", [f"{name}.rows", f"{name}.shape"], [f"{name}.kernel"], name=f"{name}.kernel"),
@@ -89,7 +90,7 @@ def layer_parts(array_layer: ArrayLayer, source: str, target: str) -> Part:
     sums = f"{name}_sum"
     if layer.pool is not None:
         kernel, stride = layer.pool
-        attributes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2}
+        attributes: dict[str, Any] = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2}
         nodes.append(helper.make_node("MaxPool", [sums], [f"{name}_pooled"], name=f"{name}_pool", **attributes))
         sums = f"{name}_pooled"
     values = {"scale": norm.weight, "bias": norm.bias, "mean": norm.running_mean, "variance": norm.running_var}
@@ -104,7 +105,8 @@ def write(path: Path, network: BinaryVgg) -> None:
     nodes: list[NodeProto]
     nodes, constants = input_parts(network.layers[0].layer.inputs)
     constants += [
-        constant(name, np.float32(value)) for name, value in (("zero", 0), ("one", 1), ("levels", network.levels))
+        constant(name, np.array(value, np.float32))
+        for name, value in (("zero", 0), ("one", 1), ("levels", network.levels))
     ]
     source = "pixels"
     for index, layer in enumerate(network.layers):
@@ -139,7 +141,8 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)
     network = BinaryVgg(LAYERS, arguments.levels)
-    recipe = Recipe(*arguments.epochs, learning_rate=arguments.learning_rate, noise=arguments.noise)
+    real, binary = arguments.epochs
+    recipe = Recipe(real, binary, learning_rate=arguments.learning_rate, noise=arguments.noise)
     images, labels = (torch.from_numpy(array) for array in load_mnist("train"))
     images = images.reshape(-1, 1, SIDE, SIDE)
     kept = len(images) - arguments.holdout

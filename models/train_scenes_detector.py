@@ -179,13 +179,18 @@ def accuracy_of(network: nn.Sequential, scenes: torch.Tensor, labels: torch.Tens
 def rounding_nodes(source: str, target: str) -> Part:
     """Build Clip(0, 1), Mul 8, Round, Div 8."""
     names = [source, "levels_clip", "levels_scale", "levels_round", target]
-    steps = (("Clip", ["zero", "one"]), ("Mul", ["levels"]), ("Round", []), ("Div", ["levels"]))
+    steps: tuple[tuple[str, list[str]], ...] = (
+        ("Clip", ["zero", "one"]),
+        ("Mul", ["levels"]),
+        ("Round", []),
+        ("Div", ["levels"]),
+    )
     nodes = [
         helper.make_node(kind, [names[i], *others], [names[i + 1]], name=f"levels_{kind.lower()}")
         for i, (kind, others) in enumerate(steps)
     ]
     scalars = {"zero": 0, "one": 1, "levels": LEVELS}
-    return nodes, [constant(name, np.float32(value)) for name, value in scalars.items()]
+    return nodes, [constant(name, np.array(value, np.float32)) for name, value in scalars.items()]
 
 
 def float_parts(name: str, layer: nn.Conv2d, norm: nn.BatchNorm2d | None, source: str, target: str) -> Part:

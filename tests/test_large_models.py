@@ -369,7 +369,7 @@ def test_stored_weights_are_made_when_asked_for() -> None:
     assert stored != layer
     assert layer.weights is real
     with pytest.raises(AttributeError, match="no 'weight'"):
-        stored.weight  # noqa: B018  # type: ignore[attr-defined]
+        stored.weight  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(ValueError, match="no weight code"):
         MatrixLayer("fc", "x", "y", real, np.zeros(8, np.float32), Contraction()).with_stored_weights()
 
@@ -397,9 +397,12 @@ def test_fits_in_runs_are_those_of_all_columns_at_once(
     whole = Quantize(scheme=scheme).fit(weights, None if rows is None else rows.copy(), table)
     monkeypatch.setattr(quantize, "FIT_WEIGHTS", 5 * 1001)
     fit_run, widths = Quantize._fit_run, []
-    monkeypatch.setattr(
-        Quantize, "_fit_run", lambda self, w, *rest: widths.append(w.shape[1]) or fit_run(self, w, *rest)
-    )
+
+    def watched(self, w, *rest):
+        widths.append(w.shape[1])
+        return fit_run(self, w, *rest)
+
+    monkeypatch.setattr(Quantize, "_fit_run", watched)
     for found, expected in zip(Quantize(scheme=scheme).fit(weights, rows, table), whole, strict=True):
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)

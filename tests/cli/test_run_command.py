@@ -12,7 +12,7 @@ from onnx import helper
 from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.small_programs import dense_model
 from xbcompile import __version__, load_program
-from xbcompile.cli.running import accuracy_of
+from xbcompile.runtime.accuracy import accuracy_of
 from xbcompile.units import percent, si
 
 XOR = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)

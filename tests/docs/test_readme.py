@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,10 +45,10 @@ def test_python_runs(
     model = onnx.load(MODELS / "mnist_bnn.onnx")
     onnx.save(model, tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
-    names = {"model": model, "image": images[:1], "images": images}
+    names: dict[str, Any] = {"model": model, "image": images[:1], "images": images}
     exec(compile(block, "README.md", "exec"), names)
     if "outputs" in names:
-        assert names["outputs"]["logits"].shape == (20, 10)  # type: ignore[call-overload, index]
+        assert names["outputs"]["logits"].shape == (20, 10)
 
 
 @pytest.mark.parametrize("command", commands())

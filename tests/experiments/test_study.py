@@ -186,7 +186,7 @@ def cli(tmp_path, monkeypatch, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["xbcompile", "study", *arguments])
-        status = 0
+        status: object = 0
         try:
             main()
         except SystemExit as stop:

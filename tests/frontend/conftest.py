@@ -30,7 +30,7 @@ def run_layer(layer: MatrixLayer, x: np.ndarray) -> np.ndarray:
     pads = geometry.resolved_pads(spatial)
     x = np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
     extent = [(k - 1) * d + 1 for k, d in zip(geometry.kernel, geometry.dilations, strict=True)]
-    windows = sliding_window_view(x, extent, axis=range(2, 2 + rank))
+    windows = sliding_window_view(x, extent, axis=tuple(range(2, 2 + rank)))
     steps = [slice(None, None, s) for s in geometry.strides] + [slice(None, None, d) for d in geometry.dilations]
     windows = windows[(slice(None), slice(None), *steps)]
     batch, size = x.shape[0], windows.shape[2 : 2 + rank]

@@ -148,7 +148,7 @@ def test_sizes_that_no_memory_holds_do_not_stop_the_compiler():
     program = xbcompile.compile(dense(2**40, 4), "ideal")
     with pytest.raises(xbcompile.XbcompileError, match="1099511627776x4 does not fit into memory"):
         probe_inputs(program)
-    assert onnx.checker.check_model(program.host) is None
+    onnx.checker.check_model(program.host)
 
 
 def test_large_batches_are_compared_on_a_few_samples(monkeypatch):

@@ -233,9 +233,9 @@ def test_shapes_without_data(model, dims, element_type):
         helper.make_tensor("w", 10, [3], [1.0, 2.0, 3.0]),
         helper.make_tensor("w", 16, [3], [1.0, 2.0, 3.0]),
         helper.make_tensor("w", 17, [3], [1.0, 2.0, 3.0]),
-        helper.make_tensor("w", 14, [3], [1j, 2.0, 3.0]),
+        helper.make_tensor("w", 14, [3], [1j, 2.0, 3.0]),  # type: ignore[list-item]
         helper.make_tensor("w", 22, [3], [1, 2, 3]),
-        helper.make_tensor("w", 8, [3], [b"a", b"b", b"c"]),
+        helper.make_tensor("w", 8, [3], [b"a", b"b", b"c"]),  # type: ignore[list-item]
     ],
     ids=lambda tensor: onnx.TensorProto.DataType.Name(tensor.data_type),
 )

@@ -56,6 +56,7 @@ def test_no_operator_is_said_twice():
     (table,) = (
         each.value for each in tree.body if isinstance(each, ast.AnnAssign) and ast.unparse(each.target) == "OPERATORS"
     )
+    assert isinstance(table, ast.Dict)
     keys = [ast.unparse(key) for key in table.keys if key is not None]
     keys += [ast.unparse(value.key) for value in table.values if isinstance(value, ast.DictComp)]
     assert [key for key, count in Counter(keys).items() if count > 1] == []

@@ -148,7 +148,7 @@ def test_qlinear_conv(seed, pair, per_output, biased, groups):
     rng = np.random.default_rng(seed)
     x = integers(dtype, (2, 4, 6, 5), seed)
     scale = np.asarray(rng.choice([0.25, 0.013, 0.07], 8 if per_output else ()), np.float32)
-    constants = {
+    constants: dict[str, Any] = {
         "w": integers(weight_dtype, (8, 4 // groups, 3, 3), seed + 1),
         "sx": 0.5,
         "sw": scale,

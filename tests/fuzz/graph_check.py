@@ -180,9 +180,8 @@ def compare(name: str, found: Any, expected: Any, error: float) -> Failure | Non
         return None
     wide = np.float64 if expected.dtype.kind == "f" else object if expected.dtype.itemsize == 8 else np.int64
     left, right = np.asarray(found).astype(wide), np.asarray(expected).astype(wide)
-    if expected.dtype.kind == "f" and not np.array_equal(
-        *(np.where(np.isfinite(v), 0, v) for v in (left, right)), True
-    ):
+    special = [np.where(np.isfinite(v), 0, v) for v in (left, right)]
+    if expected.dtype.kind == "f" and not np.array_equal(special[0], special[1], equal_nan=True):
         return Failure("nonfinite", f"{name}: NaN or infinite elsewhere than onnxruntime has it")
     with np.errstate(invalid="ignore"):
         difference = np.abs(left - right)
@@ -357,7 +356,7 @@ def describe(case: Case) -> str:
     lines = [f"  opset {opset}, IR {case.model.ir_version}, arrays {case.array}; inputs {feeds}"]
     for node in case.model.graph.node:
         inputs = ", ".join(f"{name}{list(shapes[name])}" if name in shapes else name or "-" for name in node.input)
-        attributes = ", ".join(helper.printable_attribute(a) for a in node.attribute if a.type != a.GRAPH)[:300]
+        attributes = ", ".join(str(helper.printable_attribute(a)) for a in node.attribute if a.type != a.GRAPH)[:300]
         lines.append(f"  {', '.join(node.output)} = {node.op_type}({inputs}) {attributes}")
     lines.append(f"  outputs {', '.join(f'{name} (error {error:.2g})' for name, error in case.errors.items())}")
     return "\n".join(lines)

@@ -248,7 +248,7 @@ def cast(b: GraphBuilder) -> None:
     def rule(builder: GraphBuilder, node: NodeProto, arrays: list[np.ndarray]) -> list[float]:
         if target.startswith("int"):
             return jumping(builder, node, arrays)
-        return lipschitz(1)(builder, node, arrays)
+        return list(lipschitz(1)(builder, node, arrays))
 
     b.add("Cast", [x], rule, to=onnx_type(target))
 

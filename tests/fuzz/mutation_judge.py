@@ -51,7 +51,8 @@ class Verdict:
 def judge(cases: Iterable[int], workers: int = 1) -> Iterator[Verdict]:
     """Judge the cases, as they are done; a worker that dies or takes too long is replaced."""
     context = multiprocessing.get_context("spawn")
-    pending, running = iter(list(cases)), {}
+    pending = iter(list(cases))
+    running: dict[Any, tuple[Any, int, float, str]] = {}  # by connection
 
     def start(existing: tuple[Any, Connection] | None) -> None:
         case = next(pending, None)
@@ -73,7 +74,7 @@ def judge(cases: Iterable[int], workers: int = 1) -> Iterator[Verdict]:
     for _ in range(workers):
         start(None)
     while running:
-        ready = wait(list(running), timeout=0.2)
+        ready: list[Any] = wait(list(running), timeout=0.2)
         for connection in ready:
             process, case, since, phase = running[connection]
             try:
@@ -160,7 +161,7 @@ def compiled_and_run(path: Path) -> tuple[str, Any]:
         if isinstance(feeds, str):
             return ("no reference", feeds)
         return ("outputs", Session(program, threads=1).run(feeds))
-    except (xbcompile.XbcompileError, *ERRORS) as error:
+    except (xbcompile.XbcompileError, *ERRORS) as error:  # type: ignore[misc]
         return ("cannot run", f"{type(error).__name__}: {error}")
     except MemoryError as error:
         return ("MEMORY", repr(error))

@@ -34,14 +34,14 @@ def reference(model):
 
 def model_with(nodes, inputs, outputs, constants=None, opset=17, domains=()):
     """A model whose inputs and outputs are given as name and TypeProto (None: the type is not declared)."""
-    values = [
+    given, wanted = (
         [onnx.ValueInfoProto(name=name, type=type_proto) for name, type_proto in each.items()]
         for each in (inputs, outputs)
-    ]
+    )
     initializers = [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()]
     opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 3) for domain in domains)]
     return helper.make_model(
-        helper.make_graph(nodes, "test", *values, initializers), opset_imports=opsets, ir_version=9
+        helper.make_graph(nodes, "test", given, wanted, initializers), opset_imports=opsets, ir_version=9
     )
 
 

@@ -6,6 +6,7 @@ The reference of every suite test is the suite's own expected output, compared w
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_the_suite_sees_a_wrong_result(suite):
     class Wrong(OnnxruntimeBackend):
         @classmethod
         def prepare(cls, model, device="CPU", **kwargs):
-            prepared = super().prepare(model)
+            prepared: Any = super().prepare(model)
             right = prepared.run
             prepared.run = lambda inputs: tuple(np.asarray(value) + 1 for value in right(inputs))
             return prepared

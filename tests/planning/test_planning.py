@@ -141,8 +141,8 @@ def test_no_row_of_the_table_beats_the_chosen_one(arrays, objective):
     """
     summary = xbcompile.plan(MODELS / "mnist_lenet5.onnx", "mram64", arrays=arrays, objective=objective).summary
     plan, rows = summary["plan"], summary["candidates"]
-    keys = {"latency": "latency_s", "energy": "energy_j"}
-    keys = [keys[name] for name in keys if name in objective]
+    quantities = {"latency": "latency_s", "energy": "energy_j"}
+    keys = [quantities[name] for name in quantities if name in objective]
     least = {key: min(row[key] for row in rows) for key in keys}
 
     def value(row):
@@ -184,11 +184,13 @@ def test_requirements_steer_the_choice():
 
 def test_only_greedy_cuts_of_many_tiles(monkeypatch):
     efforts = []
+
+    def layout(*arguments, effort, **options):
+        efforts.append(effort)
+        return plan_layout(*arguments, **options)
+
     monkeypatch.setattr(mapping, "MANY_TILES", 10)
-    monkeypatch.setattr(
-        mapping, "plan_layout", lambda *_, effort, **options: efforts.append(effort) or layout(*_, **options)
-    )
-    layout = plan_layout
+    monkeypatch.setattr(mapping, "plan_layout", layout)
     plan = xbcompile.plan(LENET_5, "mram64")
     assert {row["cuts"] for row in plan.summary["candidates"]} == {"greedy"}
     assert plan.summary["notes"] == ["more than 10 tiles: only what takes linear time was tried"]

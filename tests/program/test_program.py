@@ -11,6 +11,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -367,7 +368,7 @@ def test_an_interruption_leaves_the_old_file_and_no_other(
     def fail(*_: object, **__: object) -> None:
         raise failure
 
-    def half_written(*arguments: object) -> object:
+    def half_written(*arguments: Any) -> object:
         file = honest(*arguments)
         write = file.write
 

@@ -110,7 +110,7 @@ def test_two_methods_make_a_bench():
 def test_impossible_readings_are_refused(readings, text):
     program = xbcompile.compile(time_major(), "m2tj4", passes="quantize,analogue{low=0 high=1}")
     bench = Bench(program.spec)
-    bench.read = lambda event, drive: readings
+    bench.read = lambda event, drive: readings  # type: ignore[method-assign]
     with pytest.raises(TargetError, match=text):
         Session(program, bench).run({"x": np.zeros((1, 5, 10), np.float32)})
     with pytest.raises(TargetError, match="device object has no method write; it needs write and read"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,8 @@ FAMILIES: dict[str, tuple[Target, str]] = {
 
 class BenchWithMap(Bench):
     """A bench that knows its defects."""
+
+    device: Any
 
     def cell_limits(self, array: int) -> np.ndarray | None:
         return self.device.cell_limits(array)

@@ -48,10 +48,10 @@ def matmul(graph, x):
     left = len(shape) > 2 and graph.flag()
     if left:
         y = graph.add("MatMul", [graph.constant(outputs, shape[-2]), x], (*shape[:-2], outputs, shape[-1]))
-        bias = (outputs, 1)
+        bias = [outputs, 1]
     else:
         y = graph.add("MatMul", [x, graph.constant(shape[-1], outputs)], (*shape[:-1], outputs))
-        bias = (outputs,)
+        bias = [outputs]
     if graph.flag():
         operands = [y, graph.constant(*bias)]
         y = graph.add("Add", operands[:: graph.draw(st.sampled_from([1, -1]))], graph.shapes[y])

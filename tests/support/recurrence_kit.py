@@ -18,8 +18,8 @@ from xbcompile.ir import Executed, Recurrence
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 FUNCTIONS = {"LSTM": 3, "GRU": 2, "RNN": 1}
 # All that onnxruntime has.
-ACTIVATIONS = ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus", "HardSigmoid", "ScaledTanh", "Elu", "LeakyRelu")
-ACTIVATIONS += ("ThresholdedRelu", "Affine")
+_SMOOTH = ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus", "HardSigmoid", "ScaledTanh", "Elu", "LeakyRelu")
+ACTIVATIONS = (*_SMOOTH, "ThresholdedRelu", "Affine")
 
 
 @dataclass

@@ -147,7 +147,7 @@ class Summing(Altered):
 
 
 class WrongSums(Broken):
-    def load(self, written: WrittenImages) -> LoadedImages:
+    def load(self, written: WrittenImages) -> LoadedImages:  # type: ignore[override]
         return Summing(IdealArray.load(self, written).weighted, self, written)
 
 

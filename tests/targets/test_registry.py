@@ -231,7 +231,7 @@ class Listed(IdealParameters):
 
 @dataclass(frozen=True)
 class Bare(IdealParameters):
-    gain: float = field()
+    gain: float = field()  # type: ignore[misc]  # that is the fault
 
 
 @dataclass(frozen=True)

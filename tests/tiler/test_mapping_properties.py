@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -392,7 +393,7 @@ BROKEN_SCHEDULES: dict[str, Callable[[Schedule], dict[str, object]]] = {
 }
 
 
-def changed(table: np.ndarray, rows: object, field: str, value: object) -> np.ndarray:
+def changed(table: np.ndarray, rows: Any, field: str, value: Any) -> np.ndarray:
     """A copy of the table with one field of some rows set."""
     table = table.copy()
     table[field][rows] = value

@@ -359,16 +359,15 @@ def test_compiling_refuses_a_wrong_schedule(monkeypatch: pytest.MonkeyPatch) -> 
     """A program is verified before it is returned: a broken tiler cannot hand one out."""
     from xbcompile import api
     from xbcompile.errors import VerifyError
-
-    honest = api.make_schedule
+    from xbcompile.tiler.reuse.reuse_cells import reuse_cells
 
     def broken(*args: object, **options: object) -> Schedule:
-        schedule = honest(*args, **options)
+        schedule = reuse_cells(*args, **options)
         tiles = schedule.tiles.copy()
         tiles["k0"][0] = 1
         return replace(schedule, tiles=tiles)
 
-    monkeypatch.setattr(api, "make_schedule", broken)
+    monkeypatch.setattr(api, "reuse_cells", broken)
     with pytest.raises(VerifyError, match="weights of layer 'conv' are in no tile") as caught:
         xbcompile.compile(convolution_model(), "ideal")
     assert len(caught.value.findings) == 1

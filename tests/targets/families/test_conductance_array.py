@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_without_its_sources_a_device_reads_exact_sums(name: str) -> None:
     """And with one source off, the others act as before: noise is the same noise, chips are the same chips."""
     target = load_target(name)
     p = replace(target.parameters, rows=10, columns=6, read_noise=0.01, converter_codes=255)
-    device_class = type(target.device())
+    device_class: Any = type(target.device())
     rng = np.random.default_rng(3)
     levels = p.array_spec().levels
     cells = rng.uniform(-1, 1, (1, 10, 6)).astype(np.float32) if levels is None else None

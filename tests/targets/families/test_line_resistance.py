@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ def kirchhoff(conductance: np.ndarray, lines: LineResistance) -> np.ndarray:
     row_node = np.arange(rows * columns).reshape(rows, columns)
     column_node = row_node + rows * columns
     source, ground = 2 * rows * columns + np.arange(rows), 2 * rows * columns + rows + np.arange(columns)
-    branches = [
+    branches: list[tuple[np.ndarray, np.ndarray, Any]] = [
         (row_node, column_node, 1 / conductance),
         (source, row_node[:, 0], lines.row_contact_ohm),
         (row_node[:, :-1], row_node[:, 1:], lines.row_segment_ohm),

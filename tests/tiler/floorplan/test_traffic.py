@@ -85,7 +85,8 @@ def problems(draw):
 @given(problems())
 def test_agrees_with_a_loop_over_weights(problem):
     tiles, copies, uses = problem
-    traffic = array_traffic(tiles, *np.array(copies, dtype=np.int32).T, uses)
+    images, arrays = np.array(copies, dtype=np.int32).T
+    traffic = array_traffic(tiles, images, arrays, uses)
     pairs = by_weights(tiles, copies, uses)
     found = zip(traffic.array_a.tolist(), traffic.array_b.tolist(), traffic.values.tolist(), strict=True)
     assert [(a, b, v) for a, b, v in found] == sorted((a, b, v) for (a, b), v in pairs.items() if v)

@@ -55,7 +55,8 @@ def test_any_layout_in_order_is_valid(shapes, size, cuts, fixed_rows, share_rows
 @settings(deadline=None, derandomize=True, max_examples=80)
 @given(small_shapes, st.tuples(st.integers(2, 4), st.integers(2, 4)), st.sampled_from(["greedy", "balanced"]))
 def test_exhaustive_search_finds_nothing_better(shapes, size, cuts):
-    pieces = cut(shapes, *size, cuts)
+    rows, columns = size
+    pieces = cut(shapes, rows, columns, cuts)
     if len(pieces) > 8:
         return
     layout = plan_layout(shapes, *size, cuts=cuts, in_order=True)
@@ -146,7 +147,8 @@ def relaxed_bound(shapes, size, enumerated):
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(small_shapes, st.tuples(st.integers(2, 4), st.integers(2, 4)), st.sampled_from([0, 64]))
 def test_relaxed_search_bounds_every_packing_in_order(shapes, size, enumerated):
-    pieces = cut(shapes, *size, "greedy")
+    rows, columns = size
+    pieces = cut(shapes, rows, columns, "greedy")
     if pieces and len(pieces) <= 8:
         assert relaxed_bound(shapes, size, enumerated) <= fewest_images(pieces, *size, in_order=True)
 

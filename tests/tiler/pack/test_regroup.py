@@ -44,7 +44,8 @@ def test_tiles_at_other_rows_are_not_exchanged_when_rows_are_fixed():
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(shape_lists, array_sizes, st.booleans())
 def test_places_and_sizes_stay(shapes, size, fixed_rows):
-    rules = PackingRules(*size, fixed_rows=fixed_rows)
+    rows, columns = size
+    rules = PackingRules(rows, columns, fixed_rows=fixed_rows)
     packed = Packer(cut_greedy(shapes, *size), rules).improve(0).tiles
     again = regroup(packed, rules)
     assert np.array_equal(again[["layer", "group", "k0", "m0"]], packed[["layer", "group", "k0", "m0"]])

@@ -101,7 +101,7 @@ class DriftingImages(LoadedImages):
         at_s = np.broadcast_to(reads.at_s, (images, vectors, slices))
         readings = np.empty((images, vectors, slices, self.values.shape[2]))
         for place in np.ndindex(images, vectors, slices):
-            readings[place] = (drives[place][:, None] * self.faded(place[0], at_s[place])).sum(axis=0)
+            readings[place] = (drives[place][:, None] * self.faded(place[0], float(at_s[place]))).sum(axis=0)
         return readings
 
     def faded(self, image: int, at_s: float) -> np.ndarray:
