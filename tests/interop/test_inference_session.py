@@ -101,7 +101,7 @@ def test_target_device_seed_and_options_are_those_of_compile_and_session():
 
 def test_a_program_has_its_target():
     program = xbcompile.compile(perceptron(), "ideal")
-    with pytest.raises(TypeError, match="target, pack: a program is compiled already, for 'ideal'; give the model"):
+    with pytest.raises(TypeError, match="target, packing: a program is compiled already, for 'ideal'; give the model"):
         xbcompile.InferenceSession(program, "mram64", packing="none")
 
 
