@@ -363,7 +363,7 @@ def test_a_digital_program_compiles_saves_and_runs(tmp_path, target):
 
 
 @pytest.mark.parametrize(
-    "options", [{"arrays": 0}, {"arrays": 3}, {"batch": 10}, {"cuts": "free"}, {"pack": False}, {"scramble": False}]
+    "options", [{"arrays": 0}, {"arrays": 3}, {"batch": 10}, {"cuts": "free"}, {"packing": "none"}, {"scramble": False}]
 )
 def test_a_digital_program_with_each_option(options):
     program = xbcompile.compile(DIGITAL, "mram64", **options)
