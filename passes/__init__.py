@@ -58,7 +58,9 @@ def _checked(pass_class: Any, name: str) -> type[Pass]:
         raise TypeError(
             f"{pass_class.__name__}.name is {getattr(pass_class, 'name', None)!r}; it is registered as {name!r}"
         )
-    if issubclass(pass_class, DevicePass) and not (pass_class.fit is not DevicePass.fit and hasattr(pass_class, "stage")):
+    if issubclass(pass_class, DevicePass) and not (
+        pass_class.fit is not DevicePass.fit and hasattr(pass_class, "stage")
+    ):
         raise TypeError(f"device pass {name!r}: {pass_class.__name__} must define fit, and say its stage")
     option_types(pass_class)
     return pass_class
