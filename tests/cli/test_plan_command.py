@@ -92,7 +92,7 @@ def test_table(done, shapes):
 def test_requirements_decide_the_exit_status(cli, shapes):
     met = cli("plan", f"{shapes}:lenet5", "--effort", "0", "--require", "images<=17")
     assert (met.status, met.err) == (0, "")
-    assert "requirement images<=17: met; found 16, at least 16" in met.out
+    assert "requirement images<=17: met; found 16; at least 16, however it is mapped" in met.out
     unmet = cli("plan", f"{shapes}:dscnn", "--effort", "0", "--require", "images<=4", "--require", "images<=100")
     assert (unmet.status, unmet.err) == (1, "")
     assert "requirement images<=4: impossible; found 5, at least 5" in unmet.out
@@ -130,13 +130,13 @@ def test_a_model(done, model):
         (["shapes.json:mlp", "--array", "64"], "--array 64: write --array ROWSxCOLUMNS"),
         (["shapes.json:mlp", "--array", "0x64"], "array of 0 rows"),
         (["shapes.json:mlp", "--array", "-1x64"], "--array -1x64: write"),
-        (["shapes.json:mlp", "--cuts", "round"], "cuts 'round' are unknown"),
+        (["shapes.json:mlp", "--cuts", "round"], "cuts='round' is unknown: use one of auto, greedy, balanced, free"),
         (["shapes.json:mlp", "--objective", "fame"], "'fame' is unknown"),
         (["shapes.json:mlp", "--require", "fast"], "requirement 'fast' is unknown"),
         (["shapes.json:mlp", "--target", "none"], "unknown target 'none'"),
         (["shapes.json:mlp", "--dim", "batch=1"], "open dimensions belong to models"),
-        (["shapes.json:mlp", "--slices", "0"], "slices 0"),
-        (["shapes.json:mlp", "--effort", "inf"], "effort inf"),
+        (["shapes.json:mlp", "--slices", "0"], "slices=0: give reads per input vector, a whole number from 1 to 255"),
+        (["shapes.json:mlp", "--effort", "inf"], "effort=inf is out of range; allowed: numbers from 0"),
     ],
 )
 def test_faults_are_one_line(refused, shapes, arguments, message):

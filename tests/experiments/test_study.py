@@ -60,7 +60,7 @@ def test_plateau_of_four_states(many):
     assert part["perp"][1]["sigma_nl_ohm"] == 10
     assert part["plateau"]["mean"] < part["perp"][1]["plateau"]["mean"] < 0.33
     for each in part["perp"]:  # flat, then a straight line
-        assert each["rmse"]["mean"][0] == pytest.approx(each["plateau"]["mean"], rel=0.02)
+        assert each["rmse"]["mean"][0] == pytest.approx(each["plateau"]["mean"], rel=0.03)
         assert each["rmse"]["mean"][-1] == pytest.approx(300 * part["slope_perp_per_ohm"]["mean"], rel=0.1)
 
 
@@ -130,7 +130,8 @@ def test_states_between(low, more, count):
 @settings(max_examples=50)
 @given(st.floats(3, 30), st.floats(0.01, 0.3))
 def test_fewest_states_of_a_known_curve(knee, tolerance):
-    """q / N beside a constant d: within the tolerance of d at N = (q / d) / sqrt((1 + tolerance)^2 - 1)."""
+    """q / N beside a constant d: within the tolerance of d at N = (q / d) / sqrt((1 + tolerance)^2 - 1), as well as a line
+    between neighbouring N can say: 2 % between 3 and 4."""
     states = tuple(range(2, 4000))
     q = knee * np.sqrt((1 + tolerance) ** 2 - 1)
     error = np.hypot(q / np.asarray(states), 1.0)

@@ -125,7 +125,7 @@ def compile_command(
         bool | None,
         typer.Option("--scramble/--no-scramble", help="Permute the columns of every image.", show_default="scramble"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the column permutations.", show_default="0")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the column permutations.", show_default="0")] = None,
     effort: _Effort = None,
     digital: _Digital = None,
     dim: _Dims = None,
