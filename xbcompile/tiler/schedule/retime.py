@@ -15,6 +15,8 @@ from xbcompile.tiler.schedule.bounds import makespan_bound
 from xbcompile.tiler.schedule.timetable import WriteRules, time_steps
 from xbcompile.tiler.schedule.workload import TIME_BITS, TimeBase, collect_workload
 
+_ROUNDING = 1e-9  # of times, relative
+
 
 def retime(schedule: Schedule, uses: Sequence[Use], spec: ArraySpec, rows: np.ndarray) -> Schedule:
     """Time a schedule anew: the same steps on the same arrays in the same order, each as early as can be.
@@ -59,10 +61,13 @@ def retime(schedule: Schedule, uses: Sequence[Use], spec: ArraySpec, rows: np.nd
         schedule.tiles, uses, [(use,) for use in range(len(uses))], replace(time_base, write_ticks=fewest)
     )
     shortest_s = makespan_bound(work, schedule.arrays, schedule.weight_updates_lower_bound, rules) * time_base.tick_s
+    ends_s = float(steps["end_s"].max())
+    if shortest_s <= ends_s * (1 + _ROUNDING):  # the steps' times are rounded to another tick than the bound's
+        shortest_s = min(shortest_s, ends_s)
     return replace(
         schedule,
         steps=steps,
-        period_s=float(steps["end_s"].max()),
+        period_s=ends_s,
         makespan_lower_bound_s=shortest_s,
         period_lower_bound_s=shortest_s,
     )
