@@ -1,7 +1,8 @@
 """The schedule of a network whose recurrences have an open number of steps, for the number that a run finds.
 
 Such a recurrence is scheduled with one step. In a run of T steps the reads of its body are repeated T - 1 times after its last
-one; an image that its array does not hold any more by then is written first, and arrays end as they started.
+one, and after those of all that its inputs are made of, which the first step may not need; an image that its array does not hold
+any more by then is written first, and arrays end as they started.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xbcompile.ir import ArraySpec, Network, Recurrence, Schedule, Use
+from xbcompile.ir import ArraySpec, MatrixLayer, Network, Recurrence, Schedule, Use
 from xbcompile.ir.schedule import READ, STEP, WRITE
 
 
@@ -75,7 +76,9 @@ def unrolled(
             part = table[mine].copy()
             part["use"] = [again[use] for use in part["use"].tolist()]
             repeats.append(part)
-        last = int(np.flatnonzero(mine)[-1]) + 1
+        needed = {use for layer in _leading_to(network, recurrence) for use in of_layer[index[layer.name]]}
+        waited_for = mine | ((table["operation"] == READ) & np.isin(table["use"], list(needed)))
+        last = int(np.flatnonzero(waited_for)[-1]) + 1
         table = _inserted(table, last, np.concatenate([*repeats, table[:0]]))
     table = _with_writes(table, schedule, spec)
     result = replace(schedule, steps=table, period_s=max(schedule.period_s, float(table["end_s"].max(initial=0.0))))
@@ -84,6 +87,17 @@ def unrolled(
             result, period_s=schedule.period_s + float(table["end_s"].max(initial=0)) - schedule.makespan_s
         )
     return result, StepUses(tuple(uses), tuple(map(tuple, of_layer)))
+
+
+def _leading_to(network: Network, recurrence: Recurrence) -> list[MatrixLayer]:
+    """The layers that a recurrence's inputs are made of."""
+    tensors, layers = set(recurrence.input_names), list[MatrixLayer]()
+    for node in reversed(network.nodes[: network.nodes.index(recurrence)]):
+        if tensors.isdisjoint(node.output_names):
+            continue
+        tensors.update(node.input_names)
+        layers += node.layers if isinstance(node, Recurrence) else [node] if isinstance(node, MatrixLayer) else []
+    return layers
 
 
 def _inserted(table: np.ndarray, at: int, extra: np.ndarray) -> np.ndarray:
