@@ -16,6 +16,7 @@ from xbcompile.ir.image_route import ImageRoute
 from xbcompile.program.archive import Archive, atomic_file, npy, write_archive
 
 FIT_VERSION = 1
+_FIT = ("file of corrections", "xbcompile commission P.xbar -o CHIP.fit")
 _ROUTE = ("row", "column", "row_sign", "column_sign")
 
 
@@ -76,7 +77,7 @@ def load_corrections(path: str | os.PathLike[str]) -> Corrections:
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            return _read(Archive(file, name))
+            return _read(Archive(file, name, _FIT))
     except FileNotFoundError:
         raise ProgramError(f"file of corrections {name!r} does not exist") from None
     except OSError as error:

@@ -27,7 +27,16 @@ def read_once(device: Device, event: Read, drive: np.ndarray, columns: int) -> n
     Raises:
         TargetError: the device gives something else than so many finite numbers.
     """
-    reading = np.asarray(device.read(event, drive))
+    given = device.read(event, drive)
+    try:
+        reading = np.asarray(given)
+        if reading.dtype.kind not in "biuf":
+            raise ValueError(f"they are of type {reading.dtype}")
+    except ValueError as error:  # rows of different lengths, too
+        raise TargetError(
+            f"device gave readings that are no numbers for tile {event.tile} in array {event.array}: {error}; "
+            f"wanted {columns} finite numbers"
+        ) from None
     if reading.shape != (columns,) or not np.isfinite(reading).all():
         raise TargetError(
             f"device gave readings of shape {reading.shape}, {int(np.sum(~np.isfinite(reading)))} of them not finite, for tile "

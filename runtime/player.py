@@ -276,6 +276,7 @@ class _StepReads:
         value = layer.reading.coded.value[self.block.group, self.start : self.end]
         self.coded = tiles.coded_drives(self.block, value).of(slice(self.place, self.place + 1))
         self.drives = self.coded.drives()
+        self.drives.flags.writeable = False  # the device is handed views
         self.write = placed.timeline.number(self.array, int(placed.timeline.place[step]), layer.batch.number)
         self.readings = np.empty((1, len(value), self.coded.slices, placed.program.spec.columns))
 

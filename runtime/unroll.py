@@ -1,17 +1,19 @@
 """The schedule of a network whose recurrences have an open number of steps, for the number that a run finds.
 
 Such a recurrence is scheduled with one step. In a run of T steps the reads of its body are repeated T - 1 times after its last
-one; an image that its array does not hold any more by then is written first, and arrays end as they started.
+one, and after those of all that its inputs are made of, which the first step may not need; an image that its array does not hold
+any more by then is written first, and arrays end as they started.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xbcompile.ir import ArraySpec, Network, Recurrence, Schedule, Use
+from xbcompile.ir import ArraySpec, MatrixLayer, Network, Recurrence, Schedule, Use
 from xbcompile.ir.schedule import READ, STEP, WRITE
 
 
@@ -75,15 +77,28 @@ def unrolled(
             part = table[mine].copy()
             part["use"] = [again[use] for use in part["use"].tolist()]
             repeats.append(part)
-        last = int(np.flatnonzero(mine)[-1]) + 1
+        needed = {use for layer in _leading_to(network, recurrence) for use in of_layer[index[layer.name]]}
+        waited_for = mine | ((table["operation"] == READ) & np.isin(table["use"], list(needed)))
+        last = int(np.flatnonzero(waited_for)[-1]) + 1
         table = _inserted(table, last, np.concatenate([*repeats, table[:0]]))
-    table = _with_writes(table, schedule, spec)
+    table = _on_ticks(_with_writes(table, schedule, spec))
     result = replace(schedule, steps=table, period_s=max(schedule.period_s, float(table["end_s"].max(initial=0.0))))
     if schedule.stationary and not np.any(table["operation"] == WRITE):
         result = replace(
             result, period_s=schedule.period_s + float(table["end_s"].max(initial=0)) - schedule.makespan_s
         )
     return result, StepUses(tuple(uses), tuple(map(tuple, of_layer)))
+
+
+def _leading_to(network: Network, recurrence: Recurrence) -> list[MatrixLayer]:
+    """The layers that a recurrence's inputs are made of."""
+    tensors, layers = set(recurrence.input_names), list[MatrixLayer]()
+    for node in reversed(network.nodes[: network.nodes.index(recurrence)]):
+        if tensors.isdisjoint(node.output_names):
+            continue
+        tensors.update(node.input_names)
+        layers += node.layers if isinstance(node, Recurrence) else [node] if isinstance(node, MatrixLayer) else []
+    return layers
 
 
 def _inserted(table: np.ndarray, at: int, extra: np.ndarray) -> np.ndarray:
@@ -117,6 +132,16 @@ def _with_writes(table: np.ndarray, schedule: Schedule, spec: ArraySpec) -> np.n
             end_s = max((float(part["end_s"][0]) for part in parts), default=0.0)
             parts.append(_write(array, image, end_s, spec))
     return np.concatenate([np.asarray(part) for part in parts]) if parts else table
+
+
+def _on_ticks(table: np.ndarray) -> np.ndarray:
+    """The table with times that are multiples of one power of two, 2**-50 of the whole: equal moments are equal numbers."""
+    total_s = float(table["end_s"].max(initial=0.0))
+    if total_s:
+        tick_s = math.ldexp(1.0, math.frexp(total_s)[1] - 50)
+        for name in ("start_s", "end_s"):
+            table[name] = np.rint(table[name] / tick_s) * tick_s
+    return table
 
 
 def _write(array: int, image: int, start_s: float, spec: ArraySpec) -> np.ndarray:

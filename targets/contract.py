@@ -32,7 +32,8 @@ class Write(NamedTuple):
         array: which array of the chip.
         image: which weight image of the program.
         rows: intp [n], the physical rows that are written, ascending; the others keep what they hold.
-        number: how many writes this array had before, in its life; what the write draws is keyed by it.
+        number: how many writes this array had before, in its life; what the write draws is keyed by it. A run that goes elsewhere
+            in a session's life goes on with the numbers of that place.
         at_s: when the write starts, seconds from the start of the session.
     """
 

@@ -36,11 +36,14 @@ class Quantity:
     doc: str
 
     def as_declared(self, value: Any) -> Any:
-        """A number of any Python or numpy type as a description would write it: 8.0 as 8 where whole numbers are declared.
+        """A number of any Python or numpy type as a description would write it: 8.0 as 8 where whole numbers are declared,
+        flags as 0 and 1.
 
         What is no such number comes back as it is, for `parse` to refuse.
         """
         plain = value.item() if isinstance(value, np.generic) else value
+        if self.kind is bool and isinstance(plain, (bool, int)) and plain in (0, 1):
+            return int(plain)
         if self.kind is float or not isinstance(plain, float) or not plain.is_integer():
             return plain
         return int(plain)

@@ -40,6 +40,11 @@ def test_every_option_comes_back_from_json():
         CompileOptions.from_table({name: 1 for name in OTHERS if name != "arrays"} | {"colour": 1})
 
 
+def test_equal_settings_are_equal_options():
+    assert CompileOptions(effort=0).to_table() == CompileOptions(effort=0.0).to_table()
+    assert str(CompileOptions(effort=0)) == str(CompileOptions(effort=0.0))
+
+
 def test_one_name_is_not_a_list_of_letters():
     assert MappingOptions(digital="fc1") == MappingOptions(digital=["fc1"]) == MappingOptions(digital=("fc1",))
 
@@ -56,6 +61,17 @@ def test_one_name_is_not_a_list_of_letters():
         (MappingOptions, {"cuts": "free", "packing": "none"}, ScheduleError, "chosen while packing"),
         (MappingOptions, {"objective": "beauty"}, ScheduleError, "'beauty' is unknown"),
         (MappingOptions, {"effort": float("nan")}, ScheduleError, "effort=nan is out of range"),
+        (MappingOptions, {"effort": True}, ScheduleError, "effort=True: give a number"),
+        (MappingOptions, {"effort": np.float32(0)}, ScheduleError, "give a number"),
+        (MappingOptions, {"effort": "1"}, ScheduleError, "effort='1': give a number"),
+        (MappingOptions, {"objective": None}, ScheduleError, "objective=None: give text"),
+        (MappingOptions, {"digital": b"fc"}, ScheduleError, "digital=b'fc': give text, or several"),
+        (MappingOptions, {"digital": [1]}, ScheduleError, "give text, or several"),
+        (MappingOptions, {"dims": "n"}, ScheduleError, "dims='n': give sizes by name"),
+        (CompileOptions, {"scramble": "false"}, ScheduleError, "scramble='false': give True or False"),
+        (CompileOptions, {"passes": []}, ScheduleError, "give text, or None"),
+        (CompileOptions, {"floorplan": 1}, ScheduleError, "floorplan=1: give text, or None"),
+        (PlanOptions, {"array": 5}, ScheduleError, "array=5: give rows and columns, or None"),
         (
             CompileOptions,
             {"rewrite": "some"},

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from types import NoneType
 from typing import Any, Self
 
 from xbcompile.errors import ScheduleError
@@ -57,6 +59,7 @@ class MappingOptions:
     dims: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_types(self)
         digital = (self.digital,) if isinstance(self.digital, str) else tuple(self.digital)
         object.__setattr__(self, "digital", digital)
         object.__setattr__(self, "dims", dict(self.dims))
@@ -70,7 +73,10 @@ class MappingOptions:
             )
         parse_objective(self.objective)
         if not 0 <= self.effort < math.inf:
-            raise ScheduleError(f"effort={self.effort:g} is out of range; allowed: numbers from 0")
+            raise ScheduleError(f"effort={self.effort} is out of range; allowed: numbers from 0")
+        object.__setattr__(
+            self, "effort", float(min(self.effort, sys.float_info.max))
+        )  # of equal settings equal programs
 
     @property
     def leaves_one_layout(self) -> bool:
@@ -155,6 +161,28 @@ class PlanOptions(MappingOptions):
                 raise ScheduleError(f"array of {self.array[0]:,} rows: at most {MOST_ROWS:,} are planned with")
         if self.slices is not None:
             _check_range("slices", self.slices, 1, MOST_SLICES, "reads per input vector")
+
+
+# What a field takes, by its declared type, and in words; numbers that count check themselves.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "text"),
+    "str | None": ((str, NoneType), "text, or None"),
+    "bool": ((bool,), "True or False"),
+    "float": ((int, float), "a number"),
+    "tuple[str, ...]": ((str, tuple, list, set, frozenset), "text, or several"),
+    "Mapping[str, int]": ((Mapping,), "sizes by name"),
+    "tuple[int, int] | None": ((tuple, list, NoneType), "rows and columns, or None"),
+}
+
+
+def _check_types(options: MappingOptions) -> None:
+    """Raise ScheduleError where a field is of another type than it declares."""
+    for each in fields(options):
+        value = getattr(options, each.name)
+        kinds, words = _KINDS.get(str(each.type), ((object,), ""))
+        wrong = not isinstance(value, kinds) or (each.type == "float" and isinstance(value, bool))
+        if wrong or (each.type == "tuple[str, ...]" and not all(isinstance(name, str) for name in value)):
+            raise ScheduleError(f"{each.name}={value!r}: give {words}")
 
 
 def _check_name(option: str, found: str, allowed: tuple[str, ...]) -> None:

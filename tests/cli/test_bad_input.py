@@ -217,8 +217,8 @@ def test_program(refused, folder, program, command):
         flipped[position] ^= 1
         assert "is damaged: its digest does not match" in asked(flipped)
     assert "is damaged" in asked(content[: len(content) // 2])
-    assert "is not an xbcompile program" in asked(b"")
-    assert "is not an xbcompile program" in asked(b"hello")
+    assert "is no program file of xbcompile" in asked(b"")
+    assert "is no program file of xbcompile" in asked(b"hello")
     assert "has format version 9; this xbcompile reads 5" in asked(of_version(content, 9))
     assert "'none.xbar' does not exist" in refused(command, "none.xbar", *options)
     assert "cannot be read: Is a directory" in refused(command, ".", *options)

@@ -224,8 +224,14 @@ def test_damaged_files_and_other_versions(tmp_path: Path) -> None:
         with pytest.raises(ProgramError, match=r"chip\.fit"):
             load_corrections(path)
     path.write_bytes(whole[:-7])
-    with pytest.raises(ProgramError, match=r"chip\.fit"):
+    with pytest.raises(ProgramError, match=r"file of corrections '.*chip\.fit' is damaged: .*: xbcompile commission"):
         load_corrections(path)
+    path.write_bytes(b"")
+    with pytest.raises(ProgramError, match=r"'.*chip\.fit' is no file of corrections of xbcompile; make one with"):
+        load_corrections(path)
+    path.write_bytes(whole)
+    with pytest.raises(ProgramError, match="it holds corrections of a chip, for run --fit"):
+        load_program(path)
     path.write_bytes(whole)
     content = members(path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from xbcompile.ir.corrections import Corrections
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session, commission
 from xbcompile.runtime.one_by_one import EffortCounter, OneByOne, batched, checked, read_once
-from xbcompile.targets import BatchedDevice, Device, Read, Target, load_target
+from xbcompile.targets import BatchedDevice, Device, Read, Target, Write, load_target
 from xbcompile.targets.families.ideal import IdealArray
 
 BINARY = "quantize{scheme=binary},thermometer{bits=2 low=0 high=1}"
@@ -161,6 +161,20 @@ def test_devices_that_are_none() -> None:
         checked(WritesOnly())  # type: ignore[arg-type]  # that is the fault
 
 
+@dataclass
+class Gives:
+    """A bench that gives one thing for every reading."""
+
+    given: Any
+    lsb: float | None = None
+    reading_limits: tuple[float, float] | None = None
+
+    def write(self, event: Write, cells: np.ndarray) -> None: ...
+
+    def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
+        return self.given
+
+
 def test_readings_must_be_finite_and_as_many_as_columns() -> None:
     device: Device = Bench(IdealArray(load_target("m2tj4").array_spec))
     write_image(device, 0, np.zeros((4, 4), np.uint8))
@@ -170,5 +184,8 @@ def test_readings_must_be_finite_and_as_many_as_columns() -> None:
         TargetError, match=r"readings of shape \(4,\), 0 of them not finite, for tile 7 in array 0; wanted 5"
     ):
         read_once(device, event, np.ones(4, np.float32), 5)
+    for given in (None, ["a"] * 4, [[1], [1, 2]], np.zeros(4, complex)):
+        with pytest.raises(TargetError, match=r"no numbers for tile 7 in array 0: .*; wanted 4"):
+            read_once(Gives(given), event, np.ones(4, np.float32), 4)
     with pytest.raises(TargetError, match="4 of them not finite"):
         read_once(device, event, np.full(4, np.nan, np.float32), 4)

@@ -48,6 +48,18 @@ def test_event_by_event_equals_all_together(target: str, arrays: int, directions
     assert len({(each.tile, each.use, each.vector, each.slice) for each in bench.reads}) == len(bench.reads)
 
 
+def test_later_steps_wait_for_what_the_first_one_does_not_need() -> None:
+    """Three arrays read the first step of both directions beside the input matrix, whose last tile is read after them."""
+    program = xbcompile.compile(sequence_model("RNN", "t", directions=2), "m2tj4", passes=ANALOGUE, arrays=3, effort=0)
+    reads = program.schedule.steps[program.schedule.steps["operation"] == READ]
+    assert reads["use"][-1] == 0
+    sessions = Session(program, Bench(program.target.device())), Session(program)
+    one, together = (session.run_samples(sequences(3, 4), chunk=1) for session in sessions)
+    for name, value in together.items():
+        np.testing.assert_array_equal(one[name], value)
+    assert sessions[0].counters == sessions[1].counters
+
+
 @pytest.mark.parametrize("arrays", [0, 1])
 def test_runs_of_different_lengths_follow_each_other(arrays: int) -> None:
     """Numbers of writes go on, and each array is found as it was left."""

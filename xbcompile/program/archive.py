@@ -111,12 +111,17 @@ def sealed(data: bytes) -> bytes:
     return kept + _COMMENT + hashlib.sha256(kept).hexdigest().encode()
 
 
+# What an archive is, and how one is made.
+PROGRAM = ("program file", "xbcompile compile MODEL.onnx -o P.xbar")
+
+
 class Archive:
     """A program file that is open for reading, its digest checked.
 
     Args:
         file: the open file.
         name: what error messages call it.
+        what: the kind of file, and how one is made, for messages.
 
     Attributes:
         digest: the SHA-256 that it ends in, in hexadecimal.
@@ -125,15 +130,15 @@ class Archive:
         ProgramError: it is no program, or it is damaged.
     """
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        self.name = name
+    def __init__(self, file: IO[bytes], name: str, what: tuple[str, str] = PROGRAM) -> None:
+        self.name, (self._what, self._made) = name, what
         if file.read(4) != b"PK\x03\x04":
-            raise ProgramError(
-                f"{name!r} is not an xbcompile program; make one with: xbcompile compile MODEL.onnx -o P.xbar"
-            )
+            raise ProgramError(f"{name!r} is no {self._what} of xbcompile; make one with: {self._made}")
         digest = _seal_of(file)
         if digest is None:
-            raise ProgramError(f"program file {name!r} is damaged: its digest does not match; compile it again")
+            raise ProgramError(
+                f"{self._what} {name!r} is damaged: its digest does not match; make it again with: {self._made}"
+            )
         self.digest = digest
         self._file, self._zip = file, zipfile.ZipFile(file)
         self._names = frozenset(self._zip.namelist())
@@ -174,7 +179,9 @@ class Archive:
         self._file.seek(sum(int.from_bytes(header[at : at + 2], "little") for at in _HEADER_LENGTHS), os.SEEK_CUR)
         read = self._file.readinto(content.data)  # type: ignore[attr-defined]  # of binary files, which IO[bytes] is not sure of
         if read != content.size or member != TENSORS + hashlib.sha256(content.data).hexdigest():
-            raise ProgramError(f"program file {self.name!r} is damaged: {member} holds other bytes; compile it again")
+            raise ProgramError(
+                f"{self._what} {self.name!r} is damaged: {member} holds other bytes; make it again with: {self._made}"
+            )
         content.flags.writeable = False
         return content
 

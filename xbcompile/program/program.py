@@ -186,7 +186,8 @@ def load_program(path: str | os.PathLike[str]) -> Program:
 def _read_version(archive: Archive) -> Program:
     name = archive.name
     if "manifest.json" not in archive:
-        raise ProgramError(f"{name!r} is an archive without manifest.json, so it is no xbcompile program")
+        made = ": it holds corrections of a chip, for run --fit" if "fit.json" in archive else ""
+        raise ProgramError(f"{name!r} is an archive without manifest.json, so it is no xbcompile program{made}")
     manifest = json.loads(archive.read("manifest.json"))
     version = manifest.get("format_version")
     if version != FORMAT_VERSION:

@@ -151,3 +151,14 @@ def test_what_the_batch_waits_for_is_read_first():
     uses = [Use(0, 0, 10), Use(1, 0, 1), Use(2, 1, 10, (1,))]
     layout = plan_layout([MatrixShape(1, 4, 4)] * 2, 4, 4)
     assert make_schedule(layout, uses, array_spec(4, 4, 1.0, 1.0), arrays=0, effort=0).makespan_s == 11
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 64])
+def test_a_bound_does_not_stand_above_what_was_found_by_rounding(batch):
+    """Writes so long that ticks are coarse beside reads: 3 vectors of each inference, shared by two copies."""
+    layout = plan_layout([MatrixShape(1, 4, 4)], 4, 4, effort=0)
+    uses = uses_of([1], [()], vectors=3)
+    spec = array_spec(4, 4, 2.0, 1.67e-6)
+    schedule = make_schedule(layout, uses, spec, arrays=2, batch=batch, effort=0, objective="energy")
+    assert schedule.makespan_lower_bound_s <= schedule.makespan_s
+    assert schedule.period_lower_bound_s <= schedule.period_s

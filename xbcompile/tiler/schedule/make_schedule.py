@@ -18,7 +18,7 @@ from xbcompile.tiler.schedule.copies import Replication
 from xbcompile.tiler.schedule.objective import Figures, Objective, parse_objective
 from xbcompile.tiler.schedule.solver import FEW_VISITS, Price, improved_plans
 from xbcompile.tiler.schedule.timetable import Timetable, VisitPlan, WriteRules
-from xbcompile.tiler.schedule.workload import TimeBase, Workload, collect_workload, group_uses
+from xbcompile.tiler.schedule.workload import TimeBase, Workload, below, collect_workload, group_uses
 from xbcompile.tiler.scramble import scramble_columns
 
 
@@ -78,6 +78,9 @@ def make_schedule(
     timetable = found.timetable
     initial = timetable.initial
     waves = -(-int(np.count_nonzero(initial >= 0)) // (spec.writes_at_a_time or max(timetable.arrays, 1)))
+    steps, tick_s = steps_table(found.work, timetable, layout.rows, time_base.tick_s), time_base.tick_s
+    makespan_s, period_s = float(steps["end_s"].max(initial=0.0)), found.period * tick_s
+    rounding_s = (len(steps) + 1) * tick_s  # reads that are split over steps round apart
     return Schedule(
         rows=layout.rows,
         columns=layout.columns,
@@ -86,15 +89,15 @@ def make_schedule(
         tiles=layout.tiles,
         copies=timetable.copies(found.work),
         column_permutation=scramble_columns(layout.images, layout.columns, seed=seed, scramble=scramble),
-        steps=steps_table(found.work, timetable, layout.rows, time_base.tick_s),
+        steps=steps,
         initial=np.where(initial >= 0, np.append(found.work.copy_of, -1)[initial], -1).astype(np.int32),
         setup_s=waves * spec.t_write_s,
-        period_s=found.period * time_base.tick_s,
+        period_s=period_s,
         objective=objective,
         images_lower_bound=layout.area_lower_bound,
         packing_status=layout.packing_status,
-        makespan_lower_bound_s=bounds.latency_s,
-        period_lower_bound_s=bounds.period_s,
+        makespan_lower_bound_s=below(bounds.latency_s, makespan_s, rounding_s),
+        period_lower_bound_s=below(bounds.period_s, period_s, rounding_s),
         weight_updates_lower_bound=bounds.weight_updates,
     )
 

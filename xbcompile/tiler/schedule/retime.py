@@ -13,9 +13,7 @@ from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.schedule import WRITE, Schedule, Use
 from xbcompile.tiler.schedule.bounds import makespan_bound
 from xbcompile.tiler.schedule.timetable import WriteRules, time_steps
-from xbcompile.tiler.schedule.workload import TIME_BITS, TimeBase, collect_workload
-
-_ROUNDING = 1e-9  # of times, relative
+from xbcompile.tiler.schedule.workload import TIME_BITS, TimeBase, below, collect_workload
 
 
 def retime(schedule: Schedule, uses: Sequence[Use], spec: ArraySpec, rows: np.ndarray) -> Schedule:
@@ -62,8 +60,9 @@ def retime(schedule: Schedule, uses: Sequence[Use], spec: ArraySpec, rows: np.nd
     )
     shortest_s = makespan_bound(work, schedule.arrays, schedule.weight_updates_lower_bound, rules) * time_base.tick_s
     ends_s = float(steps["end_s"].max())
-    if shortest_s <= ends_s * (1 + _ROUNDING):  # the steps' times are rounded to another tick than the bound's
-        shortest_s = min(shortest_s, ends_s)
+    shortest_s = below(
+        shortest_s, ends_s, len(steps) * max(tick_s, time_base.tick_s)
+    )  # their times have ticks of their own
     return replace(
         schedule,
         steps=steps,

@@ -267,3 +267,15 @@ def _reads_of_uses(tiles: np.ndarray, uses: Sequence[Use]) -> tuple[np.ndarray, 
     use = np.repeat(np.arange(len(uses)), count)
     turn = np.arange(len(use)) - np.repeat(np.cumsum(count) - count, count)
     return by_matrix[first[use] + turn], use
+
+
+def below(bound_s: float, found_s: float, rounding_s: float) -> float:
+    """A lower bound that stands above what was found by the rounding of times to ticks alone; a larger excess stays, as it is a
+    fault.
+
+    Args:
+        bound_s: the bound.
+        found_s: what was found.
+        rounding_s: the most that rounding makes of it.
+    """
+    return found_s if found_s < bound_s <= found_s + rounding_s else bound_s
