@@ -220,7 +220,7 @@ def test_a_truncated_file_is_refused(saved: bytes, tmp_path: Path, kept: int) ->
     (tmp_path / "p.xbar").write_bytes(saved[:kept])
     with pytest.raises(
         ProgramError,
-        match="program file .* is damaged: its digest does not match; make it again with: xbcompile compile",
+        match=r"program file .* is damaged: its digest does not match; make it again with: xbcompile compile",
     ):
         load_program(tmp_path / "p.xbar")
 
