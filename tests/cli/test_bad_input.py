@@ -196,7 +196,8 @@ def test_numbers(refused, cli, model):
     compiled = ("compile", model, "-o", "p.xbar", "--target", "ideal")
     assert "arrays=-1" in refused(*compiled, "--arrays", -1)
     assert "batch=0" in refused(*compiled, "--batch", 0)
-    for wrong in (("--seed", -1), ("--cuts", "long"), ("--arrays", "many"), ("--unknown",)):
+    assert "cuts='long' is unknown: use one of auto, greedy" in refused(*compiled, "--cuts", "long")
+    for wrong in (("--seed", -1), ("--arrays", "many"), ("--unknown",)):
         result = cli(*compiled, *wrong)
         assert result.status == 2  # usage, as every command line has it
         assert wrong[0] in result.err
