@@ -176,7 +176,12 @@ class LayerTiles:
             totals *= gain[:, None, : columns.shape[1]]
 
     def add(self, block: TileBlock, totals: np.ndarray, sums: np.ndarray) -> None:
-        """Add corrected totals [n, V, width], tile after tile, to the sums [groups, V, outputs]."""
+        """Add corrected totals [n, V, width], tile after tile, to the sums [groups, V, outputs]; the totals are used up."""
         out = sums[block.group, :, block.m0 : block.m0 + totals.shape[2]]
-        for each in totals:  # one after another: the order never depends on the number of vectors
-            out += each
+        # One tile after another, whatever the number of vectors: a sum of single numbers alone would go in pairs.
+        if out.size == 1:
+            for each in totals:
+                out += each
+            return
+        totals[0] += out
+        out[...] = np.add.reduce(totals, axis=0)
