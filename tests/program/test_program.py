@@ -117,7 +117,7 @@ COMPILE = """
 import sys
 from tests.support.small_programs import CODED, convolution_model
 import xbcompile
-p = xbcompile.compile(convolution_model(), "m2tj4", passes=CODED, arrays=2)
+p = xbcompile.compile(convolution_model(), "m2tj4", passes=CODED, arrays=2, effort=0)
 p.save(sys.argv[1])
 """
 
@@ -125,7 +125,7 @@ p.save(sys.argv[1])
 def test_the_same_inputs_give_the_same_bytes(saved: bytes, tmp_path: Path) -> None:
     """In this process once more, and in others with other hash seeds (set orders differ there)."""
     again = xbcompile.compile(
-        convolution_model(), "m2tj4", passes="quantize{scheme=levels},analogue{low=0 high=1}", arrays=2
+        convolution_model(), "m2tj4", passes="quantize{scheme=levels},analogue{low=0 high=1}", arrays=2, effort=0
     )
     again.save(tmp_path / "again.xbar")
     assert (tmp_path / "again.xbar").read_bytes() == saved

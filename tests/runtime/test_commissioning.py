@@ -43,7 +43,9 @@ class FaultyColumns:
 
 def compiled(model: onnx.ModelProto, target: str, passes: str, **options: object) -> Program:
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:]]
-    return xbcompile.compile(model, target, passes=passes, calibration={"x": images(40, *shape)}, **options)
+    return xbcompile.compile(
+        model, target, passes=passes, calibration={"x": images(40, *shape)}, **{"effort": 0, **options}
+    )
 
 
 BINARY = "quantize{scheme=binary},thermometer{bits=3}"

@@ -21,7 +21,7 @@ def placed_program(program: Program, whole_writes: bool = False) -> PlacedProgra
 @pytest.mark.parametrize(("arrays", "batch"), [(1, 1), (2, 3), (5, 1)])
 def test_reads_see_what_a_literal_simulation_left(rewrite: str, arrays: int, batch: int) -> None:
     """Arrays as lists of rows: each holds cells, and the number and time of its last write. A read finds its image whole."""
-    program = convolution_program("m2tj4", CODED, arrays=arrays, batch=batch, rewrite=rewrite)
+    program = convolution_program("m2tj4", CODED, arrays=arrays, batch=batch, rewrite=rewrite, effort=1)
     placed, schedule, rows = placed_program(program), program.schedule, program.spec.rows
     timeline, clock = placed.timeline, placed.clock
     if rewrite != "changed":  # where random cells change, they mostly do so in every row

@@ -58,4 +58,4 @@ def images(count: int, *shape: int, seed: int = 3) -> np.ndarray:
 @cache
 def convolution_program(target: str = "m2tj4", passes: str | None = CODED, **options: Any) -> Program:
     """The convolution compiled; 18 tiles and several images on two arrays of m2tj4."""
-    return xbcompile.compile(convolution_model(), target, passes=passes, **{"arrays": 2, **options})
+    return xbcompile.compile(convolution_model(), target, passes=passes, **{"arrays": 2, "effort": 0, **options})
