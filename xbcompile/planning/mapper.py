@@ -23,6 +23,7 @@ MANY_TILES = 100_000  # assumed: with more tiles only what takes linear time is 
 MOST_READS = 2**40  # assumed: counts of a million tiles stay in int64
 MOST_TILES = 8_000_000  # assumed: tables of more take more than 8 GiB
 _ALIKE = 0.005  # assumed: half a percent of an objective is not worth an array
+_MORE_ARRAYS = 0.05  # assumed: with an array per image, fewer arrays than so many more do not outweigh the objective
 _REFINED = 2  # candidates that get all the effort; where there are more, the others are scheduled without search
 
 
@@ -138,15 +139,16 @@ class Mapper:
     def _rank(self, rows: Sequence[dict[str, Any]], index: int, options: MappingOptions) -> tuple[float, ...]:
         """What the best candidate has least of.
 
-        First requirements that are not met; with an array per image then images, as that is the number of arrays; then the
-        objective, each figure relative to the least of all candidates, where less than `_ALIKE` / 2 is no difference; then
-        images, then the objective exactly; ties by the other figures, then by tiles.
+        First requirements that are not met; with an array per image then images, as that is the number of arrays, in steps of
+        `_MORE_ARRAYS` above the fewest; then the objective, each figure relative to the least of all candidates, where less
+        than `_ALIKE` / 2 is no difference; then images, then the objective exactly; ties by the other figures, then by tiles.
         """
         objective = parse_objective(options.objective)
         figures = [_figures(row, options.batch) for row in rows]
         least = Figures(*(min(each) for each in zip(*(astuple(each) for each in figures), strict=True)))
         row, rank = rows[index], objective.rank(figures[index], least)
-        first = (self.unmet(row), *(() if options.arrays else (row["images"],)))
+        more = row["images"] / max(min(each["images"] for each in rows), 1) - 1
+        first = (self.unmet(row), *(() if options.arrays else (more // _MORE_ARRAYS,)))
         # times are multiples of a tick that is each layout's own
         alike = round(rank[0] / (objective.value(least, least) or 1.0) / _ALIKE)
         return tuple(float(f"{each:.9g}") for each in (*first, alike, row["images"], *rank, row["tiles"]))
