@@ -12,11 +12,11 @@ from xbcompile.ir.corrections import Corrections
 from xbcompile.passes.contract import Feeds
 from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import model_batch
-from xbcompile.runtime.chip_view import BeforeLayer, MakeExecutor, ProgramOnChip
+from xbcompile.runtime.chip_view import BeforeLayer, ProgramOnChip
 from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter, batched
-from xbcompile.runtime.placed import no_corrections
+from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.targets import BatchedDevice, Device
 from xbcompile.targets.contract import HasDefectMap, HasIdentity
 
@@ -108,7 +108,9 @@ def fitted(
             adapted[True] = batched(with_corrections(chip, wanted))
         return adapted[wanted.defects_known]
 
-    make: MakeExecutor = lambda placed, i, on, counted: make_executor(placed, i, on, threads, counted)  # noqa: E731
+    def make(placed: PlacedProgram, index: int, on: BatchedDevice, counted: EffortCounter) -> LayerExecutor:
+        return make_executor(placed, index, on, threads, counted)
+
     for number, each in enumerate(passes):
         if each.needs_calibration and not program.calibration:
             continue
