@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from xbcompile import __version__
+from xbcompile.cli import arguments, terminal
 
 app = typer.Typer(
     add_completion=False,
@@ -21,68 +21,6 @@ app = typer.Typer(
 )
 
 QUICK_SEEDS = 2
-_Program = Annotated[Path, typer.Argument(metavar="P.xbar", help="A compiled program.")]
-_Digital = Annotated[list[str] | None, typer.Option(help="Name or pattern of nodes that stay digital; repeatable.")]
-_Dims = Annotated[
-    list[str] | None,
-    typer.Option("--dim", metavar="NAME=SIZE", help="Fix an open dimension of the inputs (or INPUT:AXIS); repeatable."),
-]
-_Target = Annotated[
-    str | None,
-    typer.Option(help="Name of a shipped target, or path of a .toml description.", show_default="mram64"),
-]
-_Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),
-]
-# Options of the mapping: None leaves the default, or what --like says.
-_Arrays = Annotated[
-    int | None, typer.Option(help="Physical arrays; 0: as many as there are weight images.", show_default="1")
-]
-_Batch = Annotated[int | None, typer.Option(help="Inferences served between two weight updates.", show_default="1")]
-_Cuts = Annotated[
-    str | None,
-    typer.Option(
-        help="greedy; balanced: equal blocks; free: cut residual strips while packing; auto: the best of all.",
-        show_default="auto",
-    ),
-]
-_Packing = Annotated[
-    str | None,
-    typer.Option(
-        help="dense: fewest images; in-order: an array takes each image once; none: one tile per image; auto: the better "
-        "of the first two.",
-        show_default="auto",
-    ),
-]
-_Objective = Annotated[
-    str | None,
-    typer.Option(
-        help="latency, throughput, energy, weight-updates, or a sum: latency=0.5,energy=0.5.", show_default="latency"
-    ),
-]
-_Effort = Annotated[
-    float | None, typer.Option(help="Work allowed to the searches; 0: heuristics alone.", show_default="1.0")
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
-
-def _console() -> Console:
-    # Piped output is not cut to 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, indent=1))
-
-
-def _print_notes(console: Console, notes: list[str]) -> None:
-    for note in notes:
-        console.print(note, markup=False, emoji=False)
-
-
-def _warn(text: str) -> None:
-    print(f"xbcompile: warning: {text}", file=sys.stderr)
 
 
 @app.callback(invoke_without_command=True)
@@ -100,17 +38,17 @@ def compile_command(
         Path | None,
         typer.Option(metavar="P.xbar", help="Take target and options of this program, but for those given here."),
     ] = None,
-    target: _Target = None,
-    set_quantity: _Settings = None,
+    target: arguments.Target = None,
+    set_quantity: arguments.Settings = None,
     passes: Annotated[
         str | None, typer.Option(help="Pipeline, as in 'PASS,PASS{option=value}'; `xbcompile passes` lists them.")
     ] = None,
     calibration: Annotated[str | None, typer.Option(help="Inputs to fit on: mnist:train:1000 or FILE.npz.")] = None,
-    arrays: _Arrays = None,
-    batch: _Batch = None,
-    cuts: _Cuts = None,
-    packing: _Packing = None,
-    objective: _Objective = None,
+    arrays: arguments.Arrays = None,
+    batch: arguments.Batch = None,
+    cuts: arguments.Cuts = None,
+    packing: arguments.Packing = None,
+    objective: arguments.Objective = None,
     rewrite: Annotated[
         str | None,
         typer.Option(
@@ -126,9 +64,9 @@ def compile_command(
         typer.Option("--scramble/--no-scramble", help="Permute the columns of every image.", show_default="scramble"),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the column permutations.", show_default="0")] = None,
-    effort: _Effort = None,
-    digital: _Digital = None,
-    dim: _Dims = None,
+    effort: arguments.Effort = None,
+    digital: arguments.Digital = None,
+    dim: arguments.Dims = None,
     embed_model: Annotated[
         bool | None,
         typer.Option(
@@ -136,7 +74,7 @@ def compile_command(
         ),
     ] = None,
     print_after: Annotated[str | None, typer.Option(help="Print the network after this pass, or after 'all'.")] = None,
-    as_json: _Json = False,
+    as_json: arguments.Json = False,
 ) -> None:
     """Compile a model to a program file; the program is verified before it is written."""
     from xbcompile.cli.compiling import compile_file
@@ -161,14 +99,16 @@ def compile_command(
         "embed_model": embed_model,
     }
     with Console(stderr=True).status(f"compiling {model}"):  # nothing where stderr is no terminal
-        program = compile_file(model, output, like, target, set_quantity, calibration, given, print_after, _warn)
+        program = compile_file(
+            model, output, like, target, set_quantity, calibration, given, print_after, terminal.warn
+        )
     summary = summarize(program) | {"notes": pass_notes(program.pipeline)}
     if as_json:
-        _print_json(summary)
+        terminal.print_json(summary)
         return
-    console = _console()
+    console = terminal.console()
     print_summary(console, summary)
-    _print_notes(console, summary["notes"])
+    terminal.print_notes(console, summary["notes"])
     console.print(f"verified and written: {output} ({output.stat().st_size:,} bytes, sha256 {program.digest[:16]})")
 
 
@@ -180,17 +120,17 @@ def plan_command(
             metavar="SHAPES.json|MODEL.onnx|P.xbar", help="Shapes (FILE.json:NAME), a model, or a compiled program."
         ),
     ],
-    target: _Target = None,
-    set_quantity: _Settings = None,
+    target: arguments.Target = None,
+    set_quantity: arguments.Settings = None,
     array: Annotated[
         str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Size of an array, in place of the target's.")
     ] = None,
-    arrays: _Arrays = None,
-    batch: _Batch = None,
-    cuts: _Cuts = None,
-    packing: _Packing = None,
-    objective: _Objective = None,
-    effort: _Effort = None,
+    arrays: arguments.Arrays = None,
+    batch: arguments.Batch = None,
+    cuts: arguments.Cuts = None,
+    packing: arguments.Packing = None,
+    objective: arguments.Objective = None,
+    effort: arguments.Effort = None,
     slices: Annotated[int | None, typer.Option(help="Reads per input vector, in place of the target's coding.")] = None,
     require: Annotated[
         list[str] | None,
@@ -198,9 +138,9 @@ def plan_command(
             metavar="LIMIT", help="stationary, images<=25, latency_s<=1e-3, ...; repeatable. Exit status 1 if not met."
         ),
     ] = None,
-    digital: _Digital = None,
-    dim: _Dims = None,
-    as_json: _Json = False,
+    digital: arguments.Digital = None,
+    dim: arguments.Dims = None,
+    as_json: arguments.Json = False,
 ) -> None:
     """Map layer shapes alone, without weights: images, writes, reads, time and energy with bounds, and why it does not fit."""
     from xbcompile.cli.planning import plan_file
@@ -227,9 +167,9 @@ def plan_command(
             progress=lambda what: status.update(f"planning {source}: {what}"),
         )
     if as_json:
-        _print_json(summary)
+        terminal.print_json(summary)
     else:
-        print_plan(_console(), summary)
+        print_plan(terminal.console(), summary)
     if any(each["verdict"] != "met" for each in summary["requirements"]):
         raise typer.Exit(1)
 
@@ -237,9 +177,9 @@ def plan_command(
 @app.command("explain")
 def explain_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
-    digital: _Digital = None,
-    dim: _Dims = None,
-    as_json: _Json = False,
+    digital: arguments.Digital = None,
+    dim: arguments.Dims = None,
+    as_json: arguments.Json = False,
 ) -> None:
     """Show what becomes of each node of a model: matrices on arrays, or digital and why. No target is needed."""
     from xbcompile.cli.explaining import explain_model
@@ -247,17 +187,17 @@ def explain_command(
 
     result = explain_model(model, digital, dim)
     if as_json:
-        _print_json(result)
+        terminal.print_json(result)
     else:
-        print_explanation(_console(), result)
+        print_explanation(terminal.console(), result)
 
 
 @app.command("inspect")
 def inspect_command(
-    program: _Program,
+    program: arguments.Program,
     schedule: Annotated[bool, typer.Option("--schedule", help="Print every step.")] = False,
     image: Annotated[int | None, typer.Option(help="Print the cells of this weight image.")] = None,
-    as_json: _Json = False,
+    as_json: arguments.Json = False,
 ) -> None:
     """Show what a program is: layers, tiles, images, weight updates, reads, bounds, energy and time."""
     from xbcompile.cli.printing import pass_notes
@@ -275,11 +215,11 @@ def inspect_command(
     if image is not None:
         result["image"] = summary.image_contents(loaded, image)
     if as_json:
-        _print_json(result)
+        terminal.print_json(result)
         return
-    console = _console()
+    console = terminal.console()
     tables.print_summary(console, result)
-    _print_notes(console, result["notes"])
+    terminal.print_notes(console, result["notes"])
     if schedule:
         tables.print_schedule(console, result["schedule"])
     if image is not None:
@@ -288,7 +228,7 @@ def inspect_command(
 
 @app.command("run")
 def run_command(
-    program: _Program,
+    program: arguments.Program,
     data: Annotated[str, typer.Option(help="mnist:test[:N], another set, or FILE.npz.")],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
@@ -300,7 +240,7 @@ def run_command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE.npz", help="Write the outputs.")
     ] = None,
-    as_json: _Json = False,
+    as_json: arguments.Json = False,
 ) -> None:
     """Execute a program with device errors: outputs or accuracy, counters, cost."""
     from xbcompile.cli.output import check_output
@@ -312,18 +252,18 @@ def run_command(
     shown = not as_json and sys.stderr.isatty()
     result = run_program(program, data, device, seed, repeat, output, fit, show_progress=shown)
     if as_json:
-        _print_json(result)
+        terminal.print_json(result)
     else:
-        print_run(_console(), result)
+        print_run(terminal.console(), result)
 
 
 @app.command("commission")
 def commission_command(
-    program: _Program,
+    program: arguments.Program,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="CHIP.fit", help="Where to write the corrections.")],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
-    as_json: _Json = False,
+    as_json: arguments.Json = False,
 ) -> None:
     """Fit a program's device passes on one chip: a file of corrections for 'run --fit', and what fitting took."""
     from xbcompile.cli.commissioning import commission_program
@@ -333,18 +273,18 @@ def commission_command(
     check_output(output, program)
     result = commission_program(program, output, device, seed)
     if as_json:
-        _print_json(result)
+        terminal.print_json(result)
     else:
-        print_commissioning(_console(), result)
+        print_commissioning(terminal.console(), result)
 
 
 @app.command("diagnose")
 def diagnose_command(
-    program: _Program,
+    program: arguments.Program,
     data: Annotated[str, typer.Option(help="mnist:train:500, another set, or FILE.npz.")],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
-    as_json: _Json = False,
+    as_json: arguments.Json = False,
 ) -> None:
     """Measure what each source of error costs, by switching it off: per layer and end to end."""
     from xbcompile.cli.diagnosing import diagnose_program
@@ -352,23 +292,23 @@ def diagnose_command(
 
     result = diagnose_program(program, data, device, seed, show_progress=not as_json and sys.stderr.isatty())
     if as_json:
-        _print_json(result)
+        terminal.print_json(result)
     else:
-        print_diagnosis(_console(), result)
+        print_diagnosis(terminal.console(), result)
 
 
 @app.command("verify")
 def verify_command(
-    program: _Program,
+    program: arguments.Program,
     model: Annotated[Path | None, typer.Option(help="Also compare with this model's interface and outputs.")] = None,
-    as_json: _Json = False,
+    as_json: arguments.Json = False,
 ) -> None:
     """Check a program on its own: schedule tables, codes, equivalence with its host graph. Exit status 1 on a finding."""
     from xbcompile.cli.verifying import verify_program
 
     result = verify_program(program, model)
     if as_json:
-        _print_json(result)
+        terminal.print_json(result)
     else:
         for finding in result["findings"]:
             print(f"finding: {finding}")
@@ -381,7 +321,8 @@ def verify_command(
 
 @app.command("targets")
 def targets_command(
-    name: Annotated[str | None, typer.Argument(help="Show one target's numbers.")] = None, as_json: _Json = False
+    name: Annotated[str | None, typer.Argument(help="Show one target's numbers.")] = None,
+    as_json: arguments.Json = False,
 ) -> None:
     """List the targets, or one target's numbers with unit and source."""
     from xbcompile.cli.printing import print_target, print_targets, target_json
@@ -389,23 +330,23 @@ def targets_command(
 
     targets = [load_target(name)] if name else [load_target(each) for each in target_names()]
     if as_json:
-        _print_json({"targets": [target_json(target) for target in targets]})
+        terminal.print_json({"targets": [target_json(target) for target in targets]})
     elif name:
-        print_target(_console(), targets[0])
+        print_target(terminal.console(), targets[0])
     else:
-        print_targets(_console(), targets)
+        print_targets(terminal.console(), targets)
 
 
 @app.command("passes")
-def passes_command(as_json: _Json = False) -> None:
+def passes_command(as_json: arguments.Json = False) -> None:
     """List the passes with their options."""
     from xbcompile.cli.printing import describe_passes, print_passes
 
     described = describe_passes()
     if as_json:
-        _print_json({"passes": described})
+        terminal.print_json({"passes": described})
     else:
-        print_passes(_console(), described)
+        print_passes(terminal.console(), described)
 
 
 @app.command("characterize")
@@ -413,16 +354,16 @@ def characterize_command(
     target: Annotated[str, typer.Argument(help="A target of model resistance_sum.")] = "mram64",
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     vectors: Annotated[int, typer.Option(min=1, help="Input vectors per dot product.")] = 1000,
-    as_json: _Json = False,
+    as_json: arguments.Json = False,
 ) -> None:
     """Measure a simulated array as its paper did: error over all dot products, delays, efficiency."""
     from xbcompile.cli.characterizing import characterize_target, print_characterization
 
     result = characterize_target(target, seed, vectors)
     if as_json:
-        _print_json(result)
+        terminal.print_json(result)
     else:
-        print_characterization(_console(), result)
+        print_characterization(terminal.console(), result)
 
 
 @app.command("study")
@@ -445,7 +386,7 @@ def study_command(
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for plots and study.json.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer draws, states and matrix sizes.")] = False,
-    as_json: _Json = False,
+    as_json: arguments.Json = False,
 ) -> None:
     """Study the errors of a multistate array as its paper did: quantization, level offsets, the best number of states."""
     from xbcompile.cli.studying import print_study, run_study, study_settings
@@ -453,12 +394,12 @@ def study_command(
     settings = study_settings(target, seeds, states, sigma_nl, sigma_perp, matrices, weights, quick)
     with Console(stderr=True).status("study") as status:
         result = run_study(
-            settings, output, model, data, calibration, lambda part: status.update(f"study: {part}"), _warn
+            settings, output, model, data, calibration, lambda part: status.update(f"study: {part}"), terminal.warn
         )
     if as_json:
-        _print_json(result)
+        terminal.print_json(result)
     else:
-        print_study(_console(), result)
+        print_study(terminal.console(), result)
 
 
 @app.command("reproduce")
@@ -470,15 +411,15 @@ def reproduce_command(
     seeds: Annotated[int, typer.Option(min=1, help="Chips per experiment.")] = 10,
     quick: Annotated[bool, typer.Option("--quick", help="Two chips per experiment.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Experiments at a time; all processors if not given.")] = None,
-    as_json: _Json = False,
+    as_json: arguments.Json = False,
 ) -> None:
     """Run the published systems with their networks and print published figures beside ours. Exit status 1 on a goal missed."""
     from xbcompile.cli.reproducing import print_reproduction, reproduce
 
     result = reproduce(models, only or [], QUICK_SEEDS if quick else seeds, jobs, not as_json and sys.stderr.isatty())
     if as_json:
-        _print_json(result)
+        terminal.print_json(result)
     else:
-        print_reproduction(_console(), result)
+        print_reproduction(terminal.console(), result)
     if any(row["met"] is False for row in result["rows"]):
         raise typer.Exit(1)

@@ -1,0 +1,53 @@
+"""Arguments and options that several commands share, as the command line declares them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Program = Annotated[Path, typer.Argument(metavar="P.xbar", help="A compiled program.")]
+Digital = Annotated[list[str] | None, typer.Option(help="Name or pattern of nodes that stay digital; repeatable.")]
+Dims = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=SIZE", help="Fix an open dimension of the inputs (or INPUT:AXIS); repeatable."),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(help="Name of a shipped target, or path of a .toml description.", show_default="mram64"),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),
+]
+# Options of the mapping: None leaves the default, or what --like says.
+Arrays = Annotated[
+    int | None, typer.Option(help="Physical arrays; 0: as many as there are weight images.", show_default="1")
+]
+Batch = Annotated[int | None, typer.Option(help="Inferences served between two weight updates.", show_default="1")]
+Cuts = Annotated[
+    str | None,
+    typer.Option(
+        help="greedy; balanced: equal blocks; free: cut residual strips while packing; auto: the best of all.",
+        show_default="auto",
+    ),
+]
+Packing = Annotated[
+    str | None,
+    typer.Option(
+        help="dense: fewest images; in-order: an array takes each image once; none: one tile per image; auto: the better "
+        "of the first two.",
+        show_default="auto",
+    ),
+]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        help="latency, throughput, energy, weight-updates, or a sum: latency=0.5,energy=0.5.", show_default="latency"
+    ),
+]
+Effort = Annotated[
+    float | None, typer.Option(help="Work allowed to the searches; 0: heuristics alone.", show_default="1.0")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
