@@ -27,7 +27,7 @@ from xbcompile.ir import Contraction, MatrixLayer, Network, WeightCode
 from xbcompile.ir.vectors import gather
 from xbcompile.passes.contract import LayerTrouble, NetworkPass, PassContext
 from xbcompile.passes.fit import data_aware, exact_codes, least_squares
-from xbcompile.reference.evaluate import evaluate, model_batch, whole_batches
+from xbcompile.reference.evaluate import evaluate
 
 SCHEMES = ("binary", "ternary", "levels", "continuous")
 SCOPES = ("column", "matrix")
@@ -156,11 +156,10 @@ class Quantize(NetworkPass):
         return result
 
     def feeds(self, network: Network, context: PassContext) -> dict[str, np.ndarray]:
-        """The first calibration inputs, as many as `samples` allows and the model's batch divides."""
+        """The first calibration inputs, as many as `samples` allows, in whole calls of the model."""
         calibration = context.require_calibration("quantize{method=data-aware}")
-        count = min(self.samples, len(next(iter(calibration.values()))))
-        count = whole_batches(network.inputs, count) or model_batch(network.inputs) or count
-        return {name: value[:count] for name, value in calibration.items()}
+        axes = network.samples
+        return axes.first(calibration, axes.whole(min(self.samples, axes.samples(calibration))) or axes.per_call)
 
     def encode_on_data(
         self,

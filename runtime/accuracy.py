@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from xbcompile.onnx_graph.engine import open_session
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_batch, sample_chunks
+from xbcompile.reference.evaluate import model_outputs
 
 
 def accuracy_of(output: np.ndarray, labels: np.ndarray) -> float:
@@ -21,13 +22,12 @@ def accuracy_of(output: np.ndarray, labels: np.ndarray) -> float:
     return float((predicted == labels).mean())
 
 
-def software_accuracy(program: Program, inputs: dict[str, np.ndarray], labels: np.ndarray) -> float | None:
+def software_accuracy(
+    program: Program, inputs: dict[str, np.ndarray], labels: np.ndarray, states: Mapping[str, str] | None = None
+) -> float | None:
     """Accuracy of the original model in onnxruntime on the same inputs; None where the program does not hold it."""
     if program.source is None:
         return None
-    session = open_session(program.source)
-    name = program.network.outputs[0].name
-    size = model_batch(program.network.inputs) or CHUNK_SAMPLES
-    return accuracy_of(
-        np.concatenate([session.run([name], chunk)[0] for _, chunk in sample_chunks(inputs, size)]), labels
-    )
+    samples, name = program.network.samples, program.network.outputs[0].name
+    output = model_outputs(program.source, samples, inputs, [name], states)[name]
+    return accuracy_of(samples.samples_first(name, output), labels)

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from xbcompile.ir import MatrixLayer
 from xbcompile.ir.corrections import Corrections, LayerCorrection
 from xbcompile.ir.vectors import collect, count_vectors, lay_out, of_type, vectors_per_sample
 from xbcompile.passes.contract import DevicePass, Feeds, Floats, LayerMeasurement
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate, model_batch, sample_chunks
+from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter
@@ -99,7 +100,7 @@ class ProgramOnChip:
         """All layers with these corrections, for as many steps of open recurrences as these inputs make."""
         placed = PlacedProgram(self.program, corrections, whole_writes=True)
         if open_recurrences(self.network):
-            first = next(chunk for _, chunk in sample_chunks(feeds, model_batch(self.network.inputs) or 1))
+            first = next(chunk for _, chunk in self.network.samples.parts(feeds, 1))
             placed.take_steps(count_steps(self.digital, first))
         on = self._device_of(corrections)
         return [self._make_executor(placed, i, on, self.counter) for i in range(len(self.network.layers))]
@@ -109,7 +110,7 @@ class ProgramOnChip:
         errors = ColumnErrors((self.schedule.arrays, self.spec.columns))
         inputs = evaluate(self.network, feeds, [layer.input for layer in self.network.layers])
         for executor, chunks in zip(self.executors(feeds, corrections), inputs, strict=True):
-            counted = _Counted(executor, samples_in(feeds), chunks)
+            counted = _Counted(executor, self.network.samples.samples(feeds), chunks)
             for x in chunks:
                 executor.vectors(x, counted.next(x), errors)
         return errors.total, errors.count
@@ -142,7 +143,7 @@ class ProgramOnChip:
         """See ChipView."""
         executors, network = self.executors(feeds, corrections), self.network
         references, inside = reference_outputs(self.program, feeds), step_values(self.program, feeds)
-        samples = samples_in(feeds)
+        samples = network.samples.samples(feeds)
         found = list(corrections.layers)
 
         def fitted(index: int, tensors: Sequence[np.ndarray], goal: Sequence[np.ndarray]) -> MeasuredLayer:
@@ -167,8 +168,7 @@ class ProgramOnChip:
 
         for index, (tensors, goal) in inside.items():
             fitted(index, tensors, goal)
-        size = model_batch(self.program.network.inputs) or CHUNK_SAMPLES
-        walk(self.digital, [chunk for _, chunk in sample_chunks(feeds, size)], execute)
+        walk(self.digital, [chunk for _, chunk in network.samples.parts(feeds, CHUNK_SAMPLES)], execute)
         return replace(corrections, layers=tuple(found))
 
 
@@ -311,15 +311,15 @@ class _Counted:
         return VectorRange(first, self.per_batch, step, 0, COMMISSION_VECTOR, COMMISSION_BATCH)
 
 
-def samples_in(feeds: Feeds) -> int:
-    """Samples that feeds hold."""
-    return len(next(iter(feeds.values()))) if feeds else 0
-
-
 def _first_vectors(program: Program, feeds: Feeds, vectors: int) -> list[np.ndarray]:
-    """Ideal input tensor of each layer, cut along axis 0 to about so many vectors."""
+    """Ideal input tensor of each layer, cut along its axis of samples to about so many vectors."""
     layers = program.network.layers
     values = evaluate(program.network, feeds, [layer.input for layer in layers])
-    whole = [np.concatenate(chunks) if len(chunks) > 1 else chunks[0] for chunks in values]
-    sizes = [vectors_per_sample(layer, x.shape) for layer, x in zip(layers, whole, strict=True)]
-    return [x[: max(1, vectors // size)] if x.ndim > 1 else x for size, x in zip(sizes, whole, strict=True)]
+    return [_cut(layer, chunks, vectors) for layer, chunks in zip(layers, values, strict=True)]
+
+
+def _cut(layer: MatrixLayer, chunks: Sequence[np.ndarray], vectors: int) -> np.ndarray:
+    axis = layer.sample_axis
+    x = np.concatenate(chunks, axis) if len(chunks) > 1 else chunks[0]
+    entries = max(1, vectors // max(1, vectors_per_sample(layer, x.shape)))
+    return x[(slice(None),) * axis + (slice(entries),)] if x.ndim > 1 else x

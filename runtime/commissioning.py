@@ -11,7 +11,6 @@ from xbcompile.errors import PassError, TargetError
 from xbcompile.ir.corrections import Corrections
 from xbcompile.passes.contract import Feeds
 from xbcompile.program.program import Program, device_passes
-from xbcompile.reference.evaluate import model_batch
 from xbcompile.runtime.chip_view import BeforeLayer, ProgramOnChip
 from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.layer_executor import LayerExecutor
@@ -126,7 +125,6 @@ def fitted(
 
 
 def _inputs(program: Program, samples: int) -> Feeds:
-    """The first calibration inputs, whole batches of the model."""
-    batch = model_batch(program.network.inputs) or 1
-    count = max(samples // batch, 1) * batch
-    return {name: value[:count] for name, value in program.calibration.items()}
+    """The first calibration inputs, in whole calls of the model."""
+    axes = program.network.samples
+    return axes.first(program.calibration, axes.whole(samples) or axes.per_call)

@@ -36,7 +36,7 @@ def code_vectors(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, bipolar
     code = layer.input_code
     if code is None:
         return CodedInput(vectors, np.ones(1), np.zeros(1))
-    low, high = _range(layer, code, x, vectors.shape[1])
+    low, high = _range(layer, code, x, vectors)
     if code.steps == 0:
         span = (high - low).astype(np.float32)
         value = np.minimum(np.maximum(vectors, low[:, None]), high[:, None])
@@ -53,15 +53,14 @@ def code_vectors(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, bipolar
     return CodedInput(value, gain, shift)
 
 
-def _range(layer: MatrixLayer, code: InputCode, x: np.ndarray, vectors: int) -> tuple[np.ndarray, np.ndarray]:
+def _range(layer: MatrixLayer, code: InputCode, x: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Low and high, float32 [1] or [V]."""
     if not code.is_dynamic:
         return np.array([code.low], np.float32), np.array([code.high], np.float32)
-    geometry = layer.geometry
-    if isinstance(geometry, Contraction):
-        return x.min(axis=geometry.input_axis).ravel(), x.max(axis=geometry.input_axis).ravel()
+    if isinstance(layer.geometry, Contraction):
+        return vectors[0].min(axis=1), vectors[0].max(axis=1)
     axes = tuple(range(1, x.ndim))
     zero = np.float32(0)  # padding must be representable
     low, high = np.minimum(x.min(axis=axes), zero), np.maximum(x.max(axis=axes), zero)
-    per_sample = vectors // max(1, len(x))
+    per_sample = vectors.shape[1] // max(1, len(x))
     return np.repeat(low, per_sample), np.repeat(high, per_sample)

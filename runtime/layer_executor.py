@@ -114,6 +114,11 @@ class LayerExecutor:
         """Reads per vector and tile."""
         return self.layer.slices
 
+    @property
+    def sample_axis(self) -> int:
+        """The axis of its input along which samples lie."""
+        return self.layer.sample_axis
+
     def run(self, x: np.ndarray, reads: VectorRange | None = None) -> np.ndarray:
         """Evaluate the layer, corrections included.
 
@@ -153,7 +158,7 @@ class LayerExecutor:
             results.append(self.recombined(reading))
             reads, shape = reads.after(len(results[-1])), reading.shape
         if len(pieces) > 1:
-            shape = (len(single), *shape[1:])
+            shape = (x.shape[self.sample_axis], *shape[1:])
         return (np.concatenate(results) if len(results) > 1 else results[0]), shape
 
     def begin(self, x: np.ndarray) -> Reading:
@@ -164,14 +169,14 @@ class LayerExecutor:
         return Reading(coded, np.zeros((self.layer.groups, vectors.shape[1], self.layer.outputs)), shape)
 
     def _pieces(self, x: np.ndarray) -> list[np.ndarray]:
-        """The input split along axis 0, so that gathered vectors stay within PIECE_VALUES."""
-        geometry = self.layer.geometry
-        separable = isinstance(geometry, Patches) or x.ndim > -geometry.input_axis
+        """The input split along its axis of samples, so that gathered vectors stay within PIECE_VALUES."""
+        geometry, axis = self.layer.geometry, self.sample_axis
+        separable = isinstance(geometry, Patches) or x.ndim + geometry.input_axis != axis
         values = vectors_per_sample(self.layer, x.shape) * self.layer.groups * self.layer.inputs
         size = max(1, PIECE_VALUES // max(values, 1))
-        if not separable or len(x) <= size:
+        if not separable or x.shape[axis] <= size:
             return [x]
-        return [x[first : first + size] for first in range(0, len(x), size)]
+        return np.split(x, range(size, x.shape[axis], size), axis)
 
     def _read(self, reading: Reading, reads: VectorRange, observer: ReadingObserver | None) -> None:
         """Read all tiles for all vectors, block after block."""

@@ -320,11 +320,6 @@ def joined(calls: Sequence[Reading]) -> Reading:
     return Reading(coded, np.concatenate([call.sums for call in calls], axis=1))
 
 
-def samples_of(feeds: Mapping[str, Any]) -> int:
-    """Samples that feeds hold: the longest axis 0 of any."""
-    return max((len(x) for x in feeds.values() if isinstance(x, np.ndarray) and x.ndim), default=1)
-
-
 def vector_range(placed: PlacedProgram, pending: Pending, first_sample: int, vectors: int, samples: int) -> VectorRange:
     """Which vectors of a layer an input tensor holds that `samples` samples lead to, the first of which has this number.
 

@@ -23,7 +23,7 @@ def reference_outputs(program: Program, feeds: dict[str, np.ndarray]) -> list[li
     for model in (program.source, program.taken_apart):
         if model is not None:
             wanted = sorted((set(names) & computed_tensors(model)) - originals.keys())
-            found = evaluate_model(model, program.network.inputs, feeds, wanted)
+            found = evaluate_model(model, program.network.samples, feeds, wanted)
             originals.update(zip(wanted, found, strict=True))
     for i, (layer, name) in enumerate(zip(layers, names, strict=True)):
         copies = [_copies(layer, chunk, layer.groups * layer.outputs) for chunk in originals.get(name, [])]
@@ -54,7 +54,7 @@ def step_values(program: Program, feeds: dict[str, np.ndarray]) -> dict[int, tup
         layer = network.layers[i]
         names = [layer.input, layer.stands_for or layer.output]
         if model is not None and known.issuperset(names):
-            inputs, outputs = evaluate_model(model, network.inputs, feeds, names)
+            inputs, outputs = evaluate_model(model, network.samples, feeds, names)
             found[i] = inputs, [_copies(layer, chunk, layer.groups * layer.outputs) for chunk in outputs]
         else:
             inputs, outputs = evaluate(network, feeds, [layer.input, layer.output])

@@ -12,18 +12,19 @@ from threadpoolctl import ThreadpoolController
 
 from xbcompile.errors import DataError, ProgramError
 from xbcompile.ir.corrections import Corrections, Effort
+from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.vectors import count_vectors, lay_out, of_type
-from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_batch, sample_chunks
+from xbcompile.reference.evaluate import CHUNK_SAMPLES
+from xbcompile.reference.sequence import calls_in_sequence, with_initial_states
 from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
-from xbcompile.runtime.player import BatchInput, Player, samples_of, vector_range
+from xbcompile.runtime.player import BatchInput, Player, vector_range
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
 from xbcompile.runtime.unroll import open_recurrences
 from xbcompile.targets import BatchedDevice, Device
@@ -95,8 +96,13 @@ class Session:
         names = [layer.name for layer in self.program.network.layers]
         return [c.result(name) for c, name in zip(self._statistics, names, strict=True)]
 
+    @property
+    def axes(self) -> SampleAxes:
+        """Which axes of the model's inputs and outputs count samples."""
+        return self.program.network.samples
+
     def run(self, feeds: Mapping[str, Any], first_sample: int | None = None) -> dict[str, Any]:
-        """Run the model once on exactly these inputs; nothing is split into chunks on a device with the batched path.
+        """Run the model once on exactly these inputs, in one call where the device has the batched path and the model allows it.
 
         Args:
             feeds: graph inputs by name.
@@ -110,12 +116,10 @@ class Session:
             DataError: inputs that do not fit, or a first sample inside of a batch.
         """
         check_feeds(self.program, feeds)
-        self._follow(feeds)
-        samples = self._samples_of(feeds)
-        first = self._begin(samples, first_sample)
-        if self._player is not None:
-            return _joined(self._play(feeds, samples, first, observe=False), self._call_samples)
-        return self._run_together(feeds, samples, first, observe=False)
+        samples = self.axes.samples(feeds)
+        size = samples if self.axes.mixed else self.axes.chunk(feeds, samples)
+        parts = self._execute(feeds, samples, size, first_sample)
+        return parts[0] if len(parts) == 1 else self.axes.join(parts)
 
     def run_samples(
         self,
@@ -123,38 +127,77 @@ class Session:
         progress: Callable[[int], None] | None = None,
         chunk: int | None = None,
         first_sample: int | None = None,
+        states: Mapping[str, str] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Run any number of samples (axis 0 of every input), chunk by chunk; outputs are joined along axis 0.
+        """Run any number of samples, call by call; outputs are joined along their axes of samples, see `SampleAxes`.
 
         Args:
-            feeds: graph inputs by name.
-            progress: told the number of samples done after each chunk.
-            chunk: samples that are simulated together; None takes 500. A model's fixed batch goes before. A device without the
-                batched path takes batch after batch.
+            feeds: graph inputs by name; those without samples once, or per call, with one more axis in front.
+            progress: told the number of samples done after each call.
+            chunk: samples that are simulated together; None takes 500. What the model takes in one call goes before. A device
+                without the batched path takes batch after batch.
             first_sample: see `run`.
+            states: inputs by the output whose value of one call they take in the next: {"new_state": "state"}. Samples then
+                follow each other, each in a batch of its own; a state that `feeds` lack starts at zeros.
 
         Raises:
-            DataError: the samples do not fill the model's fixed batch, or an input does not fit.
+            DataError: the samples do not fill calls of the model, an input does not fit, or a state is none.
         """
-        feeds = dict(feeds)
-        samples = check_samples(self.program, feeds)
-        size = model_batch(self.program.network.inputs) or chunk or CHUNK_SAMPLES
-        together = _part_of(feeds, 0, size if self._player is None else self._call_samples, samples)
-        check_feeds(self.program, together)
-        self._follow(together)
+        if states:
+            feeds = with_initial_states(self.program.network, feeds, states)
+            return self._run_in_sequence(feeds, states, progress, first_sample)
+        samples, size = self.axes.checked_samples(feeds), self.axes.chunk(feeds, chunk or CHUNK_SAMPLES)
+        check_feeds(self.program, self.axes.part(feeds, 0, size))
+        parts = self._execute(feeds, samples, size, first_sample, progress, observe=True)
+        return self.axes.join(parts, stack=bool(self.axes.given_per_call(feeds)))
+
+    def _run_in_sequence(
+        self,
+        feeds: Mapping[str, np.ndarray],
+        states: Mapping[str, str],
+        progress: Callable[[int], None] | None,
+        first_sample: int | None,
+    ) -> dict[str, Any]:
+        """`run_samples` with states."""
+        axes, batch = self.axes, self.program.schedule.batch
+        own = axes.per_call  # samples of a call, which takes whole batches
+        axes.checked_samples({name: value for name, value in feeds.items() if name not in states.values()})
+
+        def call(part: dict[str, Any], first: int) -> dict[str, Any]:
+            if first == 0:
+                check_feeds(self.program, part)
+            start = None if first_sample is None else first_sample + first // own * -(-own // batch) * batch
+            (outputs,) = self._execute(part, own, own, start, observe=first < CHUNK_SAMPLES)
+            if progress is not None:
+                progress(first + own)
+            return outputs
+
+        return axes.join(calls_in_sequence(axes, feeds, states, call), stack=True)
+
+    def _execute(
+        self,
+        feeds: Mapping[str, Any],
+        samples: int,
+        size: int,
+        first_sample: int | None,
+        progress: Callable[[int], None] | None = None,
+        observe: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Outputs of the calls of the model that run samples, so many per call where events are taken together."""
+        self._follow(self.axes.part(feeds, 0, size))
         first = self._begin(samples, first_sample)
         if self._player is not None:
-            outputs = _joined(self._play(feeds, samples, first, observe=True), self._call_samples)
+            played = self._play(feeds, samples, first, observe)
             if progress is not None:
                 progress(samples)
-            return outputs
-        parts: list[dict[str, np.ndarray]] = []
-        for at, part in sample_chunks(feeds, size):
+            return played
+        parts = []
+        for at, part in self.axes.parts(feeds, size) if samples else [(0, dict(feeds))]:
             count = min(size, samples - at)
-            parts.append(self._run_together(part, count, first + at, observe=at == 0))
+            parts.append(self._run_together(part, count, first + at, observe and at == 0))
             if progress is not None:
                 progress(at + count)
-        return _joined(parts, size)
+        return parts
 
     def _begin(self, samples: int, first_sample: int | None) -> int:
         """Count a run of samples; the number of its first one."""
@@ -205,18 +248,6 @@ class Session:
             self.digital.known_steps = count_steps(self.digital, feeds)
             self.placed.take_steps(self.digital.known_steps)
 
-    def _samples_of(self, feeds: Mapping[str, Any]) -> int:
-        """Samples of one call of the model: entries of axis 0; 1 where that axis counts the steps of a recurrence instead, which
-        are not to be parted.
-        """
-        samples, steps = samples_of(feeds), self.digital.known_steps
-        if samples not in steps.values() or model_batch(self.program.network.inputs):
-            return samples
-        try:
-            return samples if count_steps(self.digital, _part_of(feeds, 0, 1, samples)) == steps else 1
-        except engine.ERRORS:  # what else has this length cannot be parted from it
-            return 1
-
     def _run_together(self, feeds: Mapping[str, Any], samples: int, first: int, observe: bool) -> dict[str, Any]:
         """One call of the model, all events of each layer together."""
 
@@ -237,10 +268,11 @@ class Session:
 
     def _play(self, feeds: Mapping[str, Any], samples: int, first: int, observe: bool) -> list[dict[str, Any]]:
         """Batch after batch, event after event."""
-        batch, size = self.program.schedule.batch, self._call_samples
+        batch, axes = self.program.schedule.batch, self.axes
+        size = axes.chunk(feeds, batch)
         batches = [
             BatchInput(
-                [_part_of(feeds, at, at + size, samples) for at in range(start, min(start + batch, samples), size)],
+                [axes.part(feeds, at, at + size) for at in range(start, min(start + batch, samples), size)],
                 min(batch, samples - start),
             )
             for start in range(0, samples, batch)
@@ -249,13 +281,8 @@ class Session:
         watched = -(-CHUNK_SAMPLES // batch) if observe else 0
         return self._player.play(batches, first // batch, self._statistics, watched)
 
-    @property
-    def _call_samples(self) -> int:
-        """Samples of one call of the model where events come one by one: a batch, or the model's own."""
-        return model_batch(self.program.network.inputs) or self.program.schedule.batch
-
     def _new_player(self) -> Player:
-        batch, fixed = self.program.schedule.batch, self._call_samples
+        batch, fixed = self.program.schedule.batch, self.axes.per_call
         if batch % fixed:
             raise ProgramError(
                 f"the model takes {fixed} samples at once, and the program's batch is {batch}: the events of such a batch cannot "
@@ -296,32 +323,6 @@ def check_corrections(corrections: Corrections, program: Program, chip: str) -> 
         )
 
 
-def _part_of(feeds: Mapping[str, Any], start: int, end: int, samples: int) -> dict[str, Any]:
-    """Some samples of all inputs; an input that does not count samples is the same for all."""
-
-    def counts(value: Any) -> bool:
-        return isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == samples
-
-    return {name: value[start:end] if counts(value) else value for name, value in feeds.items()}
-
-
-def _joined(parts: Sequence[dict[str, Any]], size: int) -> dict[str, Any]:
-    """Outputs of parts of `size` samples, the last may be smaller, joined along axis 0.
-
-    Raises:
-        DataError: an output does not count samples.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    for name, value in parts[0].items():
-        if np.ndim(value) == 0 or len(value) != size:
-            raise DataError(
-                f"output {name!r} has shape {np.shape(value)} for {size} samples, so runs of several chunks cannot be "
-                f"joined along axis 0; run at most {size} samples at a time"
-            )
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
     """Raise DataError when names, types or shapes of the inputs do not fit the model."""
     for value in program.network.inputs:
@@ -347,17 +348,3 @@ def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
         )
     if unknown:
         raise DataError(f"the model has no input {unknown[0]!r}")
-
-
-def check_samples(program: Program, feeds: Mapping[str, np.ndarray]) -> int:
-    """Number of samples; raises DataError when inputs disagree, are empty, or do not fill the model's fixed batch."""
-    counts = {name: len(value) for name, value in feeds.items()}
-    samples = next(iter(counts.values()), 0)
-    if samples == 0:
-        raise DataError("there are no samples to run")
-    if len(set(counts.values())) > 1:
-        raise DataError(f"inputs have different numbers of samples: {counts}")
-    fixed = model_batch(program.network.inputs)
-    if fixed and samples % fixed:
-        raise DataError(f"{samples} samples do not fill the model's fixed batch of {fixed}; give a multiple of {fixed}")
-    return samples

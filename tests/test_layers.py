@@ -32,8 +32,8 @@ PASSES = set(passes.pass_names())
 # From the bottom to the top; parts of one row do not import each other.
 ORDER = [
     {"errors", "units"},
-    {"ir", "data", "extensions"},
-    {"onnx_graph", "tiler", "targets"},
+    {"ir", "extensions"},
+    {"data", "onnx_graph", "tiler", "targets"},
     {"reference"},
     {"frontend", "passes"},
     {"options"},
@@ -47,8 +47,9 @@ ORDER = [
     {"testing"},
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
-# Less than the order would allow: data knows models only as onnx has them, reports only show what a program or a plan holds.
-ONLY = {"data": {"errors"}, "report": {"errors", "units", "ir", "onnx_graph", "program", "planning"}}
+# Less than the order would allow: data knows of models what onnx has and what counts as a sample, reports only show what a
+# program or a plan holds.
+ONLY = {"data": {"errors", "ir"}, "report": {"errors", "units", "ir", "onnx_graph", "program", "planning"}}
 
 # What breaks a rule today: rule and file. An entry that is no longer needed fails, too.
 NOT_YET: set[tuple[str, str]] = set()
@@ -352,7 +353,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: dict[str, 
             "tiler imports xbcompile.targets.registry",
         ),
         ("passes/pca.py", "def f():\n    from xbcompile import program", "passes imports xbcompile.program"),
-        ("xbcompile/data/datasets.py", "from ..ir import Network", "data imports xbcompile.ir.Network"),
+        ("xbcompile/data/datasets.py", "from ..onnx_graph import engine", "data imports xbcompile.onnx_graph.engine"),
         ("runtime/session.py", "from ..api import compile", "runtime imports xbcompile.api.compile"),
         (
             "xbcompile/report/tables.py",

@@ -26,7 +26,7 @@ from xbcompile.planning.network_mapper import NetworkMapper
 from xbcompile.planning.shapes import check_steps, coding_of
 from xbcompile.program.cells import CellImages
 from xbcompile.program.program import Program, with_stored_weights
-from xbcompile.reference.evaluate import computed_tensors, model_batch, whole_batches
+from xbcompile.reference.evaluate import computed_tensors
 from xbcompile.reference.host_graph import host_graph
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler.floorplan.place import place_on_floorplan
@@ -64,7 +64,7 @@ def compile(  # the name that users expect, as re.compile
     options = replace(options or CompileOptions(), **changes)
     chosen = target if isinstance(target, Target) else load_target(target)
     proto = fix_dimensions(load_model(model), options.dims)
-    network = imported = import_network(proto, options.digital)
+    network = imported = import_network(proto, options.digital, options.batch_axis)
     known = [layer.weights for layer in network.layers]
     source = split(runnable(proto), known=known) if options.embed_model else None
     del proto, known  # what follows needs the memory
@@ -145,8 +145,8 @@ def _calibration(
     if given is None:
         return None
     if isinstance(given, dict):
-        return data_of(given, None, network.inputs, "calibration").inputs
-    return load_data(os.fspath(given), network.inputs).inputs
+        return data_of(given, None, network.inputs, "calibration", network.samples).inputs
+    return load_data(os.fspath(given), network.inputs, network.samples).inputs
 
 
 def _for_devices(data: dict[str, np.ndarray], pipeline: tuple[Pass, ...], network: Network) -> dict[str, np.ndarray]:
@@ -158,15 +158,15 @@ def _for_devices(data: dict[str, np.ndarray], pipeline: tuple[Pass, ...], networ
     needed = max((p.samples for p in pipeline if isinstance(p, CalibratedPass)), default=0)
     if not needed:
         return {}
-    samples = len(next(iter(data.values())))
-    kept = whole_batches(network.inputs, min(needed, samples))
+    axes = network.samples
+    samples = axes.samples(data)
+    kept = axes.whole(min(needed, samples))
     if not kept:
-        batch = model_batch(network.inputs)
         raise DataError(
             f"device passes use {min(needed, samples)} of {samples} calibration samples, which do not fill the model's "
-            f"fixed batch of {batch}; give more samples, and samples={batch} or more to the pass"
+            f"fixed batch of {axes.call}; give more samples, and samples={axes.call} or more to the pass"
         )
-    return {name: value[:kept] for name, value in data.items()}
+    return axes.first(data, kept)
 
 
 def choose_pipeline(

@@ -44,6 +44,8 @@ class MappingOptions:
             heuristics alone.
         digital: names (or patterns) of nodes that stay digital.
         dims: sizes of open dimensions of the inputs, by name or `INPUT:AXIS`: {"batch": 1}.
+        batch_axis: the axis that counts samples by input, or of all inputs as "*": {"x": 1}; None: it holds none. It is found
+            where it is not said.
 
     Raises:
         ScheduleError: an unknown name, or a number out of range.
@@ -57,12 +59,14 @@ class MappingOptions:
     effort: float = DEFAULT_EFFORT
     digital: tuple[str, ...] = ()
     dims: Mapping[str, int] = field(default_factory=dict)
+    batch_axis: Mapping[str, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_types(self)
         digital = (self.digital,) if isinstance(self.digital, str) else tuple(self.digital)
         object.__setattr__(self, "digital", digital)
         object.__setattr__(self, "dims", dict(self.dims))
+        object.__setattr__(self, "batch_axis", dict(self.batch_axis))
         _check_range("arrays", self.arrays, 0, MOST_ARRAYS, "the number of physical arrays, 0 for one per weight image")
         _check_range("batch", self.batch, 1, MOST_BATCH, "the inferences served between two weight updates")
         _check_name("cuts", self.cuts, (AUTO, *CUTS))
@@ -171,6 +175,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "float": ((int, float), "a number"),
     "tuple[str, ...]": ((str, tuple, list, set, frozenset), "text, or several"),
     "Mapping[str, int]": ((Mapping,), "sizes by name"),
+    "Mapping[str, int | None]": ((Mapping,), "axes by name of the input"),
     "tuple[int, int] | None": ((tuple, list, NoneType), "rows and columns, or None"),
 }
 

@@ -17,7 +17,7 @@ from xbcompile.ir import ArraySpec, DigitalSegment, InputCode, MatrixLayer, Netw
 from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.ir.row_weights import row_weight_of_layer
 from xbcompile.ir.schedule import TILE, tile_columns, tile_rows
-from xbcompile.reference.evaluate import evaluate, layer_inputs, model_batch, sample_chunks
+from xbcompile.reference.evaluate import evaluate, layer_inputs
 from xbcompile.reference.host_graph import to_onnx
 
 
@@ -200,12 +200,12 @@ def test_activations_are_evaluated_in_chunks() -> None:
     weights = network.layers[0].weights[0]
     hidden = np.maximum(feeds["x"] @ weights + network.layers[0].bias, 0)
     np.testing.assert_allclose(np.concatenate(inputs["fc1"]), hidden, atol=1e-5)
-    assert [first for first, _ in sample_chunks(feeds, 500)] == [0, 500, 1000]
+    assert [first for first, _ in network.samples.parts(feeds, 500)] == [0, 500, 1000]
 
 
 def test_a_fixed_batch_must_divide_the_samples() -> None:
     network = import_network(dense_model(6, 5, 3, batch=4))
-    assert model_batch(network.inputs) == 4
+    assert network.samples.call == 4
     assert [len(chunk) for chunk in evaluate(network, {"x": images(8, 6)}, ["y"])[0]] == [4, 4]
     with pytest.raises(DataError, match="9 samples do not fill the model's fixed batch of 4; give a multiple of 4"):
         evaluate(network, {"x": images(9, 6)}, ["y"])

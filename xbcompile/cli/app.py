@@ -67,6 +67,7 @@ def compile_command(
     effort: arguments.Effort = None,
     digital: arguments.Digital = None,
     dim: arguments.Dims = None,
+    batch_axis: arguments.BatchAxis = None,
     embed_model: Annotated[
         bool | None,
         typer.Option(
@@ -96,6 +97,7 @@ def compile_command(
         "seed": seed,
         "digital": digital,
         "dims": dim,
+        "batch_axis": batch_axis,
         "embed_model": embed_model,
     }
     with Console(stderr=True).status(f"compiling {model}"):  # nothing where stderr is no terminal
@@ -140,6 +142,7 @@ def plan_command(
     ] = None,
     digital: arguments.Digital = None,
     dim: arguments.Dims = None,
+    batch_axis: arguments.BatchAxis = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Map layer shapes alone, without weights: images, writes, reads, time and energy with bounds, and why it does not fit."""
@@ -162,6 +165,7 @@ def plan_command(
                 "slices": slices,
                 "digital": digital,
                 "dims": dim,
+                "batch_axis": batch_axis,
                 "array": array,
             },
             progress=lambda what: status.update(f"planning {source}: {what}"),
@@ -179,13 +183,14 @@ def explain_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
     digital: arguments.Digital = None,
     dim: arguments.Dims = None,
+    batch_axis: arguments.BatchAxis = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Show what becomes of each node of a model: matrices on arrays, or digital and why. No target is needed."""
     from xbcompile.cli.explaining import explain_model
     from xbcompile.report.explanation import print_explanation
 
-    result = explain_model(model, digital, dim)
+    result = explain_model(model, digital, dim, batch_axis)
     if as_json:
         terminal.print_json(result)
     else:
@@ -237,6 +242,7 @@ def run_command(
         Path | None,
         typer.Option("--fit", metavar="CHIP.fit", help="Corrections of this chip, from 'xbcompile commission'."),
     ] = None,
+    state: arguments.States = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE.npz", help="Write the outputs.")
     ] = None,
@@ -250,7 +256,7 @@ def run_command(
     if output is not None:
         check_output(output, program, data, fit)
     shown = not as_json and sys.stderr.isatty()
-    result = run_program(program, data, device, seed, repeat, output, fit, show_progress=shown)
+    result = run_program(program, data, device, seed, repeat, output, fit, state, show_progress=shown)
     if as_json:
         terminal.print_json(result)
     else:

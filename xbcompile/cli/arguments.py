@@ -13,6 +13,21 @@ Dims = Annotated[
     list[str] | None,
     typer.Option("--dim", metavar="NAME=SIZE", help="Fix an open dimension of the inputs (or INPUT:AXIS); repeatable."),
 ]
+BatchAxis = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--batch-axis",
+        metavar="[INPUT=]AXIS",
+        help="Which axis counts samples, or none, of all inputs or one; repeatable.",
+        show_default="found",
+    ),
+]
+States = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state", metavar="OUT=IN", help="Samples follow each other: feed OUT to IN in the next; repeatable."
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option(help="Name of a shipped target, or path of a .toml description.", show_default="mram64"),

@@ -21,7 +21,7 @@ from xbcompile.runtime.accuracy import accuracy_of
 def diagnose_program(path: Path, data: str, device: str | None, seed: int, show_progress: bool) -> dict[str, Any]:
     """Diagnose a program file; the keys are those of `diagnose --json`."""
     program = load_program(path)
-    loaded = load_data(data, program.network.inputs)
+    loaded = load_data(data, program.network.inputs, program.network.samples)
     labels = loaded.labels
     started = time.perf_counter()
     with Console(stderr=True, quiet=not show_progress).status("diagnosing") as status:

@@ -7,8 +7,11 @@ from typing import Any
 
 from xbcompile.frontend.dims import parse_dims
 from xbcompile.frontend.explain import explain
+from xbcompile.frontend.sample_candidates import parse_axes
 
 
-def explain_model(model: Path, digital: list[str] | None, dims: list[str] | None) -> dict[str, Any]:
+def explain_model(
+    model: Path, digital: list[str] | None, dims: list[str] | None, batch_axis: list[str] | None
+) -> dict[str, Any]:
     """What becomes of each node of the model file, as plain data."""
-    return explain(model, digital or (), parse_dims(dims or ())).to_json()
+    return explain(model, digital or (), parse_dims(dims or ()), parse_axes(batch_axis or ())).to_json()

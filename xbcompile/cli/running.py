@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import reduce
 from operator import add
@@ -15,10 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xbcompile.cli.commissioning import read_fit
-from xbcompile.data.datasets import load_data
+from xbcompile.data.datasets import Data, load_data
+from xbcompile.errors import DataError
 from xbcompile.ir.corrections import Effort
 from xbcompile.program.archive import write_atomically
 from xbcompile.program.program import Program, load_program
+from xbcompile.reference.sequence import with_initial_states
 from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of
 from xbcompile.runtime.accuracy import accuracy_of, software_accuracy
 
@@ -31,12 +34,14 @@ def run_program(
     repeat: int,
     output: Path | None,
     fit: Path | None = None,
+    state: Sequence[str] | None = None,
     *,
     show_progress: bool,
 ) -> dict[str, Any]:
     """Run a program on `repeat` chips; the keys are those of `run --json`."""
     program, corrections = load_program(path), read_fit(fit, repeat)
-    loaded = load_data(data, program.network.inputs)
+    states = parse_states(state or ())
+    loaded = load_data(data, program.network.inputs, program.network.samples, states.values())
     started = time.perf_counter()
     seeds = list(range(seed, seed + repeat))
     costs: list[Cost] = []
@@ -52,12 +57,15 @@ def run_program(
             outputs = session.run_samples(
                 loaded.inputs,
                 lambda n, base=done: progress.update(task, completed=base * loaded.samples + n),  # type: ignore[misc]  # a default binds the loop's value
+                states=states,
             )
             costs.append(cost_of(program, session.counters))
             efforts.append(session.corrections_effort)
             statistics = session.statistics if done == 0 else statistics
             if loaded.labels is not None:
-                accuracies.append(accuracy_of(outputs[program.network.outputs[0].name], loaded.labels))
+                name = program.network.outputs[0].name
+                scored = program.network.samples.samples_first(name, outputs[name])
+                accuracies.append(accuracy_of(scored, loaded.labels))
             has_converter = session.device.lsb is not None
     if output is not None:
         save_outputs(output, outputs)
@@ -68,7 +76,7 @@ def run_program(
         "samples": loaded.samples,
         "seeds": seeds,
         "fit": None if fit is None else str(fit),
-        "accuracy": None if loaded.labels is None else _accuracy(program, loaded.inputs, loaded.labels, accuracies),
+        "accuracy": None if loaded.labels is None else _accuracy(program, loaded, states, accuracies),
         "layers": [asdict(layer) for layer in statistics],
         "has_converter": has_converter,
         "counters": {
@@ -89,15 +97,32 @@ def run_program(
     }
 
 
-def _accuracy(
-    program: Program, inputs: dict[str, np.ndarray], labels: np.ndarray, measured: list[float]
-) -> dict[str, Any]:
+def _accuracy(program: Program, data: Data, states: dict[str, str], measured: list[float]) -> dict[str, Any]:
+    assert data.labels is not None
+    inputs = with_initial_states(program.network, data.inputs, states)
     return {
         "mean": float(np.mean(measured)),
         "std": float(np.std(measured)),
         "per_seed": measured,
-        "software": software_accuracy(program, inputs, labels),
+        "software": software_accuracy(program, inputs, data.labels, states),
     }
+
+
+def parse_states(settings: Iterable[str]) -> dict[str, str]:
+    """States from `OUT=IN` texts: the input by the output whose value of one sample it takes in the next.
+
+    Raises:
+        DataError: a text is not of that form, or an input is given twice.
+    """
+    states: dict[str, str] = {}
+    for setting in settings:
+        output, equals, name = setting.rpartition("=")
+        if not (output and equals and name) or name in states.values():
+            raise DataError(
+                f"--state {setting}: write --state OUTPUT=INPUT, once for each input that takes an output of the call before"
+            )
+        states[output] = name
+    return states
 
 
 def save_outputs(path: Path, outputs: dict[str, np.ndarray]) -> None:

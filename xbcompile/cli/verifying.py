@@ -9,6 +9,7 @@ import numpy as np
 
 from xbcompile.errors import DataError
 from xbcompile.frontend import load_model
+from xbcompile.ir import SampleAxes
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import advice
 from xbcompile.onnx_graph.engine import open_session
@@ -66,7 +67,7 @@ def compare_with_model(program: Program, path: Path) -> tuple[list[str], list[st
 def _cannot_run(program: Program, feeds: dict[str, Any], error: Exception) -> DataError:
     """Open dimensions may stand for sizes that random inputs do not have."""
     shapes = ", ".join(f"{name} {'x'.join(map(str, np.shape(value))) or 'scalar'}" for name, value in feeds.items())
-    hint = advice(program.network.inputs, batch=True) or "compare it with its own inputs, with run"
+    hint = advice(program.network.inputs, SampleAxes()) or "compare it with its own inputs, with run"
     return DataError(f"model: it refuses random inputs of shape {shapes}: {engine.one_line(error)}; {hint}")
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import zipfile
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from onnx import helper
 
 from xbcompile.data import synthetic
 from xbcompile.errors import DataError
+from xbcompile.ir.sample_axes import SampleAxes
 
 ENVIRONMENT_VARIABLE = "XBCOMPILE_DATA"
 LABELS = "labels"
@@ -53,21 +55,23 @@ class Data:
 
     Args:
         name: as the user wrote it.
-        inputs: by graph input name; axis 0 counts samples.
+        inputs: by graph input name, see `SampleAxes`.
         labels: int64 [samples], or None.
+        samples: number of samples.
     """
 
     name: str
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None
-
-    @property
-    def samples(self) -> int:
-        """Number of samples."""
-        return len(next(iter(self.inputs.values())))
+    samples: int
 
 
-def load_data(spec: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
+def load_data(
+    spec: str,
+    model_inputs: tuple[onnx.ValueInfoProto, ...],
+    samples: SampleAxes | None = None,
+    optional: Collection[str] = (),
+) -> Data:
     """Load data and shape it for a model.
 
     Args:
@@ -75,25 +79,29 @@ def load_data(spec: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
             a .npz file whose arrays are named like the model's inputs (any name if there is one input), with an
             optional array `labels`.
         model_inputs: the model's graph inputs.
+        samples: which of their axes count samples; None: axis 0 of each.
+        optional: inputs that a file may lack.
 
     Raises:
         DataError: unknown set or part, missing or damaged file, or arrays that do not fit the model.
     """
+    axes = samples or SampleAxes({value.name: 0 for value in model_inputs})
     if spec.endswith(".npz"):
-        return _from_npz(spec, model_inputs)
+        return _from_npz(spec, model_inputs, axes, optional)
     name, _, rest = spec.partition(":")
     if name not in _SETS:
         raise DataError(f"unknown data {spec!r}; allowed: {', '.join(f'{s}:test[:N]' for s in _SETS)}, or a .npz file")
     part, _, count_text = rest.partition(":")
     if part not in ("train", "test"):
         raise DataError(f"data {spec!r}: part {part!r} is unknown; allowed: train, test")
-    if len(model_inputs) != 1:
+    if len({value.name for value in model_inputs} - set(optional)) != 1:
         raise DataError(f"data {spec!r} has one array, but the model has {len(model_inputs)} inputs; use a .npz file")
     count = int(count_text) if count_text.isdecimal() else 0
     pixels, labels = load_set(name, part, count or None)
     if count_text and not 1 <= count <= len(pixels):
         raise DataError(f"data {spec!r}: {count_text!r} samples; allowed: 1 to {len(pixels)}")
-    return Data(spec, {model_inputs[0].name: _shaped(pixels, model_inputs[0], spec)}, labels)
+    inputs = {model_inputs[0].name: _in_place(pixels, model_inputs[0], spec, axes, samples_first=True)}
+    return Data(spec, inputs, labels, _checked_samples(inputs, labels, spec, axes))
 
 
 def load_set(name: str, part: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -188,7 +196,9 @@ def _digits(part: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels[chosen], labels[chosen]
 
 
-def _from_npz(path: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
+def _from_npz(
+    path: str, model_inputs: tuple[onnx.ValueInfoProto, ...], axes: SampleAxes, optional: Collection[str]
+) -> Data:
     try:
         with zipfile.ZipFile(path):  # a single array or a pickle also loads, but is not what was asked for
             pass
@@ -202,33 +212,102 @@ def _from_npz(path: str, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> Data:
     labels = arrays.pop(LABELS, None) if LABELS not in names else None
     if len(names) == len(arrays) == 1:
         arrays = {names[0]: next(iter(arrays.values()))}
-    return data_of(arrays, labels, model_inputs, path)
+    return data_of(arrays, labels, model_inputs, path, axes, optional)
 
 
 def data_of(
-    arrays: dict[str, np.ndarray], labels: np.ndarray | None, model_inputs: tuple[onnx.ValueInfoProto, ...], where: str
+    arrays: dict[str, np.ndarray],
+    labels: np.ndarray | None,
+    model_inputs: tuple[onnx.ValueInfoProto, ...],
+    where: str,
+    samples: SampleAxes | None = None,
+    optional: Collection[str] = (),
 ) -> Data:
     """Check arrays by input name, and labels, against a model.
+
+    Args:
+        arrays: by name; an input without samples once, or once per call of the model, with one more axis in front.
+        labels: of the samples; None: there are none.
+        model_inputs: the model's graph inputs.
+        where: where the arrays come from, for messages.
+        samples: which axes count samples; None: axis 0 of each input.
+        optional: inputs that may be missing.
 
     Raises:
         DataError: a name, type, shape, value or number of samples does not fit.
     """
     names = [value.name for value in model_inputs]
-    if set(arrays) != set(names):
+    axes = samples or SampleAxes(dict.fromkeys(names, 0))
+    if not set(names) - set(optional) <= set(arrays) <= set(names):
         found = ", ".join(sorted(arrays)) or "none"
         raise DataError(f"data {where!r} has arrays {found}; the model's inputs are {', '.join(names)}")
-    inputs = {v.name: _shaped(np.asarray(arrays[v.name]), v, f"{where}, array {v.name!r}") for v in model_inputs}
+    inputs = {
+        v.name: _in_place(np.asarray(arrays[v.name]), v, f"{where}, array {v.name!r}", axes)
+        for v in model_inputs
+        if v.name in arrays
+    }
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
         raise DataError(
             f"data {where!r}: labels must be whole numbers, one per sample; found {labels.dtype} {labels.shape}"
         )
-    counts = {name: len(x) for name, x in inputs.items()} | ({} if labels is None else {LABELS: len(labels)})
-    if len(set(counts.values())) > 1:
-        raise DataError(
-            f"data {where!r}: arrays have different numbers of samples: {counts}; axis 0 of each counts samples, and where a "
-            "model has it otherwise, xbcompile.InferenceSession in Python runs it on one set of inputs"
-        )
-    return Data(where, inputs, None if labels is None else labels.astype(np.int64))
+    number = _checked_samples(inputs, labels, where, axes)
+    return Data(where, inputs, None if labels is None else labels.astype(np.int64), number)
+
+
+def _checked_samples(inputs: dict[str, np.ndarray], labels: np.ndarray | None, where: str, axes: SampleAxes) -> int:
+    """Number of samples; raises DataError where inputs and labels hold different numbers."""
+    samples = axes.samples(inputs)
+    counts = {name: n for name, n in axes.counts(inputs).items() if not (n == axes.call == 1)}
+    counts |= {} if labels is None else {LABELS: len(labels)}
+    if set(counts.values()) - {samples}:
+        raise DataError(f"data {where!r}: arrays have different numbers of samples: {counts}; {axes.words()}")
+    return samples
+
+
+def _in_place(
+    x: np.ndarray, value: onnx.ValueInfoProto, where: str, axes: SampleAxes, samples_first: bool = False
+) -> np.ndarray:
+    """`x` as the model's input wants it, its samples along the axis that counts them; see `_shaped`.
+
+    Args:
+        x: the array.
+        value: the model's input.
+        where: where the array comes from, for messages.
+        axes: which axes count samples.
+        samples_first: its samples are along axis 0, whatever the model's axis.
+    """
+    axis, dims = axes.inputs.get(value.name), value.type.tensor_type.shape.dim
+    if axis is None:
+        return _without_samples(x, value, where, axes, samples_first)
+    if axis == 0 or not dims:
+        return _shaped(x, value, where)
+    if x.ndim == len(dims) and not samples_first:
+        x = np.moveaxis(x, axis, 0)
+    return np.moveaxis(
+        _shaped(x, _with_dims(value, [axis, *(i for i in range(len(dims)) if i != axis)]), where), 0, axis
+    )
+
+
+def _without_samples(
+    x: np.ndarray, value: onnx.ValueInfoProto, where: str, axes: SampleAxes, per_call: bool
+) -> np.ndarray:
+    """An input that holds no samples: once, or with one more axis in front, which counts calls of the model."""
+    dims = value.type.tensor_type.shape.dim
+    if not value.type.tensor_type.HasField("shape"):
+        return _shaped(x[None], value, where)[0]
+    calls = _with_dims(value, [None, *range(len(dims))])
+    if x.ndim <= len(dims) and not per_call:
+        return _shaped(x[None], calls, where)[0]
+    x = _shaped(x, calls, where)
+    return x[0] if len(x) == 1 and axes.parted else x
+
+
+def _with_dims(value: onnx.ValueInfoProto, axes: list[int | None]) -> onnx.ValueInfoProto:
+    """The input with its dimensions in another order; None: a new one, which is open."""
+    dims = value.type.tensor_type.shape.dim
+    names = [dim.dim_param or f"{value.name}:{i}" for i, dim in enumerate(dims)]
+    sizes = ["" if i is None else dims[i].dim_value if dims[i].HasField("dim_value") else names[i] for i in axes]
+    return helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, sizes)
 
 
 def _shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str) -> np.ndarray:

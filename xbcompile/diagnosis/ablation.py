@@ -206,7 +206,7 @@ class AblationExecutor(LayerExecutor):
             y = np.matmul(values.astype(np.float64), self.dequantized)
             results.append(y.transpose(1, 0, 2).reshape(y.shape[1], -1))
         if len(pieces) > 1:
-            shape = (len(x), *shape[1:])
+            shape = (x.shape[self.sample_axis], *shape[1:])
         return np.concatenate(results), shape
 
     def _decoded(self, coded: CodedInput) -> np.ndarray:

@@ -34,13 +34,12 @@ from xbcompile.ir.corrections import LayerCorrection
 from xbcompile.ir.vectors import collect, lay_out
 from xbcompile.passes.contract import OutputsPass
 from xbcompile.program.program import Program, device_passes
-from xbcompile.reference.evaluate import CHUNK_SAMPLES, evaluate_model, model_batch, sample_chunks
-from xbcompile.runtime.chip_view import MeasuredLayer, samples_in
+from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_outputs
+from xbcompile.runtime.chip_view import MeasuredLayer
 from xbcompile.runtime.dataflow import Pending, walk
 from xbcompile.runtime.layer_executor import LayerExecutor
-from xbcompile.runtime.player import samples_of, vector_range
+from xbcompile.runtime.player import vector_range
 from xbcompile.runtime.references import reference_outputs
-from xbcompile.runtime.session import check_samples
 from xbcompile.runtime.statistics import StatisticsCollector
 
 INHERITED = "inherited"
@@ -178,7 +177,7 @@ def diagnose(
             "holds their own errors of earlier steps, and diagnose cannot tell these apart; compare whole runs instead: "
             f"`xbcompile run`, with sources of error set to 0 by --set, or with --digital '{_origin(program, recurrence)}'"
         )
-    samples = check_samples(program, feeds)
+    samples = program.network.samples.checked_samples(feeds)
     if samples < 2:
         raise DataError(f"{samples} sample shows no variance to measure errors against; give at least 2")
     sources = (*PROGRAM_SOURCES, *program.target.error_sources(device))
@@ -232,21 +231,19 @@ class _LayerWalk:
         self, program: Program, feeds: dict[str, np.ndarray], sources: tuple[str, ...], sessions: _Sessions
     ) -> None:
         self.program, self.sources = program, sources
-        batch = model_batch(program.network.inputs)
-        size = batch or CHUNK_SAMPLES
-        data = [chunk for _, chunk in sample_chunks(feeds, size)]
+        axes = program.network.samples
+        data = [chunk for _, chunk in axes.parts(feeds, CHUNK_SAMPLES)]
         self.count = len(data)
         self.chunks = data + data
         self.fits: list[_Fit] = []
         for each in device_passes(program.pipeline):
             if isinstance(each, OutputsPass) and program.calibration:
-                samples = max(each.samples // (batch or 1), 1) * (batch or 1)
-                part = {name: value[:samples] for name, value in program.calibration.items()}
-                chunks = [chunk for _, chunk in sample_chunks(part, size)]
+                part = axes.first(program.calibration, axes.whole(each.samples) or axes.per_call)
+                chunks = [chunk for _, chunk in axes.parts(part, CHUNK_SAMPLES)]
                 first = len(self.chunks)
                 self.chunks += chunks
                 self.fits.append(
-                    _Fit(each, first, len(self.chunks), samples_in(part), reference_outputs(program, part))
+                    _Fit(each, first, len(self.chunks), axes.samples(part), reference_outputs(program, part))
                 )
         self.references = reference_outputs(program, feeds)
         self.from_model = _tensors_of_model(program)
@@ -283,7 +280,7 @@ class _LayerWalk:
         first_vector = 0
         first_sample = 0
         for reference, x, arrived, feeds in zip(vectors, tensors[:n], tensors[n : 2 * n], self.chunks[:n], strict=True):
-            samples = samples_of(feeds)
+            samples = self.program.network.samples.samples(feeds)
             reads = vector_range(self.full.placed, at, first_sample, len(reference), samples)
             first_sample += samples
             raw = [each.vectors_before_gain(x, reads)[0] for each in executors]
@@ -381,7 +378,8 @@ def _end_to_end(
 ) -> tuple[EndToEnd, ...]:
     """Whole sessions: all on, every source off alone, every source on alone."""
     name = program.network.outputs[0].name
-    reference = np.concatenate(evaluate_model(model_of(program), program.network.inputs, feeds, [name])[0])
+    axes = program.network.samples
+    reference = axes.samples_first(name, model_outputs(model_of(program), axes, feeds, [name])[name])
     cases: list[tuple[str, str | None, Collection[str]]] = [("device", None, sources)]
     cases += [("without", source, [other for other in sources if other != source]) for source in sources]
     cases += [("alone", source, [source]) for source in sources]
@@ -391,7 +389,7 @@ def _end_to_end(
             rows.append(EndToEnd(case, source, None, None, possible=False))
             continue
         tell(" ".join(filter(None, (case, source))))
-        output = sessions.of(on).run_samples(feeds)[name]
+        output = axes.samples_first(name, sessions.of(on).run_samples(feeds)[name])
         found = None if score is None else score(output)
         rows.append(EndToEnd(case, source, found, _relative_error(output, reference)))
     return tuple(rows)

@@ -123,7 +123,7 @@ class Experiment:
     def run(self, models: Path, seeds: int, threads: int) -> dict[str, Any]:
         """Compile and run on `seeds` chips: one entry of the `rows` of `reproduce --json`."""
         program = self.compiled(models, self.quantities)
-        data = load_data(self.data, program.network.inputs)
+        data = load_data(self.data, program.network.inputs, program.network.samples)
         if data.labels is None:
             raise DataError(f"data {self.data!r} has no labels")
         software = software_accuracy(program, data.inputs, data.labels)

@@ -311,7 +311,7 @@ def accuracy(
         program = compile_model(model, target, calibration=calibration, cuts="greedy", packing="none", warn=warn)
         warn = None
         if loaded is None:
-            loaded = load_data(data, program.network.inputs)
+            loaded = load_data(data, program.network.inputs, program.network.samples)
             if loaded.labels is None:
                 raise DataError(
                     f"data {data!r} have no labels; accuracy needs them: mnist:test, digits:test or labelled .npz"
@@ -330,4 +330,5 @@ def accuracy(
 def _accuracy_on(program: Program, chip: Device, data: Data) -> float:
     outputs = Session(program, chip).run_samples(data.inputs)
     assert data.labels is not None
-    return accuracy_of(outputs[program.network.outputs[0].name], data.labels)
+    name = program.network.outputs[0].name
+    return accuracy_of(program.network.samples.samples_first(name, outputs[name]), data.labels)

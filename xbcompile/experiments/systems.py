@@ -33,7 +33,7 @@ class DefectExperiment(Experiment):
         chips = self.chips * seeds
         stuck = self.compiled(models, self.quantities)
         whole = self.compiled(models, {**self.quantities, "stuck_fraction": 0.0})
-        data = load_data(self.data, stuck.network.inputs)
+        data = load_data(self.data, stuck.network.inputs, stuck.network.samples)
         assert data.labels is not None
         software = software_accuracy(stuck, data.inputs, data.labels)
         assert software is not None
@@ -41,7 +41,7 @@ class DefectExperiment(Experiment):
         row = self.row(100 * software, arrays, summarize(stuck), data.samples)
         row["median_without_stuck"] = float(np.median(chip_accuracies(whole, data, self.device, chips, threads)))
         if self.within is not None and self.training is not None:
-            training = load_data(self.training, stuck.network.inputs)
+            training = load_data(self.training, stuck.network.inputs, stuck.network.samples)
             row["median_training"] = float(np.median(chip_accuracies(stuck, training, self.device, chips, threads)))
             close = row["median_without_stuck"] - row["array_median"] <= self.within + 1e-9
             row["goal"] = f"medians: training set 100, test within {self.within:g} of no stuck device"

@@ -127,6 +127,7 @@ def explain(
     model: str | os.PathLike[str] | onnx.ModelProto,
     digital: Collection[str] = (),
     dims: Mapping[str, int] | None = None,
+    batch_axis: Mapping[str, int | None] | None = None,
 ) -> Explanation:
     """What becomes of each node of a model.
 
@@ -134,12 +135,13 @@ def explain(
         model: path of an .onnx file, or a model in memory.
         digital: names (or patterns) of nodes that stay digital.
         dims: sizes of open dimensions, by name or `INPUT:AXIS`.
+        batch_axis: the axis that counts samples by input, see `CompileOptions`.
 
     Raises:
         ModelError: the model cannot be read or imported, or has no such dimension.
     """
     proto = fix_dimensions(load_model(model), dims or {})
-    history = import_with_history(proto, (digital,) if isinstance(digital, str) else digital)
+    history = import_with_history(proto, (digital,) if isinstance(digital, str) else digital, batch_axis)
     return _Explainer(history).explanation()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -13,9 +13,9 @@ from xbcompile.errors import ModelError
 from xbcompile.frontend.mac_rules import Shape, Shapes, UnknownSize
 from xbcompile.frontend.operands import attribute
 from xbcompile.frontend.operators import operator_of
-from xbcompile.ir import Contraction, MatrixLayer
+from xbcompile.ir import Contraction, MatrixLayer, Network
 from xbcompile.onnx_graph.builder import copied
-from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed, open_axes, open_dimensions
+from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed, open_axes, open_dimensions, open_samples
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import Graph, bodies, skeleton
 from xbcompile.onnx_graph.tensors import to_array
@@ -40,19 +40,17 @@ class Count:
 
 
 class Counter:
-    """Counts per inference, which is one sample: an open batch counts as 1, a fixed one is divided by.
-
-    The batch is axis 0 of the graph inputs, but axis 1 of those that a recurrent operator reads as sequences (its layout 0).
+    """Counts per inference, which is one sample: an open number of them counts as 1, a fixed one is divided by.
 
     Args:
         graph: the graph that was lowered.
-        lowered: names of the nodes that are on arrays, in bodies too; they are not counted.
-        time_major: names of graph inputs whose axis 1 is the batch.
+        network: what it became; its layers are not counted.
     """
 
-    def __init__(self, graph: Graph, lowered: Collection[str], time_major: Collection[str] = ()) -> None:
-        names, self._batch = _batch(graph.inputs, time_major)
-        self._lowered = lowered
+    def __init__(self, graph: Graph, network: Network) -> None:
+        names, self._batch = open_samples(graph.inputs, network.samples), network.samples.per_call
+        self._lowered = {layer.name for layer in network.layers}
+        self._loops = {layer.name: each for each in network.recurrences for layer in each.layers}
         self._constants = graph.constants
         self._is_sized = names.issuperset(open_dimensions(graph.inputs))  # nothing but the batch is open
         self._outputs = {node.name: node.output[0] for node in graph.nodes if node.output}
@@ -63,16 +61,24 @@ class Counter:
         self._bodies = _inferred_bodies(graph)
 
     def vectors(self, layer: MatrixLayer) -> int | None:
-        """Input vectors of a layer: those of its output for a batch of one; None where an open dimension decides.
+        """Input vectors of a layer: those of its output for one sample; None where an open dimension decides.
 
-        As the layer has them where it is in a recurrence, or where nothing but the batch is open.
+        As the layer has them where nothing but the number of samples is open.
         """
+        if layer.name in self._loops:
+            return self._vectors_inside(layer)
         known = layer.name in self._outputs
         shape = _shape(self._types, self._outputs[layer.name]) if known else None
         if shape is None:
             return None if known and not self._is_sized else layer.vectors_per_inference
         squeezed = isinstance(layer.geometry, Contraction) and layer.geometry.squeeze
         return self._per_sample(math.prod(shape) // (1 if squeezed else layer.groups * layer.outputs))
+
+    def _vectors_inside(self, layer: MatrixLayer) -> int | None:
+        """Those of a layer in a recurrence, all steps: rows of what is cut into entries are samples, or several of one."""
+        shape = _shape(self._types, self._loops[layer.name].sequences[0].outer)
+        rows = 1 if shape is None or len(shape) < 2 else self._per_sample(shape[1])
+        return None if layer.vectors_per_inference is None else layer.vectors_per_inference * rows
 
     def node(self, node: NodeProto) -> Count:
         """What one node computes digitally per inference, bodies included."""
@@ -135,8 +141,8 @@ def macs_of(node: NodeProto, shape: Shapes) -> int | None:
 
 def _shape(types: Mapping[str, TypeProto], name: str) -> Shape | None:
     tensor = types[name].tensor_type if name in types else TypeProto.Tensor()
-    if not tensor.HasField("shape") or not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
-        return None
+    if not tensor.HasField("shape") or not all(is_fixed(dim) for dim in tensor.shape.dim):
+        return None  # a negative size is that of an input too small
     return tuple(dim.dim_value for dim in tensor.shape.dim)
 
 
@@ -147,21 +153,6 @@ def time_major_inputs(graph: Graph) -> frozenset[str]:
         if node.op_type in ("GRU", "LSTM", "RNN") and node.domain in ONNX_DOMAINS and not attribute(node, "layout", 0):
             found.update(name for i, name in enumerate(node.input) if i in (0, 5, 6))
     return frozenset(found & {value.name for value in graph.inputs})
-
-
-def _batch(inputs: Sequence[ValueInfoProto], time_major: Collection[str]) -> tuple[frozenset[str], int]:
-    """Names of the open dimensions that are the batch and nothing else, and the batch's size where it is fixed (else 1)."""
-    axes = {value.name: int(value.name in time_major) for value in inputs}
-    names = {
-        name for name, places in open_dimensions(inputs).items() if all(axis == axes[source] for source, axis in places)
-    }
-    sizes = set()
-    for value in inputs:
-        dims = value.type.tensor_type.shape.dim
-        axis = axes[value.name]
-        sizes.add(dims[axis].dim_value if len(dims) > axis and is_fixed(dims[axis]) else None)
-    size = sizes.pop() if len(sizes) == 1 else None
-    return frozenset(names), size or 1
 
 
 def _single(value: ValueInfoProto, names: Collection[str]) -> ValueInfoProto:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import onnx
@@ -17,6 +17,7 @@ from xbcompile.frontend.partition import partition
 from xbcompile.frontend.qdq import join_quantized
 from xbcompile.frontend.rewriter import rewrite
 from xbcompile.frontend.rewritings.qonnx import rewrite_quantizers
+from xbcompile.frontend.samples import with_samples
 from xbcompile.ir import Network
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.graph import Graph, from_model, inline, reads, skeleton, without_dead_nodes
@@ -44,18 +45,21 @@ class History:
     network: Network
 
 
-def import_network(model: onnx.ModelProto, digital: Collection[str] = ()) -> Network:
+def import_network(
+    model: onnx.ModelProto, digital: Collection[str] = (), batch_axis: Mapping[str, int | None] | None = None
+) -> Network:
     """The network of a model from `load_model`: its matrices with constant weights as layers, the rest as segments.
 
     Args:
         model: a checked, self-contained model; it is not changed.
         digital: names of nodes, or patterns as the shell has them, to be kept digital.
+        batch_axis: what users say of which axes count samples, see `with_samples`.
 
     Raises:
-        ModelError: no matrix can be lowered, weights are not finite, onnxruntime cannot load a part of the model, or a
-            pattern of `digital` matches nothing.
+        ModelError: no matrix can be lowered, weights are not finite, onnxruntime cannot load a part of the model, a pattern of
+            `digital` matches nothing, or `batch_axis` names no axis of an input.
     """
-    return import_with_history(model, digital).network
+    return import_with_history(model, digital, batch_axis).network
 
 
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -70,7 +74,9 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
     return skeleton(graph, outputs=True, limit=None)
 
 
-def import_with_history(model: onnx.ModelProto, digital: Collection[str] = ()) -> History:
+def import_with_history(
+    model: onnx.ModelProto, digital: Collection[str] = (), batch_axis: Mapping[str, int | None] | None = None
+) -> History:
     """`import_network` with what it did on the way."""
     inlined = inline(from_model(model))
     graph = needed = with_node_names(without_dead_nodes(inlined))
@@ -95,7 +101,8 @@ def import_with_history(model: onnx.ModelProto, digital: Collection[str] = ()) -
         ir_version=graph.ir_version,
     )
     network.check()
-    counter = Counter(graph, [layer.name for layer in network.layers], time_major_inputs(needed))
+    network = with_samples(network, time_major_inputs(needed), batch_axis)
+    counter = Counter(graph, network)
     network = network.with_layers(
         replace(layer, vectors_per_inference=counter.vectors(layer)) for layer in network.layers
     )

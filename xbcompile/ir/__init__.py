@@ -2,7 +2,8 @@
 
 `layer.py` and `network.py` (read them first) are what the frontend makes and passes change, `weight_code.py` and
 `input_code.py` how numbers are put on an array, `array_spec.py` what a target asks for, `schedule.py` the tables of
-tiles, copies and steps, `site_grid.py` where arrays can sit. Nothing here computes a mapping or knows a device.
+tiles, copies and steps, `site_grid.py` where arrays can sit, `sample_axes.py` what
+counts as a sample. Nothing here computes a mapping or knows a device.
 """
 
 from xbcompile.ir.array_spec import ArraySpec
@@ -11,6 +12,7 @@ from xbcompile.ir.input_code import InputCode
 from xbcompile.ir.layer import DigitalSegment, InputGrid, LoweringRecord, MatrixLayer
 from xbcompile.ir.network import Executed, Network, NetworkNode
 from xbcompile.ir.recurrence import Recurrence, SequenceInput, StackedOutput, State
+from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.schedule import Schedule, Use
 from xbcompile.ir.weight_code import WeightCode
 
@@ -28,6 +30,7 @@ __all__ = [
     "NetworkNode",
     "Patches",
     "Recurrence",
+    "SampleAxes",
     "Schedule",
     "SequenceInput",
     "StackedOutput",

@@ -45,8 +45,9 @@ class MatrixLayer(ContentEqual):
         geometry: how vectors are gathered and outputs laid out.
         element_type: ONNX element type (`onnx.TensorProto.FLOAT`, ...) of input and output. INT32: outputs are rounded to
             whole numbers, and wrap around where they leave int32.
-        vectors_per_inference: input vectors per inference (1 for a dense layer, output pixels for a convolution, per
-            batch item where axis 0 is the model's batch); None when the shapes leave it open.
+        vectors_per_inference: input vectors per inference, which is one sample (1 for a dense layer, output pixels for a
+            convolution); None when the shapes leave it open.
+        sample_axis: the axis of `input` along which samples lie, counted from 0: vectors are numbered sample by sample.
         weight_code: how the weights are stored; None until a pass quantizes.
         input_code: how the inputs are driven; None until a pass codes them (then x itself drives the rows, which only
             an unbounded array accepts).
@@ -65,6 +66,7 @@ class MatrixLayer(ContentEqual):
     geometry: Geometry
     element_type: int = onnx.TensorProto.FLOAT
     vectors_per_inference: int | None = None
+    sample_axis: int = 0
     weight_code: WeightCode | None = None
     input_code: InputCode | None = None
     stands_for: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import networkx as nx
@@ -13,6 +13,7 @@ import onnx
 from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.ir.layer import DigitalSegment, LoweringRecord, MatrixLayer
 from xbcompile.ir.recurrence import Recurrence
+from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.schedule import Use
 
 Executed = MatrixLayer | DigitalSegment
@@ -32,6 +33,7 @@ class Network(ContentEqual):
         records: what became of each MVM-like node.
         opset_imports: operator sets of the model (domain, version).
         ir_version: IR version of the model.
+        samples: which axes of inputs and outputs count samples.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Network(ContentEqual):
     records: tuple[LoweringRecord, ...]
     opset_imports: tuple[tuple[str, int], ...]
     ir_version: int
+    samples: SampleAxes = field(default_factory=SampleAxes)
 
     @cached_property
     def layers(self) -> tuple[MatrixLayer, ...]:

@@ -21,7 +21,7 @@ def gather(layer: MatrixLayer, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ..
 
     Returns:
         vectors [groups, V, K], a view where possible, and the shape that `lay_out` needs to undo the flattening.
-        Vectors count up along axis 0 of x first, so the vectors of one sample are neighbours.
+        Vectors count up along the layer's axis of samples first, so the vectors of one sample are neighbours.
 
     Raises:
         DataError: a size that the model leaves open is none that the weights fit.
@@ -29,9 +29,16 @@ def gather(layer: MatrixLayer, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ..
     geometry = layer.geometry
     _check_size(layer, x)
     if isinstance(geometry, Contraction):
-        moved = np.moveaxis(x, geometry.input_axis, -1)
+        moved = np.moveaxis(np.moveaxis(x, geometry.input_axis, -1), _kept_axis(layer, x.ndim), 0)
         return moved.reshape(1, -1, layer.inputs), moved.shape[:-1]
     return _patches(layer, geometry, x)
+
+
+def _kept_axis(layer: MatrixLayer, rank: int) -> int:
+    """The axis of samples among those of the input, of so many axes, that are left without the inputs' own."""
+    geometry = layer.geometry
+    assert isinstance(geometry, Contraction)
+    return layer.sample_axis - (layer.sample_axis > rank + geometry.input_axis)
 
 
 def _check_size(layer: MatrixLayer, x: np.ndarray) -> None:
@@ -81,6 +88,7 @@ def lay_out(layer: MatrixLayer, y: np.ndarray, shape: tuple[int, ...]) -> np.nda
     tensor = y.reshape(*shape, layer.groups * layer.outputs)
     if isinstance(geometry, Patches):
         return np.moveaxis(tensor, -1, 1)
+    tensor = np.moveaxis(tensor, 0, _kept_axis(layer, tensor.ndim))
     if geometry.squeeze:
         return tensor[..., 0]
     return np.moveaxis(tensor, -1, geometry.output_axis)
@@ -91,21 +99,23 @@ def collect(layer: MatrixLayer, tensor: np.ndarray) -> np.ndarray:
     geometry = layer.geometry
     if isinstance(geometry, Patches):
         tensor = np.moveaxis(tensor, 1, -1)
-    elif geometry.squeeze:
-        tensor = tensor[..., None]
     else:
-        tensor = np.moveaxis(tensor, geometry.output_axis, -1)
+        tensor = tensor[..., None] if geometry.squeeze else np.moveaxis(tensor, geometry.output_axis, -1)
+        tensor = np.moveaxis(tensor, _kept_axis(layer, tensor.ndim), 0)
     return tensor.reshape(-1, layer.groups * layer.outputs)
 
 
 def vectors_per_sample(layer: MatrixLayer, shape: tuple[int, ...]) -> int:
-    """Vectors that one entry of axis 0 contributes, for an input tensor of this shape; 1 where axis 0 is not separable."""
+    """Vectors that one entry of the axis of samples contributes, for an input tensor of this shape; 1 of a single vector."""
     geometry = layer.geometry
     if isinstance(geometry, Patches):
         return int(np.prod(geometry.output_size(shape[2:])))
     kept = list(shape)
     del kept[geometry.input_axis]
-    return int(np.prod(kept[1:])) if len(kept) > 1 else 1
+    if len(kept) > 1:
+        del kept[_kept_axis(layer, len(shape))]
+        return int(np.prod(kept))
+    return 1
 
 
 def count_vectors(layer: MatrixLayer, shape: tuple[int, ...]) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 
+from xbcompile.ir.sample_axes import SampleAxes
+
 OpenDimension = tuple[str, int]  # a graph input and an axis of it
 
 
@@ -38,19 +40,20 @@ def open_dimensions(inputs: Iterable[onnx.ValueInfoProto]) -> dict[str, tuple[Op
     return {name: tuple(places) for name, places in found.items()}
 
 
-def batch_names(inputs: Sequence[onnx.ValueInfoProto]) -> tuple[str, ...]:
-    """The open dimensions that count samples: those on axis 0 of inputs, and on no other axis of any."""
-    return tuple(name for name, places in open_dimensions(inputs).items() if all(axis == 0 for _, axis in places))
+def open_samples(inputs: Iterable[onnx.ValueInfoProto], samples: SampleAxes) -> frozenset[str]:
+    """Names of the open dimensions that count samples and nothing else."""
+    found = open_dimensions(inputs).items()
+    return frozenset(name for name, places in found if all(samples.inputs.get(each) == axis for each, axis in places))
 
 
-def advice(inputs: Sequence[onnx.ValueInfoProto], batch: bool = False) -> str:
+def advice(inputs: Sequence[onnx.ValueInfoProto], samples: SampleAxes) -> str:
     """What to try where an open size is in the way, naming the dimensions; empty where there is none.
 
     Args:
         inputs: the model's graph inputs.
-        batch: count the batch among them too.
+        samples: which axes count samples; they are in nobody's way.
     """
-    counted = () if batch else batch_names(inputs)
+    counted = open_samples(inputs, samples)
     names = [name for name in open_dimensions(inputs) if name not in counted]
     if not names:
         return ""

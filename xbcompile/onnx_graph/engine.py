@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,6 +31,8 @@ ERRORS: tuple[type[Exception], ...] = (
 REFUSALS: tuple[type[Exception], ...] = (RuntimeError, *ERRORS)
 
 HEAVY_BYTES = 2**24  # assumed: below, one message is as good as a split model
+
+PROBE_SECONDS = 10.0  # assumed: models that take longer on a few random samples are not waited for
 
 OLDEST_OPSET = 7  # what onnxruntime guarantees
 OLDEST_IR_VERSION = 4  # the first in which an initializer need not be a graph input
@@ -73,6 +77,18 @@ def open_session(
             raise
         # Its own rewriting of quantizers uses Round, which opset 10 lacks.
         return _session(model, _options(optimized, threads, once, quantizers=False), once)
+
+
+def run_limited(session: onnxruntime.InferenceSession, wanted: list[str], feeds: dict[str, Any]) -> list[Any]:
+    """One run, ended with an error of onnxruntime's after a while: with random inputs a loop may go on for ever."""
+    options = onnxruntime.RunOptions()
+    timer = threading.Timer(PROBE_SECONDS, setattr, (options, "terminate", True))
+    timer.start()
+    try:
+        values: list[Any] = session.run(wanted, feeds, options)
+        return values
+    finally:
+        timer.cancel()
 
 
 def _options(optimized: bool, threads: int, once: bool, quantizers: bool) -> onnxruntime.SessionOptions:

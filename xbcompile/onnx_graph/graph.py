@@ -239,6 +239,16 @@ def bodies(node: NodeProto) -> Iterator[GraphProto]:
         yield from attribute.graphs
 
 
+def operator_types(model: ModelProto) -> set[str]:
+    """The types of all operators of a model, in bodies and functions too."""
+
+    def types(nodes: Iterable[NodeProto]) -> set[str]:
+        inside = (types(body.node) for node in nodes for body in bodies(node))
+        return {node.op_type for node in nodes}.union(*inside)
+
+    return types(model.graph.node).union(*(types(function.node) for function in model.functions))
+
+
 def _captured(body: GraphProto) -> Iterator[str]:
     own = {value.name for value in (*body.input, *body.initializer)}
     own.update(sparse.values.name for sparse in body.sparse_initializer)

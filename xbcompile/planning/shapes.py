@@ -105,7 +105,7 @@ def read_problem(
             in memory, a program (with the shapes and slices that passes left), or a list as such a file holds.
         target: its default pipeline says how many slices an input takes where neither the file nor the model does; 1
             where it codes no inputs.
-        options: `digital` and `dims`, of models only.
+        options: `digital`, `dims` and `batch_axis`, of models only.
 
     Raises:
         DataError: a malformed file of shapes.
@@ -114,8 +114,10 @@ def read_problem(
     """
     digital, dims = options.digital, options.dims
     if isinstance(source, Program):
-        if digital or dims:
-            raise ModelError("digital nodes and open dimensions belong to models; a program is compiled already")
+        if digital or dims or options.batch_axis:
+            raise ModelError(
+                "digital nodes, open dimensions and axes of samples belong to models; a program is compiled already"
+            )
         return _problem_of_network(source.network, source.spec, None, "as the program codes its inputs")
     coding = coding_of(parse_pipeline(target.pipeline))
     default = 1 if coding is None else coding.slices()
@@ -126,10 +128,11 @@ def read_problem(
         network = import_network(
             fix_dimensions(load_model(source), dims),  # type: ignore[arg-type]  # no list here
             digital,
+            options.batch_axis,
         )
         return _problem_of_network(network, target.array_spec, coding, slices_from)
-    if digital or dims:
-        raise ModelError("digital nodes and open dimensions belong to models; shapes have neither")
+    if digital or dims or options.batch_axis:
+        raise ModelError("digital nodes, open dimensions and axes of samples belong to models; shapes have none")
     name, entries = _load_shapes(os.fspath(source)) if is_text else ("shapes", source)  # type: ignore[arg-type]  # is_text
     return problem_of_shapes(entries, name, default, slices_from)
 

@@ -24,6 +24,7 @@ from xbcompile.ir import (
     NetworkNode,
     Patches,
     Recurrence,
+    SampleAxes,
     Schedule,
     SequenceInput,
     StackedOutput,
@@ -81,12 +82,25 @@ def describe_nodes(nodes: Sequence[NetworkNode]) -> list[dict[str, Any]]:
                 "geometry": {"kind": type(node.geometry).__name__, **asdict(node.geometry)},
                 "element_type": node.element_type,
                 "vectors_per_inference": node.vectors_per_inference,
+                "sample_axis": node.sample_axis,
                 "input_code": None if node.input_code is None else asdict(node.input_code),
                 "stands_for": node.stands_for,
                 "input_grid": None if node.input_grid is None else asdict(node.input_grid),
             }
         )
     return described
+
+
+def describe_samples(samples: SampleAxes) -> dict[str, Any]:
+    """Which axes count samples; the order of inputs and outputs is the model's, which JSON objects do not keep."""
+    return {
+        "inputs": list(samples.inputs.items()),
+        "outputs": list(samples.outputs.items()),
+        "ranks": list(samples.ranks.items()),
+        "call": samples.call,
+        "shared": list(samples.shared),
+        "mixed": samples.mixed,
+    }
 
 
 def describe_tensors(network: Network, pool: TensorPool) -> list[dict[str, dict[str, Any]]]:
@@ -220,6 +234,30 @@ class NodeReader:
         return self.archive.tensor(described["member"], described["element_type"], tuple(described["shape"]))
 
 
+def samples_of(described: dict[str, Any], host: onnx.GraphProto) -> SampleAxes:
+    """Which axes count samples, as a manifest describes it.
+
+    Args:
+        described: the fields.
+        host: the host graph, whose inputs and outputs they must be.
+
+    Raises:
+        ValueError: they are not those of the graph.
+    """
+    mappings = {name: dict(described[name]) for name in ("inputs", "outputs", "ranks")}
+    samples = SampleAxes(
+        **mappings, call=described["call"], shared=tuple(described["shared"]), mixed=described["mixed"]
+    )
+    for values, axes in ((host.input, samples.inputs), (host.output, samples.outputs)):
+        if [value.name for value in values] != list(axes):
+            raise ValueError(f"axes of samples are those of {', '.join(axes)}")
+    for value in host.input:
+        axis, shape = samples.inputs[value.name], value.type.tensor_type
+        if axis is not None and (axis < 0 or (shape.HasField("shape") and axis >= len(shape.shape.dim))):
+            raise ValueError(f"input {value.name!r} has no axis {axis} of samples")
+    return samples
+
+
 def _types_of(graph: onnx.GraphProto) -> dict[str, onnx.ValueInfoProto]:
     return {value.name: value for value in [*graph.output, *graph.input, *graph.value_info]}
 
@@ -235,6 +273,7 @@ def _layer_of(described: dict[str, Any], code: WeightCode, bias: np.ndarray) -> 
         geometry=_geometry_of(dict(described["geometry"])),
         element_type=described["element_type"],
         vectors_per_inference=described["vectors_per_inference"],
+        sample_axis=described["sample_axis"],
         weight_code=code,
         input_code=None if input_code is None else InputCode(**input_code),
         stands_for=described["stands_for"],

@@ -39,15 +39,17 @@ from xbcompile.program.cells import CellImages
 from xbcompile.program.network_file import (
     NodeReader,
     describe_nodes,
+    describe_samples,
     describe_tensors,
     host_of,
     read_skeleton,
+    samples_of,
     stored_skeleton,
 )
 from xbcompile.reference.host_graph import host_graph, layer_parameters
 from xbcompile.targets import Target
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 _TABLES = ("tiles", "copies", "column_permutation", "steps", "initial", "site")
 
 
@@ -157,6 +159,7 @@ class Program(ContentEqual):
             "calibration": sorted(self.calibration),
             "ir_version": self.network.ir_version,
             "schedule": schedule,
+            "samples": describe_samples(self.network.samples),
             "records": [asdict(record) for record in self.network.records],
             "nodes": describe_nodes(self.network.nodes),
             "tensors": describe_tensors(self.network, pool),
@@ -215,6 +218,7 @@ def _read(archive: Archive, manifest: dict[str, Any], where: str) -> Program:
         records=tuple(LoweringRecord(**{**r, "layers": tuple(r["layers"])}) for r in manifest["records"]),
         opset_imports=tuple((o.domain, o.version) for o in host.opset_import if o.domain != "xbcompile"),
         ir_version=manifest["ir_version"],
+        samples=samples_of(manifest["samples"], host.graph),
     )
     program = Program(
         network=network,

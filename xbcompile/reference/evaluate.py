@@ -2,70 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 
-from xbcompile.errors import DataError
 from xbcompile.ir.network import Network
+from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.engine import open_session
 from xbcompile.onnx_graph.split_model import SplitModel
 from xbcompile.reference.host_graph import host_graph
 from xbcompile.reference.host_recurrence import expose, scan_bodies
+from xbcompile.reference.sequence import calls_in_sequence
 
 CHUNK_SAMPLES = 500  # samples per onnxruntime call: bounds the memory of intermediate tensors
 
 
-def model_batch(inputs: tuple[onnx.ValueInfoProto, ...]) -> int | None:
-    """The fixed batch size that all of the model's inputs ask for on axis 0; None when any leaves it open or differs."""
-    shapes = [value.type.tensor_type.shape.dim for value in inputs]
-    sizes = {int(dims[0].dim_value) if dims and dims[0].HasField("dim_value") else None for dims in shapes}
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-def whole_batches(inputs: tuple[onnx.ValueInfoProto, ...], samples: int) -> int:
-    """The largest number of samples, at most this many, that fills whole batches of the model; 0 where none is full."""
-    return samples - samples % (model_batch(inputs) or 1)
-
-
-def sample_chunks(feeds: dict[str, np.ndarray], size: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Split feeds along axis 0 into runs of at most `size` samples: (first sample, chunk)."""
-    samples = next(iter(feeds.values())).shape[0]
-    for first in range(0, samples, size):
-        yield first, {name: value[first : first + size] for name, value in feeds.items()}
-
-
 def evaluate(network: Network, feeds: dict[str, np.ndarray], tensors: list[str]) -> list[list[np.ndarray]]:
-    """Values of the named tensors on these feeds, each a list with one value per chunk of samples.
+    """Values of the named tensors on these feeds, each a list with one value per call of the model.
 
-    Chunks are not joined: axis 0 of a tensor inside the network need not count samples. A tensor in the body of a
+    They are not joined: a tensor inside the network may hold samples along any axis, or none. A tensor in the body of a
     recurrence has one axis more, axis 0, which counts steps.
 
     Args:
         network: any stage of compilation.
-        feeds: graph inputs by name; axis 0 counts samples.
+        feeds: graph inputs by name, see `SampleAxes`.
         tensors: names of graph inputs, or of tensors that some node writes.
 
     Raises:
-        DataError: the model has a fixed batch size that does not divide the number of samples.
+        DataError: inputs hold different numbers of samples, none, or such as do not fill calls of the model.
     """
-    return evaluate_model(host_graph(network), network.inputs, feeds, tensors)
+    return evaluate_model(host_graph(network), network.samples, feeds, tensors)
 
 
 def evaluate_model(
     model: onnx.ModelProto | SplitModel,
-    inputs: tuple[onnx.ValueInfoProto, ...],
+    samples: SampleAxes,
     feeds: dict[str, np.ndarray],
     tensors: list[str],
 ) -> list[list[np.ndarray]]:
-    """`evaluate` for any ONNX model with these graph inputs; the list of outputs of a ModelProto is replaced."""
-    batch = model_batch(inputs)
-    samples = next(iter(feeds.values())).shape[0]
-    if batch is not None and samples % batch:
-        raise DataError(f"{samples} samples do not fill the model's fixed batch of {batch}; give a multiple of {batch}")
-    chunks = [chunk for _, chunk in sample_chunks(feeds, batch or CHUNK_SAMPLES)]
+    """`evaluate` for any ONNX model with such samples; the list of outputs of a ModelProto is replaced."""
+    samples.checked_samples(feeds)
+    chunks = [chunk for _, chunk in samples.parts(feeds, CHUNK_SAMPLES)]
     computed = sorted(set(tensors) - set(feeds))
     if not computed:
         return [[chunk[name] for chunk in chunks] for name in tensors]
@@ -80,6 +59,35 @@ def evaluate_model(
     return [[value[name] for value in values] for name in tensors]
 
 
+def model_outputs(
+    model: SplitModel,
+    samples: SampleAxes,
+    feeds: Mapping[str, np.ndarray],
+    names: list[str],
+    states: Mapping[str, str] | None = None,
+) -> dict[str, np.ndarray]:
+    """Graph outputs of a model for all samples, joined.
+
+    Args:
+        model: the model.
+        samples: which axes of its inputs and outputs count samples.
+        feeds: graph inputs by name.
+        names: of the outputs.
+        states: inputs by the output whose value of one call they take in the next; see `calls_in_sequence`.
+    """
+    session = open_session(model)
+    if not states:
+        parts = [
+            dict(zip(names, session.run(names, part), strict=True)) for _, part in samples.parts(feeds, CHUNK_SAMPLES)
+        ]
+        return samples.join(parts, bool(samples.given_per_call(feeds)))
+    wanted = [*dict.fromkeys([*names, *states])]
+    parts = calls_in_sequence(
+        samples, feeds, states, lambda part, _: dict(zip(wanted, session.run(wanted, part), strict=True))
+    )
+    return samples.join([{name: part[name] for name in names} for part in parts], stack=True)
+
+
 def computed_tensors(model: onnx.ModelProto | SplitModel) -> frozenset[str]:
     """Names of the tensors whose values `evaluate_model` can give, graph inputs apart.
 
@@ -92,7 +100,7 @@ def computed_tensors(model: onnx.ModelProto | SplitModel) -> frozenset[str]:
 
 
 def layer_inputs(network: Network, feeds: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """Input tensors of every matrix layer, one per chunk of samples, by layer name."""
+    """Input tensors of every matrix layer, one per call of the model, by layer name."""
     layers = network.layers
     values = evaluate(network, feeds, [layer.input for layer in layers])
     return {layer.name: value for layer, value in zip(layers, values, strict=True)}

@@ -50,9 +50,14 @@ def output_importance(network: Network, feeds: dict[str, np.ndarray], step: floa
         _with_shift(model.skeleton.graph, network.layers[i].output, _shift_name(i))
     session = open_session(model, threads=1)
     still = {_shift_name(i): np.zeros(1, np.float32) for i in moved}
-    base = [value.astype(np.float64) for value in session.run(goals, feeds | still)]
+    axes, samples = network.samples, network.samples.samples(feeds)
+    calls = [part for _, part in axes.parts(feeds, samples)]
+
+    def outputs(shifts: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [value for call in calls for value in session.run(goals, call | still | shifts)]
+
+    base = [value.astype(np.float64) for value in outputs({})]
     values = evaluate(network, feeds, [network.layers[i].output for i in moved])
-    samples = len(next(iter(feeds.values())))
     for i, chunks in zip(moved, values, strict=True):
         layer = network.layers[i]
         distance = step * np.concatenate([collect(layer, chunk) for chunk in chunks]).std(axis=0, dtype=np.float64)
@@ -60,7 +65,7 @@ def output_importance(network: Network, feeds: dict[str, np.ndarray], step: floa
         for m in np.flatnonzero(distance):
             shift = np.zeros(len(distance), np.float32)
             shift[m] = distance[m]
-            found = session.run(goals, feeds | still | {_shift_name(i): _laid_out(layer, shift)})
+            found = outputs({_shift_name(i): _laid_out(layer, shift)})
             result[i][m] = (
                 sum(np.square(a - b).sum() for a, b in zip(found, base, strict=True)) / distance[m] ** 2 / samples
             )

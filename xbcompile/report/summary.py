@@ -63,7 +63,7 @@ def _open_sizes(program: Program) -> str:
     names = ", ".join(layers[:_NAMED_LAYERS]) + f" and {len(layers) - _NAMED_LAYERS} more" * (
         len(layers) > _NAMED_LAYERS
     )
-    hint = advice(program.network.inputs)
+    hint = advice(program.network.inputs, program.network.samples)
     return (
         f"vectors per inference of {names} depend on the size of the input; counted as 1 in reads, energy and time"
         f"{'; ' * bool(hint)}{hint}"

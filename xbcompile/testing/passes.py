@@ -18,7 +18,8 @@ from xbcompile.ir import ArraySpec, Network
 from xbcompile.onnx_graph.engine import open_session
 from xbcompile.passes.contract import DevicePass, NetworkPass, Pass, PassContext, Stage
 from xbcompile.passes.options import option_types, split_options
-from xbcompile.reference.evaluate import evaluate
+from xbcompile.reference.evaluate import model_outputs
+from xbcompile.reference.host_graph import host_graph
 from xbcompile.targets import Target, load_target
 
 RowWeights = Callable[[Network], list[np.ndarray | None]]
@@ -69,10 +70,9 @@ def outputs_of(network: Network, feeds: dict[str, np.ndarray]) -> dict[str, np.n
 
     Args:
         network: any stage of compilation.
-        feeds: graph inputs by name; axis 0 counts samples.
+        feeds: graph inputs by name, see `SampleAxes`.
     """
-    names = [value.name for value in network.outputs]
-    return {n: np.concatenate(chunks) for n, chunks in zip(names, evaluate(network, feeds, names), strict=True)}
+    return model_outputs(host_graph(network), network.samples, feeds, [value.name for value in network.outputs])
 
 
 def text_of(network: Network) -> list[str]:

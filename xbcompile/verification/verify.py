@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import helper
 from threadpoolctl import threadpool_limits
 
@@ -23,7 +21,7 @@ from xbcompile.ir import MatrixLayer, Patches
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import is_fixed
-from xbcompile.onnx_graph.engine import open_session
+from xbcompile.onnx_graph.engine import open_session, run_limited
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart
 from xbcompile.program.program import Program
 from xbcompile.reference.host_graph import parameter_name
@@ -43,7 +41,6 @@ _NO_PROBES: tuple[type[Exception], ...] = (DataError, *engine.REFUSALS)
 # Sums of absolute products from here on may overflow float32, in one order of summation and not in another.
 OVERFLOW = 1e37
 LARGEST_COMPARED = 8_000_000  # assumed: elements of a layer's input that are compared within seconds
-PROBE_SECONDS = 10.0  # assumed: models that take longer on a few samples are checked layer by layer instead
 
 
 def verify(program: Program, equivalence: bool = True) -> list[str]:
@@ -239,20 +236,8 @@ def _evaluate(model: SplitModel, feeds: dict[str, Any], tensors: list[str]) -> l
     wanted = [stacked.get(name, name) for name in computed]
     del graph.output[:]
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    values = feeds | dict(zip(computed, _run_limited(open_session(model, once=True), wanted, feeds), strict=True))
+    values = feeds | dict(zip(computed, run_limited(open_session(model, once=True), wanted, feeds), strict=True))
     return [values[name] for name in tensors]
-
-
-def _run_limited(session: ort.InferenceSession, wanted: list[str], feeds: dict[str, Any]) -> list[Any]:
-    """One run, ended with an error of onnxruntime's after a while: with random inputs a loop may go on for ever."""
-    options = ort.RunOptions()
-    timer = threading.Timer(PROBE_SECONDS, setattr, (options, "terminate", True))
-    timer.start()
-    try:
-        values: list[Any] = session.run(wanted, feeds, options)
-        return values
-    finally:
-        timer.cancel()
 
 
 def _run_alone(program: Program, layer: MatrixLayer) -> tuple[np.ndarray, np.ndarray]:
