@@ -184,7 +184,8 @@ class Session:
         observe: bool = False,
     ) -> list[dict[str, Any]]:
         """Outputs of the calls of the model that run samples, so many per call where events are taken together."""
-        self._follow(self.axes.part(feeds, 0, size))
+        whole = samples <= size and not self.axes.given_per_call(feeds)
+        self._follow(feeds if whole else self.axes.part(feeds, 0, size))
         first = self._begin(samples, first_sample)
         if self._player is not None:
             played = self._play(feeds, samples, first, observe)
@@ -192,7 +193,7 @@ class Session:
                 progress(samples)
             return played
         parts = []
-        for at, part in self.axes.parts(feeds, size) if samples else [(0, dict(feeds))]:
+        for at, part in [(0, dict(feeds))] if whole else self.axes.parts(feeds, size):
             count = min(size, samples - at)
             parts.append(self._run_together(part, count, first + at, observe and at == 0))
             if progress is not None:

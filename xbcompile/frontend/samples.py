@@ -28,7 +28,6 @@ from xbcompile.frontend.sample_probe import (
     samples_of,
 )
 from xbcompile.ir import Contraction, MatrixLayer, Network, SampleAxes
-from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.dimensions import is_fixed
 
 SAMPLES = 3  # of a call where their number is open
@@ -89,19 +88,12 @@ def _test(probe: ModelProbe, candidate: Candidate) -> _Found | None:
 
 
 def _one_sample(probe: ModelProbe, candidate: Candidate) -> _Found:
-    """An axis of size 1 holds the sample of a call. Of several the one that holds three where the model takes three as well, else
-    the inputs' own, else the first.
-    """
+    """An axis of size 1 holds the sample of a call: the inputs' own where an output has it, else the first."""
     likely = next(iter(candidate.counts.values()))
     shapes = {value.name: _stated_shape(value) for value in probe.network.outputs}
     if any(likely >= len(shape) or shape[likely] != 1 for shape in shapes.values()):
         call = probe.first_call({}, 1)
         shapes = shapes if call is None else {name: getattr(call[1].get(name), "shape", ()) for name in shapes}
-
-    if any(shape.count(1) > 1 and shape[0] != 1 for shape in shapes.values()):
-        found = _any_number(ModelProbe(_opened(probe.network, candidate)), replace(candidate, size=None))
-        if found is not None:
-            return replace(found, layers={})
 
     def place(shape: tuple[int, ...]) -> Place:
         if len(shape) > likely and shape[likely] == 1:
@@ -109,16 +101,6 @@ def _one_sample(probe: ModelProbe, candidate: Candidate) -> _Found:
         return Place(shape.index(1), len(shape)) if 1 in shape else Place()
 
     return _Found({name: place(shape) for name, shape in shapes.items()})
-
-
-def _opened(network: Network, candidate: Candidate) -> Network:
-    """The network that does not state how many samples a call takes."""
-    inputs = [copied(value) for value in network.inputs]
-    for value in inputs:
-        axis = candidate.axes[value.name]
-        if axis is not None:
-            value.type.tensor_type.shape.dim[axis].Clear()
-    return replace(network, inputs=tuple(inputs))
 
 
 def _stated_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
