@@ -24,7 +24,7 @@ from xbcompile.targets.counter_random import QUANTILE_PIECES, Key, fill_read_nor
 from xbcompile.targets.families.line_resistance import LineResistance
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.parameters import ArrayParameters
-from xbcompile.targets.quantity import quantity
+from xbcompile.targets.quantity import FEWEST_CODES, MOST_CODES, quantity
 
 _DRIVE_BITS = 24
 # Bound of an image's sums where they are smaller: an image of zeros has none.
@@ -42,7 +42,9 @@ class ConductanceArrayParameters(ArrayParameters):
     v_read_volt: float = quantity("V", 1e-6, 100, "voltage of a row at full drive")
     full_scale_dot: float = quantity("1", 1e-6, 1e6, "sum of products at the ends of the readout's range, either sign")
     read_noise: float = quantity("1", 0, 1, "standard deviation of a reading's random error, relative to full scale")
-    converter_codes: int = quantity("1", 0, 1 << 20, "codes over plus and minus full scale; 0: no converter")
+    converter_codes: int = quantity(
+        "1", FEWEST_CODES, MOST_CODES, "codes over plus and minus full scale; 0: no converter", none=0
+    )
     t_read_s: float = quantity("s", 0, 1e3, "time of one read")
     cells_deviate: bool = True
     saturates: bool = True
@@ -73,7 +75,7 @@ class ConductanceArrayParameters(ArrayParameters):
     @property
     def lsb_dot(self) -> float | None:
         """Distance of two converter codes in dot-product units; None without a converter."""
-        if self.converter_codes < 2 or not self.rounds:
+        if not self.converter_codes or not self.rounds:
             return None
         return 2 * self.full_scale_dot / (self.converter_codes - 1)
 

@@ -23,7 +23,7 @@ from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice,
 from xbcompile.targets.counter_random import QUANTILE_PIECES, fill_read_normals, key_of, read_counter, standard_normal
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.parameters import ArrayParameters
-from xbcompile.targets.quantity import quantity
+from xbcompile.targets.quantity import FEWEST_CODES, MOST_CODES, quantity
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ResistanceSumParameters(ArrayParameters):
     r_low_sigma_ohm: float = quantity("Ohm", 0, 1e9, "its standard deviation from path to path")
     c_cell_farad: float = quantity("F", 0, 1e-9, "parasitic capacitance of a bit-cell")
     c_load_farad: float = quantity("F", 0, 1e-6, "lumped capacitance at the column end")
-    tdc_codes: int = quantity("1", 2, 65536, "codes of the time-to-digital converter")
+    tdc_codes: int = quantity("1", FEWEST_CODES, MOST_CODES, "codes of the time-to-digital converter")
     tdc_lowest_dot: float = quantity("1", -65536, 65536, "smallest dot product that the converter covers")
     tdc_dots_per_code: int = quantity("1", 1, 1024, "neighbouring dot-product values (2 apart) in one code")
     tdc_jitter_dot: float = quantity(
