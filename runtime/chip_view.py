@@ -21,7 +21,7 @@ from xbcompile.runtime.one_by_one import EffortCounter
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.runtime.references import reference_outputs, step_values
 from xbcompile.runtime.tile_errors import ErrorRecorder
-from xbcompile.runtime.timeline import COMMISSION_BATCH, COMMISSION_VECTOR, MAP_VECTOR, VectorRange
+from xbcompile.runtime.timeline import COMMISSION_BATCH, COMMISSION_VECTOR, MAP_VECTOR, SPREAD_VECTOR, VectorRange
 from xbcompile.runtime.unroll import open_recurrences
 from xbcompile.targets import BatchedDevice, ReadBlock, WrittenImages
 from xbcompile.targets.contract import HasDefectMap
@@ -131,7 +131,7 @@ class ProgramOnChip:
     def random_errors(self, array: int, cells: np.ndarray, drives: np.ndarray) -> np.ndarray:
         """See ChipView."""
         written = WrittenImages.once(np.full(len(cells), array), cells)
-        reads, each = ReadBlock(np.arange(len(cells)), MAP_VECTOR), drives[:, :, None]
+        reads, each = ReadBlock(np.arange(len(cells)), SPREAD_VECTOR), drives[:, :, None]
         readings = self._device_of(no_corrections(self.program)).load(written).read(each, reads)
         exact = IdealArray(self.spec).load(written).read(each, reads)
         self.counter.note(written, drives.shape[1])

@@ -30,11 +30,13 @@ def chip_of(program: Program, device: str | Device | None, seed: int) -> Device:
 
 
 def chip_name(program: Program, device: str | Device | None, seed: int) -> str:
-    """What a chip is called in corrections: `identity` of a device that has one, else its kind and seed."""
+    """What a chip is called in corrections: `identity` of a device that has one, else its name and seed.
+
+    Raises:
+        TargetError: the target has no such device.
+    """
     if device is None or isinstance(device, str):
-        names = program.target.device_names
-        full = f"{program.target.name}-{device}"  # the part behind the target's name alone will do
-        return f"{full if full in names else device or names[0]} seed {seed}"
+        return f"{program.target.device_name(device)} seed {seed}"
     return device.identity if isinstance(device, HasIdentity) else type(device).__name__
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xbcompile.errors import DataError
 from xbcompile.ir.schedule import READ, WRITE, tile_columns
 from xbcompile.ir.vectors import lay_out, of_type
 from xbcompile.runtime.cost import Counters
@@ -22,7 +23,7 @@ from xbcompile.runtime.drive import CodedInput
 from xbcompile.runtime.layer_executor import LayerExecutor, Reading, ReadingObserver
 from xbcompile.runtime.one_by_one import read_once
 from xbcompile.runtime.placed import PlacedProgram
-from xbcompile.runtime.timeline import VectorRange
+from xbcompile.runtime.timeline import COMMISSION_VECTOR, SIZE_VECTORS, STEP_VECTORS, VectorRange
 from xbcompile.targets import Device, Read, Write
 
 
@@ -325,7 +326,25 @@ def vector_range(placed: PlacedProgram, pending: Pending, first_sample: int, vec
 
     Axis 0 of a layer's input may count something else than samples, behind a Reshape.
     """
-    batch, each = placed.program.schedule.batch, vectors // max(1, samples)
-    if not each:  # what does not depend on samples belongs to the batch of the first
-        return VectorRange(0, 0, pending.step, pending.entry, 0, first_sample // batch)
-    return VectorRange(first_sample * each, batch * each, pending.step, pending.entry)
+    batch, uses = placed.program.schedule.batch, placed.uses
+    each = -(-vectors // max(1, samples))
+    _check_numbers(placed, pending, first_sample * each + vectors)
+    scheduled = uses.uses[uses.of_layer[pending.layer][0]].vectors
+    apart = 0 if each == scheduled else each * SIZE_VECTORS
+    if vectors == each * samples:
+        return VectorRange(first_sample * each, batch * each, pending.step, pending.entry, apart)
+    # What does not depend on samples belongs to the batch of the first, and draws by the numbers of all.
+    return VectorRange(0, vectors, pending.step, pending.entry, apart + first_sample * each, first_sample // batch)
+
+
+def _check_numbers(placed: PlacedProgram, pending: Pending, end: int) -> None:
+    """Raise DataError where the vectors up to `end` would draw what others do."""
+    network = placed.program.network
+    name = network.layers[pending.layer].name
+    inside = any(layer.name == name for each in network.recurrences for layer in each.layers)
+    limit = STEP_VECTORS if inside else COMMISSION_VECTOR
+    if end > limit or pending.entry * STEP_VECTORS >= COMMISSION_VECTOR:
+        raise DataError(
+            f"layer {name!r} is at input vector {end} of the session's life, at step {pending.entry}; noise is numbered for "
+            f"{limit} vectors{f' and {COMMISSION_VECTOR // STEP_VECTORS} steps' if inside else ''}; go on with another seed"
+        )

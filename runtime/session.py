@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.player import BatchInput, Player, vector_range
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
+from xbcompile.runtime.timeline import COMMISSION_BATCH
 from xbcompile.runtime.unroll import open_recurrences
 from xbcompile.targets import BatchedDevice, Device
 
@@ -33,10 +36,11 @@ from xbcompile.targets import BatchedDevice, Device
 class Session:
     """Runs a program: its schedule's events on the device, digital segments in onnxruntime.
 
-    Executing N samples is ceil(N / batch) batches, and a session counts on from run to run. A device with the batched path takes
-    many events together, any other one by one in order of time; the readings are the same to the bit. The same program,
-    corrections, device and seed give the same readings whatever the chunking and the threads, hence the same outputs, but for
-    what is float arithmetic throughout: digital segments, and the `ideal` device, follow the rounding of their libraries.
+    Executing N samples is ceil(N / batch) batches, and a session counts on from run to run, so that every run has noise of its
+    own; a run that fails has used its numbers. Runs of several threads take turns. A device with the batched path takes many
+    events together, any other one by one in order of time; the readings are the same to the bit. The same program, corrections,
+    device and seed give the same readings whatever the chunking and the threads, hence the same outputs, but for what is float
+    arithmetic throughout: digital segments, and the `ideal` device, follow the rounding of their libraries.
 
     Args:
         program: what to run.
@@ -79,6 +83,7 @@ class Session:
         self._player = None if isinstance(self.device, BatchedDevice) else self._new_player()
         self._statistics = [StatisticsCollector(each.device) for each in self.executors]
         self._set_up = False
+        self._turn = RLock()
 
     @property
     def corrections(self) -> Corrections:
@@ -115,11 +120,12 @@ class Session:
         Raises:
             DataError: inputs that do not fit, or a first sample inside of a batch.
         """
-        check_feeds(self.program, feeds)
-        samples = self.axes.samples(feeds)
-        size = samples if self.axes.mixed else self.axes.chunk(feeds, samples)
-        parts = self._execute(feeds, samples, size, first_sample)
-        return parts[0] if len(parts) == 1 else self.axes.join(parts)
+        with self._turn:
+            check_feeds(self.program, feeds)
+            samples = self.axes.samples(feeds)
+            size = samples if self.axes.mixed else self.axes.chunk(feeds, samples)
+            parts = self._execute(feeds, samples, size, first_sample)
+            return parts[0] if len(parts) == 1 else self.axes.join(parts)
 
     def run_samples(
         self,
@@ -143,13 +149,14 @@ class Session:
         Raises:
             DataError: the samples do not fill calls of the model, an input does not fit, or a state is none.
         """
-        if states:
-            feeds = with_initial_states(self.program.network, feeds, states)
-            return self._run_in_sequence(feeds, states, progress, first_sample)
-        samples, size = self.axes.checked_samples(feeds), self.axes.chunk(feeds, chunk or CHUNK_SAMPLES)
-        check_feeds(self.program, self.axes.part(feeds, 0, size))
-        parts = self._execute(feeds, samples, size, first_sample, progress, observe=True)
-        return self.axes.join(parts, stack=bool(self.axes.given_per_call(feeds)))
+        with self._turn:
+            if states:
+                feeds = with_initial_states(self.program.network, feeds, states)
+                return self._run_in_sequence(feeds, states, progress, first_sample)
+            samples, size = self.axes.checked_samples(feeds), self.axes.chunk(feeds, chunk or CHUNK_SAMPLES)
+            check_feeds(self.program, self.axes.part(feeds, 0, size))
+            parts = self._execute(feeds, samples, size, first_sample, progress, observe=True)
+            return self.axes.join(parts, stack=bool(self.axes.given_per_call(feeds)))
 
     def _run_in_sequence(
         self,
@@ -203,12 +210,17 @@ class Session:
     def _begin(self, samples: int, first_sample: int | None) -> int:
         """Count a run of samples; the number of its first one."""
         schedule, clock = self.program.schedule, self.placed.clock
-        if first_sample is not None and (first_sample < 0 or first_sample % schedule.batch):
+        if first_sample is not None and (operator.index(first_sample) < 0 or first_sample % schedule.batch):
             raise DataError(
                 f"first_sample={first_sample} is inside of a batch; give a multiple of {schedule.batch}, the program's batch"
             )
-        first = clock.batches if first_sample is None else first_sample // schedule.batch
+        first = clock.batches if first_sample is None else operator.index(first_sample) // schedule.batch
         batches = -(-samples // schedule.batch)
+        if first + batches > COMMISSION_BATCH:
+            raise DataError(
+                f"{samples} samples from number {first * schedule.batch} on are more than a session has numbers for; allowed: "
+                f"{COMMISSION_BATCH * schedule.batch} in its life"
+            )
         if not self._set_up:
             if self._player is not None:
                 self._player.set_up()

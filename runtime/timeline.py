@@ -24,11 +24,16 @@ Floats = npt.NDArray[np.float64]
 
 # Batches of commissioning are numbered from here, so that what a run draws does not depend on how long commissioning took.
 COMMISSION_BATCH = 1 << 32
-# Vectors of commissioning count from here, and of what measures errors of columns from there: far from those of any run.
-COMMISSION_VECTOR = 1 << 48
-MAP_VECTOR = 1 << 49
-# Steps of a recurrence count their vectors this far apart, so that each has its own noise: 2**20 steps below 2**48.
+# Numbers of vectors, which what a read draws is keyed by, lowest bits first:
+#    0 to 47   place in the session's life; in a recurrence 28 bits of that and 20 of the step
+#   48 to 49   0: a run; else commissioning, what measures errors of columns, what measures random errors
+#   50 to 63   which layer of those that share the matrix (`layer_executor`)
+#   64 to 95   vectors of a sample where inputs have another size than the schedule's, as these count by themselves
 STEP_VECTORS = 1 << 28
+COMMISSION_VECTOR = 1 << 48
+MAP_VECTOR = 2 << 48
+SPREAD_VECTOR = 3 << 48
+SIZE_VECTORS = 1 << 64
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class VectorRange:
         per_batch: vectors of one whole batch; 0: all belong to the first batch.
         step: the step that its recurrence is at, see `Pending`.
         entry: the entry of the sequences.
-        counted_from: the vector that these are counted from, for what they draw; 0 in a run.
+        counted_from: the vector that these are counted from, for what they draw.
         first_batch: number of the batch to which vector 0 belongs.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_type_hints
 
@@ -12,7 +13,11 @@ from xbcompile.errors import TargetError
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def quantity(unit: str, low: float, high: float, doc: str) -> Any:
+# Of a converter, in every family: with one code it would tell nothing apart; float32 holds each of the most exactly.
+FEWEST_CODES, MOST_CODES = 2, 1 << 20
+
+
+def quantity(unit: str, low: float, high: float, doc: str, none: float | None = None) -> Any:
     """Declare a dataclass field of type int, float or bool that a description must give as `{ value, unit, source }`.
 
     Args:
@@ -20,8 +25,9 @@ def quantity(unit: str, low: float, high: float, doc: str) -> Any:
         low: smallest allowed value.
         high: largest allowed value.
         doc: what it is, for messages and `xbcompile targets`.
+        none: a value below `low` that is allowed too and stands for none of it.
     """
-    return field(metadata={"unit": unit, "low": low, "high": high, "doc": doc})
+    return field(metadata={"unit": unit, "low": low, "high": high, "doc": doc, "none": none})
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,13 @@ class Quantity:
     low: float
     high: float
     doc: str
+    none: float | None = None
+
+    @property
+    def allowed(self) -> str:
+        """The values that it may have, for messages."""
+        low, high = (f"{each:d}" if self.kind is int else f"{each:g}" for each in (self.low, self.high))
+        return f"{low} to {high}" if self.none is None else f"{self.none:g}, or {low} to {high}"
 
     def as_declared(self, value: Any) -> Any:
         """A number of any Python or numpy type as a description would write it: 8.0 as 8 where whole numbers are declared,
@@ -56,24 +69,29 @@ class Quantity:
         """
         form = f'{self.name} = {{ value = ..., unit = "{self.unit}", source = "..." }}'
         if not isinstance(entry, dict) or set(entry) != {"value", "unit", "source"}:
-            raise TargetError(f"{where}: {self.name} must be written as {form}; found {entry!r}")
+            raise TargetError(f"{where}: {self.name} must be written as {form}; found {_shown(entry)}")
         value, unit, source = entry["value"], entry["unit"], entry["source"]
         if unit != self.unit:
             raise TargetError(f"{where}: {self.name} has unit {unit!r}; allowed: {self.unit!r}")
         if not isinstance(source, str) or not source.strip():
             raise TargetError(f'{where}: {self.name} has no source; name the paper and place, or write "assumed"')
         if not self._is_of_kind(value):
-            raise TargetError(f"{where}: {self.name} = {value!r} is not {_KINDS[self.kind]}")
-        if not self.low <= value <= self.high:  # NaN fails too
-            raise TargetError(
-                f"{where}: {self.name} = {value!r} is out of range; allowed: {self.low:g} to {self.high:g}"
-            )
+            raise TargetError(f"{where}: {self.name} = {_shown(value)} is not {_KINDS[self.kind]}")
+        if not self.low <= value <= self.high and value != self.none:  # NaN is refused, too
+            raise TargetError(f"{where}: {self.name} = {_shown(value)} is out of range; allowed: {self.allowed}")
         return self.kind(value)
 
     def _is_of_kind(self, value: Any) -> bool:
         if self.kind is bool:
             return isinstance(value, int) and value in (0, 1)
         return isinstance(value, (int, float) if self.kind is float else int) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    """A value found, in a few words."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a whole number of {value.bit_length()} bits"
+    return reprlib.repr(value)
 
 
 def declared_quantities(parameters: type) -> dict[str, Quantity]:

@@ -54,7 +54,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise TargetError(f"target file {str(path)!r} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise TargetError(f"target file {str(path)!r} is not valid TOML: {error}") from None
 
 

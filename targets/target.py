@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import Device, SimulatedDevice
@@ -19,6 +21,7 @@ from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import Quantity, declared_quantities, parse_quantities
 
+EXACT_DEVICE = "ideal"  # the exact array, which every target has
 _KEYS = {"name", "model", "summary", "paper", "pipeline", "quantities"}
 
 
@@ -66,11 +69,35 @@ class Target:
     @property
     def device_names(self) -> tuple[str, ...]:
         """Names that `device` accepts, the default first: `NAME` or `NAME-emulator` of this target, and `ideal`."""
-        kinds = list(self._family.devices)
-        if not kinds:
-            return ("ideal",)
-        own = [self.name] + [f"{self.name}-{kind}" for kind in kinds[1:]]
-        return (*own, "ideal")
+        return tuple(self._kinds)
+
+    @cached_property
+    def _kinds(self) -> dict[str, str | None]:
+        """Kind of each device by its name; None: the exact array. A target may be called `ideal` without being exact."""
+        kinds: dict[str, str | None] = {}
+        for kind in self._family.devices:
+            short = not kinds and self.name != EXACT_DEVICE
+            kinds[self.name if short else f"{self.name}-{kind}"] = kind
+        return {**kinds, EXACT_DEVICE: None}
+
+    def device_name(self, name: str | None = None) -> str:
+        """The name of `device_names` that a device's name stands for: itself, or the part behind the target's name alone.
+
+        Args:
+            name: as for `device`.
+
+        Raises:
+            TargetError: this target has no such device.
+        """
+        names = self.device_names
+        if name is None or name in names:
+            return name or names[0]
+        short = {self.name: names[0]}
+        for kind, full in zip(self._family.devices, names, strict=False):  # the exact array is the last
+            short |= {kind: full, f"{self.name}-{kind}": full}
+        if name not in short:
+            raise TargetError(f"target {self.name!r} has no device {name!r}; allowed: {', '.join(names)}")
+        return short[name]
 
     @property
     def _family(self) -> type[ArrayParameters]:
@@ -85,16 +112,18 @@ class Target:
             without: error sources to switch off, of `error_sources.DEVICE_SOURCES`; the rest of the chip stays as it is.
 
         Raises:
-            TargetError: this target has no such device, or its errors cannot be told apart.
+            TargetError: this target has no such device, its errors cannot be told apart, or the seed is no whole number.
         """
         kind = self._device_class(name)
+        if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
+            raise TargetError(f"seed = {seed!r} of a chip is no whole number")
         if kind is None:
             return IdealArray(self.array_spec, seed)
         if without and not kind.separable:
             others = {other: self._device_class(other) for other in self.device_names}
             allowed = [other for other, of in others.items() if of is None or of.separable]
             raise TargetError(
-                f"the errors of device {name or self.device_names[0]!r} cannot be switched off one by one; "
+                f"the errors of device {self.device_name(name)!r} cannot be switched off one by one; "
                 f"devices that can: {', '.join(allowed)}"
             )
         made: Device = kind(without_sources(self.parameters, without), seed)  # type: ignore[call-arg]  # see `load_device`
@@ -117,15 +146,8 @@ class Target:
 
     def _device_class(self, name: str | None) -> type[SimulatedDevice] | None:
         """The class of a device of this target; None: the exact array, which every target has."""
-        kinds = self._family.devices
-        wanted = (self.device_names[0] if name is None else name).removeprefix(f"{self.name}-")
-        if wanted == "ideal":
-            return None
-        if wanted == self.name:
-            wanted = next(iter(kinds))
-        if wanted not in kinds:
-            raise TargetError(f"target {self.name!r} has no device {name!r}; allowed: {', '.join(self.device_names)}")
-        return load_device(self.model, wanted)
+        kind = self._kinds[self.device_name(name)]
+        return None if kind is None else load_device(self.model, kind)
 
     def with_quantities(self, source: str, **values: float) -> Target:
         """The same target with other numbers, such as `junctions=2`; `source` says where they come from.
@@ -180,8 +202,8 @@ class Target:
                 raise TargetError(f"{where}: {key} = {table[key]!r} is not text")
         if not isinstance(table["quantities"], dict):
             raise TargetError(f"{where}: quantities must be a table")
-        if table["name"] == "":
-            raise TargetError(f"{where}: name is empty")
+        if not table["name"].strip() or not table["name"].isprintable():
+            raise TargetError(f"{where}: name = {table['name']!r} is no text of one line that can be read")
         target = cls(**table)
         parse_quantities(load_family(target.model, where), model_quantities(target.quantities), where)
         parse_control(target.quantities, where)

@@ -17,17 +17,15 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from numba import njit, uint32, uint64
+from numba import njit
 
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages, draws_of_rows
-from xbcompile.targets.counter_random import NORMAL_TABLE, fill_read_words, key_of, normal_of, random_words
+from xbcompile.targets.counter_random import QUANTILE_PIECES, Key, fill_read_normals, key_of, read_counter
 from xbcompile.targets.families.line_resistance import LineResistance
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.parameters import ArrayParameters
-from xbcompile.targets.quantity import quantity
+from xbcompile.targets.quantity import FEWEST_CODES, MOST_CODES, quantity
 
-_READ_STREAM = 0x52454144  # separates read noise from device sampling
-_WRITE_STREAM = 0x57524954  # separates what a write draws anew from what a chip keeps
 _DRIVE_BITS = 24
 # Bound of an image's sums where they are smaller: an image of zeros has none.
 _LEAST_SUM = 2.0**-100
@@ -44,7 +42,9 @@ class ConductanceArrayParameters(ArrayParameters):
     v_read_volt: float = quantity("V", 1e-6, 100, "voltage of a row at full drive")
     full_scale_dot: float = quantity("1", 1e-6, 1e6, "sum of products at the ends of the readout's range, either sign")
     read_noise: float = quantity("1", 0, 1, "standard deviation of a reading's random error, relative to full scale")
-    converter_codes: int = quantity("1", 0, 1 << 20, "codes over plus and minus full scale; 0: no converter")
+    converter_codes: int = quantity(
+        "1", FEWEST_CODES, MOST_CODES, "codes over plus and minus full scale; 0: no converter", none=0
+    )
     t_read_s: float = quantity("s", 0, 1e3, "time of one read")
     cells_deviate: bool = True
     saturates: bool = True
@@ -75,7 +75,7 @@ class ConductanceArrayParameters(ArrayParameters):
     @property
     def lsb_dot(self) -> float | None:
         """Distance of two converter codes in dot-product units; None without a converter."""
-        if self.converter_codes < 2 or not self.rounds:
+        if not self.converter_codes or not self.rounds:
             return None
         return 2 * self.full_scale_dot / (self.converter_codes - 1)
 
@@ -121,22 +121,15 @@ class ConductanceArray(SimulatedDevice):
         """
         raise TypeError(f"{type(self).__name__} must define conductances")
 
-    def drawn(self, array: int, numbers: np.ndarray, sample: Callable[[int], np.ndarray]) -> np.ndarray:
+    def drawn(self, array: int, numbers: np.ndarray, sample: Callable[[Key], np.ndarray]) -> np.ndarray:
         """What writes draw at random, row by row.
 
         Args:
             array: which array of the chip.
             numbers: see `conductances`.
-            sample: [..., rows, columns] from a seed, which is the same for the same chip, array and write.
+            sample: [..., rows, columns] from a key, which is the same for the same chip, array and write.
         """
-        return draws_of_rows(numbers, lambda number: sample(self._write_seed(array, number)))
-
-    def _write_seed(self, array: int, number: int) -> int:
-        seed = self.seed
-        for stream in (array ^ _WRITE_STREAM, number & 0xFFFFFFFF, number >> 32):
-            low, high = random_words(seed, stream, (2,)).tolist()
-            seed = low | high << 32
-        return seed
+        return draws_of_rows(numbers, lambda number: sample(key_of("writes", self.seed, array, number)))
 
     def matrices(self, written: WrittenImages) -> np.ndarray:
         """Written images as float64 [images, terms, rows, columns] in level units.
@@ -215,31 +208,31 @@ class ConductanceImages(LoadedImages):
                     p.limit_dot,
                     p.lsb_dot or 0.0,
                     p.full_scale_dot,
-                    NORMAL_TABLE,
-                    np.uint64(reads.first_vector),
-                    np.uint32(reads.first_slice),
-                    np.uint32(reads.tiles[i]),
-                    np.uint32(int(self.arrays[i]) ^ _READ_STREAM),
-                    *key_of(self.device.seed),
+                    QUANTILE_PIECES,
+                    read_counter(
+                        key_of("noise", self.device.seed, self.arrays[i], reads.tiles[i]),
+                        reads.first_vector,
+                        reads.first_slice,
+                        sums[i].shape,
+                    ),
                 )
         return sums
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _read_out(  # type: ignore[no-untyped-def]  # numba infers the types
-    sums, noise, limit, lsb, full_scale, table, first_vector, first_slice, tile, array, k0, k1
-):
+def _read_out(sums, noise, limit, lsb, full_scale, pieces, counter):  # type: ignore[no-untyped-def]  # numba infers
     """Turn exact sums [vectors, slices, columns] into readings in place: noise, range, nearest code."""
     vectors, slices, columns = sums.shape
-    words = np.zeros(4 * ((columns + 3) // 4), np.uint32)
+    words = np.empty(4 * ((columns + 3) // 4), np.uint32)
+    error = np.empty(words.size, np.float32)
     for v in range(vectors):
         for t in range(slices):
             if noise > 0:
-                fill_read_words(words, first_vector + uint64(v), first_slice + uint32(t), tile, array, k0, k1)
+                fill_read_normals(error, words, counter, v, t, pieces)
             for m in range(columns):
                 dot = sums[v, t, m]
                 if noise > 0:
-                    dot += noise * normal_of(words[m], table)
+                    dot += noise * error[m]
                 dot = min(max(dot, -limit), limit)
                 if lsb > 0:
                     dot = lsb * np.floor((dot + full_scale) / lsb + 0.5) - full_scale

@@ -20,12 +20,11 @@ import numpy as np
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
-from xbcompile.targets.counter_random import standard_normal
+from xbcompile.targets.counter_random import key_of, standard_normal
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 
-_LEVEL_STREAM = 0x4E4C0000  # offsets that all cells share
 _DRIVE_STEP = 2.0**-24  # drives are rounded to this, so that float64 sums are exact
 
 
@@ -100,9 +99,9 @@ class MultistateArray(SimulatedDevice):
         """Resistance of every state of every cell of one array, float64 [states, rows, columns]."""
         if array not in self._tables:
             p = self.parameters
-            shared = p.sigma_nl_ohm * standard_normal(self.seed, _LEVEL_STREAM, (p.states,)).astype(np.float64)
-            own = p.sigma_perp_ohm * standard_normal(self.seed, array, (p.states, p.rows, p.columns)).astype(np.float64)
-            self._tables[array] = (p.resistances_ohm + shared)[:, None, None] + own
+            shared = p.sigma_nl_ohm * standard_normal(key_of("levels", self.seed), (p.states,)).astype(np.float64)
+            own = standard_normal(key_of("cells", self.seed, array), (p.states, p.rows, p.columns)).astype(np.float64)
+            self._tables[array] = (p.resistances_ohm + shared)[:, None, None] + p.sigma_perp_ohm * own
         return self._tables[array]
 
     def load(self, written: WrittenImages) -> MultistateImages:

@@ -15,17 +15,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from numba import njit, uint32, uint64
+from numba import njit
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
-from xbcompile.targets.counter_random import NORMAL_TABLE, fill_read_words, key_of, normal_of, standard_normal
+from xbcompile.targets.counter_random import QUANTILE_PIECES, fill_read_normals, key_of, read_counter, standard_normal
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.parameters import ArrayParameters
-from xbcompile.targets.quantity import quantity
-
-_READ_STREAM = 0x52454144  # separates read noise from device sampling
+from xbcompile.targets.quantity import FEWEST_CODES, MOST_CODES, quantity
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class ResistanceSumParameters(ArrayParameters):
     r_low_sigma_ohm: float = quantity("Ohm", 0, 1e9, "its standard deviation from path to path")
     c_cell_farad: float = quantity("F", 0, 1e-9, "parasitic capacitance of a bit-cell")
     c_load_farad: float = quantity("F", 0, 1e-6, "lumped capacitance at the column end")
-    tdc_codes: int = quantity("1", 2, 65536, "codes of the time-to-digital converter")
+    tdc_codes: int = quantity("1", FEWEST_CODES, MOST_CODES, "codes of the time-to-digital converter")
     tdc_lowest_dot: float = quantity("1", -65536, 65536, "smallest dot product that the converter covers")
     tdc_dots_per_code: int = quantity("1", 1, 1024, "neighbouring dot-product values (2 apart) in one code")
     tdc_jitter_dot: float = quantity(
@@ -157,7 +155,7 @@ class ResistanceSumArray(SimulatedDevice):
         """
         if array not in self._paths:
             p = self.parameters
-            z = standard_normal(self.seed, array, (2, 2, p.rows, p.columns)).astype(np.float64)
+            z = standard_normal(key_of("paths", self.seed, array), (2, 2, p.rows, p.columns)).astype(np.float64)
             mean = np.array([p.r_low_ohm, p.r_high_ohm])[None, :, None, None]
             sigma = np.array([p.r_low_sigma_ohm, p.r_high_sigma_ohm])[None, :, None, None]
             self._paths[array] = np.maximum(mean + sigma * z, 0.0)
@@ -198,7 +196,6 @@ class ResistanceSumImages(LoadedImages):
         images, vectors, slices, rows = drives.shape
         sums = drives.reshape(images, vectors * slices, rows) @ self.matrices
         sums = sums.reshape(images, vectors, slices, -1)
-        key = key_of(self.device.seed)
         for i in range(images):
             _convert(
                 sums[i],
@@ -210,12 +207,13 @@ class ResistanceSumImages(LoadedImages):
                 p.saturates,
                 p.rounds,
                 np.float32(p.dot_of_lowest_code),
-                NORMAL_TABLE,
-                np.uint64(reads.first_vector),
-                np.uint32(reads.first_slice),
-                np.uint32(reads.tiles[i]),
-                np.uint32(int(self.arrays[i]) ^ _READ_STREAM),
-                *key,
+                QUANTILE_PIECES,
+                read_counter(
+                    key_of("jitter", self.device.seed, self.arrays[i], reads.tiles[i]),
+                    reads.first_vector,
+                    reads.first_slice,
+                    sums[i].shape,
+                ),
             )
         return sums
 
@@ -231,13 +229,8 @@ def _convert(  # type: ignore[no-untyped-def]  # numba types its arguments
     saturates,
     rounds,
     middle,
-    table,
-    first_vector,
-    first_slice,
-    tile,
-    array,
-    k0,
-    k1,
+    pieces,
+    counter,
 ):
     """Turn weighted sums [vectors, slices, columns] into decoded converter readings in place."""
     vectors, slices, columns = sums.shape
@@ -245,11 +238,12 @@ def _convert(  # type: ignore[no-untyped-def]  # numba types its arguments
     if not saturates:
         bottom, top = np.float32(-np.inf), np.float32(np.inf)
     words = np.empty(4 * ((columns + 3) // 4), np.uint32)
+    error = np.empty(words.size, np.float32)
     for v in range(vectors):
         for t in range(slices):
-            fill_read_words(words, first_vector + uint64(v), first_slice + uint32(t), tile, array, k0, k1)
+            fill_read_normals(error, words, counter, v, t, pieces)
             for m in range(columns):
-                dot = sums[v, t, m] + constant[m] + jitter * normal_of(words[m], table)
+                dot = sums[v, t, m] + constant[m] + jitter * error[m]
                 code = (dot - lowest) * per_lsb
                 code = np.floor(code) if rounds else code - np.float32(0.5)  # code 0 stands for its middle
                 sums[v, t, m] = middle + lsb * min(max(code, bottom), top)

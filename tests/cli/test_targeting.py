@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
 import pytest
 
+from tests.support.small_programs import dense_model
 from xbcompile import load_program
 from xbcompile.cli.targeting import changed_target
 from xbcompile.errors import TargetError
@@ -78,3 +81,28 @@ def test_bad_settings(setting, message):
     with pytest.raises(TargetError) as caught:
         changed_target("m2tj4", [setting])
     assert message in str(caught.value)
+
+
+def test_names_are_printed_as_they_are(done, folder):
+    """Of a target, a device, a layer, a model: none of what a terminal's markup would take for tags, or for a picture."""
+    name = "[/x]:warning:[bold]"
+    (folder / "own.toml").write_text(f'extends = "m2tj4"\nname = "{name}"\nsummary = "[/s]"\n', encoding="utf-8")
+    model = dense_model(6, 4, 3)
+    for number, node in enumerate(model.graph.node):
+        node.name = f"[/{node.op_type}]{number}"
+    (folder / "m[").mkdir()
+    onnx.save(model, "m[/m].onnx")
+    np.savez("d.npz", x=np.random.default_rng(0).random((20, 6), dtype=np.float32), labels=np.zeros(20, np.int64))
+    for command in (
+        ("targets", "own.toml"),
+        ("plan", "m[/m].onnx", "--target", "own.toml"),
+        ("compile", "m[/m].onnx", "-o", "p.xbar", "--target", "own.toml", "--calibration", "d.npz", "--effort", "0"),
+        ("inspect", "p.xbar"),
+        ("run", "p.xbar", "--data", "d.npz"),
+        ("commission", "p.xbar", "-o", "p.fit"),
+        ("diagnose", "p.xbar", "--data", "d.npz"),
+    ):
+        out = done(*command).out
+        assert name in out, command
+        assert ("[/Gemm]" in out) == (command[0] not in ("targets", "commission")), command
+    assert "[/s]" in done("targets", "own.toml").out

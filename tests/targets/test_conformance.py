@@ -37,7 +37,7 @@ def test_chips_of_other_seeds_differ_where_devices_have_spread() -> None:
         ):  # the published m2tj4 has none, and mram64-0v8 is mram64 with more noise
             continue
         for device in target.device_names[:-1]:
-            case = Case.random(target.array_spec, device)
+            case = Case.random(target.array_spec, device, exact=False)
             readings = [case.one_by_one(target.device(device, seed)) for seed in (0, 1, 1 << 40)]
             assert not np.array_equal(readings[0], readings[1])
             assert not np.array_equal(readings[0], readings[2])

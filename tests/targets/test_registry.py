@@ -19,7 +19,7 @@ from tests.support.small_programs import convolution_model, images
 from xbcompile.errors import ExtensionError, TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.runtime import Session
-from xbcompile.targets import Target, load_target, registry, target_names
+from xbcompile.targets import ReadBlock, Target, WrittenImages, load_target, registry, target_names
 from xbcompile.targets.families import FAMILIES, load_device, load_family
 from xbcompile.targets.families.ideal import IdealArray, IdealParameters
 from xbcompile.targets.quantity import quantity
@@ -54,7 +54,10 @@ def test_shipped_targets_are_complete(name: str) -> None:
         ('summary = "', 'summary_ = "', "unknown key 'summary_'"),
         ('paper = "MultiSpin', '# "MultiSpin', "key 'paper' is missing"),
         ('name = "m2tj4"', "name = 4", "name = 4 is not text"),
-        ('name = "m2tj4"', 'name = ""', "name is empty"),
+        ('name = "m2tj4"', 'name = ""', "name = '' is no text of one line"),
+        ('name = "m2tj4"', 'name = " "', "name = ' ' is no text"),
+        ('name = "m2tj4"', r'name = "a\nb"', r"name = 'a\\nb' is no text of one line that can be read"),
+        ('name = "m2tj4"', r'name = "\u001b[31m"', r"name = '\\x1b"),
         (
             'model = "multistate"',
             'model = "abacus"',
@@ -128,9 +131,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(TargetError, match=r"folder.toml' cannot be read: Is a directory"):
         load_target(tmp_path / "folder.toml")
-    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(TargetError, match=r"binary.toml' is not valid TOML"):
-        load_target(tmp_path / "binary.toml")
+    for content in (b"\xff\xfe\x00", b"rows = " + 5000 * b"9"):
+        (tmp_path / "binary.toml").write_bytes(content)
+        with pytest.raises(TargetError, match=r"binary.toml' is not valid TOML"):
+            load_target(tmp_path / "binary.toml")
 
 
 def test_a_file_may_extend_a_shipped_target_and_change_one_number(tmp_path: Path) -> None:
@@ -169,6 +173,103 @@ def test_devices_are_named_after_their_target() -> None:
     assert load_target("ideal").device_names == ("ideal",)
     with pytest.raises(TargetError, match="target 'ideal' has no device 'physics'; allowed: ideal"):
         load_target("ideal").device("physics")
+
+
+@pytest.mark.parametrize(
+    "name", ["ideal", "sot", "emulator", "physics", "ideal-emulator", "mram64", "resistance_sum", "[/x]"]
+)
+def test_a_name_is_only_a_name(tmp_path: Path, name: str) -> None:
+    """A chip may be called as the exact device, another target, a kind of device, or a family: it is what its model says."""
+    target = load_target(written(tmp_path, f'extends = "mram64"\nname = "{name}"'))
+    assert len(set(target.device_names)) == 3
+    kinds = {each: type(target.device(each)).__name__ for each in (None, *target.device_names)}
+    default = kinds.pop(target.device_names[0])
+    assert default == kinds.pop(None) == "ResistanceSumArray"
+    assert list(kinds.values()) == ["ErrorHistogramArray", "IdealArray"]
+    assert target.device_names[-1] == "ideal"
+    assert [target.device_name(each) for each in (None, *target.device_names)][1:] == list(target.device_names)
+    if name not in ("ideal", "emulator"):
+        assert target.device_name("emulator") == f"{name}-emulator"
+    program = xbcompile.compile(convolution_model(), target, effort=0)
+    x = {"x": images(2, 2, 4, 4)}
+    exact = Session(program, "ideal").run(x)["y"]
+    for found in (Session(program).run(x)["y"], xbcompile.InferenceSession(program).run(None, x)[0]):
+        assert np.abs(found - exact).max() > 1e-3
+
+
+def test_one_device_has_one_name_in_corrections() -> None:
+    target = load_target("mram64")
+    for name in (None, "mram64", "physics", "mram64-physics"):
+        assert target.device_name(name) == "mram64"
+    assert target.device_name("emulator") == target.device_name("mram64-emulator") == "mram64-emulator"
+    program = xbcompile.compile(convolution_model(), target, effort=0)
+    assert {Session(program, name).corrections.chip for name in (None, "physics", "mram64")} == {"mram64 seed 0"}
+    assert Session(program, "ideal", seed=3).corrections.chip == "ideal seed 3"
+
+
+@pytest.mark.parametrize("seed", [1.0, "1", None, True])
+def test_a_chip_s_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(TargetError, match=f"seed = {seed!r} of a chip is no whole number"):
+        load_target("mram64").device(seed=seed)
+
+
+def test_a_converter_has_two_codes_or_more_in_every_family() -> None:
+    """The same bounds wherever codes are counted; 0 where a family may go without a converter."""
+    found = {}
+    for name in target_names():
+        target = load_target(name)
+        for quantity_name in ("converter_codes", "tdc_codes"):
+            if quantity_name not in target.declared:
+                continue
+            declared = target.declared[quantity_name]
+            found[target.model] = declared.low, declared.high
+            none = "0, or " if declared.none == 0 else ""
+            for codes in (1, -1, (1 << 20) + 1, *([] if none else [0])):
+                with pytest.raises(
+                    TargetError, match=f"{quantity_name} = {codes} is out of range; allowed: {none}2 to 1048576"
+                ):
+                    target.with_quantities("test", **{quantity_name: codes})
+            for codes in (2, 1 << 20, *([0] if none else [])):
+                target.with_quantities("test", **{quantity_name: codes})
+    assert len(found) == 4
+    assert set(found.values()) == {(2, 1 << 20)}
+
+
+@pytest.mark.parametrize("name", ["mram64", "sot", "sot-single", "memristor20", "multicell", "m2tj4", "ideal"])
+def test_numbers_out_of_range_are_refused_and_all_others_make_a_chip(name: str) -> None:
+    """Every number of every family in turn: a clear error, or an array whose costs and readings are finite."""
+    base = load_target(name).with_quantities("test", rows=6, columns=5)
+    spec_facts = ("t_write_row_s", "t_read_s", "e_write_row_j", "e_read_j")
+    for quantity_name, declared in base.declared.items():
+        ends = [declared.low, declared.high] if quantity_name not in ("rows", "columns") else [declared.low]
+        for value in (
+            *ends,
+            0,
+            1,
+            -1,
+            2,
+            1.5,
+            np.nan,
+            np.inf,
+            10**400,
+            10**5000,
+            1e-300,
+            declared.low - 1,
+            True,
+            "1",
+            None,
+        ):
+            try:
+                target = base.with_quantities("test", **{quantity_name: value})
+            except TargetError:
+                continue
+            spec = target.array_spec
+            assert all(0 <= getattr(spec, fact) < np.inf for fact in spec_facts)
+            assert spec.rows * spec.columns <= 100
+            cells = np.zeros((1, spec.rows, spec.columns), np.uint8 if spec.levels is not None else np.float32)
+            loaded = target.device().load(WrittenImages.once(np.zeros(1, int), cells))  # type: ignore[attr-defined]
+            readings = loaded.read(np.ones((1, 1, 1, spec.rows), np.float32), ReadBlock(np.zeros(1, int), 0))
+            assert np.isfinite(readings).all(), (quantity_name, value)
 
 
 @dataclass(frozen=True)

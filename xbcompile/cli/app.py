@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from xbcompile import __version__
 from xbcompile.cli import arguments, terminal
@@ -100,7 +101,7 @@ def compile_command(
         "batch_axis": batch_axis,
         "embed_model": embed_model,
     }
-    with Console(stderr=True).status(f"compiling {model}"):  # nothing where stderr is no terminal
+    with Console(stderr=True).status(escape(f"compiling {model}")):  # nothing where stderr is no terminal
         program = compile_file(
             model, output, like, target, set_quantity, calibration, given, print_after, terminal.warn
         )
@@ -149,7 +150,7 @@ def plan_command(
     from xbcompile.cli.planning import plan_file
     from xbcompile.report.plan import print_plan
 
-    with Console(stderr=True).status(f"planning {source}") as status:
+    with Console(stderr=True).status(escape(f"planning {source}")) as status:
         summary = plan_file(
             source,
             target,
@@ -168,7 +169,7 @@ def plan_command(
                 "batch_axis": batch_axis,
                 "array": array,
             },
-            progress=lambda what: status.update(f"planning {source}: {what}"),
+            progress=lambda what: status.update(escape(f"planning {source}: {what}")),
         )
     if as_json:
         terminal.print_json(summary)

@@ -6,17 +6,19 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from xbcompile.errors import TargetError
 from xbcompile.targets import load_target
 from xbcompile.targets.families.characterization import characterize
+from xbcompile.targets.families.resistance_sum import ResistanceSumParameters
 from xbcompile.units import si
 
 
 def characterize_target(name: str, seed: int, vectors: int) -> dict[str, Any]:
     """Characterise a chip of a resistance-sum target."""
     target = load_target(name)
-    if target.model != "resistance_sum":
+    if not isinstance(target.parameters, ResistanceSumParameters):
         raise TargetError(
             f"target {target.name!r} is of model {target.model}; characterize works on model resistance_sum"
         )
@@ -27,7 +29,7 @@ def print_characterization(console: Console, result: dict[str, Any]) -> None:
     """The figures beside what they mean."""
     low, high = result["covered"]
     console.print(
-        f"[bold]{result['target']}[/], chip {result['seed']}, W = R_H, {result['dot_products']:,} dot products"
+        f"[bold]{escape(result['target'])}[/], chip {result['seed']}, W = R_H, {result['dot_products']:,} dot products"
     )
     console.print(
         f"mean absolute error {result['mean_absolute_error_lsb']:.3f} LSB over dot products {low:g} to {high:g} "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from xbcompile.data.datasets import load_data
 from xbcompile.diagnosis.ablation import SOURCES
@@ -31,7 +32,7 @@ def diagnose_program(path: Path, data: str, device: str | None, seed: int, show_
             device,
             seed,
             None if labels is None else lambda output: accuracy_of(output, labels),
-            lambda text: status.update(f"diagnosing: {text}"),
+            lambda text: status.update(escape(f"diagnosing: {text}")),
         )
     return {
         "device": device or program.target.device_names[0],

@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from xbcompile.errors import PipelineError
@@ -77,17 +78,24 @@ def print_targets(console: Console, targets: list[Target]) -> None:
     for target in targets:
         spec = target.array_spec
         size = f"{spec.rows}x{spec.columns}"
-        table.add_row(target.name, size, ", ".join(target.device_names), target.summary, target.pipeline or "none")
+        told = map(
+            escape, (target.name, size, ", ".join(target.device_names), target.summary, target.pipeline or "none")
+        )
+        table.add_row(*told)
     console.print(table)
 
 
 def print_target(console: Console, target: Target) -> None:
     """All numbers of one target."""
-    console.print(f"[bold]{target.name}[/]: {target.summary}\npaper: {target.paper}\nmodel: {target.model}")
-    console.print(f"devices: {', '.join(target.device_names)}\ndefault passes: {target.pipeline or 'none'}")
+    console.print(
+        f"[bold]{escape(target.name)}[/]: {escape(target.summary)}\npaper: {escape(target.paper)}\nmodel: {target.model}"
+    )
+    console.print(
+        f"devices: {', '.join(target.device_names)}\ndefault passes: {target.pipeline or 'none'}", markup=False
+    )
     table = Table("quantity", "value", "unit", "what", "source", header_style="bold")
     for name, entry in target.quantities.items():
-        table.add_row(name, f"{entry['value']:g}", entry["unit"], target.declared[name].doc, entry["source"])
+        table.add_row(name, f"{entry['value']:g}", entry["unit"], target.declared[name].doc, escape(entry["source"]))
     console.print(table)
 
 

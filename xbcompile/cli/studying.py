@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from xbcompile.errors import ProgramError, TargetError
@@ -134,7 +135,7 @@ def print_study(console: Console, result: dict[str, Any]) -> None:
     """The figures that the paper's plots show, as tables."""
     s = result["settings"]
     console.print(
-        f"[bold]{result['target']}[/]: {s['seeds']} seeds of {s['matrices']} random {s['rows']}x{s['columns']} matrices "
+        f"[bold]{escape(result['target'])}[/]: {s['seeds']} seeds of {s['matrices']} random {s['rows']}x{s['columns']} matrices "
         f"({s['weights']} weights), {s['vectors']} inputs each; R_max - R_min = {s['range_ohm']:.1f} Ohm; "
         "mean ± spread over seeds"
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 
 def console() -> Console:
     """The console of this process's output; piped output is not cut to 80 columns."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, emoji=False)
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from xbcompile.passes.quantize import Quantize
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
 from xbcompile.targets import BatchedDevice, ReadBlock, Target, WrittenImages
+from xbcompile.targets.families.multistate import MultistateParameters
 
 WEIGHTS = ("normal", "uniform")
 MAX_STATES = 256  # of a cell: level indices are one byte
@@ -70,7 +71,7 @@ class StudySettings:
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.target.model != "multistate":
+        if not isinstance(self.target.parameters, MultistateParameters):
             raise TargetError(
                 f"target {self.target.name!r} is of model {self.target.model}; study works on model multistate (m2tj4)"
             )

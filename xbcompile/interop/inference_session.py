@@ -92,15 +92,22 @@ class InferenceSession:
         return list(self._outputs)
 
     def run(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: object = None
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: object = None,
+        *,
+        first_sample: int | None = None,
     ) -> list[Any]:
-        """Run the model once on exactly these inputs; nothing is split into chunks.
+        """Run the model once on exactly these inputs; nothing is split into chunks. Every run has noise of its own.
 
         Args:
             output_names: which outputs, in which order; None or none: all.
             input_feed: inputs by name, of the types that onnxruntime takes: arrays (also an OrtValue, a number, a nested
                 list), lists of arrays for sequences, dicts for maps, None for an optional without a value.
             run_options: taken for the sake of the interface, and not used.
+            first_sample: number of the first sample in the session's life, which noise depends on; None goes on behind the
+                last, see `xbcompile.Session.run`.
 
         Returns:
             the outputs.
@@ -121,7 +128,7 @@ class InferenceSession:
             if value.type.HasField("optional_type"):
                 feeds.setdefault(name, None)
         try:
-            outputs = self.session.run(feeds)
+            outputs = self.session.run(feeds, first_sample)
         except engine.REFUSALS as error:
             raise DataError(f"onnxruntime cannot run the model on these inputs: {engine.one_line(error)}") from error
         return [outputs[name] for name in output_names or known]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from xbcompile.units import percent, si
@@ -47,7 +48,7 @@ def layer_table(layers: Sequence[Facts], total: Facts, columns: Sequence[str], c
         table.add_column(name, justify="left" if name in _LEFT else "right")
     for row in layers[:MOST_LAYERS]:
         matrix = f"{row['groups']:,}x " * (row["groups"] > 1) + f"{row['inputs']}x{row['outputs']}"
-        table.add_row(row["layer"], matrix, *(_COLUMNS[name][0](row) for name in columns))
+        table.add_row(escape(row["layer"]), matrix, *(_COLUMNS[name][0](row) for name in columns))
     if len(layers) > MOST_LAYERS:
         table.add_row(f"... {len(layers) - MOST_LAYERS:,} more")
     table.add_section()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from xbcompile.report.mapping import arrays_text, energy_text, images_text, layer_table, times_text, updates_text
@@ -17,8 +18,9 @@ _UNITS = {"latency_s": "s", "period_s": "s", "t_per_inference_s": "s", "energy_j
 def print_plan(console: Console, summary: dict[str, Any]) -> None:
     """Layers, totals with bounds, what was tried, requirements and notes."""
     plan, total = summary["plan"], summary["totals"]
+    network, target = escape(plan["network"]), escape(plan["target"])
     console.print(
-        f"plan of [bold]{plan['network']}[/] on [bold]{plan['target']}[/] ({plan['array_rows']}x{plan['array_columns']}, "
+        f"plan of [bold]{network}[/] on [bold]{target}[/] ({plan['array_rows']}x{plan['array_columns']}, "
         f"{arrays_text(plan)}): {plan['cuts']} cuts, packing {plan['packing']}"
     )
     caption = "reads and read time (one read after another): per inference; share: of the time that arrays are read and written"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from xbcompile.report.mapping import arrays_text, energy_text, images_text, layer_table, times_text, updates_text
@@ -27,8 +28,9 @@ _COLUMNS = (
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """The schedule summary that `compile` and `inspect` print."""
     program, total = summary["program"], summary["totals"]
+    model, target = escape(program["model"]), escape(program["target"])
     console.print(
-        f"[bold]{program['model']}[/] on [bold]{program['target']}[/] ({program['array_rows']}x{program['array_columns']}, "
+        f"[bold]{model}[/] on [bold]{target}[/] ({program['array_rows']}x{program['array_columns']}, "
         f"{arrays_text(program)}): {program['cuts']} cuts, packing {program['packing']}; passes: {program['pipeline'] or 'none'}"
     )
     caption = "reads, dot products, read energy and read time (one read after another): per inference"
@@ -40,11 +42,12 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
         if layer["digital_macs_per_inference"] is not None:
             console.print(
                 f"layer {layer['layer']}: its digital projection takes {layer['digital_macs_per_inference']:,} multiplications "
-                f"per inference, {percent(layer['digital_macs_share'], 1)} of what the layer would take without it"
+                f"per inference, {percent(layer['digital_macs_share'], 1)} of what the layer would take without it",
+                markup=False,
             )
     digital = [node for node in summary["nodes"] if not node["lowered"]]
     for node in digital:
-        console.print(f"digital: {node['node']} ({node['operator']}): {node['reason']}")
+        console.print(f"digital: {node['node']} ({node['operator']}): {node['reason']}", markup=False)
 
 
 def _print_schedule_facts(console: Console, program: dict[str, Any], total: dict[str, Any]) -> None:
@@ -84,7 +87,7 @@ def print_schedule(console: Console, rows: list[dict[str, Any]]) -> None:
             str(row["array"]),
             str(row["image"]),
             str(row.get("tile", "")),
-            what,
+            escape(what),
         )
     console.print(table)
 
@@ -95,7 +98,7 @@ def print_image(console: Console, image: dict[str, Any]) -> None:
     console.print(f"[bold]image {image['image']}[/] in array{'s' * (len(image['arrays']) > 1)} {arrays}")
     for tile in image["tiles"]:
         console.print(
-            f"  {tile['layer']}[{tile['inputs'][0]}:{tile['inputs'][1]}, {tile['outputs'][0]}:{tile['outputs'][1]}] "
+            f"  {escape(tile['layer'])}[{tile['inputs'][0]}:{tile['inputs'][1]}, {tile['outputs'][0]}:{tile['outputs'][1]}] "
             f"at row {tile['row']}, logical column {tile['column']}"
         )
         for real in tile.get("real_levels", [])[:4]:
@@ -118,7 +121,7 @@ def print_run(console: Console, result: dict[str, Any]) -> None:
         software = accuracy["software"]
         drop = "" if software is None else f", drop {100 * (software - accuracy['mean']):.2f} points"
         console.print(
-            f"accuracy on {result['device']}: [bold]{percent(accuracy['mean'])}[/] ± {100 * accuracy['std']:.2f} "
+            f"accuracy on {escape(result['device'])}: [bold]{percent(accuracy['mean'])}[/] ± {100 * accuracy['std']:.2f} "
             f"({len(result['seeds'])} chip{'s' * (len(result['seeds']) > 1)}, {result['samples']:,} samples); "
             f"software {'unknown' if software is None else percent(software)}{drop}"
         )
@@ -128,7 +131,7 @@ def print_run(console: Console, result: dict[str, Any]) -> None:
     unit = "LSB" if result["has_converter"] else "dot"
     for layer in result["layers"]:
         table.add_row(
-            layer["layer"],
+            escape(layer["layer"]),
             f"{layer['readings']:,}",
             "-" if layer["saturated_fraction"] is None else percent(layer["saturated_fraction"]),
             f"{layer['mean_error_lsb']:.3f} {unit}",
@@ -158,7 +161,7 @@ def _effort(effort: dict[str, Any]) -> str:
 
 def print_commissioning(console: Console, result: dict[str, Any]) -> None:
     """What was fitted on a chip, and what that took."""
-    console.print(f"[bold]{result['chip']}[/] commissioned: {', '.join(result['passes'])}")
+    console.print(f"[bold]{escape(result['chip'])}[/] commissioned: {', '.join(result['passes'])}")
     done = {
         "gain and shift of": (result["corrected"]["outputs"], "outputs"),
         "gains of": (result["corrected"]["tile_gains"], "columns of tiles"),
