@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import onnx
 
+from xbcompile.frontend.control_flow import resolve_control_flow
 from xbcompile.frontend.fold import fold_constants
 from xbcompile.frontend.integer_layers import with_grids
 from xbcompile.frontend.lower import check_patterns, lower_nodes, with_node_names
@@ -17,6 +18,7 @@ from xbcompile.frontend.partition import partition
 from xbcompile.frontend.qdq import join_quantized
 from xbcompile.frontend.rewriter import rewrite
 from xbcompile.frontend.rewritings.qonnx import rewrite_quantizers
+from xbcompile.frontend.scans import rewrite_scans, too_long_inside
 from xbcompile.ir import Network
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.graph import Graph, from_model, inline, reads, skeleton, without_dead_nodes
@@ -72,15 +74,14 @@ def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def import_with_history(model: onnx.ModelProto, digital: Collection[str] = ()) -> History:
     """`import_network` with what it did on the way."""
-    inlined = inline(from_model(model))
-    graph = needed = with_node_names(without_dead_nodes(inlined))
+    named = with_node_names(inline(from_model(model)))
+    graph = needed = without_dead_nodes(resolve_control_flow(named, digital))
     graph = infer_types(merge_equal_results(rewrite_quantizers(graph, lambda node: operator_of(node).quantizer)))
     derived: dict[str, int] = {}  # from how many elements folded constants were made
     graph = fold_constants(join_quantized(graph, digital), derived)
-    check_patterns(graph, digital)
-    graph = fold_constants(
-        merge_equal_results(rewrite(graph, lambda node: operator_of(node).rewrite, digital)), derived
-    )
+    check_patterns(graph, named, digital)
+    graph = rewrite_scans(graph, digital, lambda body, scan: _prepared_body(body, scan, digital))
+    graph = _rewritten(graph, digital, derived)
     lowered = with_grids(lower_nodes(graph, digital), graph)
     network = Network(
         name=graph.name,
@@ -100,7 +101,7 @@ def import_with_history(model: onnx.ModelProto, digital: Collection[str] = ()) -
         replace(layer, vectors_per_inference=counter.vectors(layer)) for layer in network.layers
     )
     return History(
-        model=_all_named(inlined, needed),
+        model=named,
         needed=frozenset(node.name for node in needed.nodes),
         constant=_constant(needed),
         graph=graph,
@@ -120,15 +121,16 @@ def _constant(graph: Graph) -> frozenset[str]:
     return frozenset(found)
 
 
-def _all_named(inlined: Graph, needed: Graph) -> Graph:
-    """The inlined graph with the names that its needed nodes were given, and unique ones for the others."""
-    writers = {name: node for node in needed.nodes for name in node.output if name}
-    first = [next((writers[name] for name in node.output if name in writers), None) for node in inlined.nodes]
-    rest = with_node_names(
-        replace(
-            inlined,
-            nodes=(*needed.nodes, *(node for node, same in zip(inlined.nodes, first, strict=True) if same is None)),
-        )
-    )
-    others = iter(rest.nodes[len(needed.nodes) :])
-    return replace(inlined, nodes=tuple(next(others) if same is None else same for same in first))
+def _rewritten(graph: Graph, digital: Collection[str], derived: dict[str, int]) -> Graph:
+    graph = rewrite(graph, lambda node: operator_of(node).rewrite, digital)
+    return fold_constants(merge_equal_results(graph), derived)
+
+
+def _prepared_body(graph: Graph, scan: str, digital: Collection[str]) -> Graph:
+    """The body of a Scan with all done to it that is done to a model before lowering; recurrences in it are unrolled."""
+    derived: dict[str, int] = {}
+    graph = resolve_control_flow(graph, digital, scans=True)
+    graph = fold_constants(join_quantized(graph, digital), derived)
+    graph = replace(graph, reasons={**graph.reasons, **too_long_inside(graph, scan)})
+    graph = resolve_control_flow(_rewritten(graph, digital, derived), digital, scans=True)
+    return fold_constants(merge_equal_results(graph), derived)

@@ -54,6 +54,8 @@ class Graph:
         ir_version: clamped to what keeps its meaning and onnxruntime reads.
         origins: for each node that a rewriting put in, the model's node in whose place it stands, by node name.
         reasons: why a node could not be rewritten, by node name.
+        recurrences: names of the Scans that are to become recurrences.
+        decided: what became of control flow that was taken apart, by node name.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Graph:
     ir_version: int
     origins: dict[str, Origin] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    recurrences: frozenset[str] = frozenset()
+    decided: dict[str, str] = field(default_factory=dict)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -191,7 +195,7 @@ def _is_other(domain: str, version: int, versions: dict[str, int], own: set[str]
 def _lift_constants(graph: Graph) -> Graph:
     nodes, constants = [], dict(graph.constants)
     for node in graph.nodes:
-        tensor = _constant(node)
+        tensor = constant_of(node)
         if tensor is None:
             nodes.append(node)
         else:
@@ -199,7 +203,8 @@ def _lift_constants(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes), constants=constants)
 
 
-def _constant(node: NodeProto) -> TensorProto | None:
+def constant_of(node: NodeProto) -> TensorProto | None:
+    """The value of a Constant node; None for all other nodes, and for texts."""
     if node.op_type != "Constant" or node.domain not in ONNX_DOMAINS or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]
