@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import onnx
+from onnx import NodeProto
 
 from xbcompile.frontend.control_flow import resolve_control_flow
 from xbcompile.frontend.fold import fold_constants
@@ -21,7 +22,8 @@ from xbcompile.frontend.rewritings.qonnx import rewrite_quantizers
 from xbcompile.frontend.scans import rewrite_scans, too_long_inside
 from xbcompile.ir import Network
 from xbcompile.onnx_graph.builder import copied
-from xbcompile.onnx_graph.graph import Graph, from_model, inline, reads, skeleton, without_dead_nodes
+from xbcompile.onnx_graph.graph import Graph, bodies, from_model, inline, reads, skeleton, without_dead_nodes
+from xbcompile.onnx_graph.splicing import without_constants
 from xbcompile.onnx_graph.types import infer_types, value_info
 
 
@@ -102,23 +104,32 @@ def import_with_history(model: onnx.ModelProto, digital: Collection[str] = ()) -
     )
     return History(
         model=named,
-        needed=frozenset(node.name for node in needed.nodes),
-        constant=_constant(needed),
+        needed=frozenset(_names(needed.nodes)),
+        constant=frozenset(_constant(needed.nodes, needed.constants.keys() - needed.overridable)),
         graph=graph,
         counter=counter,
         network=network,
     )
 
 
-def _constant(graph: Graph) -> frozenset[str]:
-    """Names of the nodes that depend on constants alone."""
-    known = graph.constants.keys() - graph.overridable
-    found = set()
-    for node in graph.nodes:
+def _names(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    """Names of nodes, and of those in the bodies of Scans."""
+    for node in nodes:
+        yield node.name
+        for body in bodies(node) if node.op_type == "Scan" else ():
+            yield from _names(body.node)
+
+
+def _constant(nodes: Iterable[NodeProto], constants: Iterable[str]) -> Iterator[str]:
+    """Names of the nodes that depend on constants alone, those in the bodies of Scans too."""
+    known = set(constants)
+    for node in nodes:
         if known.issuperset(reads(node)):
             known.update(node.output)
-            found.add(node.name)
-    return frozenset(found)
+            yield node.name
+        for body in bodies(node) if node.op_type == "Scan" else ():
+            inside, own = without_constants(body)
+            yield from _constant(inside, known | own.keys())
 
 
 def _rewritten(graph: Graph, digital: Collection[str], derived: dict[str, int]) -> Graph:
