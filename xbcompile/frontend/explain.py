@@ -203,7 +203,7 @@ class _Explainer:
                 matrices=(),
                 macs=None if count.uncounted else count.macs,
                 macs_on_arrays=0,
-                reason=f'inside the body of {node.op_type} "{node.name}"',
+                reason=self._inside(inner, node),
             )
 
     def _row(self, node: NodeProto, inside: str) -> NodeExplanation:
@@ -240,6 +240,11 @@ class _Explainer:
         if node.name not in self.runs and not any(True for _ in bodies(node)):
             return EVALUATED if node.name in self.history.constant else "joined with the nodes around it"
         return digital_reason(node)
+
+    def _inside(self, inner: NodeProto, around: NodeProto) -> str:
+        """Why a node in the body of digital control flow is digital."""
+        record = self.records.get(inner.name)
+        return f'inside the body of {around.op_type} "{around.name}"' if record is None else record.reason
 
 
 def _all_nodes(graph: Graph) -> Iterator[NodeProto]:

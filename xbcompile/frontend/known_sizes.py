@@ -60,9 +60,10 @@ def _value(node: NodeProto, graph: Graph, known: _Known) -> np.ndarray | None:
         if node.op_type == "Shape":
             return _objects(shape[slice(attribute(node, "start", None), attribute(node, "end", None))])
         return None if None in shape else np.array(np.prod(np.array(shape, np.int64), dtype=np.int64), object)
-    values = [known(name) for name in node.input if name]
+    found = [known(name) for name in node.input if name]
+    values = [value for value in found if value is not None]
     picking = values[1:] if node.op_type != "Concat" else []
-    if any(value is None for value in values) or any(None in value.reshape(-1).tolist() for value in picking):
+    if len(values) < len(found) or any(None in value.reshape(-1).tolist() for value in picking):
         return None
     try:
         return _COMPUTE[node.op_type](node, *values)

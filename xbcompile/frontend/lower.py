@@ -161,8 +161,10 @@ def _add_recurrence(
 def _is_recorded(node: NodeProto, graph: Graph, digital: Collection[str]) -> bool:
     """Not where a rewriting left its own node behind the matrix that it made of it."""
     operator = operator_of(node)
-    if operator.has_matrix or operator.is_product or node.name in graph.reasons:
+    if operator.has_matrix or operator.is_product:
         return True
+    if node.name in graph.reasons:
+        return not any(True for _ in bodies(node))  # what is in the bodies is recorded
     return operator.rewrite is not None and reason_to_stay(node, digital) is not None
 
 
