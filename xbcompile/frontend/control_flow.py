@@ -15,6 +15,7 @@ from onnx import GraphProto, NodeProto, ValueInfoProto
 from xbcompile.frontend.fold import fold_constants
 from xbcompile.frontend.operands import attribute
 from xbcompile.frontend.operators import operator_of
+from xbcompile.frontend.recurrence import form_of
 from xbcompile.frontend.rewritings.qonnx import rewrite_quantizers
 from xbcompile.frontend.selection import kept_by, reason_to_stay
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
@@ -139,20 +140,17 @@ def _loop(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splic
 
 
 def _scan(node: NodeProto, graph: Graph, splicer: Splicer) -> str:
-    body: GraphProto = attribute(node, "body", None)
-    count = attribute(node, "num_scan_inputs", 0)
-    states = len(body.input) - count
+    form = form_of(node)
+    body, states = form.body, form.states
     final, stacked = _parted(node.output, states)
-    axes = attribute(node, "scan_input_axes", [0] * count)
-    shape = graph.shape(node.input[states]) if count else None
-    steps = None if shape is None else shape[axes[0]]
+    shape = graph.shape(node.input[states])
+    steps = None if shape is None else shape[form.input_axes[0]]
     if graph.opset < OLDEST_SCAN or not steps or steps > LARGEST_UNROLLED:
         return ""
-    backwards = attribute(node, "scan_input_directions", [0] * count)
     numbers = [splicer.constant(np.int64(i), "entry") for i in range(steps)]
     feeds = []
     for i in range(steps):
-        entries = zip(body.input[states:], node.input[states:], axes, backwards, strict=True)
+        entries = zip(body.input[states:], node.input[states:], form.input_axes, form.input_backwards, strict=True)
         feeds.append(
             {
                 inner.name: splicer.emit("Gather", outer, numbers[-1 - i if back else i], axis=axis)
@@ -160,9 +158,7 @@ def _scan(node: NodeProto, graph: Graph, splicer: Splicer) -> str:
             }
         )
     rows = _copies(splicer, body, feeds, (body.input[:states], node.input[:states], final), 0)
-    axes = attribute(node, "scan_output_axes", [0] * len(rows))
-    backwards = attribute(node, "scan_output_directions", [0] * len(rows))
-    for outer, row, axis, back in zip(stacked, rows, axes, backwards, strict=True):
+    for outer, row, axis, back in zip(stacked, rows, form.output_axes, form.output_backwards, strict=True):
         if outer:
             _stack(splicer, row[::-1] if back else row, axis, outer)
     return f"its body runs {steps} times: so many copies stand in its place"

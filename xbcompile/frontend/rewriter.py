@@ -94,12 +94,7 @@ def rewrite(graph: Graph, rewriting_of: Callable[[NodeProto], Rewriting | None],
                 nodes.append(node)
                 continue
             replacement = Replacement(node, graph, used)
-            try:
-                done = rewriting(replacement)
-            except StaysDigital as reason:
-                reasons[node.name] = str(reason)
-                done = False
-            if not done:
+            if not _done(rewriting, replacement, reasons):
                 nodes.append(node)
                 continue
             changed = True
@@ -119,3 +114,12 @@ def rewrite(graph: Graph, rewriting_of: Callable[[NodeProto], Rewriting | None],
         if not changed:
             return graph
         graph = infer_types(without_dead_nodes(graph))
+
+
+def _done(rewriting: Rewriting, replacement: Replacement, reasons: dict[str, str]) -> bool:
+    """Whether the node was rewritten; its reason is added where it cannot be."""
+    try:
+        return rewriting(replacement)
+    except StaysDigital as reason:
+        reasons[replacement.node.name] = str(reason)
+        return False

@@ -16,7 +16,7 @@ from xbcompile.frontend.control_flow import LARGEST_UNROLLED, OLDEST_SCAN
 from xbcompile.frontend.lower import why_not_lowered
 from xbcompile.frontend.operands import StaysDigital, attribute
 from xbcompile.frontend.operators import operator_of
-from xbcompile.frontend.recurrence import body_graph, is_recurrence
+from xbcompile.frontend.recurrence import body_graph, form_of, is_recurrence
 from xbcompile.frontend.selection import reason_to_stay
 from xbcompile.onnx_graph.builder import copied, make_graph
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
@@ -99,13 +99,16 @@ def _prepared_body(node: NodeProto, graph: Graph, digital: Collection[str], prep
     Raises:
         StaysDigital: it has no matrix that can be lowered, or the Scan has another form.
     """
-    count, axes = attribute(node, "num_scan_inputs", 0), attribute(node, "scan_input_axes", [])
     if graph.opset < OLDEST_SCAN:
         raise StaysDigital(
             f"a Scan of opset {graph.opset} has a batch axis of its own; export with {OLDEST_SCAN} or newer"
         )
-    if any(graph.shape(name) is None for name, axis in zip(node.input[-count:], axes, strict=False) if axis):
-        raise StaysDigital("the rank of a sequence is unknown that is cut along another axis than 0")
+    form = form_of(node)
+    turned = zip(
+        (*node.input[form.states :], *node.output[form.states :]), (*form.input_axes, *form.output_axes), strict=False
+    )
+    if any(graph.shape(name) is None for name, axis in turned if axis and name):
+        raise StaysDigital("the rank of a sequence is unknown whose steps are along another axis than 0")
     inside = prepare(body_graph(node, graph), node.name)
     if any(is_recurrence(each, inside) for each in inside.nodes):
         raise StaysDigital("it has a recurrence in its body whose number of steps is not known")
@@ -117,26 +120,20 @@ def _prepared_body(node: NodeProto, graph: Graph, digital: Collection[str], prep
 
 def _rewritten(node: NodeProto, graph: Graph, inside: Graph, splicer: Splicer) -> dict[str, Origin]:
     """Put in the Scan with this body, and what is around it; origins of the body's nodes."""
-    body: GraphProto = attribute(node, "body", None)
-    count = attribute(node, "num_scan_inputs", 0)
-    states = len(body.input) - count
-    backwards = attribute(node, "scan_input_directions", [0] * count)
-    axes = attribute(node, "scan_input_axes", [0] * count)
-    reverse = int(backwards[0])
-    ways = list(zip(axes, (back != reverse for back in backwards), strict=True))
+    form = form_of(node)
+    reverse, states = form.input_backwards[0], form.states
+    ways = zip(node.input[states:], form.input_axes, form.input_backwards, strict=True)
     sequences = [
-        _turned(splicer, _steps_first(splicer, name, axis, len(graph.shape(name) or ())), flip)
-        for name, (axis, flip) in zip(node.input[states:], ways, strict=True)
+        _turned(splicer, _steps_first(splicer, name, axis, len(graph.shape(name) or ())), back != reverse)
+        for name, axis, back in ways
     ]
-    new, origins = _body(body, graph, inside, splicer)
-    stacked = len(body.output) - states
-    axes = attribute(node, "scan_output_axes", [0] * stacked)
-    flips = [back != reverse for back in attribute(node, "scan_output_directions", [0] * stacked)]
+    body, origins = _body(form.body, graph, inside, splicer)
+    stacked = list(zip(form.output_axes, form.output_backwards, strict=True))
     outputs = [*node.output, *[""] * (len(body.output) - len(node.output))]
-    direct = [i < states or not (axes[i - states] or flips[i - states]) for i in range(len(outputs))]
+    plain = [True] * states + [axis == 0 and back == reverse for axis, back in stacked]
     written = [
-        name if name and plain else splicer.name(f"{node.name}/output")
-        for name, plain in zip(outputs, direct, strict=True)
+        name if name and is_plain else splicer.name(f"{node.name}/output")
+        for name, is_plain in zip(outputs, plain, strict=True)
     ]
     splicer.nodes.append(
         helper.make_node(
@@ -144,21 +141,26 @@ def _rewritten(node: NodeProto, graph: Graph, inside: Graph, splicer: Splicer) -
             [*node.input[:states], *sequences],
             written,
             node.name,
-            body=new,
-            num_scan_inputs=count,
-            scan_input_directions=[reverse] * count,
-            scan_output_directions=[reverse] * stacked,
+            body=body,
+            num_scan_inputs=len(sequences),
+            scan_input_directions=[int(reverse)] * len(sequences),
+            scan_output_directions=[int(reverse)] * len(stacked),
         )
     )
-    for i, (name, source) in enumerate(zip(outputs[states:], written[states:], strict=True)):
+    for name, source, (axis, back) in zip(outputs[states:], written[states:], stacked, strict=True):
         if name and name != source:
-            rank = len(graph.shape(name) or ())
-            turned = _turned(splicer, source, flips[i], "" if axes[i] else name)
-            if axes[i]:
-                axis = axes[i] % rank
-                order = [*range(1, axis + 1), 0, *range(axis + 1, rank)]
-                splicer.emit("Transpose", turned, perm=order, output=name)
+            _lay_out(splicer, source, axis, back != reverse, name, len(graph.shape(name) or ()))
     return origins
+
+
+def _lay_out(splicer: Splicer, stacked: str, axis: int, flip: bool, output: str, rank: int) -> None:
+    """Write `output`: what is stacked along axis 0 along another axis, or the other way round."""
+    if axis == 0:
+        _turned(splicer, stacked, flip, output)
+        return
+    axis %= rank
+    order = [*range(1, axis + 1), 0, *range(axis + 1, rank)]
+    splicer.emit("Transpose", _turned(splicer, stacked, flip), perm=order, output=output)
 
 
 def _steps_first(splicer: Splicer, name: str, axis: int, rank: int) -> str:
