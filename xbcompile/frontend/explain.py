@@ -17,6 +17,7 @@ from xbcompile.frontend.macs import Count
 from xbcompile.frontend.network import History, import_with_history
 from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.recurrence import is_recurrence
+from xbcompile.frontend.runs import check_runs
 from xbcompile.ir import MatrixLayer
 from xbcompile.onnx_graph.dimensions import open_dimensions
 from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS
@@ -139,10 +140,12 @@ def explain(
         dims: sizes of open dimensions, by name or `INPUT:AXIS`.
 
     Raises:
-        ModelError: the model cannot be read or imported, or has no such dimension.
+        ModelError: the model cannot be read, imported or run, or has no such dimension.
+        ScheduleError: a recurrence of too many steps.
     """
     proto = fix_dimensions(load_model(model), dims or {})
     history = import_with_history(proto, (digital,) if isinstance(digital, str) else digital)
+    check_runs(history.network)
     return _Explainer(history).explanation()
 
 

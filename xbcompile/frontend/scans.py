@@ -17,6 +17,7 @@ from xbcompile.frontend.lower import why_not_lowered
 from xbcompile.frontend.operands import StaysDigital, attribute
 from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.recurrence import body_graph, form_of, is_recurrence
+from xbcompile.frontend.runs import LARGEST_STEPS
 from xbcompile.frontend.selection import reason_to_stay
 from xbcompile.onnx_graph.builder import copied, make_graph
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
@@ -109,6 +110,10 @@ def _prepared_body(node: NodeProto, graph: Graph, digital: Collection[str], prep
     )
     if any(graph.shape(name) is None for name, axis in turned if axis and name):
         raise StaysDigital("the rank of a sequence is unknown whose steps are along another axis than 0")
+    sequence = graph.shape(node.input[form.states])
+    steps = sequence[form.input_axes[0]] if sequence else None
+    if steps and steps > LARGEST_STEPS:
+        raise StaysDigital(f"it has {steps:,} steps, and a schedule lists at most {LARGEST_STEPS:,}")
     inside = prepare(body_graph(node, graph), node.name)
     if any(is_recurrence(each, inside) for each in inside.nodes):
         raise StaysDigital("it has a recurrence in its body whose number of steps is not known")

@@ -13,6 +13,7 @@ from onnx import (
     ModelProto,
     NodeProto,
     TensorProto,
+    TensorShapeProto,
     TypeProto,
     ValueInfoProto,
     defs,
@@ -101,7 +102,7 @@ def from_model(model: ModelProto) -> Graph:
     return Graph(
         name=model.graph.name or "main",
         inputs=tuple(_opened(value) for value in model.graph.input if value.name not in constants),
-        outputs=tuple(model.graph.output),
+        outputs=tuple(_opened(value) for value in model.graph.output),
         nodes=tuple(_sorted(model.graph.node)),
         constants=constants,
         overridable=frozenset(inputs & constants.keys()) if model.ir_version >= 4 else frozenset(),
@@ -113,14 +114,25 @@ def from_model(model: ModelProto) -> Graph:
 
 
 def _opened(value: ValueInfoProto) -> ValueInfoProto:
-    """The graph input with negative sizes left open, as onnxruntime takes them."""
-    negative = [i for i, dim in enumerate(value.type.tensor_type.shape.dim) if dim.dim_value < 0]
-    if not negative:
+    """The graph input or output with negative sizes left open, as onnxruntime takes them."""
+    if all(dim.dim_value >= 0 for dim in _dimensions(value.type)):
         return value
     opened = copied(value)
-    for axis in negative:
-        opened.type.tensor_type.shape.dim[axis].Clear()
+    for dim in _dimensions(opened.type):
+        if dim.dim_value < 0:
+            dim.Clear()
     return opened
+
+
+def _dimensions(type_proto: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
+    """The dimensions of a tensor, or of the tensors in a sequence, an optional or a map."""
+    kind = type_proto.WhichOneof("value")
+    if kind in ("sequence_type", "optional_type"):
+        yield from _dimensions(getattr(type_proto, kind).elem_type)
+    elif kind == "map_type":
+        yield from _dimensions(type_proto.map_type.value_type)
+    elif kind in ("tensor_type", "sparse_tensor_type"):
+        yield from getattr(type_proto, kind).shape.dim
 
 
 def skeleton(graph: Graph, outputs: bool = False, limit: int | None = SKELETON_BYTES) -> ModelProto:
