@@ -11,10 +11,11 @@ import numpy as np
 import onnx
 
 from xbcompile.data.datasets import data_of, load_data
-from xbcompile.errors import DataError, ModelError, PassError, TargetError, VerifyError
+from xbcompile.errors import DataError, PassError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model, runnable
 from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.lower import nothing_lowered
+from xbcompile.frontend.runs import cannot_run, check_steps
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, Schedule, WeightCode
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.onnx_graph import engine
@@ -23,7 +24,7 @@ from xbcompile.options import CompileOptions
 from xbcompile.passes.contract import CalibratedPass, Pass, PassContext
 from xbcompile.passes.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.planning.network_mapper import NetworkMapper
-from xbcompile.planning.shapes import check_steps, coding_of
+from xbcompile.planning.shapes import coding_of
 from xbcompile.program.cells import CellImages
 from xbcompile.program.program import Program, with_stored_weights
 from xbcompile.reference.evaluate import computed_tensors
@@ -134,7 +135,7 @@ def _verify(program: Program) -> None:
     try:
         findings = verify(program)
     except engine.ERRORS as error:
-        raise ModelError(f"onnxruntime cannot run the compiled model: {engine.one_line(error)}") from None
+        raise cannot_run(error) from None
     if findings:
         raise VerifyError(findings)
 

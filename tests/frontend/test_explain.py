@@ -77,7 +77,7 @@ def test_open_sizes_are_not_guessed():
 
 def test_bodies_of_control_flow():
     """The branch with the product counts; what a loop does with a state of unknown shape does not."""
-    found = xbcompile.explain(control_flow(), batch_axis={"x": 0})  # all samples decide on the branch: it must be said
+    found = xbcompile.explain(control_flow(times=100), batch_axis={"x": 0})  # all samples decide on the branch: it must be said
     nodes = by_name(found)
     assert [(n.node, n.inside) for n in found.nodes if n.inside == "if"] == [("else_mul", "if"), ("then_fc", "if")]
     assert nodes["then_fc"].macs == nodes["if"].macs == 4 * 4
@@ -105,12 +105,27 @@ def scan_of(steps):
 
 
 @pytest.mark.parametrize("steps", [1, 7])
-def test_a_scan_counts_all_its_steps(steps):
-    """Axis 0 of x and z is not one batch: nothing is divided."""
-    nodes = by_name(xbcompile.explain(scan_of(steps)))
-    assert nodes["inner"].macs == 3 * 4 * 5
-    assert nodes["scan"].macs == steps * 3 * 4 * 5
+@pytest.mark.parametrize("on_arrays", [True, False])
+def test_a_scan_counts_all_its_steps(steps, on_arrays):
+    """Axis 0 of x and z is not one batch: nothing is divided. On arrays the body's node counts them, else the Scan."""
+    found = xbcompile.explain(scan_of(steps), digital=() if on_arrays else ["scan"])
+    nodes = by_name(found)
+    assert nodes["inner"].macs == (steps if on_arrays else 1) * 3 * 4 * 5
+    assert nodes["scan"].macs == (0 if on_arrays else steps) * 3 * 4 * 5
     assert nodes["fc"].macs == 2 * 4 * 5
+    assert found.totals.macs == steps * 3 * 4 * 5 + 2 * 4 * 5
+    assert nodes["inner"].inside == "scan"
+    assert nodes["inner"].reason == ("" if on_arrays else 'inside the body of Scan "scan"')
+
+
+def test_copies_of_a_loop_are_one_node():
+    found = xbcompile.explain(control_flow())
+    nodes = by_name(found)
+    assert [matrix.name for matrix in nodes["loop_fc"].matrices] == ["loop_fc", "loop_fc_2", "loop_fc_3"]
+    assert nodes["loop"].reason == "its body runs 3 times: so many copies stand in its place"
+    assert nodes["Tanh_next"].reason == "element-wise"
+    assert found.totals.weights == 5 * 4 + 4 * 4 + 4 * 3  # the copies share one matrix
+    assert found.totals.lowered == 3
 
 
 @pytest.mark.parametrize("dims", [{"t": 7, "n": 1}, {"t": 7}, {"t": 7, "n": 2}])

@@ -168,6 +168,11 @@ def test_random_operators_in_a_body_stay(build, rng):
         node("Add", ["h", "f"], ["y"]),
     ]
     constants = {"w": rng.uniform(-1, 1, (3, 3)), "c": np.array(True)}
+    assert operators(import_network(load_model(build(nodes, {"x": [3, 3]}, ["y"], constants)))) == [
+        "RandomNormalLike",
+        "Add",
+    ]
+    nodes[0].metadata_props.add(key="xbcompile", value="digital")  # the body stays, but is not evaluated either
     assert operators(import_network(load_model(build(nodes, {"x": [3, 3]}, ["y"], constants)))) == ["If", "Add"]
 
 

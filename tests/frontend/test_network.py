@@ -269,7 +269,9 @@ def test_loop_with_captured_values(build, check, rng, square):
         node("Loop", ["times", "", "h"], ["last", "all"], body=body),
         node("MatMul", ["all", "u"], ["y"]),
     ]
-    network = check(build(nodes, {"x": [3, 3]}, ["last", "y"], square | {"times": np.array(3)}), feeds(rng, 3, 3))
+    model = build(nodes, {"x": [3, 3]}, ["last", "y"], square)
+    model.graph.input.append(helper.make_tensor_value_info("times", TensorProto.INT64, []))
+    network = check(model, feeds(rng, 3, 3) | {"times": np.array(3)})
     assert network.records[1].reason == 'inside the body of Loop "Loop_last"'
     assert network.records[1].node == "MatMul_p"
 

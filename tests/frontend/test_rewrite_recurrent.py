@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
-from onnx import TensorProto, helper
+from onnx import helper
 
 from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.recurrence_kit import Case, cases, expected, sequence_model, weights
@@ -124,23 +124,3 @@ def test_what_stays_digital(build, check):
     assert reason(["u", "weights", "r"], x | given, plain | {"weights": [1, 12, 2]}) == 'W "weights" is an activation'
     assert "opset 9" in reason(["u", "w", "r"], x, plain, opset=8)
     assert "rec" in reason(["u", "w", "r"], x, plain, digital=("rec",))
-
-
-def test_scan_of_the_model_stays_digital(check):
-    body = helper.make_graph(
-        [helper.make_node("MatMul", ["s", "m"], ["e"], "inner"), helper.make_node("Add", ["e", "i"], ["o"])],
-        "body",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("s", "i")],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("o", "p")],
-    )
-    body.node.append(helper.make_node("Identity", ["o"], ["p"]))
-    nodes = [
-        helper.make_node("MatMul", ["x", "m"], ["u"], "first"),
-        helper.make_node("Scan", ["s0", "u"], ["end", "y"], "scan", body=body, num_scan_inputs=1),
-    ]
-    constants = {"m": np.eye(2, dtype=np.float32) / 2, "s0": np.ones((3, 2), np.float32)}
-    model = model_of(nodes, {"x": ["t", 3, 2]}, ["y", "end"], constants)
-    network = check(model, {"x": RNG.normal(size=(4, 3, 2)).astype(np.float32)})
-    assert not network.recurrences
-    reasons = {record.node: record.reason for record in network.records}
-    assert reasons == {"first": "", "inner": 'inside the body of Scan "scan"'}

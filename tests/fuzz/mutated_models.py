@@ -125,8 +125,8 @@ def quantized() -> onnx.ModelProto:
     return _model(nodes, {"x": ["n", 2, 6, 6]}, ["y"], constants)
 
 
-def control_flow() -> onnx.ModelProto:
-    """An If whose branches capture outer tensors, and a Loop, between dense layers."""
+def control_flow(times: int = 3) -> onnx.ModelProto:
+    """An If whose branches capture outer tensors, and a Loop of so many iterations, between dense layers."""
     nothing: Sequence[int | str] | None = None
 
     def body(name: str, nodes: list[onnx.NodeProto], result: str) -> onnx.GraphProto:
@@ -159,7 +159,7 @@ def control_flow() -> onnx.ModelProto:
         "b1": _values(4),
         "w2": _values(4, 4),
         "two": np.float32(2),
-        "count": np.array(3, np.int64),
+        "count": np.array(times, np.int64),
         "w3": _values(4, 3),
     }
     return _model(nodes, {"x": ["n", 5]}, ["y"], constants)

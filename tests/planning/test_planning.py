@@ -16,10 +16,10 @@ from onnx import helper
 import xbcompile
 from tests.support.model_kit import MODELS, model_of
 from xbcompile.errors import DataError, ModelError, ScheduleError
+from xbcompile.frontend import runs
 from xbcompile.options import PlanOptions
 from xbcompile.planning import mapper as mapping
 from xbcompile.planning import planner
-from xbcompile.planning import shapes as plan_shapes
 from xbcompile.planning.bounds import lower_bounds
 from xbcompile.planning.mapper import Mapper, fewest_tiles
 from xbcompile.planning.planner import resized
@@ -420,10 +420,10 @@ def test_open_sizes_are_told():
 
 
 def test_recurrences_of_too_many_steps(monkeypatch):
-    monkeypatch.setattr(plan_shapes, "LARGEST_STEPS", 27)
-    for asked in (xbcompile.plan, xbcompile.compile):
+    monkeypatch.setattr(runs, "LARGEST_STEPS", 27)
+    for asked in (xbcompile.plan, xbcompile.compile, xbcompile.explain):
         with pytest.raises(ScheduleError, match="has 28 steps, and a schedule lists at most 27"):
-            asked(MODELS / "mnist_lstm.onnx", "mram64")
+            asked(MODELS / "mnist_lstm.onnx")
 
 
 def test_shared_matrices_count_once():

@@ -16,10 +16,13 @@ from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.macs import Count
 from xbcompile.frontend.network import History, import_with_history
 from xbcompile.frontend.operators import operator_of
+from xbcompile.frontend.recurrence import is_recurrence
+from xbcompile.frontend.runs import check_runs
 from xbcompile.ir import MatrixLayer
 from xbcompile.onnx_graph.dimensions import open_dimensions
 from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Origin, bodies
+from xbcompile.onnx_graph.graph import Graph, Origin, bodies
+from xbcompile.onnx_graph.splicing import without_constants
 
 EVALUATED = "constant: evaluated when compiling"
 NOT_NEEDED = "not needed for any output"
@@ -60,7 +63,8 @@ class NodeExplanation:
         lowered: whether a matrix of it is on the arrays.
         matrices: those matrices.
         macs: multiply-accumulate operations of matrix products and convolutions per inference, on arrays and digital; None
-            where a size is unknown. A node inside a body counts as if it ran once; the node with the body, for all its runs.
+            where a size is unknown. A node inside a body that runs digitally counts as if it ran once; the node with the body,
+            for all its runs.
         macs_on_arrays: those of the matrices, as far as known.
         reason: why it is digital, or what of it is; empty where all of it is on arrays.
     """
@@ -138,10 +142,12 @@ def explain(
         batch_axis: the axis that counts samples by input, see `CompileOptions`.
 
     Raises:
-        ModelError: the model cannot be read or imported, or has no such dimension.
+        ModelError: the model cannot be read, imported or run, or has no such dimension.
+        ScheduleError: a recurrence of too many steps.
     """
     proto = fix_dimensions(load_model(model), dims or {})
     history = import_with_history(proto, (digital,) if isinstance(digital, str) else digital, batch_axis)
+    check_runs(history.network)
     return _Explainer(history).explanation()
 
 
@@ -153,13 +159,17 @@ class _Explainer:
         network = history.network
         self.layers = {layer.name: layer for layer in network.layers}
         self.writers = {layer.output: layer.name for layer in network.layers}
+        self.written = {node.name: node.output for node in _all_nodes(history.graph)}
         self.records = {record.node: record for record in network.records}
         self.counter = history.counter
-        self.runs = {name for each in network.segments for node in each.model.graph.node for name in node.output}
+        self.runs = {self._origin(node) for each in network.segments for node in each.model.graph.node}
         self.digital: dict[str, Count] = defaultdict(Count)
         for node in history.graph.nodes:
-            origin = history.graph.origins.get(node.name, Origin(node.name, node.op_type))
-            self.digital[origin.node] += self.counter.node(node)
+            self.digital[self._origin(node)] += self.counter.node(node)
+
+    def _origin(self, node: NodeProto) -> str:
+        """Name of the model's node that a node stands for."""
+        return self.history.graph.origins.get(node.name, Origin(node.name, node.op_type)).node
 
     def explanation(self) -> Explanation:
         network = self.history.network
@@ -182,48 +192,72 @@ class _Explainer:
         )
         return Explanation(network.name, nodes, totals, tuple(open_dimensions(network.inputs)))
 
-    def _rows(self, node: NodeProto) -> Iterator[NodeExplanation]:
+    def _rows(self, node: NodeProto, inside: str = "") -> Iterator[NodeExplanation]:
+        yield self._row(node, inside)
+        if node.name in self.history.graph.decided:
+            for body in bodies(node):
+                for inner in without_constants(body)[0]:
+                    yield from self._rows(inner, node.name)
+            return
+        for inner, count in self.counter.inner(node):
+            yield NodeExplanation(
+                node=inner.name,
+                operator=inner.op_type,
+                inside=node.name,
+                lowered=False,
+                matrices=(),
+                macs=None if count.uncounted else count.macs,
+                macs_on_arrays=0,
+                reason=self._inside(inner, node),
+            )
+
+    def _row(self, node: NodeProto, inside: str) -> NodeExplanation:
         record = self.records.get(node.name)
         layers = [self.layers[name] for name in record.layers if name in self.layers] if record is not None else []
         matrices = tuple(self._matrix(layer) for layer in layers)
         count = self.digital.get(node.name, Count())
         known = not count.uncounted and all(matrix.macs is not None for matrix in matrices)
         on_arrays = sum(matrix.macs or 0 for matrix in matrices)
-        yield NodeExplanation(
+        return NodeExplanation(
             node=node.name,
             operator=node.op_type,
-            inside="",
+            inside=inside,
             lowered=bool(matrices),
             matrices=matrices,
             macs=on_arrays + count.macs if known else None,
             macs_on_arrays=on_arrays,
             reason=(record.reason if record is not None else "") or ("" if matrices else self._reason(node)),
         )
-        for inner, inner_count in self.counter.inner(node):
-            yield NodeExplanation(
-                node=inner.name or f"{inner.op_type}_{next(filter(None, inner.output), '')}",
-                operator=inner.op_type,
-                inside=node.name,
-                lowered=False,
-                matrices=(),
-                macs=None if inner_count.uncounted else inner_count.macs,
-                macs_on_arrays=0,
-                reason=f'inside the body of {node.op_type} "{node.name}"',
-            )
 
     def _matrix(self, layer: MatrixLayer) -> MatrixExplanation:
         return MatrixExplanation(layer.name, layer.groups, layer.inputs, layer.outputs, layer.vectors_per_inference)
 
     def _reason(self, node: NodeProto) -> str:
-        """Why a node without a record of its own is digital."""
+        """Why a node without a record of its own is digital, or what was decided of it."""
+        if node.name in self.history.graph.decided:
+            return self.history.graph.decided[node.name]
         if node.name not in self.history.needed:
             return NOT_NEEDED
-        layer = next((self.writers[name] for name in node.output if name in self.writers), None)
+        written = self.written.get(node.name, node.output)
+        layer = next((self.writers[name] for name in written if name in self.writers), None)
         if layer is not None:
             return f'part of "{layer}": its bias'
-        if not self.runs.intersection(node.output) and not any(True for _ in bodies(node)):
+        if node.name not in self.runs and not any(True for _ in bodies(node)):
             return EVALUATED if node.name in self.history.constant else "joined with the nodes around it"
         return digital_reason(node)
+
+    def _inside(self, inner: NodeProto, around: NodeProto) -> str:
+        """Why a node in the body of digital control flow is digital."""
+        record = self.records.get(inner.name)
+        return f'inside the body of {around.op_type} "{around.name}"' if record is None else record.reason
+
+
+def _all_nodes(graph: Graph) -> Iterator[NodeProto]:
+    """The nodes of a graph, and those in the bodies of its recurrences."""
+    for node in graph.nodes:
+        yield node
+        if is_recurrence(node, graph):
+            yield from (inner for body in bodies(node) for inner in body.node)
 
 
 def digital_reason(node: NodeProto) -> str:

@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-import numpy as np
 from onnx import NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.operands import attribute
+from xbcompile.frontend.known_sizes import known_sizes
 from xbcompile.frontend.operators import operator_of
 from xbcompile.onnx_graph import builder, engine
 from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS, ONNX_ML
@@ -66,7 +65,7 @@ def fold_constants(graph: Graph, origins: dict[str, int] | None = None) -> Graph
     """
     origins = {} if origins is None else origins
     while True:
-        constants = _known_shapes(graph)
+        constants = {name: builder.tensor(name, value) for name, value in known_sizes(graph).items()}
         if not constants:
             foldable = _foldable(graph, origins)
             wanted = _wanted(graph, foldable)
@@ -77,20 +76,6 @@ def fold_constants(graph: Graph, origins: dict[str, int] | None = None) -> Graph
         nodes = (_without_outputs(node, constants.keys()) for node in graph.nodes)
         graph = replace(graph, nodes=tuple(node for node in nodes if node is not None))
         graph = infer_types(without_dead_nodes(graph))
-
-
-def _known_shapes(graph: Graph) -> dict[str, TensorProto]:
-    """What Shape nodes give whose tensors have one size alone, as onnxruntime folds them too."""
-    constants = {}
-    for node in graph.nodes:
-        if node.op_type != "Shape" or node.domain not in ONNX_DOMAINS:
-            continue
-        shape = graph.shape(node.input[0])
-        if shape is None or None in shape:
-            continue
-        bounds = slice(attribute(node, "start", None), attribute(node, "end", None))
-        constants[node.output[0]] = builder.tensor(node.output[0], np.array(shape[bounds], np.int64))
-    return constants
 
 
 def _without_outputs(node: NodeProto, names: Iterable[str]) -> NodeProto | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -66,21 +66,41 @@ class _Build:
 
 
 def with_node_names(graph: Graph) -> Graph:
-    """Give every node a unique name: its own, or operator and output name where it has none."""
+    """Give every node a unique name, in bodies too: its own, or operator and output name where it has none."""
     used: set[str] = set()
     numbers: dict[str, int] = {}  # the last one given to nodes of a name
-    nodes = []
-    for node in graph.nodes:
-        name = own = _name(node)
-        while name in used:
-            numbers[own] = numbers.get(own, 1) + 1
-            name = f"{own}_{numbers[own]}"
-        used.add(name)
-        if name != node.name:
-            node = builder.copied(node)
-            node.name = name
-        nodes.append(node)
-    return replace(graph, nodes=tuple(nodes))
+
+    def named(nodes: Iterable[NodeProto], inside: bool) -> list[NodeProto]:
+        """The nodes, or those in their bodies, under unique names; copied where a name changes."""
+        found = []
+        for node in nodes:
+            meant = list(_nodes_inside(node)) if inside else [node]
+            names = [_free_name(_name(each), used, numbers) for each in meant]
+            if names != [each.name for each in meant]:
+                node = builder.copied(node)
+                for each, name in zip(_nodes_inside(node) if inside else [node], names, strict=True):
+                    each.name = name
+            found.append(node)
+        return found
+
+    return replace(graph, nodes=tuple(named(named(graph.nodes, inside=False), inside=True)))
+
+
+def _free_name(own: str, used: set[str], numbers: dict[str, int]) -> str:
+    name = own
+    while name in used:
+        numbers[own] = numbers.get(own, 1) + 1
+        name = f"{own}_{numbers[own]}"
+    used.add(name)
+    return name
+
+
+def _nodes_inside(node: NodeProto) -> Iterator[NodeProto]:
+    """The nodes in the bodies of a node, in order, bodies in bodies included."""
+    for body in bodies(node):
+        for inner in body.node:
+            yield inner
+            yield from _nodes_inside(inner)
 
 
 def lower_nodes(graph: Graph, digital: Collection[str]) -> Lowered:
@@ -141,8 +161,10 @@ def _add_recurrence(
 def _is_recorded(node: NodeProto, graph: Graph, digital: Collection[str]) -> bool:
     """Not where a rewriting left its own node behind the matrix that it made of it."""
     operator = operator_of(node)
-    if operator.has_matrix or operator.is_product or node.name in graph.reasons:
+    if operator.has_matrix or operator.is_product:
         return True
+    if node.name in graph.reasons:
+        return not any(True for _ in bodies(node))  # what is in the bodies is recorded
     return operator.rewrite is not None and reason_to_stay(node, digital) is not None
 
 
@@ -165,6 +187,15 @@ def one_per_node(records: list[LoweringRecord]) -> tuple[LoweringRecord, ...]:
             layers=before.layers + record.layers,
         )
     return tuple(joined.values())
+
+
+def why_not_lowered(node: NodeProto, graph: Graph, digital: Collection[str]) -> str:
+    """Why a node stays digital; empty where it becomes a layer."""
+    try:
+        _lower(node, graph, digital)
+    except StaysDigital as reason:
+        return str(reason)
+    return ""
 
 
 def _lower(node: NodeProto, graph: Graph, digital: Collection[str]) -> Matrix:
@@ -290,10 +321,11 @@ def _records_inside(node: NodeProto, graph: Graph) -> Iterator[LoweringRecord]:
     called = [f for f in graph.functions if (f.domain, f.name) == (node.domain, node.op_type)]
     inside = [("body of", body.node) for body in bodies(node)]
     inside += [("function of another opset called by", function.node) for function in called]
+    why = f", which stays digital: {graph.reasons[node.name]}" if graph.reasons.get(node.name) else ""
     for kind, nodes in inside:
         for inner in nodes:
             if operator_of(inner).has_matrix:
-                reason = f'inside the {kind} {node.op_type} "{_name(node)}"'
+                reason = f'inside the {kind} {node.op_type} "{_name(node)}"{why}'
                 yield LoweringRecord(_name(inner), inner.op_type, False, reason)
             yield from _records_inside(inner, graph)
 
@@ -302,10 +334,18 @@ def _name(node: NodeProto) -> str:
     return node.name or f"{node.op_type}_{next(filter(None, node.output), '')}"
 
 
-def check_patterns(graph: Graph, digital: Collection[str]) -> None:
-    """Raise ModelError for a pattern that matches no MVM-like node, control flow and functions included."""
-    names = [node.name for node in graph.nodes if operator_of(node).is_recorded]
-    names += [record.node for node in graph.nodes for record in _records_inside(node, graph)]
+def check_patterns(graph: Graph, model: Graph, digital: Collection[str]) -> None:
+    """Raise ModelError for a pattern that matches no MVM-like node, control flow and functions included.
+
+    Args:
+        graph: the graph that is rewritten next.
+        model: the one that it was made of, whose control flow is as the user knows it.
+        digital: the patterns.
+    """
+    names = [node.name for node in graph.nodes if operator_of(node).is_recorded and node.name not in graph.origins]
+    for node in model.nodes:
+        inside = [record.node for record in _records_inside(node, model)]
+        names += [node.name, *inside] if inside else []
     for pattern in digital:
         if not any(matches(name, pattern) for name in names):
             raise ModelError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -13,6 +13,7 @@ from xbcompile.errors import ModelError
 from xbcompile.frontend.mac_rules import Shape, Shapes, UnknownSize
 from xbcompile.frontend.operands import attribute
 from xbcompile.frontend.operators import operator_of
+from xbcompile.frontend.recurrence import is_recurrence
 from xbcompile.ir import Contraction, MatrixLayer, Network
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed, open_axes, open_dimensions, open_samples
@@ -53,26 +54,38 @@ class Counter:
         self._loops = {layer.name: each for each in network.recurrences for layer in each.layers}
         self._constants = graph.constants
         self._is_sized = names.issuperset(open_dimensions(graph.inputs))  # nothing but the batch is open
-        self._outputs = {node.name: node.output[0] for node in graph.nodes if node.output}
         if names:
             with suppress(ModelError):  # a model may refuse one sample
                 graph = infer_types(replace(graph, inputs=tuple(_single(value, names) for value in graph.inputs)))
         self._types = graph.types
         self._bodies = _inferred_bodies(graph)
+        self._outputs = {node.name: node.output[0] for node in graph.nodes if node.output}
+        self._inside = dict(self._outputs_inside(graph))
 
     def vectors(self, layer: MatrixLayer) -> int | None:
         """Input vectors of a layer: those of its output for one sample; None where an open dimension decides.
 
-        As the layer has them where nothing but the number of samples is open.
+        Of all steps where it is in a recurrence. As the layer has them where nothing but the number of samples is open, or where
+        the shapes in a recurrence do not tell.
         """
-        if layer.name in self._loops:
-            return self._vectors_inside(layer)
         known = layer.name in self._outputs
-        shape = _shape(self._types, self._outputs[layer.name]) if known else None
+        shape, steps = _shape(self._types, self._outputs[layer.name]) if known else None, 1
+        if layer.name in self._inside:
+            shape, steps = self._inside[layer.name]
+        if shape is None and layer.name in self._loops:
+            return self._vectors_inside(layer)
         if shape is None:
             return None if known and not self._is_sized else layer.vectors_per_inference
         squeezed = isinstance(layer.geometry, Contraction) and layer.geometry.squeeze
-        return self._per_sample(math.prod(shape) // (1 if squeezed else layer.groups * layer.outputs))
+        return steps * self._per_sample(math.prod(shape) // (1 if squeezed else layer.groups * layer.outputs))
+
+    def _outputs_inside(self, graph: Graph) -> Iterator[tuple[str, tuple[Shape | None, int]]]:
+        """What each node in a recurrence writes at one step, and the number of steps; by the node's name."""
+        for node in graph.nodes:
+            steps = self._repetitions(node, self._types) if is_recurrence(node, graph) else None
+            for body in bodies(self._bodies.get(node.name, node)) if steps else ():
+                types = {**self._types, **_body_types(body)}
+                yield from ((inner.name, (_shape(types, inner.output[0]), steps or 1)) for inner in body.node)
 
     def _vectors_inside(self, layer: MatrixLayer) -> int | None:
         """Those of a layer in a recurrence, all steps: rows of what is cut into entries are samples, or several of one."""

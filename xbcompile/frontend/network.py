@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import onnx
+from onnx import NodeProto
 
+from xbcompile.frontend.control_flow import resolve_control_flow
 from xbcompile.frontend.fold import fold_constants
 from xbcompile.frontend.integer_layers import with_grids
 from xbcompile.frontend.lower import check_patterns, lower_nodes, with_node_names
@@ -18,9 +20,11 @@ from xbcompile.frontend.qdq import join_quantized
 from xbcompile.frontend.rewriter import rewrite
 from xbcompile.frontend.rewritings.qonnx import rewrite_quantizers
 from xbcompile.frontend.samples import with_samples
+from xbcompile.frontend.scans import rewrite_scans, too_long_inside
 from xbcompile.ir import Network
 from xbcompile.onnx_graph.builder import copied
-from xbcompile.onnx_graph.graph import Graph, from_model, inline, reads, skeleton, without_dead_nodes
+from xbcompile.onnx_graph.graph import Graph, bodies, from_model, inline, reads, skeleton, without_dead_nodes
+from xbcompile.onnx_graph.splicing import without_constants
 from xbcompile.onnx_graph.types import infer_types, value_info
 
 
@@ -78,15 +82,14 @@ def import_with_history(
     model: onnx.ModelProto, digital: Collection[str] = (), batch_axis: Mapping[str, int | None] | None = None
 ) -> History:
     """`import_network` with what it did on the way."""
-    inlined = inline(from_model(model))
-    graph = needed = with_node_names(without_dead_nodes(inlined))
+    named = with_node_names(inline(from_model(model)))
+    graph = needed = without_dead_nodes(resolve_control_flow(named, digital))
     graph = infer_types(merge_equal_results(rewrite_quantizers(graph, lambda node: operator_of(node).quantizer)))
     derived: dict[str, int] = {}  # from how many elements folded constants were made
     graph = fold_constants(join_quantized(graph, digital), derived)
-    check_patterns(graph, digital)
-    graph = fold_constants(
-        merge_equal_results(rewrite(graph, lambda node: operator_of(node).rewrite, digital)), derived
-    )
+    check_patterns(graph, named, digital)
+    graph = rewrite_scans(graph, digital, lambda body, scan: _prepared_body(body, scan, digital))
+    graph = _rewritten(graph, digital, derived)
     lowered = with_grids(lower_nodes(graph, digital), graph)
     network = Network(
         name=graph.name,
@@ -107,35 +110,45 @@ def import_with_history(
         replace(layer, vectors_per_inference=counter.vectors(layer)) for layer in network.layers
     )
     return History(
-        model=_all_named(inlined, needed),
-        needed=frozenset(node.name for node in needed.nodes),
-        constant=_constant(needed),
+        model=named,
+        needed=frozenset(_names(needed.nodes)),
+        constant=frozenset(_constant(needed.nodes, needed.constants.keys() - needed.overridable)),
         graph=graph,
         counter=counter,
         network=network,
     )
 
 
-def _constant(graph: Graph) -> frozenset[str]:
-    """Names of the nodes that depend on constants alone."""
-    known = graph.constants.keys() - graph.overridable
-    found = set()
-    for node in graph.nodes:
+def _names(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    """Names of nodes, and of those in the bodies of Scans."""
+    for node in nodes:
+        yield node.name
+        for body in bodies(node) if node.op_type == "Scan" else ():
+            yield from _names(body.node)
+
+
+def _constant(nodes: Iterable[NodeProto], constants: Iterable[str]) -> Iterator[str]:
+    """Names of the nodes that depend on constants alone, those in the bodies of Scans too."""
+    known = set(constants)
+    for node in nodes:
         if known.issuperset(reads(node)):
             known.update(node.output)
-            found.add(node.name)
-    return frozenset(found)
+            yield node.name
+        for body in bodies(node) if node.op_type == "Scan" else ():
+            inside, own = without_constants(body)
+            yield from _constant(inside, known | own.keys())
 
 
-def _all_named(inlined: Graph, needed: Graph) -> Graph:
-    """The inlined graph with the names that its needed nodes were given, and unique ones for the others."""
-    writers = {name: node for node in needed.nodes for name in node.output if name}
-    first = [next((writers[name] for name in node.output if name in writers), None) for node in inlined.nodes]
-    rest = with_node_names(
-        replace(
-            inlined,
-            nodes=(*needed.nodes, *(node for node, same in zip(inlined.nodes, first, strict=True) if same is None)),
-        )
-    )
-    others = iter(rest.nodes[len(needed.nodes) :])
-    return replace(inlined, nodes=tuple(next(others) if same is None else same for same in first))
+def _rewritten(graph: Graph, digital: Collection[str], derived: dict[str, int]) -> Graph:
+    graph = rewrite(graph, lambda node: operator_of(node).rewrite, digital)
+    return fold_constants(merge_equal_results(graph), derived)
+
+
+def _prepared_body(graph: Graph, scan: str, digital: Collection[str]) -> Graph:
+    """The body of a Scan with all done to it that is done to a model before lowering; recurrences in it are unrolled."""
+    derived: dict[str, int] = {}
+    graph = resolve_control_flow(graph, digital, scans=True)
+    graph = fold_constants(join_quantized(graph, digital), derived)
+    graph = replace(graph, reasons={**graph.reasons, **too_long_inside(graph, scan)})
+    graph = resolve_control_flow(_rewritten(graph, digital, derived), digital, scans=True)
+    return fold_constants(merge_equal_results(graph), derived)

@@ -1,17 +1,54 @@
-"""A Scan that a rewriting put in, taken apart: its body as a graph of its own, and how tensors go in and out."""
+"""A Scan that is to become a recurrence, taken apart: its body as a graph of its own, and how tensors go in and out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from onnx import NodeProto, TypeProto, ValueInfoProto
+from onnx import GraphProto, NodeProto, TypeProto, ValueInfoProto
 
 from xbcompile.frontend.operands import attribute
 from xbcompile.ir import MatrixLayer, SequenceInput, StackedOutput, State
 from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import Graph, reads
+from xbcompile.onnx_graph.splicing import without_constants
 from xbcompile.onnx_graph.types import infer_types
+
+
+@dataclass(frozen=True)
+class ScanForm:
+    """A Scan's attributes, defaults in place (ONNX operator Scan, from opset 9 on).
+
+    Args:
+        body: the body: states and then entries go in, states and then what is stacked come out.
+        states: number of states.
+        input_axes: along which axis each sequence is cut.
+        input_backwards: whether it is from the last entry on.
+        output_axes: along which axis each further output is stacked.
+        output_backwards: whether the last one comes first.
+    """
+
+    body: GraphProto
+    states: int
+    input_axes: tuple[int, ...]
+    input_backwards: tuple[bool, ...]
+    output_axes: tuple[int, ...]
+    output_backwards: tuple[bool, ...]
+
+
+def form_of(node: NodeProto) -> ScanForm:
+    """The form of a Scan."""
+    body, count = attribute(node, "body", None), attribute(node, "num_scan_inputs", 0)
+    states = len(body.input) - count
+    stacked = len(body.output) - states
+    return ScanForm(
+        body=body,
+        states=states,
+        input_axes=tuple(attribute(node, "scan_input_axes", [0] * count)),
+        input_backwards=tuple(map(bool, attribute(node, "scan_input_directions", [0] * count))),
+        output_axes=tuple(attribute(node, "scan_output_axes", [0] * stacked)),
+        output_backwards=tuple(map(bool, attribute(node, "scan_output_directions", [0] * stacked))),
+    )
 
 
 @dataclass(frozen=True)
@@ -55,16 +92,15 @@ class LoweredLoop:
 
 
 def is_recurrence(node: NodeProto, graph: Graph) -> bool:
-    """Whether the node is a Scan that a rewriting put in; a Scan of the user's model stays digital."""
-    return node.op_type == "Scan" and node.domain in ONNX_DOMAINS and node.name in graph.origins
+    """Whether the node is a Scan in the form that rewritings give it."""
+    return node.op_type == "Scan" and node.domain in ONNX_DOMAINS and node.name in graph.recurrences
 
 
 def loop_of(node: NodeProto, graph: Graph) -> Loop:
     """How tensors go in and out of such a Scan."""
-    body = attribute(node, "body", None)
-    count = attribute(node, "num_scan_inputs", 0)
-    inner, states = [value.name for value in body.input], len(body.input) - count
-    ends = [value.name for value in body.output]
+    form = form_of(node)
+    inner, states = [value.name for value in form.body.input], form.states
+    ends = [value.name for value in form.body.output]
     shape = graph.shape(node.input[states])
     return Loop(
         name=node.name,
@@ -74,38 +110,42 @@ def loop_of(node: NodeProto, graph: Graph) -> Loop:
             for names in zip(node.input[:states], inner[:states], ends[:states], node.output[:states], strict=True)
         ),
         outputs=tuple(StackedOutput(*pair) for pair in zip(ends[states:], node.output[states:], strict=True)),
-        reverse=bool(attribute(node, "scan_input_directions", [0])[0]),
+        reverse=form.input_backwards[0],
         steps=None if shape is None else shape[0],
     )
 
 
 def body_graph(node: NodeProto, graph: Graph) -> Graph:
-    """The body as a graph with types: what it reads from outside is among its inputs and constants."""
-    body, loop = attribute(node, "body", None), loop_of(node, graph)
-    types = {each.start: graph.types[each.initial] for each in loop.states}
-    types |= {each.inner: _entry(graph.types[each.outer]) for each in loop.sequences}
-    written = {name for inner in body.node for name in inner.output}
-    outer = dict.fromkeys(name for inner in body.node for name in reads(inner) if name not in written | types.keys())
-    constants = {name: graph.constants[name] for name in outer if name in graph.constants}
+    """The body of any Scan as a graph with types: what it reads from outside is among its inputs and constants."""
+    form = form_of(node)
+    body, states = form.body, form.states
+    inner = [value.name for value in body.input]
+    types = {name: graph.types[initial] for name, initial in zip(inner[:states], node.input[:states], strict=True)}
+    for name, sequence, axis in zip(inner[states:], node.input[states:], form.input_axes, strict=True):
+        types[name] = _entry(graph.types[sequence], axis)
+    nodes, own = without_constants(body)
+    known = {*types, *own, *(name for each in nodes for name in each.output)}
+    read = (*(name for each in nodes for name in reads(each)), *(value.name for value in body.output))
+    outer = dict.fromkeys(name for name in read if name not in known)
+    constants = own | {name: graph.constants[name] for name in outer if name in graph.constants}
     types |= {name: graph.types[name] for name in outer if name not in constants}
-    origin = graph.origins[node.name]
     inside = replace(
         graph,
         name=node.name,
         inputs=tuple(ValueInfoProto(name=name, type=each) for name, each in types.items()),
         outputs=tuple(body.output),
-        nodes=tuple(body.node),
+        nodes=tuple(nodes),
         constants=constants,
+        overridable=graph.overridable - own.keys(),
         types={},
-        origins={inner.name: origin for inner in body.node},
-        reasons={},
+        recurrences=frozenset(),
     )
     return infer_types(inside)
 
 
-def _entry(type_proto: TypeProto) -> TypeProto:
-    """The type of one entry along axis 0."""
+def _entry(type_proto: TypeProto, axis: int) -> TypeProto:
+    """The type of one entry along an axis."""
     entry = builder.copied(type_proto)
     if entry.tensor_type.HasField("shape"):
-        del entry.tensor_type.shape.dim[0]
+        del entry.tensor_type.shape.dim[axis]
     return entry

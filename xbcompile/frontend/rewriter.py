@@ -33,6 +33,7 @@ class Replacement(NodeBuilder):
         self.node = node
         self.graph = graph
         self.constants: dict[str, TensorProto] = {}
+        self._inside: list[Replacement] = []
         self._used = used
 
     def name(self, label: str) -> str:
@@ -55,7 +56,13 @@ class Replacement(NodeBuilder):
         """For the body of a control-flow node: nodes of its own, names and constants together with the graph around it."""
         inner = Replacement(self.node, self.graph, self._used)
         inner.constants = self.constants
+        self._inside.append(inner)
         return inner
+
+    @property
+    def all_nodes(self) -> list[NodeProto]:
+        """The nodes, those in bodies too."""
+        return [*self.nodes, *(node for inner in self._inside for node in inner.all_nodes)]
 
     def matrix_name(self, label: str = "") -> str:
         """Name for a node that is to become a matrix layer: the replaced node's own, with a label where it has several."""
@@ -80,27 +87,39 @@ def rewrite(graph: Graph, rewriting_of: Callable[[NodeProto], Rewriting | None],
         used = {*graph.types, *graph.constants, *(node.name for node in graph.nodes)}
         nodes: list[NodeProto] = []
         constants, origins, reasons = dict(graph.constants), dict(graph.origins), dict(graph.reasons)
-        changed = False
+        recurrences, changed = set(graph.recurrences), False
         for node in graph.nodes:
             rewriting = rewriting_of(node)
             if rewriting is None or node.name in reasons or reason_to_stay(node, digital):
                 nodes.append(node)
                 continue
             replacement = Replacement(node, graph, used)
-            try:
-                done = rewriting(replacement)
-            except StaysDigital as reason:
-                reasons[node.name] = str(reason)
-                done = False
-            if not done:
+            if not _done(rewriting, replacement, reasons):
                 nodes.append(node)
                 continue
             changed = True
             origin = origins.get(node.name, Origin(node.name, node.op_type))
-            origins.update({new.name: origin for new in replacement.nodes})
+            origins.update({new.name: origin for new in replacement.all_nodes})
+            recurrences.update(new.name for new in replacement.nodes if new.op_type == "Scan")
             nodes.extend(replacement.nodes)
             constants.update(replacement.constants)
-        graph = replace(graph, nodes=tuple(nodes), constants=constants, origins=origins, reasons=reasons)
+        graph = replace(
+            graph,
+            nodes=tuple(nodes),
+            constants=constants,
+            origins=origins,
+            reasons=reasons,
+            recurrences=frozenset(recurrences),
+        )
         if not changed:
             return graph
         graph = infer_types(without_dead_nodes(graph))
+
+
+def _done(rewriting: Rewriting, replacement: Replacement, reasons: dict[str, str]) -> bool:
+    """Whether the node was rewritten; its reason is added where it cannot be."""
+    try:
+        return rewriting(replacement)
+    except StaysDigital as reason:
+        reasons[replacement.node.name] = str(reason)
+        return False

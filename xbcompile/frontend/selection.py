@@ -14,7 +14,12 @@ def reason_to_stay(node: NodeProto, digital: Collection[str]) -> str | None:
     """Why the user wants a node digital: a mark in the model, or a pattern that its name matches; None if not at all."""
     if is_marked(node):
         return "marked digital in the model"
-    return next((f'kept digital by "{pattern}"' for pattern in digital if matches(node.name, pattern)), None)
+    return kept_by(node.name, digital)
+
+
+def kept_by(name: str, digital: Collection[str]) -> str | None:
+    """Why a node of this name stays digital: the pattern that its name matches; None if it matches none."""
+    return next((f'kept digital by "{pattern}"' for pattern in digital if matches(name, pattern)), None)
 
 
 def is_marked(node: NodeProto) -> bool:

@@ -18,6 +18,7 @@ from onnx.backend.base import Backend, BackendRep
 
 from xbcompile.errors import DataError, TargetError, XbcompileError
 from xbcompile.frontend import import_network, load_model
+from xbcompile.frontend.runs import check_runs
 from xbcompile.interop.inference_session import InferenceSession
 from xbcompile.onnx_graph import builder, engine
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
@@ -58,11 +59,11 @@ class XbcompileBackend(Backend):
 
     @classmethod
     def is_compatible(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
-        """Whether the model can be imported, on a device that there is."""
+        """Whether the model can be compiled, on a device that there is."""
         if not cls.supports_device(device):
             return False
         try:
-            import_network(load_model(model))
+            check_runs(import_network(load_model(model)))
         except XbcompileError:
             return False
         return True

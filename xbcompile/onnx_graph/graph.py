@@ -13,6 +13,7 @@ from onnx import (
     ModelProto,
     NodeProto,
     TensorProto,
+    TensorShapeProto,
     TypeProto,
     ValueInfoProto,
     defs,
@@ -54,6 +55,8 @@ class Graph:
         ir_version: clamped to what keeps its meaning and onnxruntime reads.
         origins: for each node that a rewriting put in, the model's node in whose place it stands, by node name.
         reasons: why a node could not be rewritten, by node name.
+        recurrences: names of the Scans that are to become recurrences.
+        decided: what became of control flow that was taken apart, by node name.
     """
 
     name: str
@@ -68,6 +71,8 @@ class Graph:
     ir_version: int
     origins: dict[str, Origin] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    recurrences: frozenset[str] = frozenset()
+    decided: dict[str, str] = field(default_factory=dict)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -97,7 +102,7 @@ def from_model(model: ModelProto) -> Graph:
     return Graph(
         name=model.graph.name or "main",
         inputs=tuple(_opened(value) for value in model.graph.input if value.name not in constants),
-        outputs=tuple(model.graph.output),
+        outputs=tuple(_opened(value) for value in model.graph.output),
         nodes=tuple(_sorted(model.graph.node)),
         constants=constants,
         overridable=frozenset(inputs & constants.keys()) if model.ir_version >= 4 else frozenset(),
@@ -109,14 +114,25 @@ def from_model(model: ModelProto) -> Graph:
 
 
 def _opened(value: ValueInfoProto) -> ValueInfoProto:
-    """The graph input with negative sizes left open, as onnxruntime takes them."""
-    negative = [i for i, dim in enumerate(value.type.tensor_type.shape.dim) if dim.dim_value < 0]
-    if not negative:
+    """The graph input or output with negative sizes left open, as onnxruntime takes them."""
+    if all(dim.dim_value >= 0 for dim in _dimensions(value.type)):
         return value
     opened = copied(value)
-    for axis in negative:
-        opened.type.tensor_type.shape.dim[axis].Clear()
+    for dim in _dimensions(opened.type):
+        if dim.dim_value < 0:
+            dim.Clear()
     return opened
+
+
+def _dimensions(type_proto: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
+    """The dimensions of a tensor, or of the tensors in a sequence, an optional or a map."""
+    kind = type_proto.WhichOneof("value")
+    if kind in ("sequence_type", "optional_type"):
+        yield from _dimensions(getattr(type_proto, kind).elem_type)
+    elif kind == "map_type":
+        yield from _dimensions(type_proto.map_type.value_type)
+    elif kind in ("tensor_type", "sparse_tensor_type"):
+        yield from getattr(type_proto, kind).shape.dim
 
 
 def skeleton(graph: Graph, outputs: bool = False, limit: int | None = SKELETON_BYTES) -> ModelProto:
@@ -191,7 +207,7 @@ def _is_other(domain: str, version: int, versions: dict[str, int], own: set[str]
 def _lift_constants(graph: Graph) -> Graph:
     nodes, constants = [], dict(graph.constants)
     for node in graph.nodes:
-        tensor = _constant(node)
+        tensor = constant_of(node)
         if tensor is None:
             nodes.append(node)
         else:
@@ -199,7 +215,8 @@ def _lift_constants(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes), constants=constants)
 
 
-def _constant(node: NodeProto) -> TensorProto | None:
+def constant_of(node: NodeProto) -> TensorProto | None:
+    """The value of a Constant node; None for all other nodes, and for texts."""
     if node.op_type != "Constant" or node.domain not in ONNX_DOMAINS or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]

@@ -11,10 +11,11 @@ from typing import Any
 
 import onnx
 
-from xbcompile.errors import DataError, ModelError, ScheduleError
+from xbcompile.errors import DataError, ModelError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.lower import nothing_lowered
+from xbcompile.frontend.runs import check_runs
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, Use
 from xbcompile.options import MOST_SLICES, MappingOptions
 from xbcompile.passes.choose_coding import ChooseCoding
@@ -25,7 +26,6 @@ from xbcompile.program.program import Program
 from xbcompile.targets import Target
 
 LARGEST_SIZE = 2**31 - 1  # tile tables are int32
-LARGEST_STEPS = 50_000  # assumed: a schedule of more time steps tells nobody anything and takes minutes to make
 _KEYS = ("name", "inputs", "outputs", "vectors", "groups", "slices", "after")
 _FORM = "write [inputs, outputs] or an object with name, inputs, outputs, vectors (and groups, slices, after)"
 
@@ -109,7 +109,7 @@ def read_problem(
 
     Raises:
         DataError: a malformed file of shapes.
-        ModelError: see `load_model` and `import_network`; options of models for shapes; nothing to map.
+        ModelError: see `load_model`, `import_network` and `check_runs`; options of models for shapes; nothing to map.
         ScheduleError: a recurrence of too many steps.
     """
     digital, dims = options.digital, options.dims
@@ -130,6 +130,7 @@ def read_problem(
             digital,
             options.batch_axis,
         )
+        check_runs(network)
         return _problem_of_network(network, target.array_spec, coding, slices_from)
     if digital or dims or options.batch_axis:
         raise ModelError("digital nodes, open dimensions and axes of samples belong to models; shapes have none")
@@ -145,24 +146,12 @@ def coding_of(pipeline: Sequence[Pass]) -> InputCoding | None:
     return None
 
 
-def check_steps(network: Network) -> None:
-    """Raise ScheduleError for a recurrence of so many steps that no schedule should list them."""
-    for recurrence in network.recurrences:
-        if (recurrence.steps or 1) > LARGEST_STEPS:
-            raise ScheduleError(
-                f"recurrence {recurrence.name!r} has {recurrence.steps:,} steps, and a schedule lists at most "
-                f"{LARGEST_STEPS:,}; export the model with that dimension open: then one step is scheduled, and sequences of "
-                f"any length run"
-            )
-
-
 def _problem_of_network(
     network: Network, spec: ArraySpec, coding: InputCoding | None, slices_from: str
 ) -> PlannedNetwork:
     """See `planned_network`; a network that cannot be planned is a user's error."""
     if not network.layers:
         raise ModelError(f"no matrix of the model can be put on arrays: {nothing_lowered(network.records)}")
-    check_steps(network)
     planned = planned_network(network, spec, coding)
     return replace(planned, slices_from=slices_from, notes=_open_sizes(planned.layers))
 
