@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from xbcompile.errors import DataError, ProgramError
+from xbcompile.errors import DataError, ProgramError, elided
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.vectors import count_vectors, lay_out, of_type
 from xbcompile.onnx_graph import engine
@@ -340,13 +340,20 @@ def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
             text = "x".join("?" if w is None else str(w) for w in wanted)
             raise DataError(f"input {value.name!r} has shape {'x'.join(map(str, found))}; the model wants {text}")
     unknown = sorted(set(feeds) - {value.name for value in program.network.inputs})
-    if unknown and any(tensor.name == unknown[0] for tensor in program.host_graph.skeleton.graph.initializer):
+    if not unknown:
+        return
+    name, fixed = unknown[0], program.options.fixed_inputs
+    if name in fixed:
+        raise DataError(f"input {name!r} was fixed to {fixed[name]} when compiling; compile without that to feed it")
+    constants = {tensor.name for tensor in program.host_graph.skeleton.graph.initializer}
+    if name in constants.union(layer.matrix for layer in program.network.layers):
         raise DataError(
-            f"{unknown[0]!r} is no input of the program: the model has a value for it, which was compiled in; to feed it, "
-            "remove the initializer of that name from the model"
+            f"{name!r} is no input of the program: the model has a value for it, which was compiled in; where the model lists "
+            f"it among its inputs, compile with --keep-input {name} to feed it"
         )
-    if unknown:
-        raise DataError(f"the model has no input {unknown[0]!r}")
+    raise DataError(
+        f"the model has no input {name!r}; its inputs are: {elided([v.name for v in program.network.inputs])}"
+    )
 
 
 def check_samples(program: Program, feeds: Mapping[str, np.ndarray]) -> int:

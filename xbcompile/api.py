@@ -13,7 +13,6 @@ import onnx
 from xbcompile.data.datasets import data_of, load_data
 from xbcompile.errors import DataError, ModelError, PassError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model, runnable
-from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, Schedule, WeightCode
 from xbcompile.ir.site_grid import SiteGrid
@@ -63,7 +62,7 @@ def compile(  # the name that users expect, as re.compile
     """
     options = replace(options or CompileOptions(), **changes)
     chosen = target if isinstance(target, Target) else load_target(target)
-    proto = fix_dimensions(load_model(model), options.dims)
+    proto = load_model(model, options.inputs)
     network = imported = import_network(proto, options.digital)
     known = [layer.weights for layer in network.layers]
     source = split(runnable(proto), known=known) if options.embed_model else None

@@ -67,6 +67,8 @@ def compile_command(
     effort: arguments.Effort = None,
     digital: arguments.Digital = None,
     dim: arguments.Dims = None,
+    keep_input: arguments.KeptInputs = None,
+    fixed_input: arguments.FixedInputs = None,
     embed_model: Annotated[
         bool | None,
         typer.Option(
@@ -96,6 +98,8 @@ def compile_command(
         "seed": seed,
         "digital": digital,
         "dims": dim,
+        "keep_inputs": keep_input,
+        "fixed_inputs": fixed_input,
         "embed_model": embed_model,
     }
     with Console(stderr=True).status(f"compiling {model}"):  # nothing where stderr is no terminal
@@ -140,6 +144,8 @@ def plan_command(
     ] = None,
     digital: arguments.Digital = None,
     dim: arguments.Dims = None,
+    keep_input: arguments.KeptInputs = None,
+    fixed_input: arguments.FixedInputs = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Map layer shapes alone, without weights: images, writes, reads, time and energy with bounds, and why it does not fit."""
@@ -162,6 +168,8 @@ def plan_command(
                 "slices": slices,
                 "digital": digital,
                 "dims": dim,
+                "keep_inputs": keep_input,
+                "fixed_inputs": fixed_input,
                 "array": array,
             },
             progress=lambda what: status.update(f"planning {source}: {what}"),
@@ -179,13 +187,15 @@ def explain_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
     digital: arguments.Digital = None,
     dim: arguments.Dims = None,
+    keep_input: arguments.KeptInputs = None,
+    fixed_input: arguments.FixedInputs = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Show what becomes of each node of a model: matrices on arrays, or digital and why. No target is needed."""
     from xbcompile.cli.explaining import explain_model
     from xbcompile.report.explanation import print_explanation
 
-    result = explain_model(model, digital, dim)
+    result = explain_model(model, digital, dim, keep_input, fixed_input)
     if as_json:
         terminal.print_json(result)
     else:

@@ -13,6 +13,18 @@ Dims = Annotated[
     list[str] | None,
     typer.Option("--dim", metavar="NAME=SIZE", help="Fix an open dimension of the inputs (or INPUT:AXIS); repeatable."),
 ]
+KeptInputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-input", metavar="NAME", help="Leave this initializer an input; others are constants. Repeatable."
+    ),
+]
+FixedInputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", metavar="NAME=VALUE", help="Fix an input to a value, as rate=16000 or s=[1,2]; repeatable."
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option(help="Name of a shipped target, or path of a .toml description.", show_default="mram64"),

@@ -7,8 +7,16 @@ from typing import Any
 
 from xbcompile.frontend.dims import parse_dims
 from xbcompile.frontend.explain import explain
+from xbcompile.frontend.inputs import parse_inputs
 
 
-def explain_model(model: Path, digital: list[str] | None, dims: list[str] | None) -> dict[str, Any]:
+def explain_model(
+    model: Path,
+    digital: list[str] | None,
+    dims: list[str] | None,
+    keep_inputs: list[str] | None,
+    fixed_inputs: list[str] | None,
+) -> dict[str, Any]:
     """What becomes of each node of the model file, as plain data."""
-    return explain(model, digital or (), parse_dims(dims or ())).to_json()
+    fixed = parse_inputs(fixed_inputs or ())
+    return explain(model, digital or (), parse_dims(dims or ()), keep_inputs or (), fixed).to_json()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xbcompile.errors import DataError
-from xbcompile.frontend import load_model
+from xbcompile.frontend import load_model, runnable
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import advice
 from xbcompile.onnx_graph.engine import open_session
@@ -32,8 +32,7 @@ def verify_program(path: Path, model: Path | None) -> dict[str, Any]:
 
 def compare_with_model(program: Program, path: Path) -> tuple[list[str], list[str]]:
     """Interface must be the model's; the outputs' difference on the exact device is a note, as quantization makes one."""
-    model = load_model(path)
-    session = open_session(model)
+    session = open_session(runnable(load_model(path, program.options.inputs)))
     inputs = [(v.name, list(v.shape)) for v in session.get_inputs()]
     own = [value.name for value in program.network.inputs]
     outputs = [v.name for v in session.get_outputs()]

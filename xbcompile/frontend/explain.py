@@ -12,7 +12,7 @@ import onnx
 from onnx import NodeProto
 
 from xbcompile.frontend import load_model
-from xbcompile.frontend.dims import fix_dimensions
+from xbcompile.frontend.inputs import ModelInputs
 from xbcompile.frontend.macs import Count
 from xbcompile.frontend.network import History, import_with_history
 from xbcompile.frontend.operators import operator_of
@@ -127,6 +127,8 @@ def explain(
     model: str | os.PathLike[str] | onnx.ModelProto,
     digital: Collection[str] = (),
     dims: Mapping[str, int] | None = None,
+    keep_inputs: Collection[str] = (),
+    fixed_inputs: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """What becomes of each node of a model.
 
@@ -134,11 +136,13 @@ def explain(
         model: path of an .onnx file, or a model in memory.
         digital: names (or patterns) of nodes that stay digital.
         dims: sizes of open dimensions, by name or `INPUT:AXIS`.
+        keep_inputs: initializers that stay inputs.
+        fixed_inputs: values of inputs that become constants.
 
     Raises:
-        ModelError: the model cannot be read or imported, or has no such dimension.
+        ModelError: the model cannot be read or imported, or has no such dimension or input.
     """
-    proto = fix_dimensions(load_model(model), dims or {})
+    proto = load_model(model, ModelInputs(dims or {}, keep_inputs, fixed_inputs or {}))
     history = import_with_history(proto, (digital,) if isinstance(digital, str) else digital)
     return _Explainer(history).explanation()
 

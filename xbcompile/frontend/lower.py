@@ -314,7 +314,10 @@ def check_patterns(graph: Graph, digital: Collection[str]) -> None:
 
 
 def nothing_lowered(records: Sequence[LoweringRecord]) -> str:
-    """Why no matrix of a model is on arrays, in one sentence, from the records of all its MVM-like nodes."""
+    """Why no matrix of a model is on arrays, in one short sentence, from the records of all its MVM-like nodes."""
     if not records:
         return "the model has no Conv, Gemm, MatMul or the like"
-    return "; ".join(f"{r.operator} {r.node}: {r.reason}" for r in records)
+    first = f"{records[0].operator} {records[0].node}: {records[0].reason}"
+    if len(records) == 1:
+        return first
+    return f"{first} (and {len(records) - 1:,} more nodes; xbcompile explain lists them)"

@@ -8,7 +8,14 @@ import numpy as np
 from onnx import NodeProto
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.operands import (
+    StaysDigital,
+    attribute,
+    constant_weights,
+    is_constant,
+    no_constant_operand,
+    why_not_constant,
+)
 from xbcompile.ir import Contraction, Geometry, Patches
 from xbcompile.onnx_graph.graph import Graph
 
@@ -192,10 +199,7 @@ def _constant_is_right(node: NodeProto, graph: Graph) -> bool:
         raise StaysDigital("both operands are constant")
     if is_constant(graph, left) or is_constant(graph, right):
         return is_constant(graph, right)
-    for name in (right, left):
-        if name in graph.overridable:
-            raise StaysDigital(why_not_constant(graph, name, "the operand"))
-    raise StaysDigital("both operands are activations")
+    raise StaysDigital(no_constant_operand(graph, (left, right)))
 
 
 def _rank(graph: Graph, name: str) -> int | None:

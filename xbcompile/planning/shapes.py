@@ -13,7 +13,6 @@ import onnx
 
 from xbcompile.errors import DataError, ModelError, ScheduleError
 from xbcompile.frontend import import_network, load_model
-from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, Use
 from xbcompile.options import MOST_SLICES, MappingOptions
@@ -105,17 +104,17 @@ def read_problem(
             in memory, a program (with the shapes and slices that passes left), or a list as such a file holds.
         target: its default pipeline says how many slices an input takes where neither the file nor the model does; 1
             where it codes no inputs.
-        options: `digital` and `dims`, of models only.
+        options: `digital`, `dims`, `keep_inputs` and `fixed_inputs`, of models only.
 
     Raises:
         DataError: a malformed file of shapes.
         ModelError: see `load_model` and `import_network`; options of models for shapes; nothing to map.
         ScheduleError: a recurrence of too many steps.
     """
-    digital, dims = options.digital, options.dims
+    of_models = bool(options.digital or options.dims or options.keep_inputs or options.fixed_inputs)
     if isinstance(source, Program):
-        if digital or dims:
-            raise ModelError("digital nodes and open dimensions belong to models; a program is compiled already")
+        if of_models:
+            raise ModelError("digital nodes, dimensions and inputs belong to models; a program is compiled already")
         return _problem_of_network(source.network, source.spec, None, "as the program codes its inputs")
     coding = coding_of(parse_pipeline(target.pipeline))
     default = 1 if coding is None else coding.slices()
@@ -123,13 +122,10 @@ def read_problem(
     slices_from = f"{default} per vector, as {says}"
     is_text = isinstance(source, str | os.PathLike)
     if isinstance(source, onnx.ModelProto) or (is_text and os.fspath(source).endswith(".onnx")):  # type: ignore[arg-type]  # is_text
-        network = import_network(
-            fix_dimensions(load_model(source), dims),  # type: ignore[arg-type]  # no list here
-            digital,
-        )
+        network = import_network(load_model(source, options.inputs), options.digital)  # type: ignore[arg-type]  # no list here
         return _problem_of_network(network, target.array_spec, coding, slices_from)
-    if digital or dims:
-        raise ModelError("digital nodes and open dimensions belong to models; shapes have neither")
+    if of_models:
+        raise ModelError("digital nodes, dimensions and inputs belong to models; shapes have none of them")
     name, entries = _load_shapes(os.fspath(source)) if is_text else ("shapes", source)  # type: ignore[arg-type]  # is_text
     return problem_of_shapes(entries, name, default, slices_from)
 

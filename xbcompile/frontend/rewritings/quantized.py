@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto, helper
 
-from xbcompile.frontend.operands import StaysDigital, attribute, is_constant, why_not_constant
+from xbcompile.frontend.operands import StaysDigital, attribute, is_constant, no_constant_operand, why_not_constant
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.tensors import to_array
 
@@ -149,8 +149,7 @@ def _matmul(
     if all(constant):
         raise StaysDigital("both operands are constant")
     if not any(constant):
-        name = next((n for n in (right[0], left[0]) if n in r.graph.overridable), "")
-        raise StaysDigital(why_not_constant(r.graph, name, "the operand") if name else "both operands are activations")
+        raise StaysDigital(no_constant_operand(r.graph, (left[0], right[0])))
     side = constant.index(True)
     weights = _centred_constant(r, *(left, right)[side], axis=-2 if transposed[side] else -1)
     x, x_zero_point = (left, right)[1 - side]

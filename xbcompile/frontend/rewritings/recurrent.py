@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from xbcompile.frontend.operands import StaysDigital, attribute
+from xbcompile.frontend.operands import StaysDigital, attribute, is_constant, why_not_constant
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.builder import make_graph, tensor, value
 from xbcompile.onnx_graph.tensors import to_array
@@ -217,10 +217,8 @@ def _has_input(r: Replacement, index: int) -> bool:
 def _constant(r: Replacement, index: int, label: str) -> np.ndarray:
     """An input that must be constant, as float32."""
     name = r.node.input[index]
-    if name in r.graph.overridable:
-        raise StaysDigital(f'{label} "{name}" is a graph input with a default value, which a caller may override')
-    if name not in r.graph.constants:
-        raise StaysDigital(f'{label} "{name}" is an activation')
+    if not is_constant(r.graph, name):
+        raise StaysDigital(why_not_constant(r.graph, name, label))
     tensor = r.graph.constants[name]
     if tensor.data_type not in _FLOAT_TYPES:
         type_name = TensorProto.DataType.Name(tensor.data_type).lower()
