@@ -345,14 +345,10 @@ def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
     name, fixed = unknown[0], program.options.fixed_inputs
     if name in fixed:
         raise DataError(f"input {name!r} was fixed to {fixed[name]} when compiling; compile without that to feed it")
-    constants = {tensor.name for tensor in program.host_graph.skeleton.graph.initializer}
-    if name in constants.union(layer.matrix for layer in program.network.layers):
-        raise DataError(
-            f"{name!r} is no input of the program: the model has a value for it, which was compiled in; where the model lists "
-            f"it among its inputs, compile with --keep-input {name} to feed it"
-        )
+    known = elided([value.name for value in program.network.inputs])
     raise DataError(
-        f"the model has no input {name!r}; its inputs are: {elided([v.name for v in program.network.inputs])}"
+        f"the program has no input {name!r}; its inputs are: {known}. An initializer that the model lists among its inputs is a "
+        f"constant, unless it is compiled with --keep-input {name}"
     )
 
 

@@ -64,20 +64,22 @@ def parse_inputs(settings: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def settled(model: ModelProto, keep: Collection[str]) -> ModelProto:
+def settled(model: ModelProto, inputs: ModelInputs) -> ModelProto:
     """The model whose initializers are no inputs, and whose inputs have no initializers; itself where that is so already.
 
     Args:
         model: any model; it is not changed.
-        keep: see `ModelInputs`.
+        inputs: those that are kept, or will be fixed to another value, lose their own.
 
     Raises:
-        ModelError: the model has no such initializer among its inputs.
+        ModelError: the model has no initializer to be kept among its inputs, or it is to be fixed too.
     """
     graph = model.graph
     values = {each.name for each in graph.initializer} | {each.values.name for each in graph.sparse_initializer}
     both = [value.name for value in graph.input if value.name in values]
-    for name in keep:
+    for name in inputs.keep:
+        if name in inputs.fixed:
+            raise ModelError(f'input "{name}" is kept and fixed; leave out --keep-input or --input')
         if name not in both:
             raise ModelError(
                 f'--keep-input {name}: the model has no initializer "{name}" among its inputs; those are: {elided(both)}'
@@ -86,10 +88,10 @@ def settled(model: ModelProto, keep: Collection[str]) -> ModelProto:
         return model
     result = copied(model)
     result.ir_version = max(model.ir_version, _FIRST_WITHOUT_INPUTS)
-    graph, dropped = result.graph, set(both) - set(keep)
-    _remove(graph.input, [value.name in dropped for value in graph.input])
-    _remove(graph.initializer, [each.name in keep for each in graph.initializer])
-    _remove(graph.sparse_initializer, [each.values.name in keep for each in graph.sparse_initializer])
+    graph, kept = result.graph, set(both).intersection([*inputs.keep, *inputs.fixed])
+    _remove(graph.input, [value.name in values - kept for value in graph.input])
+    _remove(graph.initializer, [each.name in kept for each in graph.initializer])
+    _remove(graph.sparse_initializer, [each.values.name in kept for each in graph.sparse_initializer])
     return result
 
 

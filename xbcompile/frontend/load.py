@@ -56,7 +56,7 @@ def load_model(source: str | os.PathLike[str] | ModelProto, inputs: ModelInputs 
     check_soundness(model, where)
     _check_versions(model, where)
     _check_names(model, where)
-    model = with_known_domains(settled(model, inputs.keep))
+    model = with_known_domains(settled(model, inputs))
     _load_external_data(model, where, folder)
     check_sizes(model, where)
     _check_model(model, where)
