@@ -14,6 +14,7 @@ from xbcompile.onnx_graph.dimensions import advice
 from xbcompile.onnx_graph.engine import open_session
 from xbcompile.program.program import Program, load_program
 from xbcompile.runtime import Session
+from xbcompile.verification.differences import differences
 from xbcompile.verification.probes import probe_inputs
 from xbcompile.verification.verify import verify
 
@@ -56,8 +57,8 @@ def compare_with_model(program: Program, path: Path) -> tuple[list[str], list[st
         if np.shape(result) != np.shape(reference):
             return [f"model: output {name!r} has shape {np.shape(reference)}, the program's {np.shape(result)}"], []
         if np.asarray(reference).dtype.kind == "f":
-            size = float(np.abs(reference).max(initial=0))
-            difference = float(np.abs(result - reference).max(initial=0))
+            size = float(np.abs(reference[np.isfinite(reference)]).max(initial=0))
+            difference = float(differences(result, reference).max(initial=0))
             notes.append(f"output {name!r}: largest difference from the model {difference:.3g}, of {size:.3g}")
     return [], notes
 

@@ -245,7 +245,15 @@ def _additions(matrix: Matrix, product: str, output: str, build: _Build) -> Iter
         build.types[scaled] = build.types[addend]
         yield helper.make_node("Mul", [addend, scale], [scaled])
         addend = scaled
-    yield helper.make_node("Add", [product, addend], [output])
+    if not matrix.addend_may_grow:
+        yield helper.make_node("Add", [product, addend], [output])
+        return
+    total, shape = (unused(f"{output}_{label}", build.types) for label in ("total", "shape"))
+    build.types[total] = _untyped_like(build.types[output])
+    build.types[shape] = helper.make_tensor_type_proto(TensorProto.INT64, [2])
+    yield helper.make_node("Add", [product, addend], [total])
+    yield helper.make_node("Shape", [product], [shape])
+    yield helper.make_node("Reshape", [total, shape], [output])  # refuses a sum that has grown
 
 
 def _add_constant(name: str, array: np.ndarray, build: _Build) -> str:
