@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from xbcompile.errors import DataError, ProgramError
+from xbcompile.errors import DataError, ProgramError, elided
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.vectors import count_vectors, lay_out, of_type
@@ -354,10 +354,13 @@ def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
             text = "x".join("?" if w is None else str(w) for w in wanted)
             raise DataError(f"input {value.name!r} has shape {'x'.join(map(str, found))}; the model wants {text}")
     unknown = sorted(set(feeds) - {value.name for value in program.network.inputs})
-    if unknown and any(tensor.name == unknown[0] for tensor in program.host_graph.skeleton.graph.initializer):
-        raise DataError(
-            f"{unknown[0]!r} is no input of the program: the model has a value for it, which was compiled in; to feed it, "
-            "remove the initializer of that name from the model"
-        )
-    if unknown:
-        raise DataError(f"the model has no input {unknown[0]!r}")
+    if not unknown:
+        return
+    name, fixed = unknown[0], program.options.fixed_inputs
+    if name in fixed:
+        raise DataError(f"input {name!r} was fixed to {fixed[name]} when compiling; compile without that to feed it")
+    known = elided([value.name for value in program.network.inputs])
+    raise DataError(
+        f"the program has no input {name!r}; its inputs are: {known}. An initializer that the model lists among its inputs is a "
+        f"constant, unless it is compiled with --keep-input {name}"
+    )

@@ -23,6 +23,8 @@ OTHERS = {  # a value that is no default, of every option
     "effort": 0.5,
     "digital": ("fc1",),
     "dims": {"n": 2},
+    "keep_inputs": ("w",),
+    "fixed_inputs": {"rate": 16000, "state": [[0.5, 0.25]]},
     "passes": CODED,
     "rewrite": "matched",
     "floorplan": "4x4",
@@ -47,6 +49,14 @@ def test_equal_settings_are_equal_options():
 
 def test_one_name_is_not_a_list_of_letters():
     assert MappingOptions(digital="fc1") == MappingOptions(digital=["fc1"]) == MappingOptions(digital=("fc1",))
+    assert MappingOptions(keep_inputs="fc1") == MappingOptions(keep_inputs=["fc1"])
+
+
+def test_arrays_of_fixed_inputs_are_compared_by_content():
+    """What numpy holds is kept as JSON has it."""
+    given = {"a": np.arange(4).reshape(2, 2), "b": np.float32(0.5), "c": ((1, 2), [3, 4]), "d": np.array(True)}
+    wanted = {"a": [[0, 1], [2, 3]], "b": 0.5, "c": [[1, 2], [3, 4]], "d": True}
+    assert MappingOptions(fixed_inputs=given) == MappingOptions(fixed_inputs=wanted)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +78,8 @@ def test_one_name_is_not_a_list_of_letters():
         (MappingOptions, {"digital": b"fc"}, ScheduleError, "digital=b'fc': give text, or several"),
         (MappingOptions, {"digital": [1]}, ScheduleError, "give text, or several"),
         (MappingOptions, {"dims": "n"}, ScheduleError, "dims='n': give sizes by name"),
+        (MappingOptions, {"keep_inputs": [1]}, ScheduleError, "keep_inputs=[1]: give text, or several"),
+        (MappingOptions, {"fixed_inputs": ["x"]}, ScheduleError, "fixed_inputs=['x']: give values by name"),
         (CompileOptions, {"scramble": "false"}, ScheduleError, "scramble='false': give True or False"),
         (CompileOptions, {"passes": []}, ScheduleError, "give text, or None"),
         (CompileOptions, {"floorplan": 1}, ScheduleError, "floorplan=1: give text, or None"),

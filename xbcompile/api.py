@@ -13,7 +13,6 @@ import onnx
 from xbcompile.data.datasets import data_of, load_data
 from xbcompile.errors import DataError, PassError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model, runnable
-from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.frontend.runs import cannot_run, check_steps
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, Schedule, WeightCode
@@ -64,7 +63,7 @@ def compile(  # the name that users expect, as re.compile
     """
     options = replace(options or CompileOptions(), **changes)
     chosen = target if isinstance(target, Target) else load_target(target)
-    proto = fix_dimensions(load_model(model), options.dims)
+    proto = load_model(model, options.inputs)
     network = imported = import_network(proto, options.digital, options.batch_axis)
     known = [layer.weights for layer in network.layers]
     source = split(runnable(proto), known=known) if options.embed_model else None

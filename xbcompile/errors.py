@@ -6,6 +6,19 @@ command line prints it as one line and exits with status 1; a Python caller catc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+
+def elided(names: Sequence[str], most_characters: int = 100) -> str:
+    """Names for a message: as many as there is room for, at least one, and how many more there are; "none" for none."""
+    shown = list(names[:1])
+    for name in names[1:]:
+        if len(", ".join([*shown, name])) > most_characters:
+            break
+        shown.append(name)
+    more = len(names) - len(shown)
+    return (", ".join(shown) or "none") + (f" and {more:,} more" if more else "")
+
 
 class XbcompileError(Exception):
     """Base of every error that the user can mend."""

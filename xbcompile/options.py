@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass, field, fields
 from types import NoneType
 from typing import Any, Self
 
+import numpy as np
+
 from xbcompile.errors import ScheduleError
+from xbcompile.frontend.inputs import ModelInputs
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.tiler.effort import DEFAULT_EFFORT
@@ -46,6 +49,8 @@ class MappingOptions:
         dims: sizes of open dimensions of the inputs, by name or `INPUT:AXIS`: {"batch": 1}.
         batch_axis: the axis that counts samples by input, or of all inputs as "*": {"x": 1}; None: it holds none. It is found
             where it is not said.
+        keep_inputs: initializers that stay inputs; others that the model lists among its inputs are constants.
+        fixed_inputs: values of inputs that become constants: numbers, texts, lists of them, or arrays: {"rate": 16000}.
 
     Raises:
         ScheduleError: an unknown name, or a number out of range.
@@ -60,13 +65,17 @@ class MappingOptions:
     digital: tuple[str, ...] = ()
     dims: Mapping[str, int] = field(default_factory=dict)
     batch_axis: Mapping[str, int | None] = field(default_factory=dict)
+    keep_inputs: tuple[str, ...] = ()
+    fixed_inputs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_types(self)
-        digital = (self.digital,) if isinstance(self.digital, str) else tuple(self.digital)
-        object.__setattr__(self, "digital", digital)
+        for several in ("digital", "keep_inputs"):
+            names = getattr(self, several)
+            object.__setattr__(self, several, (names,) if isinstance(names, str) else tuple(names))
         object.__setattr__(self, "dims", dict(self.dims))
         object.__setattr__(self, "batch_axis", dict(self.batch_axis))
+        object.__setattr__(self, "fixed_inputs", {name: _plain(v) for name, v in self.fixed_inputs.items()})
         _check_range("arrays", self.arrays, 0, MOST_ARRAYS, "the number of physical arrays, 0 for one per weight image")
         _check_range("batch", self.batch, 1, MOST_BATCH, "the inferences served between two weight updates")
         _check_name("cuts", self.cuts, (AUTO, *CUTS))
@@ -81,6 +90,11 @@ class MappingOptions:
         object.__setattr__(
             self, "effort", float(min(self.effort, sys.float_info.max))
         )  # of equal settings equal programs
+
+    @property
+    def inputs(self) -> ModelInputs:
+        """What becomes of a model's inputs."""
+        return ModelInputs(self.dims, self.keep_inputs, self.fixed_inputs)
 
     @property
     def leaves_one_layout(self) -> bool:
@@ -124,7 +138,7 @@ class CompileOptions(MappingOptions):
 
     def to_table(self) -> dict[str, Any]:
         """All fields as JSON holds them."""
-        return asdict(self) | {"digital": list(self.digital)}
+        return asdict(self) | {"digital": list(self.digital), "keep_inputs": list(self.keep_inputs)}
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
@@ -176,6 +190,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "tuple[str, ...]": ((str, tuple, list, set, frozenset), "text, or several"),
     "Mapping[str, int]": ((Mapping,), "sizes by name"),
     "Mapping[str, int | None]": ((Mapping,), "axes by name of the input"),
+    "Mapping[str, Any]": ((Mapping,), "values by name"),
     "tuple[int, int] | None": ((tuple, list, NoneType), "rows and columns, or None"),
 }
 
@@ -188,6 +203,13 @@ def _check_types(options: MappingOptions) -> None:
         wrong = not isinstance(value, kinds) or (each.type == "float" and isinstance(value, bool))
         if wrong or (each.type == "tuple[str, ...]" and not all(isinstance(name, str) for name in value)):
             raise ScheduleError(f"{each.name}={value!r}: give {words}")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: what arrays, numpy's numbers and tuples hold."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _check_name(option: str, found: str, allowed: tuple[str, ...]) -> None:

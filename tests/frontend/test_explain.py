@@ -77,7 +77,9 @@ def test_open_sizes_are_not_guessed():
 
 def test_bodies_of_control_flow():
     """The branch with the product counts; what a loop does with a state of unknown shape does not."""
-    found = xbcompile.explain(control_flow(times=100), batch_axis={"x": 0})  # all samples decide on the branch: it must be said
+    found = xbcompile.explain(
+        control_flow(times=100), batch_axis={"x": 0}
+    )  # all samples decide on the branch: it must be said
     nodes = by_name(found)
     assert [(n.node, n.inside) for n in found.nodes if n.inside == "if"] == [("else_mul", "if"), ("then_fc", "if")]
     assert nodes["then_fc"].macs == nodes["if"].macs == 4 * 4

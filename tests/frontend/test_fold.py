@@ -232,32 +232,6 @@ def test_element_types_do_not_count_as_growth(build, rng):
     assert network.layers[0].weights.shape == (1, 4600, 4600)
 
 
-def test_overridable_weights_stay_digital(build, check, rng):
-    nodes = [
-        node("Transpose", ["v"], ["t"]),
-        node("MatMul", ["x", "w"], ["h"], "fixed"),
-        node("MatMul", ["h", "v"], ["i"], "direct"),
-        node("Conv", ["image", "k"], ["z"], "kernel"),
-        node("MatMul", ["i", "t"], ["y"], "behind"),
-    ]
-    constants = {
-        "w": rng.uniform(-1, 1, (3, 3)),
-        "v": rng.uniform(-1, 1, (3, 3)),
-        "k": rng.uniform(-1, 1, (1, 1, 2, 2)),
-    }
-    model = build(nodes, {"x": [2, 3], "image": [1, 1, 3, 3]}, ["y", "z"], constants)
-    model.graph.input.append(helper.make_tensor_value_info("v", 1, [3, 3]))
-    model.graph.input.append(helper.make_tensor_value_info("k", 1, [1, 1, 2, 2]))
-    network = check(model, feeds(rng, 2, 3) | {"image": np.ones((1, 1, 3, 3), "f")})
-    assert [value.name for value in network.inputs] == ["x", "image"]
-    assert [record.reason for record in network.records] == [
-        "",
-        'the operand "v" is a graph input with a default value, which a caller may override',
-        'the kernel "k" is a graph input with a default value, which a caller may override',
-        "both operands are activations",
-    ]
-
-
 def test_constants_that_cannot_be_evaluated(build, rng):
     nodes = [node("Reshape", ["w", "shape"], ["r"]), node("MatMul", ["x", "w"], ["h"]), node("Add", ["h", "g"], ["y"])]
     nodes.insert(1, node("Gather", ["r", "index"], ["g"]))

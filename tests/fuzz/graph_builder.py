@@ -65,7 +65,6 @@ class GraphBuilder:
     nodes: list[NodeProto] = field(default_factory=list)
     initializers: dict[str, TensorProto] = field(default_factory=dict)
     inputs: dict[str, np.ndarray] = field(default_factory=dict)
-    overridable: set[str] = field(default_factory=set)
     domains: dict[str, int] = field(default_factory=dict)
     functions: list[onnx.FunctionProto] = field(default_factory=list)
     must_lower: dict[str, str] = field(default_factory=dict)

@@ -143,7 +143,7 @@ def _some(b: GraphBuilder, attributes: dict) -> dict:
 
 
 def is_constant(b: GraphBuilder, name: str) -> bool:
-    """Whether the compiler must know the value: it does not depend on an initializer that a caller may override."""
+    """Whether the compiler must know the value."""
     return b.values[name].constant
 
 

@@ -200,7 +200,7 @@ def duplicate_value(model, random):
         graph.input.add().CopyFrom(pick(random, graph.input))
     elif kind == 2 and len(graph.output):
         graph.output.add().CopyFrom(pick(random, graph.output))
-    elif kind == 3 and len(graph.initializer):  # an initializer that a caller may override
+    elif kind == 3 and len(graph.initializer):  # an initializer that is an input too
         tensor = pick(random, graph.initializer)
         graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     elif len(graph.input):

@@ -69,6 +69,8 @@ def compile_command(
     digital: arguments.Digital = None,
     dim: arguments.Dims = None,
     batch_axis: arguments.BatchAxis = None,
+    keep_input: arguments.KeptInputs = None,
+    fixed_input: arguments.FixedInputs = None,
     embed_model: Annotated[
         bool | None,
         typer.Option(
@@ -99,6 +101,8 @@ def compile_command(
         "digital": digital,
         "dims": dim,
         "batch_axis": batch_axis,
+        "keep_inputs": keep_input,
+        "fixed_inputs": fixed_input,
         "embed_model": embed_model,
     }
     with Console(stderr=True).status(escape(f"compiling {model}")):  # nothing where stderr is no terminal
@@ -144,6 +148,8 @@ def plan_command(
     digital: arguments.Digital = None,
     dim: arguments.Dims = None,
     batch_axis: arguments.BatchAxis = None,
+    keep_input: arguments.KeptInputs = None,
+    fixed_input: arguments.FixedInputs = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Map layer shapes alone, without weights: images, writes, reads, time and energy with bounds, and why it does not fit."""
@@ -167,6 +173,8 @@ def plan_command(
                 "digital": digital,
                 "dims": dim,
                 "batch_axis": batch_axis,
+                "keep_inputs": keep_input,
+                "fixed_inputs": fixed_input,
                 "array": array,
             },
             progress=lambda what: status.update(escape(f"planning {source}: {what}")),
@@ -185,13 +193,15 @@ def explain_command(
     digital: arguments.Digital = None,
     dim: arguments.Dims = None,
     batch_axis: arguments.BatchAxis = None,
+    keep_input: arguments.KeptInputs = None,
+    fixed_input: arguments.FixedInputs = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Show what becomes of each node of a model: matrices on arrays, or digital and why. No target is needed."""
     from xbcompile.cli.explaining import explain_model
     from xbcompile.report.explanation import print_explanation
 
-    result = explain_model(model, digital, dim, batch_axis)
+    result = explain_model(model, digital, dim, batch_axis, keep_input, fixed_input)
     if as_json:
         terminal.print_json(result)
     else:

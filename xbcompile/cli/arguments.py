@@ -28,6 +28,18 @@ States = Annotated[
         "--state", metavar="OUT=IN", help="Samples follow each other: feed OUT to IN in the next; repeatable."
     ),
 ]
+KeptInputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-input", metavar="NAME", help="Leave this initializer an input; others are constants. Repeatable."
+    ),
+]
+FixedInputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", metavar="NAME=VALUE", help="Fix an input to a value, as rate=16000 or s=[1,2]; repeatable."
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option(help="Name of a shipped target, or path of a .toml description.", show_default="mram64"),

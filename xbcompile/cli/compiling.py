@@ -11,6 +11,7 @@ from xbcompile.cli.output import check_output
 from xbcompile.cli.printing import network_printer
 from xbcompile.cli.targeting import changed_target
 from xbcompile.frontend.dims import parse_dims
+from xbcompile.frontend.inputs import parse_inputs
 from xbcompile.frontend.sample_candidates import parse_axes
 from xbcompile.options import CompileOptions
 from xbcompile.program.program import Program, load_program
@@ -22,13 +23,15 @@ def given_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given, as Python takes them: those left out are None on the command line.
 
     Raises:
-        ModelError: a `--dim` or `--batch-axis` that cannot be read.
+        ModelError: a `--dim`, `--batch-axis` or `--input` that cannot be read.
     """
     options = {name: value for name, value in given.items() if value is not None}
     if "dims" in options:
         options["dims"] = parse_dims(options["dims"])
     if "batch_axis" in options:
         options["batch_axis"] = parse_axes(options["batch_axis"])
+    if "fixed_inputs" in options:
+        options["fixed_inputs"] = parse_inputs(options["fixed_inputs"])
     return options
 
 

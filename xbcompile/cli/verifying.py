@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from xbcompile.errors import DataError
-from xbcompile.frontend import load_model
+from xbcompile.frontend import load_model, runnable
 from xbcompile.ir import SampleAxes
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import advice
 from xbcompile.onnx_graph.engine import open_session
 from xbcompile.program.program import Program, load_program
 from xbcompile.runtime import Session
+from xbcompile.verification.differences import differences
 from xbcompile.verification.probes import probe_inputs
 from xbcompile.verification.verify import verify
 
@@ -34,8 +35,7 @@ def verify_program(path: Path, model: Path | None) -> dict[str, Any]:
 
 def compare_with_model(program: Program, path: Path) -> tuple[list[str], list[str]]:
     """Interface must be the model's; the outputs' difference on the exact device is a note, as quantization makes one."""
-    model = load_model(path)
-    session = open_session(model)
+    session = open_session(runnable(load_model(path, program.options.inputs)))
     inputs = [(v.name, list(v.shape)) for v in session.get_inputs()]
     own = [value.name for value in program.network.inputs]
     outputs = [v.name for v in session.get_outputs()]
@@ -82,8 +82,8 @@ def _differences(name: str, found: Sequence[np.ndarray], wanted: Sequence[np.nda
     pairs = list(zip(found, wanted, strict=True))
     numbers = [(a, b) for a, b in pairs if b.dtype.kind == "f"]
     if numbers:
-        difference = max(float(np.abs(a - b).max(initial=0)) for a, b in numbers)
-        size = max(float(np.abs(b).max(initial=0)) for _, b in numbers)
+        difference = max(float(differences(a, b).max(initial=0)) for a, b in numbers)
+        size = max(float(np.abs(b[np.isfinite(b)]).max(initial=0)) for _, b in numbers)
         yield f"output {name!r}: largest difference from the model {difference:.3g}, of {size:.3g}"
     others = [(a, b) for a, b in pairs if b.dtype.kind != "f"]
     if others:

@@ -12,7 +12,7 @@ import onnx
 from onnx import NodeProto
 
 from xbcompile.frontend import load_model
-from xbcompile.frontend.dims import fix_dimensions
+from xbcompile.frontend.inputs import ModelInputs
 from xbcompile.frontend.macs import Count
 from xbcompile.frontend.network import History, import_with_history
 from xbcompile.frontend.operators import operator_of
@@ -132,6 +132,8 @@ def explain(
     digital: Collection[str] = (),
     dims: Mapping[str, int] | None = None,
     batch_axis: Mapping[str, int | None] | None = None,
+    keep_inputs: Collection[str] = (),
+    fixed_inputs: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """What becomes of each node of a model.
 
@@ -140,12 +142,14 @@ def explain(
         digital: names (or patterns) of nodes that stay digital.
         dims: sizes of open dimensions, by name or `INPUT:AXIS`.
         batch_axis: the axis that counts samples by input, see `CompileOptions`.
+        keep_inputs: initializers that stay inputs.
+        fixed_inputs: values of inputs that become constants.
 
     Raises:
-        ModelError: the model cannot be read, imported or run, or has no such dimension.
+        ModelError: the model cannot be read, imported or run, or has no such dimension or input.
         ScheduleError: a recurrence of too many steps.
     """
-    proto = fix_dimensions(load_model(model), dims or {})
+    proto = load_model(model, ModelInputs(dims or {}, keep_inputs, fixed_inputs or {}))
     history = import_with_history(proto, (digital,) if isinstance(digital, str) else digital, batch_axis)
     check_runs(history.network)
     return _Explainer(history).explanation()

@@ -54,7 +54,7 @@ def fold_constants(graph: Graph, origins: dict[str, int] | None = None) -> Graph
     """The graph with all that depends on constants alone evaluated, by one onnxruntime run.
 
     Shapes that a first run reveals may allow a second. Random operators stay, and so does what would grow by more than
-    `LARGEST_GROWTH_BYTES` (`LARGEST_WEIGHT_BYTES` where a matrix needs it), and what depends on an overridable initializer.
+    `LARGEST_GROWTH_BYTES` (`LARGEST_WEIGHT_BYTES` where a matrix needs it).
 
     Args:
         graph: the graph.
@@ -94,7 +94,7 @@ def _foldable(graph: Graph, origins: dict[str, int]) -> dict[str, NodeProto]:
     `origins` holds, and is given, the number of elements of the model's own constants that each result derives from: a
     chain of small growths is a large one.
     """
-    known = {name for name in graph.constants if name not in graph.overridable}
+    known = set(graph.constants)
     for name in known:
         origins.setdefault(name, elements(graph.constants[name]))
     candidates = _constant_nodes(graph, known)

@@ -13,7 +13,10 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from onnx import AttributeProto, ModelProto, TensorProto
 
 from xbcompile.errors import ModelError
+from xbcompile.frontend.dims import fix_dimensions
+from xbcompile.frontend.inputs import AS_THEY_ARE, ModelInputs, settled, with_fixed_inputs
 from xbcompile.frontend.soundness import check_soundness
+from xbcompile.frontend.standard import with_known_domains
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
@@ -28,15 +31,20 @@ _LARGEST_MESSAGE = 2**31 - 1  # protobuf's limit
 _KNOWN_TO_ONNXRUNTIME = ("No Op registered for", "No opset import for domain 'ai.onnx'")
 
 
-def load_model(source: str | os.PathLike[str] | ModelProto) -> ModelProto:
+def load_model(source: str | os.PathLike[str] | ModelProto, inputs: ModelInputs = AS_THEY_ARE) -> ModelProto:
     """Read and check a model; its external data is read into it, so that it may be too large to be serialised.
 
     The result's IR version is one that the installed onnxruntime reads, its opset one that the host graph (the ideal
     meaning of the compiled program as an ONNX model) can be written in (older ones are converted, where onnxruntime runs them).
+    None of its inputs has an initializer.
+
+    Args:
+        source: path of an .onnx file, or a model in memory, which is not changed.
+        inputs: what becomes of its inputs.
 
     Raises:
         ModelError: the file is missing or no ONNX model, its external data is missing or outside its folder, a version
-            is not supported, or onnx finds the model invalid.
+            is not supported, onnx finds the model invalid, or `inputs` do not fit it.
     """
     if isinstance(source, ModelProto):
         model, where, folder = source, "the model", None
@@ -48,10 +56,11 @@ def load_model(source: str | os.PathLike[str] | ModelProto) -> ModelProto:
     check_soundness(model, where)
     _check_versions(model, where)
     _check_names(model, where)
+    model = with_known_domains(settled(model, inputs))
     _load_external_data(model, where, folder)
     check_sizes(model, where)
     _check_model(model, where)
-    model = _modernized(model, where)
+    model = with_fixed_inputs(fix_dimensions(_modernized(model, where), inputs.dims), inputs.fixed)
     if model.ir_version <= engine.newest_ir_version():
         return model
     readable = copied(model)

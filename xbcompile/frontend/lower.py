@@ -276,7 +276,15 @@ def _additions(matrix: Matrix, product: str, output: str, build: _Build) -> Iter
         build.types[scaled] = build.types[addend]
         yield helper.make_node("Mul", [addend, scale], [scaled])
         addend = scaled
-    yield helper.make_node("Add", [product, addend], [output])
+    if not matrix.addend_may_grow:
+        yield helper.make_node("Add", [product, addend], [output])
+        return
+    total, shape = (unused(f"{output}_{label}", build.types) for label in ("total", "shape"))
+    build.types[total] = _untyped_like(build.types[output])
+    build.types[shape] = helper.make_tensor_type_proto(TensorProto.INT64, [2])
+    yield helper.make_node("Add", [product, addend], [total])
+    yield helper.make_node("Shape", [product], [shape])
+    yield helper.make_node("Reshape", [total, shape], [output])  # refuses a sum that has grown
 
 
 def _add_constant(name: str, array: np.ndarray, build: _Build) -> str:
@@ -354,7 +362,10 @@ def check_patterns(graph: Graph, model: Graph, digital: Collection[str]) -> None
 
 
 def nothing_lowered(records: Sequence[LoweringRecord]) -> str:
-    """Why no matrix of a model is on arrays, in one sentence, from the records of all its MVM-like nodes."""
+    """Why no matrix of a model is on arrays, in one short sentence, from the records of all its MVM-like nodes."""
     if not records:
         return "the model has no Conv, Gemm, MatMul or the like"
-    return "; ".join(f"{r.operator} {r.node}: {r.reason}" for r in records)
+    first = f"{records[0].operator} {records[0].node}: {records[0].reason}"
+    if len(records) == 1:
+        return first
+    return f"{first} (and {len(records) - 1:,} more nodes; xbcompile explain lists them)"

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from onnx import NodeProto
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.operands import (
+    StaysDigital,
+    attribute,
+    constant_weights,
+    is_constant,
+    no_constant_operand,
+    why_not_constant,
+)
 from xbcompile.ir import Contraction, Geometry, Patches
 from xbcompile.onnx_graph.graph import Graph
 
@@ -26,6 +34,7 @@ class Matrix:
         addend: name of a tensor to be added to the product digitally, or None.
         addend_scale: factor of the addend.
         addend_shape: shape to give to the addend first, or None.
+        addend_may_grow: whether the addend might be larger than the product, which the model does not allow.
     """
 
     constant: str
@@ -36,6 +45,7 @@ class Matrix:
     addend: str | None = None
     addend_scale: float = 1.0
     addend_shape: tuple[int, ...] | None = None
+    addend_may_grow: bool = False
 
 
 def lower_gemm(node: NodeProto, graph: Graph) -> Matrix:
@@ -55,15 +65,48 @@ def lower_gemm(node: NodeProto, graph: Graph) -> Matrix:
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
     if weights.ndim != 2:
         raise StaysDigital(f'"{constant}" has {weights.ndim} axes')
+    vectors = _vector_count(graph, source, geometry.input_axis)
+    product = (vectors, matrix.shape[1]) if geometry.output_axis == -1 else (matrix.shape[1], vectors)
     if alpha != 1.0:
         matrix = _scaled(matrix, alpha, "alpha")
     result = Matrix(constant, source, matrix[None], geometry)
-    if len(node.input) < 3 or not node.input[2] or beta == 0.0:
+    if len(node.input) < 3 or not node.input[2]:
+        return result
+    fits = _broadcasts(node, graph, node.input[2], product)
+    if beta == 0.0:
         return result
     bias = bias_vector(node, graph, node.input[2], result, rank=2)
     if bias is None:
-        return replace(result, addend=node.input[2], addend_scale=beta)
+        return replace(result, addend=node.input[2], addend_scale=beta, addend_may_grow=not fits)
     return replace(result, bias=_scaled(bias, beta, "beta"))
+
+
+def _vector_count(graph: Graph, source: str, input_axis: int) -> int | None:
+    """Vectors in a matrix of inputs; None where it is not known."""
+    shape = graph.shape(source)
+    return None if shape is None or len(shape) != 2 else shape[-3 - input_axis]
+
+
+def _broadcasts(node: NodeProto, graph: Graph, addend: str, product: tuple[int | None, int | None]) -> bool:
+    """Whether C of Gemm is known to broadcast to the product, which alone is allowed: not the product to C.
+
+    Raises:
+        ModelError: it is known not to.
+    """
+    shape = graph.shape(addend)
+    if shape is None:
+        return False
+    pairs = list(zip(reversed(shape), reversed(product), strict=False))
+    if len(shape) > 2 or any(size not in (None, 1) and wanted not in (None, size) for size, wanted in pairs):
+        raise ModelError(
+            f'node "{node.name}" ({node.op_type}): C "{addend}" of shape {_sizes(shape)} does not broadcast to the product, of '
+            f"shape {_sizes(product)}; mend the model"
+        )
+    return all(size == 1 or (size is not None and size == wanted) for size, wanted in pairs)
+
+
+def _sizes(shape: Iterable[int | None]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
 
 
 def _scaled(values: np.ndarray, factor: float, name: str) -> np.ndarray:
@@ -162,6 +205,8 @@ def _check_window(node: NodeProto, geometry: Patches) -> None:
     kernel = attribute(node, "kernel_shape", geometry.kernel)
     if tuple(kernel) != geometry.kernel or geometry.auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise StaysDigital(f"kernel_shape {list(kernel)} with auto_pad {geometry.auto_pad} is none for its kernel")
+    if geometry.auto_pad != "NOTSET" and attribute(node, "pads", ()):
+        raise StaysDigital(f"auto_pad {geometry.auto_pad} and pads exclude each other")
 
 
 def bias_vector(node: NodeProto, graph: Graph, name: str, matrix: Matrix, rank: int | None) -> np.ndarray | None:
@@ -192,10 +237,7 @@ def _constant_is_right(node: NodeProto, graph: Graph) -> bool:
         raise StaysDigital("both operands are constant")
     if is_constant(graph, left) or is_constant(graph, right):
         return is_constant(graph, right)
-    for name in (right, left):
-        if name in graph.overridable:
-            raise StaysDigital(why_not_constant(graph, name, "the operand"))
-    raise StaysDigital("both operands are activations")
+    raise StaysDigital(no_constant_operand(graph, (left, right)))
 
 
 def _rank(graph: Graph, name: str) -> int | None:

@@ -27,12 +27,11 @@ def merge_equal_results(graph: Graph) -> Graph:
     Results of axes, shapes and single numbers alone stay apart. Names that control-flow bodies or graph outputs read stay
     as they are.
     """
-    constants = {name: tensor for name, tensor in graph.constants.items() if name not in graph.overridable}
-    by_name = {name for name, tensor in constants.items() if not _is_parameter(tensor)}
+    by_name = {name for name, tensor in graph.constants.items() if not _is_parameter(tensor)}
     numbers: dict[Hashable, int] = {}  # of values: equal ones have the same
     known = {
         name: numbers.setdefault(name if name in by_name else _content(tensor), len(numbers))
-        for name, tensor in constants.items()
+        for name, tensor in graph.constants.items()
     }
     first: dict[Hashable, NodeProto] = {}
     stands_for: dict[str, str] = {}  # a repeated result, and the one before it

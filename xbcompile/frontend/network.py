@@ -18,9 +18,9 @@ from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.partition import partition
 from xbcompile.frontend.qdq import join_quantized
 from xbcompile.frontend.rewriter import rewrite
-from xbcompile.frontend.rewritings.qonnx import rewrite_quantizers
 from xbcompile.frontend.samples import with_samples
 from xbcompile.frontend.scans import rewrite_scans, too_long_inside
+from xbcompile.frontend.standard import in_standard_operators
 from xbcompile.ir import Network
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.graph import Graph, bodies, from_model, inline, reads, skeleton, without_dead_nodes
@@ -67,14 +67,14 @@ def import_network(
 
 
 def runnable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model as onnxruntime can run it: itself, or with QONNX's quantizers in standard operators.
+    """The model as onnxruntime can run it: itself, or with QONNX's operators in standard ones.
 
     Raises:
-        ModelError: a quantizer cannot be expressed in them.
+        ModelError: an operator cannot be expressed in them.
     """
-    if all(operator_of(node).quantizer is None for node in model.graph.node):
+    if all(operator_of(node).standard is None for node in model.graph.node):
         return model
-    graph = rewrite_quantizers(with_node_names(inline(from_model(model))), lambda node: operator_of(node).quantizer)
+    graph = in_standard_operators(with_node_names(inline(from_model(model))), lambda node: operator_of(node).standard)
     return skeleton(graph, outputs=True, limit=None)
 
 
@@ -84,7 +84,7 @@ def import_with_history(
     """`import_network` with what it did on the way."""
     named = with_node_names(inline(from_model(model)))
     graph = needed = without_dead_nodes(resolve_control_flow(named, digital))
-    graph = infer_types(merge_equal_results(rewrite_quantizers(graph, lambda node: operator_of(node).quantizer)))
+    graph = infer_types(merge_equal_results(in_standard_operators(graph, lambda node: operator_of(node).standard)))
     derived: dict[str, int] = {}  # from how many elements folded constants were made
     graph = fold_constants(join_quantized(graph, digital), derived)
     check_patterns(graph, named, digital)

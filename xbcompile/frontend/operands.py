@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,20 @@ from onnx import NodeProto, TensorProto, helper
 from xbcompile.errors import ModelError
 from xbcompile.onnx_graph.graph import Graph
 from xbcompile.onnx_graph.tensors import to_array
+
+# What exporters put between a weight and its product, by the first input.
+_OTHER_FORMS = (
+    "Cast",
+    "DequantizeLinear",
+    "Flatten",
+    "Identity",
+    "QuantizeLinear",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
 
 LOWERED_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
@@ -24,15 +39,33 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
 
 
 def is_constant(graph: Graph, name: str) -> bool:
-    """Whether a tensor is the same in every run: a constant that no caller may override."""
-    return name in graph.constants and name not in graph.overridable
+    """Whether a tensor is the same in every run."""
+    return name in graph.constants
 
 
 def why_not_constant(graph: Graph, name: str, what: str) -> str:
     """The reason why a node stays digital whose operand `name`, called `what`, is not constant."""
-    if name in graph.overridable:
-        return f'{what} "{name}" is a graph input with a default value, which a caller may override'
-    return f'{what} "{name}" is an activation'
+    return f'{what} "{name}" {_input_behind(graph, name) or "is an activation"}'
+
+
+def no_constant_operand(graph: Graph, names: Sequence[str]) -> str:
+    """The reason why a product of these operands stays digital, none of which is constant."""
+    inputs = [f'"{name}" {text}' for name in dict.fromkeys(names) if (text := _input_behind(graph, name))]
+    reason = f"{'both' if len(names) == 2 else 'all'} operands are activations"
+    return f"{reason}: {', '.join(inputs)}" if inputs else reason
+
+
+def _input_behind(graph: Graph, name: str) -> str:
+    """That a tensor is a graph input, or one in another form, as weights are that the model leaves open; empty if not."""
+    inputs = {value.name for value in graph.inputs}
+    writers = {output: node for node in graph.nodes for output in node.output}
+    source = name
+    while source not in inputs:
+        node = writers.get(source)
+        if node is None or node.op_type not in _OTHER_FORMS:
+            return ""
+        source = node.input[0]
+    return "is a graph input" if source == name else f'is graph input "{source}" in another form'
 
 
 def constant_weights(node: NodeProto, graph: Graph, name: str) -> np.ndarray:

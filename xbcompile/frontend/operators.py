@@ -22,10 +22,18 @@ from xbcompile.frontend.rewritings import (
     linear_models,
     microsoft,
     qonnx,
+    qonnx_layers,
     quantized,
     recurrent,
 )
-from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_ML, OperatorName, operator_name
+from xbcompile.onnx_graph.domains import (
+    CHANNELS_LAST,
+    MICROSOFT,
+    ONNX_ML,
+    QONNX_DOMAINS,
+    OperatorName,
+    operator_name,
+)
 from xbcompile.onnx_graph.graph import Graph
 
 # Why operators without weights run digitally.
@@ -49,7 +57,7 @@ class Operator:
         is_product: it multiplies activations: each node is recorded too, with the reason.
         lower: makes a matrix of a node as it stands, or raises StaysDigital.
         rewrite: writes a node in other operators, among which the matrices are, or raises StaysDigital; see `rewriter`.
-        quantizer: writes a node in standard operators before anything else, as onnxruntime does not know it.
+        standard: writes a node in standard operators before anything else, as onnxruntime does not know it.
         macs: counts the multiply-accumulate operations of a digital node; None: they cannot be counted.
         grid: the grid of the values that a node writes, from the grids of those that it reads; None: it says nothing.
         is_preparation: exporters put it between a weight and its product, once per use: equal results become one.
@@ -61,7 +69,7 @@ class Operator:
     is_product: bool = False
     lower: Callable[[NodeProto, Graph], lowerings.Matrix] | None = None
     rewrite: Rewriting | None = None
-    quantizer: Rewriting | None = None
+    standard: Rewriting | None = None
     macs: mac_rules.MacRule | None = None
     grid: grids.GridRule | None = None
     is_preparation: bool = False
@@ -84,6 +92,11 @@ def _matrix(
     return Operator(has_matrix=True, lower=lower, rewrite=rewrite, macs=macs)
 
 
+def _of_qonnx(operator: str, standard: Rewriting) -> dict[OperatorName, Operator]:
+    """An operator of QONNX under the names of all its domains."""
+    return {(domain, operator): Operator(standard=standard) for domain in QONNX_DOMAINS}
+
+
 def operator_of(node: NodeProto) -> Operator:
     """What is known of a node's operator; nothing where no table has it."""
     return registered_operators().get(operator_name(node), _UNKNOWN)
@@ -96,7 +109,7 @@ def registered_operators() -> Mapping[OperatorName, Operator]:
     Raises:
         ExtensionError: two packages rewrite one operator.
     """
-    taken = [name for name, each in OPERATORS.items() if each.lower or each.rewrite or each.quantizer]
+    taken = [name for name, each in OPERATORS.items() if each.lower or each.rewrite or each.standard]
     added = {
         name: replace(OPERATORS.get(name, _UNKNOWN), reason="", has_matrix=True, rewrite=rewriting)
         for name, rewriting in registered_rewritings(taken).items()
@@ -157,12 +170,21 @@ OPERATORS: dict[OperatorName, Operator] = {
     (MICROSOFT, "DecoderMaskedMultiHeadAttention"): Operator(PRODUCT, is_product=True),
     (MICROSOFT, "GroupQueryAttention"): Operator(PRODUCT, is_product=True),
     (MICROSOFT, "MultiHeadAttention"): Operator(PRODUCT, is_product=True),
-    # quantizers of QONNX
-    **{(domain, "BipolarQuant"): Operator(quantizer=qonnx.rewrite_bipolar_quant) for domain in qonnx.DOMAINS},
-    **{(domain, "FloatQuant"): Operator(quantizer=qonnx.rewrite_float_quant) for domain in qonnx.DOMAINS},
-    **{(domain, "IntQuant"): Operator(quantizer=qonnx.rewrite_quant) for domain in qonnx.DOMAINS},
-    **{(domain, "Quant"): Operator(quantizer=qonnx.rewrite_quant) for domain in qonnx.DOMAINS},
-    **{(domain, "Trunc"): Operator(quantizer=qonnx.rewrite_trunc) for domain in qonnx.DOMAINS},
+    # QONNX
+    (CHANNELS_LAST, "BatchNormalization"): Operator(CHANNELS, standard=qonnx_layers.rewrite_batch_normalization),
+    (CHANNELS_LAST, "Conv"): Operator(standard=qonnx_layers.rewrite_channels_last),
+    (CHANNELS_LAST, "MaxPool"): Operator(POOLING, standard=qonnx_layers.rewrite_channels_last),
+    **_of_qonnx("BipolarQuant", qonnx.rewrite_bipolar_quant),
+    **_of_qonnx("DebugMarker", qonnx_layers.rewrite_debug_marker),
+    **_of_qonnx("FloatQuant", qonnx.rewrite_float_quant),
+    **_of_qonnx("Im2Col", qonnx_layers.rewrite_im2col),
+    **_of_qonnx("IntQuant", qonnx.rewrite_quant),
+    **_of_qonnx("MaxPoolNHWC", qonnx_layers.rewrite_max_pool_nhwc),
+    **_of_qonnx("MultiThreshold", qonnx_layers.rewrite_multi_threshold),
+    **_of_qonnx("Quant", qonnx.rewrite_quant),
+    **_of_qonnx("QuantAvgPool2d", qonnx_layers.rewrite_quant_average_pool),
+    **_of_qonnx("Trunc", qonnx.rewrite_trunc),
+    **_of_qonnx("XnorPopcountMatMul", qonnx_layers.rewrite_xnor_popcount),
     # random numbers
     ("", "Bernoulli"): Operator(is_random=True),
     ("", "Multinomial"): Operator(is_random=True),

@@ -225,7 +225,7 @@ class _Joiner:
     def constant_integers(self, of: _Quantized) -> str | None:
         """The name of constant integers: constants as they are, or quantized from constants."""
         if of.integers in self.constants:
-            return of.integers if of.integers not in self.graph.overridable else None
+            return of.integers
         writer = self.writers.get(of.integers)
         if writer is None or writer.op_type != "QuantizeLinear" or not is_constant(self.graph, writer.input[0]):
             return None

@@ -84,7 +84,7 @@ class InferenceSession:
         self._outputs = [_node_arg(value) for value in source.network.outputs]
 
     def get_inputs(self) -> list[NodeArg]:
-        """The model's inputs, in its order, without those that have a default value."""
+        """The program's inputs, in the model's order: none that has a value in the model, none that was fixed."""
         return list(self._inputs)
 
     def get_outputs(self) -> list[NodeArg]:

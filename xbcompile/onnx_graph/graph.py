@@ -47,8 +47,7 @@ class Graph:
         inputs: graph inputs without initializers.
         outputs: graph outputs.
         nodes: the nodes.
-        constants: initializers by name, overridable ones included.
-        overridable: initializers that are graph inputs too: defaults, which a caller may replace.
+        constants: initializers by name.
         types: inferred type (with shape where known) of each value.
         opset_imports: (domain, version).
         functions: model-local functions.
@@ -64,7 +63,6 @@ class Graph:
     outputs: tuple[ValueInfoProto, ...]
     nodes: tuple[NodeProto, ...]
     constants: dict[str, TensorProto]
-    overridable: frozenset[str]
     types: dict[str, TypeProto]
     opset_imports: tuple[tuple[str, int], ...]
     functions: tuple[FunctionProto, ...]
@@ -98,14 +96,12 @@ def from_model(model: ModelProto) -> Graph:
     """The working form of a model, nothing changed but the order of the nodes where they were not sorted."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     constants.update({sparse.values.name: dense(sparse) for sparse in model.graph.sparse_initializer})
-    inputs = {value.name for value in model.graph.input}
     return Graph(
         name=model.graph.name or "main",
         inputs=tuple(_opened(value) for value in model.graph.input if value.name not in constants),
         outputs=tuple(_opened(value) for value in model.graph.output),
         nodes=tuple(_sorted(model.graph.node)),
         constants=constants,
-        overridable=frozenset(inputs & constants.keys()) if model.ir_version >= 4 else frozenset(),
         types={},
         opset_imports=tuple((entry.domain, entry.version) for entry in model.opset_import),
         functions=tuple(model.functions),

@@ -24,14 +24,7 @@ def infer_types(graph: Graph) -> Graph:
     Raises:
         ModelError: onnx does not know an operator's result and onnxruntime cannot load the model.
     """
-    types = {value.name: value.type for value in graph.inputs}
-    types.update({name: helper.make_tensor_type_proto(t.data_type, t.dims) for name, t in graph.constants.items()})
-    try:
-        inferred = shape_inference.infer_shapes(skeleton(graph), data_prop=True)
-    except shape_inference.InferenceError:
-        pass  # then onnxruntime gives all types, or the error
-    else:
-        types.update({value.name: value.type for value in inferred.graph.value_info})
+    types = known_types(graph)
     names = [name for node in graph.nodes for name in node.output if name]
     unknown = [name for name in names if name not in types or _is_incomplete(types[name])]
     if unknown:
@@ -39,6 +32,18 @@ def infer_types(graph: Graph) -> Graph:
     dimensions = _dimension_names((*graph.inputs, *graph.outputs))
     outputs = tuple(_merged(value, types.get(value.name), dimensions) for value in graph.outputs)
     return replace(graph, types=types, outputs=outputs)
+
+
+def known_types(graph: Graph) -> dict[str, TypeProto]:
+    """The types that onnx infers, and those of inputs and constants."""
+    types = {value.name: value.type for value in graph.inputs}
+    types.update({name: helper.make_tensor_type_proto(t.data_type, t.dims) for name, t in graph.constants.items()})
+    try:
+        inferred = shape_inference.infer_shapes(skeleton(graph), data_prop=True)
+    except shape_inference.InferenceError:
+        return types  # onnxruntime may know more, or give the error
+    types.update({value.name: value.type for value in inferred.graph.value_info})
+    return types
 
 
 def _is_incomplete(type_proto: TypeProto) -> bool:

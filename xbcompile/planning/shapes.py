@@ -13,7 +13,6 @@ import onnx
 
 from xbcompile.errors import DataError, ModelError
 from xbcompile.frontend import import_network, load_model
-from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.frontend.runs import check_runs
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, Use
@@ -105,19 +104,17 @@ def read_problem(
             in memory, a program (with the shapes and slices that passes left), or a list as such a file holds.
         target: its default pipeline says how many slices an input takes where neither the file nor the model does; 1
             where it codes no inputs.
-        options: `digital`, `dims` and `batch_axis`, of models only.
+        options: `digital`, `dims`, `batch_axis`, `keep_inputs` and `fixed_inputs`, of models only.
 
     Raises:
         DataError: a malformed file of shapes.
         ModelError: see `load_model`, `import_network` and `check_runs`; options of models for shapes; nothing to map.
         ScheduleError: a recurrence of too many steps.
     """
-    digital, dims = options.digital, options.dims
+    of_models = any((options.digital, options.dims, options.batch_axis, options.keep_inputs, options.fixed_inputs))
     if isinstance(source, Program):
-        if digital or dims or options.batch_axis:
-            raise ModelError(
-                "digital nodes, open dimensions and axes of samples belong to models; a program is compiled already"
-            )
+        if of_models:
+            raise ModelError("digital nodes, dimensions and inputs belong to models; a program is compiled already")
         return _problem_of_network(source.network, source.spec, None, "as the program codes its inputs")
     coding = coding_of(parse_pipeline(target.pipeline))
     default = 1 if coding is None else coding.slices()
@@ -125,15 +122,11 @@ def read_problem(
     slices_from = f"{default} per vector, as {says}"
     is_text = isinstance(source, str | os.PathLike)
     if isinstance(source, onnx.ModelProto) or (is_text and os.fspath(source).endswith(".onnx")):  # type: ignore[arg-type]  # is_text
-        network = import_network(
-            fix_dimensions(load_model(source), dims),  # type: ignore[arg-type]  # no list here
-            digital,
-            options.batch_axis,
-        )
+        network = import_network(load_model(source, options.inputs), options.digital, options.batch_axis)  # type: ignore[arg-type]  # no list here
         check_runs(network)
         return _problem_of_network(network, target.array_spec, coding, slices_from)
-    if digital or dims or options.batch_axis:
-        raise ModelError("digital nodes, open dimensions and axes of samples belong to models; shapes have none")
+    if of_models:
+        raise ModelError("digital nodes, dimensions and inputs belong to models; shapes have none of them")
     name, entries = _load_shapes(os.fspath(source)) if is_text else ("shapes", source)  # type: ignore[arg-type]  # is_text
     return problem_of_shapes(entries, name, default, slices_from)
 

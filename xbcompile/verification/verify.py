@@ -29,6 +29,7 @@ from xbcompile.reference.host_recurrence import body_of, expose, scan_bodies, sc
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.targets.families.ideal import IdealArray
+from xbcompile.verification.differences import differences
 from xbcompile.verification.probes import probe_inputs
 from xbcompile.verification.schedule_checks import check_schedule, check_tables
 from xbcompile.verification.traffic import hop_values
@@ -193,7 +194,7 @@ def _differences(layer: MatrixLayer, x: np.ndarray, result: np.ndarray, referenc
     weights = np.abs(layer.weights).sum(axis=1, dtype=np.float64).max(initial=0)
     size = float(reach) * float(weights) + float(np.abs(layer.bias).max(initial=0))
     compared = np.isfinite(result) & np.isfinite(reference) if size > OVERFLOW else np.ones(result.shape, bool)
-    difference = float(np.abs(result[compared] - reference[compared]).max(initial=0))
+    difference = float(differences(result[compared], reference[compared]).max(initial=0))
     tolerance = RELATIVE_TOLERANCE if layer.element_type != onnx.TensorProto.FLOAT16 else HALF_TOLERANCE
     if difference <= tolerance * max(size, 1e-30):
         return []

@@ -19,7 +19,7 @@ from string import ascii_letters
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, no_constant_operand
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.graph import Graph
 from xbcompile.onnx_graph.tensors import to_array
@@ -77,10 +77,7 @@ def rewrite_einsum(r: Replacement) -> bool:
     if len(operands) == 1:
         raise StaysDigital("one operand only: nothing is multiplied")
     if not constants:
-        overridable = next((name for name in node.input if name in graph.overridable), None)
-        if overridable is not None:
-            raise StaysDigital(why_not_constant(graph, overridable, "the operand"))
-        raise StaysDigital("both operands are activations" if len(operands) == 2 else "all operands are activations")
+        raise StaysDigital(no_constant_operand(graph, node.input))
     if not activations:
         raise StaysDigital("all operands are constant")
     weights = _joined(

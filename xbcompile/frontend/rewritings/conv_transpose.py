@@ -164,6 +164,8 @@ def _axes(r: Replacement, taps: Sequence[int], pads: Sequence[int]) -> list[Axis
         raise StaysDigital("the attributes do not fit the kernel's axes")
     if min((*pads, *added)) < 0 or min((*strides, *dilations)) < 1:
         raise StaysDigital("negative pads, strides or dilations")
+    if any(extra >= max(s, d) for extra, s, d in zip(added, strides, dilations, strict=True)):
+        raise StaysDigital(f"output_padding {list(added)} must be less than the stride or the dilation of its axis")
     axes = []
     for i in range(rank):
         span = (taps[i] - 1) * dilations[i] + 1 + added[i]
@@ -175,6 +177,9 @@ def _axes(r: Replacement, taps: Sequence[int], pads: Sequence[int]) -> list[Axis
             before, behind = 0, 0
         else:
             before, behind = pads[i], pads[i + rank]
+        size = _size(r, i)
+        if size is not None and (size - 1) * strides[i] + span <= before + behind:
+            raise StaysDigital(f"pads {pads} leave nothing of axis {i}")
         axes.append(Axis(taps[i], strides[i], dilations[i], (before, behind - added[i])))
     return axes
 

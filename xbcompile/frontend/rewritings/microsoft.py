@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from xbcompile.frontend.operands import StaysDigital, attribute, constant_weights, is_constant, why_not_constant
+from xbcompile.frontend.operands import (
+    StaysDigital,
+    attribute,
+    constant_weights,
+    is_constant,
+    no_constant_operand,
+    why_not_constant,
+)
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.frontend.rewritings.contraction import contract_matmul, matmul_axes
 from xbcompile.frontend.rewritings.conv_transpose import emit_conv_transpose
@@ -256,8 +263,5 @@ def _operand(r: Replacement) -> None:
     if len(constants) == 2:
         raise StaysDigital("both operands are constant")
     if not constants:
-        overridable = next((name for name in node.input[:2] if name in graph.overridable), None)
-        raise StaysDigital(
-            why_not_constant(graph, overridable, "the operand") if overridable else "both operands are activations"
-        )
+        raise StaysDigital(no_constant_operand(graph, node.input[:2]))
     constant_weights(node, graph, constants[0])

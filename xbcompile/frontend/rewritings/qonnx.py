@@ -1,4 +1,4 @@
-"""QONNX's quantizers in standard operators; onnxruntime knows none of them.
+"""QONNX's quantizers in standard operators; onnxruntime knows none of them. Its other layers are in `qonnx_layers`.
 
 Arithmetic as in the executors of PyPI `qonnx` 1.0 (qonnx/custom_op/general: intquant.py, bipolar_quant.py, trunc.py,
 floatquant.py), in float32. Where the executor clips to whole limits and then rounds, this rounds and then clips: every
@@ -7,58 +7,20 @@ rounding is monotone and keeps whole numbers, so the result is the same, and it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
 import numpy as np
-from onnx import NodeProto, TensorProto
+from onnx import TensorProto
 
 from xbcompile.errors import ModelError
 from xbcompile.frontend.operands import attribute, is_constant
-from xbcompile.frontend.rewriter import Replacement, Rewriting
-from xbcompile.onnx_graph.graph import Graph, Origin, reads
+from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.tensors import to_array
 
-DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
-_OLDEST_OPSET = 9  # Where, Sign
 _MOST_EXPONENTS = 64  # assumed: exponents of a float quantizer that are worth a comparison each
-
-
-def rewrite_quantizers(graph: Graph, rewriting_of: Callable[[NodeProto], Rewriting | None]) -> Graph:
-    """The graph with QONNX's quantizers in standard operators, wherever they stand; types are not needed.
-
-    Args:
-        graph: any graph.
-        rewriting_of: the function here that rewrites a node's operator, None where it is no quantizer.
-
-    Raises:
-        ModelError: a quantizer's bit width or the like is not constant, or the model's opset is too old.
-    """
-    found = {id(node): rewriting for node in graph.nodes if (rewriting := rewriting_of(node)) is not None}
-    if not found:
-        return graph
-    used = {*graph.constants, *(value.name for value in graph.inputs)}
-    for node in graph.nodes:
-        used.update((node.name, *node.output, *reads(node)))
-    nodes: list[NodeProto] = []
-    constants, origins = dict(graph.constants), dict(graph.origins)
-    for node in graph.nodes:
-        if id(node) not in found:
-            nodes.append(node)
-            continue
-        replacement = Replacement(node, graph, used)
-        if replacement.opset < _OLDEST_OPSET:
-            raise _error(replacement, f"it needs opset {_OLDEST_OPSET} or newer, the model has {replacement.opset}")
-        found[id(node)](replacement)
-        nodes.extend(replacement.nodes)
-        constants.update(replacement.constants)
-        origins.update({new.name: Origin(node.name, node.op_type) for new in replacement.nodes})
-    return replace(graph, nodes=tuple(nodes), constants=constants, origins=origins)
 
 
 def rewrite_quant(r: Replacement) -> bool:
     """Quant, IntQuant: `(round(clip(x / scale + zero_point)) - zero_point) * scale`."""
-    x, scale, zero_point, _ = r.node.input
+    x, scale, zero_point = (as_float(r, name) for name in reads_inputs(r, 4)[:3])
     signed = bool(attribute(r.node, "signed", 1))
     bits = _scalar(r, r.node.input[3], "bit width")
     y = _plus(r, r.emit("Div", x, scale), "Add", zero_point)
@@ -74,13 +36,14 @@ def rewrite_quant(r: Replacement) -> bool:
 
 def rewrite_bipolar_quant(r: Replacement) -> bool:
     """BipolarQuant: `scale` where x is 0 or above, `-scale` below."""
-    r.emit("Mul", _sign(r, r.node.input[0]), r.node.input[1], output=r.node.output[0])
+    x, scale = (as_float(r, name) for name in reads_inputs(r, 2))
+    r.emit("Mul", _sign(r, x), scale, output=r.node.output[0])
     return True
 
 
 def rewrite_trunc(r: Replacement) -> bool:
     """Trunc: low bits cut off. Version 1 has five inputs, version 2 (with an output scale and limits) six."""
-    x, scale, zero_point = r.node.input[:3]
+    x, scale, zero_point = (as_float(r, name) for name in reads_inputs(r, 5, 6)[:3])
     whole = _round(r, _plus(r, r.emit("Div", x, scale), "Add", zero_point), "ROUND")
     if len(r.node.input) == 5:
         bits = [_scalar(r, name, "bit width") for name in r.node.input[3:5]]
@@ -88,11 +51,11 @@ def rewrite_trunc(r: Replacement) -> bool:
         y = _plus(r, _round(r, y, _mode(r, "FLOOR")), "Sub", zero_point)
         r.emit("Mul", y, scale, output=r.node.output[0])
         return True
-    out_scale, out_bits = r.node.input[4], _scalar(r, r.node.input[5], "bit width")
-    for name in (scale, out_scale):
+    out_scale, out_bits = as_float(r, r.node.input[4]), _scalar(r, r.node.input[5], "bit width")
+    for name in (r.node.input[1], r.node.input[4]):
         if not is_constant(r.graph, name):
-            raise _error(r, f'its scale "{name}" must be constant')
-    ratio = to_array(r.graph.constants[out_scale]) / to_array(r.graph.constants[scale])
+            raise refused(r, f'its scale "{name}" must be constant')
+    ratio = to_array(r.graph.constants[r.node.input[4]]) / to_array(r.graph.constants[r.node.input[1]])
     cut = r.constant(np.asarray(2 ** np.round(np.log2(ratio)), np.float32), "cut")
     low, high = _limits(out_bits, bool(attribute(r.node, "signed", 1)), bool(attribute(r.node, "narrow", 0)))
     y = _rounded_between(r, r.emit("Div", whole, cut), low, high, _mode(r, "FLOOR"))
@@ -104,13 +67,13 @@ def rewrite_trunc(r: Replacement) -> bool:
 
 def rewrite_float_quant(r: Replacement) -> bool:
     """FloatQuant: the nearest number of few exponent and mantissa bits; every exponent in range is compared with."""
-    x, scale = r.node.input[:2]
+    x, scale = (as_float(r, name) for name in reads_inputs(r, 6)[:2])
     exponent_bits, mantissa_bits, bias, largest = (_scalar(r, n, "width, bias or limit") for n in r.node.input[2:6])
     if not attribute(r.node, "saturation", 1):
-        raise _error(r, "saturation=0 is not supported; allowed: saturation=1")
+        raise refused(r, "saturation=0 is not supported; allowed: saturation=1")
     lowest, highest = int(1 - bias), int(2**exponent_bits - 1 - bias)
     if highest - lowest >= _MOST_EXPONENTS or r.opset < 11:
-        raise _error(r, f"exponents {lowest} to {highest} are too many, or opset {r.opset} is below 11")
+        raise refused(r, f"exponents {lowest} to {highest} are too many, or opset {r.opset} is below 11")
     x = r.emit("Div", x, scale)
     size = r.emit("Abs", x)
     step = r.constant(np.float32(2.0 ** (lowest - mantissa_bits)), "step")
@@ -121,6 +84,24 @@ def rewrite_float_quant(r: Replacement) -> bool:
     limit = min((2.0 - 2.0**-mantissa_bits) * 2.0**highest, largest)
     r.emit("Mul", r.clip(y, -limit, limit), scale, output=r.node.output[0])
     return True
+
+
+def reads_inputs(r: Replacement, *counts: int) -> list[str]:
+    """The names of the node's inputs, as many as one of these counts."""
+    names = list(r.node.input)
+    if len(names) not in counts or not all(names):
+        raise refused(r, f"it has {len([*filter(None, names)])} inputs; allowed: {' or '.join(map(str, counts))}")
+    return names
+
+
+def as_float(r: Replacement, name: str) -> str:
+    """A constant, or a graph input, as float32: zero points and scales may be of any type."""
+    if is_constant(r.graph, name):
+        tensor = r.graph.constants[name]
+        is_float = tensor.data_type == TensorProto.FLOAT
+        return name if is_float else r.constant(to_array(tensor).astype(np.float32), "float")
+    given = {value.name: value.type.tensor_type.elem_type for value in r.graph.inputs}.get(name, TensorProto.FLOAT)
+    return name if given == TensorProto.FLOAT else r.emit("Cast", name, to=TensorProto.FLOAT)
 
 
 def _limits(bits: float, signed: bool, narrow: bool) -> tuple[float, float]:
@@ -155,7 +136,7 @@ def _mode(r: Replacement, default: str) -> str:
     if mode == "ROUND_TO_ZERO":
         return "DOWN"
     if mode not in modes:
-        raise _error(r, f'rounding_mode "{mode}" is unknown; allowed: {", ".join(modes)}, ROUND_TO_ZERO')
+        raise refused(r, f'rounding_mode "{mode}" is unknown; allowed: {", ".join(modes)}, ROUND_TO_ZERO')
     return mode
 
 
@@ -171,20 +152,19 @@ def _plus(r: Replacement, x: str, operator: str, zero_point: str) -> str:
 
 def _is_zero(r: Replacement, name: str) -> bool:
     """Whether a constant is 0 and so small that leaving it out changes no shape."""
-    if not is_constant(r.graph, name):
-        return False
-    tensor = r.graph.constants[name]
-    return tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 0 and not to_array(tensor).any()
+    tensor = r.constants.get(name, r.graph.constants.get(name))
+    return tensor is not None and len(tensor.dims) == 0 and not to_array(tensor).any()
 
 
 def _scalar(r: Replacement, name: str, what: str) -> float:
     if not is_constant(r.graph, name):
-        raise _error(r, f'its {what} "{name}" must be constant')
+        raise refused(r, f'its {what} "{name}" must be constant')
     value = to_array(r.graph.constants[name])
     if value.size != 1:
-        raise _error(r, f'its {what} "{name}" must be one number; its shape is {list(value.shape)}')
+        raise refused(r, f'its {what} "{name}" must be one number; its shape is {list(value.shape)}')
     return float(value.reshape(()))
 
 
-def _error(r: Replacement, text: str) -> ModelError:
+def refused(r: Replacement, text: str) -> ModelError:
+    """The error that a node cannot be written in standard operators."""
     return ModelError(f'node "{r.node.name}" ({r.node.op_type}, domain {r.node.domain}): {text}')

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto, helper
 
-from xbcompile.frontend.operands import StaysDigital, attribute, is_constant, why_not_constant
+from xbcompile.frontend.operands import StaysDigital, attribute, is_constant, no_constant_operand, why_not_constant
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.tensors import to_array
 
@@ -68,7 +68,10 @@ def rewrite_qlinear_conv(r: Replacement) -> bool:
     sums = _conv(r, (x, x_zero_point), (w, w_zero_point), known=element_type)
     column = (-1, *(1,) * spatial)
     if bias:
-        sums = r.emit("Add", sums, r.constant(_constant(r, bias, "the bias").reshape(column), "bias"))
+        values = _constant(r, bias, "the bias")
+        if values.shape != r.graph.shape(w)[:1]:  # type: ignore[index]  # the shape of a constant is known
+            raise StaysDigital(f"the bias has shape {list(values.shape)}; it must be one value per output")
+        sums = r.emit("Add", sums, r.constant(values.reshape(column), "bias"))
     scale = left.reshape(()) * per_output.reshape(() if per_output.size == 1 else column) / out.reshape(())
     output = r.node.output[0]
     y = _requantize(r, sums, scale, y_zero_point, "" if last else output)
@@ -149,8 +152,7 @@ def _matmul(
     if all(constant):
         raise StaysDigital("both operands are constant")
     if not any(constant):
-        name = next((n for n in (right[0], left[0]) if n in r.graph.overridable), "")
-        raise StaysDigital(why_not_constant(r.graph, name, "the operand") if name else "both operands are activations")
+        raise StaysDigital(no_constant_operand(r.graph, (left[0], right[0])))
     side = constant.index(True)
     weights = _centred_constant(r, *(left, right)[side], axis=-2 if transposed[side] else -1)
     x, x_zero_point = (left, right)[1 - side]
@@ -226,6 +228,8 @@ def _centred_constant(r: Replacement, name: str, zero_point: str, axis: int) -> 
     if not zero_point:
         return weights
     offset = _constant(r, zero_point, "the zero point").astype(np.int32)
+    if r.graph.constants[zero_point].data_type != r.graph.constants[name].data_type:
+        raise StaysDigital("the weights and their zero point are of two element types")
     if offset.size == 1:
         return weights - offset.reshape(())
     if offset.ndim != 1 or offset.size != weights.shape[axis]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import TensorProto
 
-from xbcompile.frontend.operands import StaysDigital, attribute
+from xbcompile.frontend.operands import StaysDigital, attribute, is_constant, why_not_constant
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.builder import make_graph, tensor, value
 from xbcompile.onnx_graph.tensors import to_array
@@ -162,6 +162,8 @@ def _cells(r: Replacement) -> tuple[np.ndarray, list[_Cell]]:
     peepholes = _constant(r, 7, "P") if _has_input(r, 7) else None
     if peepholes is not None:
         shapes["P"] = (peepholes, (count, 3 * hidden))
+    if attribute(node, "hidden_size", hidden) != hidden or attribute(node, "layout", 0) not in (0, 1):
+        raise StaysDigital(f"hidden_size is not {hidden}, as R has it, or layout is neither 0 nor 1")
     for name, (array, shape) in shapes.items():
         if array.shape != shape:
             raise StaysDigital(f"{name} has shape {list(array.shape)}, not {list(shape)}")
@@ -217,10 +219,8 @@ def _has_input(r: Replacement, index: int) -> bool:
 def _constant(r: Replacement, index: int, label: str) -> np.ndarray:
     """An input that must be constant, as float32."""
     name = r.node.input[index]
-    if name in r.graph.overridable:
-        raise StaysDigital(f'{label} "{name}" is a graph input with a default value, which a caller may override')
-    if name not in r.graph.constants:
-        raise StaysDigital(f'{label} "{name}" is an activation')
+    if not is_constant(r.graph, name):
+        raise StaysDigital(why_not_constant(r.graph, name, label))
     tensor = r.graph.constants[name]
     if tensor.data_type not in _FLOAT_TYPES:
         type_name = TensorProto.DataType.Name(tensor.data_type).lower()
@@ -274,6 +274,7 @@ def _lengths(r: Replacement, x: str, batch_axis: int) -> tuple[str, str]:
         if steps or not (_has_input(r, 5) or _has_input(r, 6)):
             return "", ""
         return "", r.emit("Greater", _size(r, x, 1 - batch_axis), r.constant([0]))
+    _check_lengths(r, batch_axis)
     lengths = r.emit("Cast", r.node.input[4], to=TensorProto.INT64)
     ones = r.emit("ConstantOfShape", _size(r, x, 1 - batch_axis), value=tensor("one", np.ones(1, np.int64)))
     steps_column = r.emit("Transpose", r.emit("NonZero", ones), perm=[1, 0])
@@ -281,15 +282,42 @@ def _lengths(r: Replacement, x: str, batch_axis: int) -> tuple[str, str]:
     return mask, r.unsqueeze(r.emit("Greater", lengths, r.constant([0])), [1])
 
 
+def _check_lengths(r: Replacement, batch_axis: int) -> None:
+    """Raise StaysDigital for constant sequence lengths that the inputs do not have."""
+    shape = r.graph.shape(r.node.input[0])
+    steps = None if shape is None else shape[1 - batch_axis]
+    if steps is None or not is_constant(r.graph, r.node.input[4]):
+        return
+    lengths = to_array(r.graph.constants[r.node.input[4]])
+    if np.any(lengths < 0) or np.any(lengths > steps):
+        raise StaysDigital(f"sequence lengths {lengths.tolist()} are not all from 0 to {steps}")
+
+
 def _initial(r: Replacement, x: str, cell: _Cell, direction: int, directions: int, state: int, batch_axis: int) -> str:
     """A direction's state before the first step, [N, H]."""
     if not _has_input(r, 5 + state):
         shape = r.emit("Concat", _size(r, x, batch_axis), r.constant([cell.hidden]), axis=0)
         return r.emit("ConstantOfShape", shape)
-    given, axis = _input(r, 5 + state), 1 - batch_axis
+    axis, is_sure = 1 - batch_axis, _check_initial(r, cell, directions, state, batch_axis)
+    given = _input(r, 5 + state)
     if directions > 1:
         given = r.slice(given, [direction], [direction + 1], [axis])
-    return r.squeeze(given, [axis])
+    if is_sure:
+        return r.squeeze(given, [axis])
+    # Not a Squeeze: a state of another batch would broadcast without a word.
+    return r.emit("Reshape", given, r.emit("Concat", _size(r, x, batch_axis), r.constant([cell.hidden]), axis=0))
+
+
+def _check_initial(r: Replacement, cell: _Cell, directions: int, state: int, batch_axis: int) -> bool:
+    """Whether a given state is known to be of the right shape; StaysDigital where it is known to be of a wrong one."""
+    of_inputs, found = r.graph.shape(r.node.input[0]), r.graph.shape(r.node.input[5 + state])
+    wanted = [directions, cell.hidden]
+    wanted.insert(batch_axis, -1 if of_inputs is None else of_inputs[batch_axis] or -1)
+    if found is None:
+        return False
+    if len(found) != 3 or any(size not in (None, w) and w != -1 for size, w in zip(found, wanted, strict=True)):
+        raise StaysDigital(f"an initial state has shape {list(found)}, not {['?' if w == -1 else w for w in wanted]}")
+    return list(found) == wanted
 
 
 def _scan(r: Replacement, cell: _Cell, projection: str, initial: Sequence[str], mask: str) -> list[str]:

@@ -1,0 +1,22 @@
+"""How far values are from those of a reference, infinite ones and NaN included."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def differences(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Absolute differences, float64, of two arrays of one shape and element type.
+
+    What overflows is infinite in every runtime, and sums near the limit of the type may do so in one and not in another: an
+    infinity counts as the largest number of the type. NaN equals NaN, and is infinitely far from any number.
+    """
+    left, right = found.astype(np.float64), expected.astype(np.float64)
+    if expected.dtype.kind == "f":
+        limit = float(np.finfo(expected.dtype).max)
+        left, right = np.clip(left, -limit, limit), np.clip(right, -limit, limit)
+    with np.errstate(over="ignore"):  # twice the largest float64
+        result: np.ndarray = np.abs(left - right)
+    result[np.isnan(left) | np.isnan(right)] = np.inf
+    result[np.isnan(left) & np.isnan(right)] = 0.0
+    return result
