@@ -61,10 +61,13 @@ class InputCoding(NetworkPass):
         """The code that takes exactly the values of the layer's input grid; None where there is none that does.
 
         Bit-serial inputs take as many bits as the grid needs, thermometer inputs as many slices, analogue ones its range.
+        Where one tensor has a narrower window on the grid, which is found when it runs, so is the range.
         """
         grid = layer.input_grid
         if self.low is not None or grid is None or grid.tensor != layer.input:
             return None
+        if grid.window is not None:
+            return self.in_window(grid.step, grid.window)
         low, step, steps = grid.low, grid.step, grid.steps
         if isinstance(layer.geometry, Patches):  # padding drives rows with 0
             below = round(-low / step * 2) / 2
@@ -84,6 +87,14 @@ class InputCoding(NetworkPass):
             low = -high
         low, high = float(np.float32(low)), float(np.float32(high))
         return replace(code, low=low, high=high) if _is_range(low, high) else None
+
+    def in_window(self, step: float, steps: int) -> InputCode | None:
+        """The code of a window of so many steps from each vector's smallest value on; None where none has so many, and for
+        analogue inputs, whose range is measured instead.
+        """
+        slices = self.slices_for(steps)
+        code = None if slices is None else InputCode(self.scheme, slices)
+        return None if code is None or not code.steps else replace(code, span=float(np.float32(step * code.steps)))
 
     def slices_for(self, steps: int) -> int | None:
         """Slices of a code with at least so many steps of one size; None where it would take more than allowed."""

@@ -5,9 +5,11 @@
 Binary cells give 2^k values to a weight, at k times the columns; the runs are added digitally. The pass codes the layer:
 scales and codes of all planes are fitted together, see `plane_fit`, to the weights or (method=data-aware) to the layer's
 outputs on calibration inputs, layers in order, each on what the coded earlier ones give, the mean error in the bias.
+Columns on a grid of at most levels^k values, as those of quantized models, are held exactly, one digit a plane: four planes
+of four levels are an int8. Planes of an integer layer's whole numbers are whole themselves, added up as integers.
 
 Starts: planes one by one on what is left (least squares), and planes whose levels together are equidistant.
-Dense layers and convolutions of one group; others stay as they are. Source: Lin et al., ABC-Net (2017), section 3.1.
+Source: Lin et al., ABC-Net (2017), section 3.1.
 """
 
 from __future__ import annotations
@@ -18,20 +20,22 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 from threadpoolctl import threadpool_limits
 
 from xbcompile.errors import PassError
-from xbcompile.ir import DigitalSegment, MatrixLayer, Network
+from xbcompile.ir import Contraction, DigitalSegment, MatrixLayer, Network
 from xbcompile.passes.contract import NetworkPass, PassContext
 from xbcompile.passes.edit import rewiring
 from xbcompile.passes.fit import data_aware, least_squares
-from xbcompile.passes.fit.plane_fit import PlaneFit, refine
+from xbcompile.passes.fit.plane_fit import PlaneFit, digits, exact, is_even, refine
 from xbcompile.passes.quantize import DEFAULT_SAMPLES, METHODS, Quantize, moments_of
 from xbcompile.reference.evaluate import evaluate
 
 Floats = npt.NDArray[np.float64]
 
-MAX_COMBINATIONS = 256  # of levels in one weight
+MAX_COMBINATIONS = 256  # of levels in one weight that is fitted
+MAX_VALUES = 1 << 16  # of levels in one weight that is on a grid
 PROVEN_LEVELS = 16  # up to so many levels together the least-squares start is searched for its optimum
 
 
@@ -41,7 +45,7 @@ class Planes(NetworkPass):
 
     Args:
         k: planes per weight.
-        layer: name of the layer; empty: every layer that can have planes.
+        layer: name of the layer; empty: every layer.
         scheme: levels of a cell, as in quantize.
         levels: number of levels, as in quantize.
         method: "least-squares" (of the weights), or "data-aware" (of the outputs on calibration inputs).
@@ -71,34 +75,41 @@ class Planes(NetworkPass):
         return Quantize(scheme=self.scheme, levels=self.levels, method=self.method, samples=self.samples)
 
     def requires(self, network: Network, context: PassContext) -> None:
-        """Levels that the array has, not too many together, and calibration inputs where they are used."""
+        """Levels that the array has, not too many together, and calibration inputs where they are used.
+
+        More than MAX_COMBINATIONS together are for weights that are on a grid already, which `run` finds out.
+        """
         coder = self.coder()
         coder.requires(network, context)
         levels = len(coder.level_table(context))
-        if levels**self.k > MAX_COMBINATIONS:
-            most = int(np.log(MAX_COMBINATIONS) / np.log(levels) + 1e-9)
-            raise PassError(
-                f"k={self.k} planes of {levels} levels make {levels**self.k} values of a weight; allowed: {MAX_COMBINATIONS}, "
-                f"so k up to {most}"
-            )
+        if levels**self.k > MAX_VALUES:
+            raise PassError(self.too_many(levels, MAX_VALUES))
         if self.method == "data-aware":
             context.require_calibration("planes{method=data-aware}")
-        if self.layer and rewiring.output_axis(rewiring.layer_named(network, self.layer)) is None:
-            raise PassError(
-                f"layer {self.layer!r} is neither a dense float32 layer nor a convolution of one group; choose another"
-            )
+        if self.layer:
+            rewiring.layer_named(network, self.layer)
+
+    def too_many(self, levels: int, allowed: int) -> str:
+        """What is wrong with so many levels together."""
+        most = int(np.log(allowed) / np.log(levels) + 1e-9)
+        return (
+            f"k={self.k} planes of {levels} levels make {levels**self.k} values of a weight; allowed: {allowed}, "
+            f"so k up to {most}"
+        )
 
     def run(self, network: Network, context: PassContext) -> Network:
         """Layer by layer, in order."""
         chosen = [
             layer
             for layer in network.layers
-            if layer.weight_code is None and rewiring.output_axis(layer) is not None and self.layer in ("", layer.name)
+            if layer.weight_code is None and self.layer in ("", layer.name)
         ]
         if not chosen:
             return network
         wide = network.with_layers(
-            replace(layer, weights=np.zeros((1, layer.inputs, self.k * layer.outputs), np.float32), matrix="")
+            replace(
+                layer, weights=np.zeros((layer.groups, layer.inputs, self.k * layer.outputs), np.float32), matrix=""
+            )
             for layer in chosen
         )
         weights_of_rows = dict(zip([layer.name for layer in wide.layers], context.row_weights(wide), strict=True))
@@ -110,7 +121,7 @@ class Planes(NetworkPass):
             if feeds:
                 original = evaluate(context.goal(network, layer.input), feeds, [layer.input])[0]
                 seen = evaluate(result, feeds, [layer.input])[0] if waits_for[layer.name] else original
-                moments = moments_of(layer, seen, original)[0]
+                moments = moments_of(layer, seen, original)
             nodes = self.coded(result, layer, moments, weights_of_rows[layer.name], context)
             result = rewiring.with_nodes(result, layer, nodes)
         return result
@@ -119,48 +130,88 @@ class Planes(NetworkPass):
         self,
         network: Network,
         layer: MatrixLayer,
-        moments: data_aware.Moments | None,
+        moments: list[data_aware.Moments] | None,
         row_weight: np.ndarray | None,
         context: PassContext,
     ) -> list[MatrixLayer | DigitalSegment]:
         """The layer in planes, and the segment that adds them."""
         coder = self.coder()
         table = coder.level_table(context)
-        weights = layer.weights[0].astype(np.float64)
-        gain = np.ones((self.k, *weights.shape))
-        if row_weight is not None:  # the planes' columns are side by side
-            gain = row_weight[0].astype(np.float64).reshape(layer.inputs, self.k, layer.outputs).transpose(1, 0, 2)
-        with_offset = self.scheme == "levels"
         with threadpool_limits(limits=1, user_api="blas"):
-            if moments is None:
-                hessian, linear = np.eye(layer.inputs), weights
-            else:
-                hessian, linear = data_aware.damped(moments, weights)
-            starts = [one_by_one(weights, table, gain, coder)]
-            starts += together(weights, table, gain, coder, moments)
-            found = refine(hessian, linear, table, starts, gain, with_offset)
-        offset = np.zeros((1, self.k, layer.outputs))
-        offset[0, 0] = found.offset
-        code = coder.on_target(
-            table,
-            found.codes.transpose(1, 0, 2).reshape(1, layer.inputs, -1),
-            found.scale.reshape(1, -1),
-            offset.reshape(1, -1),
-            row_weight,
-            context,
-        )
+            fits = [
+                self.fitted(layer, g, table, None if moments is None else moments[g], row_weight)
+                for g in range(layer.groups)
+            ]
+        offset = np.zeros((layer.groups, self.k, layer.outputs))
+        offset[:, 0] = [fit.offset for fit in fits]
+        codes = np.stack([fit.codes.transpose(1, 0, 2).reshape(layer.inputs, -1) for fit in fits])
+        scale = np.stack([fit.scale.ravel() for fit in fits])
+        code = coder.on_target(table, codes, scale, offset.reshape(layer.groups, -1), row_weight, context)
         stored = code.dequantized()
-        bias = layer.bias.astype(np.float64)
-        if moments is not None:
-            total = stored[0].astype(np.float64).reshape(layer.inputs, self.k, layer.outputs).sum(axis=1)
-            bias = bias + moments.mean_original @ weights - moments.mean @ total
-        every = np.concatenate([bias, np.zeros((self.k - 1) * layer.outputs)]).astype(np.float32)
-        wide = replace(layer, weights=stored, weight_code=code, bias=every, matrix="")
+        bias = np.zeros((layer.groups, self.k, layer.outputs))
+        bias[:, 0] = layer.bias.reshape(layer.groups, layer.outputs)
+        for g, seen in enumerate(moments or []):
+            total = stored[g].astype(np.float64).reshape(layer.inputs, self.k, layer.outputs).sum(axis=1)
+            bias[g, 0] += seen.mean_original @ layer.weights[g].astype(np.float64) - seen.mean @ total
+        wide = replace(layer, weights=stored, weight_code=code, bias=bias.ravel().astype(np.float32), matrix="")
         if self.k == 1:
             return [wide]
         behind = rewiring.joined(network, layer, self.k, "Sum", f"{layer.name}/planes")
+        geometry = layer.geometry
+        if isinstance(geometry, Contraction) and geometry.squeeze:
+            geometry = replace(geometry, squeeze=False, output_axis=geometry.input_axis)
         # A plane alone stands for no tensor of the model, even where the layer's outputs are copies of one.
-        return [replace(wide, output=behind.input_names[0], stands_for=""), behind]
+        return [replace(wide, output=behind.input_names[0], geometry=geometry, stands_for=""), behind]
+
+    def fitted(
+        self,
+        layer: MatrixLayer,
+        group: int,
+        table: npt.NDArray[np.float32],
+        moments: data_aware.Moments | None,
+        row_weight: np.ndarray | None,
+    ) -> PlaneFit:
+        """Planes of one matrix: exact ones of the columns that have them, fitted ones of the others.
+
+        Raises:
+            PassError: there are others, but more values of a weight than can be tried.
+        """
+        weights = layer.weights[group].astype(np.float64)
+        gain = np.ones((self.k, *weights.shape))
+        found = np.zeros(layer.outputs, np.bool_)
+        if row_weight is None:
+            whole = layer.element_type == onnx.TensorProto.INT32
+            found, planes = exact(weights, table, self.k, apart=not whole)
+            if found.all():
+                return planes
+        else:  # the planes' columns are side by side
+            gain = row_weight[group].astype(np.float64).reshape(layer.inputs, self.k, layer.outputs).transpose(1, 0, 2)
+        if len(table) ** self.k > MAX_COMBINATIONS:
+            raise PassError(
+                f"{self.too_many(len(table), MAX_COMBINATIONS)}; more only for weights on a grid of so many values, which those "
+                f"of layer {layer.name!r} are not"
+            )
+        rest = ~found
+        fit = self.least_squares(weights[:, rest], table, gain[:, :, rest], moments)
+        if not found.any():
+            return fit
+        codes, scale = np.empty(gain.shape, np.uint8), np.empty((self.k, layer.outputs))
+        offset = np.empty(layer.outputs)
+        for some, of in ((found, planes), (rest, fit)):
+            codes[:, :, some], scale[:, some], offset[some] = of.codes, of.scale, of.offset
+        return PlaneFit(codes, scale, offset)
+
+    def least_squares(
+        self, weights: Floats, table: npt.NDArray[np.float32], gain: Floats, moments: data_aware.Moments | None
+    ) -> PlaneFit:
+        """The best planes found from several starts, in weights or (with moments) in outputs."""
+        coder = self.coder()
+        if moments is None:
+            hessian, linear = np.eye(len(weights)), weights
+        else:
+            hessian, linear = data_aware.damped(moments, weights)
+        starts = [one_by_one(weights, table, gain, coder), *together(weights, table, gain, coder, moments)]
+        return refine(hessian, linear, table, starts, gain, with_offset=self.scheme == "levels")
 
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
         """Every layer in planes has k times the outputs, and a code."""
@@ -197,10 +248,8 @@ def together(
     be fitted.
     """
     count, planes = len(table), len(gain)
-    if count**planes > PROVEN_LEVELS or not np.allclose(table, np.linspace(-1, 1, count), atol=1e-6):
+    if count**planes > PROVEN_LEVELS or not is_even(table):
         return []
-    ratio = float(count) ** -np.arange(planes)
-    ratio /= ratio.sum()
     fine = np.linspace(-1.0, 1.0, count**planes).astype(np.float32)
     mean = gain.mean(axis=0)
     with_offset = coder.scheme == "levels"
@@ -208,5 +257,4 @@ def together(
     start = data_aware.DataAwareFit(fit.codes, fit.scale, fit.offset)
     if moments is not None:
         start = data_aware.fit(moments, weights, fine, start, mean, with_offset=with_offset)
-    digits = start.codes.astype(np.int64)[None] // (count ** np.arange(planes)[::-1])[:, None, None] % count
-    return [PlaneFit(digits.astype(np.uint8), ratio[:, None] * start.scale, start.offset)]
+    return [digits(start.codes, start.scale, start.offset, count, planes)]

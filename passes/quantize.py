@@ -210,7 +210,7 @@ class Quantize(NetworkPass):
     def fit(
         self, columns: np.ndarray, row_weight: np.ndarray | None, table: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Least-squares codes, scale and offset of columns [inputs, problems]; exact where they are on a grid already."""
+        """Codes, scale and offset of columns [inputs, problems]: exact where the levels hold their values, else least squares."""
         codes = np.empty(columns.shape, np.uint8)
         scale, offset = (np.empty(columns.shape[1]) for _ in range(2))
         for some in column_runs(*columns.shape):
@@ -222,11 +222,12 @@ class Quantize(NetworkPass):
         self, columns: np.ndarray, row_weight: np.ndarray | None, table: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`fit` for as many columns as memory should hold at a time."""
+        table = _exact(table)
         if self.scheme == "levels":
-            return _fit_levels(columns, row_weight, _exact(table))
+            return _fit_levels(columns, row_weight, table)
         closed_form = least_squares.fit_binary if self.scheme == "binary" else least_squares.fit_ternary
         codes, scale = closed_form(columns, row_weight)
-        return codes, scale, np.zeros_like(scale)
+        return _with_exact_codes(columns, row_weight, table, codes, scale, np.zeros_like(scale))
 
     def columns(self, weights: np.ndarray) -> np.ndarray:
         """Weights [groups, inputs, outputs] as independent problems, one per column of the result."""
@@ -324,6 +325,40 @@ def _fit_levels(
         own = None if row_weight is None else row_weight[:, rest]
         fit = least_squares.fit_levels(columns[:, rest], table, own)
         codes[:, rest], scale[rest], offset[rest] = fit.codes, fit.scale, fit.offset
+    if row_weight is not None:
+        return _with_exact_codes(columns, row_weight, table, codes, scale, offset)
+    return codes, scale, offset
+
+
+def _with_exact_codes(
+    columns: np.ndarray,
+    row_weight: np.ndarray | None,
+    table: np.ndarray,
+    codes: np.ndarray,
+    scale: np.ndarray,
+    offset: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A fit of columns, in place; of those whose values lie on the levels with an offset only, the code that has it.
+
+    Where rows weigh differently that is not exact; scale and offset are least squares, and taken where they err less.
+    """
+    gain = np.ones_like(columns) if row_weight is None else row_weight
+    error = np.square(columns - gain * scale * table[codes] - offset).sum(axis=0)
+    errs = error > np.square(exact_codes.TOLERANCE * columns).sum(axis=0)
+    constant = errs & (columns == columns[0]).all(axis=0)
+    scale[constant], offset[constant] = 0.0, columns[0, constant]
+    at = np.flatnonzero(errs & ~constant)
+    exact = exact_codes.find(columns[:, at], table)
+    largest = np.abs(columns[:, at[exact.found]]).max(axis=0, initial=0)
+    has_offset = np.abs(exact.offset) > exact_codes.TOLERANCE * largest
+    at, found = at[exact.found][has_offset], exact.codes[:, has_offset]
+    used = gain[:, at] * table[found]
+    from_mean = used - used.mean(axis=0)
+    slope = (from_mean * columns[:, at]).sum(axis=0) / np.square(from_mean).sum(axis=0)
+    best = columns[:, at].mean(axis=0) - slope * used.mean(axis=0)
+    better = (slope > 0) & (np.square(columns[:, at] - slope * used - best).sum(axis=0) < error[at])
+    at = at[better]
+    codes[:, at], scale[at], offset[at] = found[:, better], slope[better], best[better]
     return codes, scale, offset
 
 

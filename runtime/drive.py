@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xbcompile.ir import Contraction, InputCode, MatrixLayer
+from xbcompile.ir import Contraction, InputCode, MatrixLayer, Patches
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,22 @@ def _range(layer: MatrixLayer, code: InputCode, x: np.ndarray, vectors: np.ndarr
     """Low and high, float32 [1] or [V]."""
     if not code.is_dynamic:
         return np.array([code.low], np.float32), np.array([code.high], np.float32)
+    zero = np.float32(0)
     if isinstance(layer.geometry, Contraction):
-        return vectors[0].min(axis=1), vectors[0].max(axis=1)
-    axes = tuple(range(1, x.ndim))
-    zero = np.float32(0)  # padding must be representable
-    low, high = np.minimum(x.min(axis=axes), zero), np.maximum(x.max(axis=axes), zero)
-    per_sample = vectors.shape[1] // max(1, len(x))
-    return np.repeat(low, per_sample), np.repeat(high, per_sample)
+        low, high = vectors[0].min(axis=1), vectors[0].max(axis=1)
+    else:
+        axes = tuple(range(1, x.ndim))
+        low, high = x.min(axis=axes), x.max(axis=axes)
+    if isinstance(layer.geometry, Patches) or code.span is not None:  # padding must be representable
+        low, high = np.minimum(low, zero), np.maximum(high, zero)
+    if code.span is not None:
+        low, high = _stretched(low, high, np.float32(code.span), np.float32(code.steps))
+    each = vectors.shape[1] // max(1, len(low))
+    return np.repeat(low, each), np.repeat(high, each)
+
+
+def _stretched(low: np.ndarray, high: np.ndarray, span: np.float32, steps: np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """Ranges that 0 is in, stretched about it to a span: about where the zero point is that gave them their window."""
+    step, width = span / steps, high - low
+    low = np.rint(low * (span / np.where(width > 0, width, np.float32(1))) / step) * step
+    return low, low + span

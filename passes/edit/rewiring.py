@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,14 +64,15 @@ def segment(
     source: str,
     target: str,
     constants: dict[str, np.ndarray],
+    element_type: int = onnx.TensorProto.FLOAT,
 ) -> DigitalSegment:
-    """A float32 segment with one input tensor and one output tensor, in the network's opsets."""
+    """A segment with one input tensor and one output tensor of one element type, in the network's opsets."""
     known = {value.name: value for value in [*network.inputs, *network.outputs]}
     graph = builder.make_graph(
         name,
         nodes,
-        [known.get(source) or builder.value(source, onnx.TensorProto.FLOAT)],
-        [known.get(target) or builder.value(target, onnx.TensorProto.FLOAT)],
+        [known.get(source) or builder.value(source, element_type)],
+        [known.get(target) or builder.value(target, element_type)],
         itertools.starmap(builder.tensor, constants.items()),
     )
     return DigitalSegment(name, builder.make_model(graph, network.opset_imports, network.ir_version))
@@ -103,16 +104,37 @@ def routed(network: Network, layer: MatrixLayer, source: np.ndarray, name: str) 
 def joined(network: Network, layer: MatrixLayer, parts: int, operator: str, name: str) -> DigitalSegment:
     """A segment that joins runs of a layer's outputs, `parts` side by side, by "Sum" or "Mean" into its output tensor.
 
-    Its input tensor is `NAME/outputs`, which the layer must write instead; see `output_axis`.
+    Its input tensor is `NAME/outputs`, which the layer must write instead. The runs of each group of a layer are side by side;
+    those of a layer without an axis of outputs lie on the axis of its inputs.
     """
-    axis = output_axis(layer)
-    assert axis is not None
-    source = f"{name}/outputs"
+    geometry, source = layer.geometry, f"{name}/outputs"
     runs = [f"{name}/run{i}" for i in range(parts)]
     opset = dict(network.opset_imports).get("", 0)
-    count: dict[str, Any] = {"num_outputs": parts} if opset >= _SPLIT_BY_COUNT else {}
-    nodes = [
-        helper.make_node("Split", [source], runs, f"{name}/split", axis=axis, **count),
-        helper.make_node(operator, runs, [layer.output], f"{name}/join"),
-    ]
-    return segment(network, name, nodes, source, layer.output, {})
+    constants: dict[str, np.ndarray] = {}
+    if layer.groups == 1 and not (isinstance(geometry, Contraction) and geometry.squeeze):
+        axis = geometry.output_axis if isinstance(geometry, Contraction) else 1
+        count: dict[str, Any] = {"num_outputs": parts} if opset >= _SPLIT_BY_COUNT else {}
+        nodes = [helper.make_node("Split", [source], runs, f"{name}/split", axis=axis, **count)]
+    else:
+        axis = geometry.input_axis if isinstance(geometry, Contraction) else 1
+        constants = {f"{run}/at": at for run, at in zip(runs, _places(layer, parts), strict=True)}
+        nodes = [helper.make_node("Gather", [source, f"{run}/at"], [run], f"{run}/take", axis=axis) for run in runs]
+    if operator == "Sum" and layer.element_type != onnx.TensorProto.FLOAT:  # of which Sum takes no other in onnxruntime
+        sums = [*(f"{run}/sum" for run in runs[1:-1]), layer.output]
+        nodes += [
+            helper.make_node("Add", [left, run], [total], f"{run}/add")
+            for left, run, total in zip([runs[0], *sums], runs[1:], sums, strict=False)
+        ]
+    else:
+        nodes.append(helper.make_node(operator, runs, [layer.output], f"{name}/join"))
+    return segment(network, name, nodes, source, layer.output, constants, layer.element_type)
+
+
+def _places(layer: MatrixLayer, parts: int) -> Iterator[np.ndarray]:
+    """Where the outputs of each run are among those of all groups; a number alone where the layer has no axis of outputs."""
+    for part in range(parts):
+        if isinstance(layer.geometry, Contraction):
+            yield np.array(part, np.int64)
+        else:
+            first = (np.arange(layer.groups) * parts + part) * layer.outputs
+            yield (first[:, None] + np.arange(layer.outputs)).ravel()

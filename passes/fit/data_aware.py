@@ -140,7 +140,7 @@ def fit(
         levels: float [L], strictly increasing.
         start: a least-squares fit of the same form to the weights themselves.
         row_weight: real [inputs, outputs], positive factor of each cell; None means 1.
-        with_offset: whether a column whose row weights are alike may have an offset.
+        with_offset: whether a column whose row weights are alike may have an offset; one that starts with it may at any rate.
         damping: weight of the squared weight error, as a share of the mean variance of inputs that vary. Inputs that
             never vary count by it alone: their codes stay near their own weights.
 
@@ -161,7 +161,7 @@ def fit(
         order = np.argsort(-np.diag(hessian), kind="stable")
         lower = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)]))
         factor = np.ascontiguousarray(lower.T, dtype=np.float64)
-    alike = with_offset & (g == g[0]).all(axis=0)
+    alike = (with_offset & (g == g[0]).all(axis=0)) | (offset != 0)
     for columns, offsets in ((np.flatnonzero(alike), True), (np.flatnonzero(~alike), False)):
         if columns.size:
             problem = _Problem(hessian, linear, target, order, factor, levels.astype(np.float64), offsets)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-TOLERANCE = 1e-6  # assumed: of the column's largest weight; float32 rounds to 6e-8
+TOLERANCE = 1e-6  # assumed: of the column's largest weight, and not above _COARSEST
+_ROUNDING = 2.0**-24  # of float32, of a column's largest weight: no grid is told apart below it
 _COARSEST = 0.01  # of a step: a tolerance above it would call anything a grid
 _BLOCK_VALUES = 1 << 22  # weights at once: bounds the memory
 _FIRST_ROWS = 8  # weights that rule numbers out before all others are looked at
@@ -26,31 +27,33 @@ class ExactCodes(NamedTuple):
 
     Attributes:
         found: bool [problems], the columns of which the rest speaks.
-        codes: uint8 [inputs, found columns], 0 for the smallest weight.
+        codes: [inputs, found columns], 0 for the smallest weight, of the smallest unsigned type that numbers the levels.
         scale: float64 [found columns], such that weights are `scale * levels[codes] + offset`.
         offset: float64 [found columns].
     """
 
     found: npt.NDArray[np.bool_]
-    codes: npt.NDArray[np.uint8]
+    codes: npt.NDArray[np.unsignedinteger]
     scale: Floats
     offset: Floats
 
 
-def find(weights: npt.NDArray[np.floating], levels: Floats) -> ExactCodes:
+def find(weights: npt.NDArray[np.floating], levels: Floats, apart: bool = True) -> ExactCodes:
     """The columns whose weights are on a grid of at most as many values as there are levels, and their codes.
 
-    Codes start at the first level and lie as far apart as the table allows: reads then err least in units of the weights.
+    Codes start at the first level. Two values have codes whatever they are.
 
     Args:
         weights: finite [inputs, problems].
         levels: equidistant table [L], rising.
+        apart: codes of neighbouring values lie as far apart as the table allows, so that reads err least in units of the
+            weights; False: neighbouring values have neighbouring codes.
     """
     inputs, problems = weights.shape
     most = len(levels) - 1
     found = np.zeros(problems, np.bool_)
     scale, offset = np.zeros(problems), np.zeros(problems)
-    codes = []
+    codes, kind = [], np.min_scalar_type(most)
     size = max(1, _BLOCK_VALUES // max(inputs, most))
     for first in range(0, problems, size):
         columns = weights[:, first : first + size].astype(np.float64)
@@ -60,12 +63,12 @@ def find(weights: npt.NDArray[np.floating], levels: Floats) -> ExactCodes:
         kept = np.flatnonzero(steps)
         columns, steps, at = columns[:, kept], steps[kept], kept + first
         step = columns.max(axis=0) / steps if kept.size else np.zeros(0)
-        stride = most // np.maximum(steps, 1)
-        codes.append((np.rint(columns / step) * stride).astype(np.uint8))
+        stride = most // np.maximum(steps, 1) if apart else np.ones_like(steps)
+        codes.append((np.rint(columns / step) * stride).astype(kind))
         found[at] = True
         scale[at] = step / (stride * (levels[-1] - levels[0]) / most)
         offset[at] = low[kept] - scale[at] * levels[0]
-    joined = np.concatenate(codes, axis=1) if codes else np.zeros((inputs, 0), np.uint8)
+    joined = np.concatenate(codes, axis=1) if codes else np.zeros((inputs, 0), kind)
     return ExactCodes(found, joined, scale[found], offset[found])
 
 
@@ -78,9 +81,10 @@ def _numbers_of_steps(distance: Floats, lowest: Floats, most: int) -> npt.NDArra
         most: largest number of steps.
     """
     span = distance.max(axis=0)
-    tolerance = TOLERANCE * np.maximum(lowest, span)
-    result = np.zeros(len(span), np.int64)
-    active = np.flatnonzero(span * _COARSEST > tolerance * most)
+    largest = np.maximum(lowest, span)
+    tolerance = np.minimum(TOLERANCE * largest, _COARSEST * span / most)
+    result = np.where((span > 0) & ((distance == 0) | (distance == span)).all(axis=0), 1, 0)
+    active = np.flatnonzero((result == 0) & (tolerance > _ROUNDING * largest))
     numbers = np.arange(1, most + 1)
     alive = np.ones((most, active.size), np.bool_)
     for row in distance[:_FIRST_ROWS, active]:

@@ -13,6 +13,9 @@ trying all level^P combinations, the others given (for H the identity without of
 Neither step makes the objective larger; the result is a local optimum, and the better one of the starts given.
 Source: Lin et al., ABC-Net (2017), section 3.1 (a linear combination of binary bases by least squares); the alternation
 over codes is block coordinate descent.
+
+Columns that lie on a grid of at most level^P values already need none of it: their codes are the grid's, digit by digit in
+base `level`, and scales that are that base's powers make no error (`exact`).
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+
+from xbcompile.passes.fit import exact_codes
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]
@@ -54,6 +59,61 @@ class PlaneFit:
     def weights(self, levels: npt.NDArray[Any], row_weight: Floats) -> Floats:
         """The sum of the planes, float64 [inputs, outputs]."""
         return (row_weight * self.scale[:, None] * levels.astype(np.float64)[self.codes]).sum(axis=0) + self.offset
+
+
+def digits(codes: npt.NDArray[Any], scale: Floats, offset: Floats, base: int, planes: int) -> PlaneFit:
+    """Codes of one table of `base ** planes` equidistant levels from -1 to 1 as planes of `base` such levels.
+
+    The unit of the fine table is `2 scale / (base ** planes - 1)`; plane p counts `base ** (planes - 1 - p)` of them, so that
+    the planes' levels add up to the fine one.
+
+    Args:
+        codes: [inputs, outputs], index into the fine table.
+        scale: float64 [outputs], weight units per unit of the fine table.
+        offset: float64 [outputs], weight units.
+        base: levels of a plane.
+        planes: how many.
+    """
+    power = base ** np.arange(planes, dtype=np.int64)[::-1]
+    found = codes.astype(np.int64)[None] // power[:, None, None] % base
+    unit = 2 * scale / (base**planes - 1)
+    return PlaneFit(found.astype(np.uint8), power[:, None] * (unit * (base - 1) / 2), offset)
+
+
+def exact(
+    weights: Floats, levels: npt.NDArray[Any], planes: int, apart: bool = True
+) -> tuple[npt.NDArray[np.bool_], PlaneFit]:
+    """The columns that planes hold without error, bool [outputs], and those columns' planes.
+
+    Codes lie in the middle of what the planes can count: symmetric weights need no offset of ternary planes. None are found
+    where the levels are not equidistant about 0.
+
+    Args:
+        weights: float64 [inputs, outputs].
+        levels: float [L], strictly increasing.
+        planes: how many.
+        apart: whether the values of a grid may be several units of the lowest plane apart, which lowers the error of reads;
+            False: whole numbers are sums of planes of whole numbers.
+    """
+    base, constant = len(levels), (weights == weights[0]).all(axis=0)
+    if not is_even(levels):
+        constant[:] = False
+        return constant, digits(np.zeros((len(weights), 0)), np.zeros(0), np.zeros(0), base, planes)
+    fine = np.linspace(-1.0, 1.0, base**planes)
+    found = exact_codes.find(weights, fine, apart)
+    codes = np.zeros(weights.shape, np.int64)
+    codes[:, found.found] = found.codes
+    scale, offset = np.zeros(weights.shape[1]), weights[0].copy()  # of the constant columns
+    middle = (len(fine) - 1 - codes.max(axis=0)) // 2
+    scale[found.found] = found.scale
+    offset[found.found] = found.offset - found.scale * 2 / (len(fine) - 1) * middle[found.found]
+    kept = found.found | constant
+    return kept, digits((codes + middle)[:, kept], scale[kept], offset[kept], base, planes)
+
+
+def is_even(levels: npt.NDArray[Any]) -> bool:
+    """Whether levels are equidistant from -1 to 1."""
+    return bool(np.allclose(levels, np.linspace(-1, 1, len(levels)), atol=1e-6))
 
 
 def refine(

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import xbcompile
 from tests.support.model_kit import run_onnxruntime
 from xbcompile.frontend import import_network, load_model
+from xbcompile.ir import InputGrid
 
 TYPES = {np.dtype(np.uint8): TensorProto.UINT8, np.dtype(np.int8): TensorProto.INT8}
 MICROSOFT = "com.microsoft"
@@ -213,7 +214,50 @@ def test_dynamic_quantization(per_column, biased):
     compare(proto, x)
     (layer,) = import_network(load_model(proto)).layers
     assert layer.input_grid is not None
-    assert (layer.input_grid.low, layer.input_grid.step, layer.input_grid.steps) == (0, 1, 255)
+    assert layer.input_grid == InputGrid(layer.input, -255, 1, 510, window=255)
+
+
+LATE = {
+    "MatMulInteger": (["x", "w", "z", "zw"], {}, (5, 9), (9, 6)),
+    "MatMulInteger of a batch": (["x", "w", "z", "zw"], {}, (2, 5, 9), (9, 6)),
+    "MatMulInteger of a constant on the left": (["w", "x", "zw", "z"], {}, (9, 5), (6, 9)),
+    "ConvInteger": (["x", "w", "z", "zw"], {"pads": [1] * 4}, (2, 4, 5, 5), (6, 4, 3, 3)),
+    "ConvInteger of groups": (["x", "w", "z", "zw"], {"pads": [1] * 4, "group": 2}, (2, 4, 5, 5), (6, 2, 3, 3)),
+    "MatMulIntegerToFloat": (["x", "w", "s", "s", "z", "zw"], {"domain": MICROSOFT}, (5, 9), (9, 6)),
+    "QLinearMatMul": (["x", "s", "z", "w", "s", "zw", "t", "zx"], {}, (5, 9), (9, 6)),
+    "QLinearConv": (["x", "s", "z", "w", "s", "zw", "t", "zx"], {"pads": [1] * 4}, (2, 4, 5, 5), (6, 4, 3, 3)),
+    "QGemm": (["x", "s", "z", "w", "s", "zw", "", "t", "zx"], {"domain": MICROSOFT}, (5, 9), (9, 6)),
+}
+
+
+@pytest.mark.parametrize("passes", ["quantize{scheme=ternary},bitserial{bits=8}", "quantize{scheme=ternary},analogue"])
+@pytest.mark.parametrize("kind", LATE)
+def test_a_zero_point_found_when_it_runs_meets_the_weights_that_the_array_holds(kind, passes):
+    """Ternary cells hold other weights than the model's: the same as where the model has the zero point as a constant."""
+    names, attributes, shape, weights = LATE[kind]
+    dtype = np.int8 if kind == "MatMulInteger of a batch" else np.uint8
+    x, zero = integers(dtype, shape, 1), integers(dtype, (), 7)
+    constants: dict[str, Any] = {"w": integers(dtype, weights, 2), "zw": integers(dtype, (), 3)}
+    constants |= {"s": 0.05, "t": 9.0, "zx": dtype(120)}
+    used = {name: value for name, value in constants.items() if name in names}
+    product = node(kind.split()[0], names, **attributes)
+    late = model([product], x, used)
+    late.graph.input.append(helper.make_tensor_value_info("z", TYPES[x.dtype], ()))
+    found, wanted = (
+        xbcompile.Session(xbcompile.compile(proto, "sot", passes=passes), device="ideal").run(feeds)["y"]
+        for proto, feeds in [(late, {"x": x, "z": zero}), (model([product], x, used | {"z": zero}), {"x": x})]
+    )
+    ties = float(found.dtype.kind in "iu")  # sums of real weights are rounded
+    np.testing.assert_allclose(found.astype(float), wanted.astype(float), rtol=5e-5, atol=ties)
+
+
+def test_inputs_at_their_zero_point_give_nothing():
+    """[128, 128, 128] less 128, whatever the array holds; on [3, 1, 0] ternary cells give other column sums."""
+    quantizer = helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"])
+    x = np.array([[-128, -128, -128], [0, 0, 0], [127, 127, 127]], np.float32)
+    proto = model([quantizer, node("MatMulInteger", ["q", "w", "z"])], x, {"w": np.array([[3], [1], [0]], np.int8)})
+    session = xbcompile.Session(xbcompile.compile(proto, "sot"), device="ideal")
+    assert session.run({"x": x})["y"][1] == 0
 
 
 def test_integer_product_to_float():

@@ -90,3 +90,18 @@ def test_a_grid_without_place_for_padding_is_calibrated():
     x = np.linspace(-3, 3, 24).reshape(2, 1, 3, 4).astype(np.float32)
     _, code = coded(convolution_on(0.1, 0.3, 3), BitSerial(bits=8), {"x": x})
     assert (code.bits, code.low, code.high) == (8, -3, 3)
+
+
+@pytest.mark.parametrize("low", [0, -255, -128, -3])
+def test_a_window_found_when_it_runs_takes_as_many_slices_as_it_has_values(low):
+    """x - z of bytes lies on -255..255, but those of one tensor in a window of 255 steps about 0."""
+    network = network_on(-25.5, 0.1, 510)
+    grid = replace(network.layers[0].input_grid, window=255)
+    for each, bits, kept in [(BitSerial(bits=8), 8, True), (Thermometer(bits=8), 8, False)]:
+        result, code = coded(network.with_layers([replace(network.layers[0], input_grid=grid)]), each)
+        assert (code.bits, code.low, code.high, code.span is not None) == (bits, None, None, kept)
+        x = (0.1 * (low + np.random.default_rng(1).integers(0, 256, (50, 4)))).astype(np.float32)
+        x[0], x[1] = 0.1 * low, 0.1 * (low + 255)
+        error = np.abs(outputs_of(result, {"x": x})["y"] - x).max()
+        assert error < 1e-5 if kept else error > 0.1
+    assert not coded(network.with_layers([replace(network.layers[0], input_grid=grid)]), Analogue())[1].span

@@ -63,6 +63,55 @@ def test_columns_are_least_squares(scheme, seed):
         assert errors[m] == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
+VALUES = {
+    "binary": [[0, 1], [-0.3, 0.6], [1000, 1001], [-5, -4.9], [-0.2, 0], [-0.7, 0.7], [0.4, 0.4]],
+    "ternary": [[0, 1], [-0.3, 0.6], [1, 2, 3], [-5, -4.9], [-0.5, 0, 0.5], [-3, -1, 1], [0.4, 0.4]],
+    "levels": [[0, 1], [-0.3, 0.6], [1, 2, 3], [-3, -2, -1, 0], [-0.1, 0, 0.2], [-0.5, 0, 0.5], [0.4, 0.4]],
+}
+
+
+@pytest.mark.parametrize("per", ["column", "matrix"])
+@pytest.mark.parametrize("scheme", TABLES)
+def test_values_that_the_levels_hold_get_their_own_code(scheme, per):
+    """As many values as levels, equidistant, or any two, anywhere: no error, and no offset where none is needed."""
+    each = Quantize(scheme, levels=4 if scheme == "levels" else 0, per=per)
+    rng = np.random.default_rng(3)
+    columns = [np.r_[values, rng.choice(values, 9 - len(values))] for values in VALUES[scheme]]
+    for weights in [np.stack(columns, axis=1), *(column[:, None] for column in columns)]:
+        if per == "matrix" and weights.shape[1] > 1:
+            continue
+        code = code_of(weights, each, context_of(spec_with(np.array(TABLES[scheme], np.float32))))
+        np.testing.assert_allclose(code.dequantized()[0], weights.astype("f"), rtol=2e-7, atol=1e-7 * np.abs(weights).max())
+        if scheme != "levels":
+            alone = [least_error(w, TABLES[scheme], offset=False) < 1e-9 for w in weights.T]
+            assert [bool(offset) for offset in code.offset[0]] == [not exact for exact in alone]
+
+
+@pytest.mark.parametrize("scheme", ["binary", "levels"])
+def test_two_values_err_less_with_an_offset_where_rows_weigh_differently(scheme):
+    """g s q + o: with codes given, s and o are numpy's least squares; a column of one value is exact; +-a needs no offset."""
+    rng = np.random.default_rng(5)
+    weights = np.stack([rng.permutation([0.0, 1.0] * 5), np.full(10, -0.4), rng.permutation([-0.3, 0.3] * 5)], axis=1)
+    g = rng.uniform(0.5, 1.5, (1, 10, 3)).astype("f")
+    levels = 2 if scheme == "levels" else 0
+    code = code_of(weights, Quantize(scheme, levels), context_of("mram64", row_weights=lambda _: [g]))
+    both = np.stack([g[0, :, 0] * (2 * weights[:, 0] - 1), np.ones(10)], axis=1)
+    solved = np.linalg.lstsq(both, weights[:, 0], rcond=None)[0]
+    np.testing.assert_allclose([code.scale[0, 0], code.offset[0, 0]], solved, rtol=1e-5)
+    np.testing.assert_array_equal(code.dequantized()[0, :, 1], weights[:, 1].astype("f"))
+    assert code.offset[0, 2] == 0
+
+
+def test_data_aware_keeps_an_offset_that_makes_a_code_exact():
+    """{0, 1} weights on binary cells: no output error on any input."""
+    rng = np.random.default_rng(6)
+    weights = rng.integers(0, 2, (8, 3)).astype(float)
+    x = (rng.normal(size=(60, 8)) + 1).astype("f")
+    context = context_of(spec_with(np.array([-1, 1], "f")), {"x": x})
+    network = Quantize("binary", method="data-aware")(network_of(dense_of(weights)), context)
+    np.testing.assert_allclose(outputs_of(network, {"x": x})["y"], x @ weights, atol=1e-4)
+
+
 @pytest.mark.parametrize("scheme", TABLES)
 def test_matrix_is_least_squares(scheme):
     """One scale and offset for all weights: the same as one long column."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ from xbcompile.ir.schedule import READ, WRITE
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
 from xbcompile.verification import schedule_checks
-from xbcompile.verification.verify import verify
+from xbcompile.verification.verify import _differences, verify
 
 TILE_FIELDS = ("layer", "group", "k0", "k1", "m0", "m1", "image", "row", "column")
 
@@ -388,3 +389,42 @@ def test_rounding_is_measured_against_the_range_of_the_input_code() -> None:
     """Inputs in 0..1 far below a range of 1e6: drives stand for the whole range, and so does their rounding."""
     passes = "quantize{scheme=binary},thermometer{bits=8 low=-1e6 high=1e6}"
     assert verify(convolution_program("mram64", passes)) == []
+
+
+def whole_model() -> onnx.ModelProto:
+    """A 3 x 3 convolution of bytes with 8 kernels of 8-bit weights, requantized; real inputs in front."""
+    rng = np.random.default_rng(0)
+    constants = {"w": np.clip(np.rint(rng.normal(size=(8, 1, 3, 3)) * 25), -127, 127).astype(np.int8)}
+    constants |= {"s": np.float32(1 / 255), "z": np.uint8(0), "sw": np.float32(0.01), "zw": np.int8(0)}
+    constants |= {"sy": np.float32(0.04), "zy": np.uint8(100)}
+    names = ["q", "s", "z", "w", "sw", "zw", "sy", "zy"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("QLinearConv", names, ["y"], name="conv", pads=[1] * 4),
+    ]
+    return model_of(nodes, {"x": [16, 1, 6, 6]}, ["y"], constants)
+
+
+@pytest.mark.parametrize("target", ["mram64", "m2tj4"])
+def test_whole_sums_at_a_tie_may_be_rounded_to_either_side(target: str) -> None:
+    """Float32 and float64 sums of 34,000 differ by 1e-3: among 4,608 of them some are that near a half."""
+    program = xbcompile.compile(whole_model(), target, calibration=None, effort=0)
+    (layer,) = program.network.layers
+    assert layer.element_type == onnx.TensorProto.INT32
+    wrong = layer.weight_code.scale * np.float32(1.0001)
+    assert "layer 'conv' differs" in verify(with_weight_code(program, 0, scale=wrong))[0]
+
+
+@pytest.mark.parametrize(
+    ("exact", "reference", "found"),
+    [(10.4, 11, 1), (10.4999, 11, 0), (10.5001, 10, 0), (-3.5001, -3, 0), (10.5, 12, 2), (10.0, 11, 1), (10.0, 10, 0)],
+)
+def test_only_ties_may_differ_and_by_one_only(exact: float, reference: int, found: int) -> None:
+    """Sums of a size of 1,000 are equal to 0.02; whole ones, as exact codes give, are never near a tie."""
+    (layer,) = convolution_program().network.layers[1:]
+    layer = replace(layer, element_type=onnx.TensorProto.INT32, input_code=None)
+    x = np.full((1, layer.inputs), 1000 / np.abs(layer.weights).sum(axis=1).max()).astype(np.float32)
+    layer = replace(layer, bias=np.zeros_like(layer.bias))
+    findings = _differences(layer, x.astype(np.int32), np.array([exact]), np.array([reference], np.int32))
+    assert len(findings) == bool(found)
+    assert not findings or f"layer 'fc' differs from the host graph by {found} of " in findings[0]

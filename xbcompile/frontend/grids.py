@@ -37,11 +37,14 @@ class Grid:
         low: smallest value.
         high: greatest value.
         step: distance of neighbours, above 0.
+        window: steps of a narrower range that holds 0 and all values of one tensor, and lies where it is found when it runs
+            (behind a zero point that is found then); None: nothing narrower is known.
     """
 
     low: float
     high: float
     step: float
+    window: int | None = None
 
     @property
     def is_bounded(self) -> bool:
@@ -71,7 +74,7 @@ class Grid:
         if factor == 0 or not np.isfinite(factor):
             return None
         low, high = sorted((self.low * factor, self.high * factor))
-        return Grid(low, high, self.step * abs(factor))
+        return replace(self, low=low, high=high, step=self.step * abs(factor))
 
     def plus(self, other: Grid) -> Grid | None:
         """The grid of sums of two values, where the steps are equal and both start on multiples of it."""
@@ -90,7 +93,7 @@ class Grid:
         new_low, new_high = max(self.low, low), min(self.high, high)
         if new_low > new_high or (low > self.low and not self.has(low)) or (high < self.high and not self.has(high)):
             return None
-        return replace(self, low=new_low, high=new_high)
+        return replace(self, low=new_low, high=new_high, window=self.window if low <= 0 <= high else None)
 
 
 GridRule = Callable[[NodeProto, Graph, dict[str, Grid]], Grid | None]
@@ -130,13 +133,16 @@ def kept_by_pad(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid |
     fill: float | None = attribute(node, "value", 0.0)
     if len(node.input) > 2 and node.input[2]:
         fill = _value(graph, node.input[2])
-    return grid if fill is not None and grid.has(fill) else None
+    if fill is None or not grid.has(fill):
+        return None
+    return grid if fill == 0 else replace(grid, window=None)
 
 
 def concat(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
-    """Concat of tensors on one grid."""
+    """Concat of tensors on one grid, each in a window of its own."""
     found = {grids.get(name) for name in node.input}
-    return found.pop() if len(found) == 1 else None
+    grid = found.pop()
+    return None if found or grid is None else replace(grid, window=None)
 
 
 def cast(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
@@ -170,8 +176,18 @@ def _sum(node: NodeProto, graph: Graph, grids: dict[str, Grid], sign: float) -> 
     if left is None or right is None or not (left.is_whole and right.is_whole):
         return None
     found = left.plus(right)
+    if found is not None and sign < 0 and graph.shape(node.input[1]) in ((), (1,)):
+        found = _in_window(found, left, right)
     # Beyond this, int32 wraps around and float32 rounds.
     return found if found is not None and max(abs(found.low), abs(found.high)) < 2**24 else None
+
+
+def _in_window(found: Grid, left: Grid, right: Grid) -> Grid:
+    """The sums of a grid and one value of the other, where its opposite is on the grid too: a zero point, so that one tensor's
+    sums lie in a range about 0 as wide as the grid.
+    """
+    is_inside = left.is_bounded and left.low <= -right.high and -right.low <= left.high
+    return replace(found, window=left.steps) if is_inside and left.steps < found.steps else found
 
 
 def mul(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
@@ -187,14 +203,22 @@ def mul(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
 
 
 def dequantize(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:
-    """DequantizeLinear with one scale and zero point."""
+    """DequantizeLinear with one scale, which is constant, and one zero point."""
     scale = _value(graph, node.input[1])
-    zero = _value(graph, node.input[2]) if len(node.input) > 2 and node.input[2] else 0.0
     grid = grids.get(node.input[0])
-    if grid is None or scale is None or zero is None or scale <= 0:
+    if grid is None or scale is None or scale <= 0:
         return None
-    shifted = grid.shifted(-zero)
-    return None if shifted is None else shifted.scaled(scale)
+    zero_point = node.input[2] if len(node.input) > 2 else ""
+    if not zero_point:
+        return grid.scaled(scale)
+    zero = _of_operand(zero_point, graph, grids)
+    if zero is None or not (zero.is_whole and grid.is_whole):
+        return None
+    if not is_constant(graph, zero_point) and graph.shape(zero_point) not in ((), (1,)):
+        return None
+    opposite = zero.scaled(-1.0)
+    shifted = None if opposite is None else grid.plus(opposite)
+    return None if shifted is None or opposite is None else _in_window(shifted, grid, opposite).scaled(scale)
 
 
 def relu(node: NodeProto, graph: Graph, grids: dict[str, Grid]) -> Grid | None:

@@ -117,4 +117,4 @@ def _is_cast(node: NodeProto, element_type: int) -> bool:
 
 
 def _input_grid(tensor: str, grid: Grid) -> InputGrid:
-    return InputGrid(tensor, grid.low, grid.step, grid.steps)
+    return InputGrid(tensor, grid.low, grid.step, grid.steps, grid.window)

@@ -25,12 +25,15 @@ class InputCode:
         bits: slices: 1 for analogue, T for a T-level thermometer, B for a B-bit code.
         low: real value of code 0; None: each vector's own minimum, taken when it runs.
         high: real value of the largest code; None: each vector's own maximum.
+        span: what lies between the two of a dynamic range, where it is known before: each vector's own range is then
+            stretched about 0 to it, `low` a whole number of steps; None: it is each vector's own too.
     """
 
     scheme: str
     bits: int = 1
     low: float | None = None
     high: float | None = None
+    span: float | None = None
 
     @property
     def steps(self) -> int:

@@ -23,12 +23,15 @@ class InputGrid:
         low: smallest value.
         step: distance of neighbouring values.
         steps: number of steps.
+        window: steps of a narrower range that holds 0 and all values of one tensor, and lies where it is found when it runs;
+            None: nothing narrower is known.
     """
 
     tensor: str
     low: float
     step: float
     steps: int
+    window: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -248,13 +248,20 @@ class _LayerBody(NodeBuilder):
             assert code.high is not None
             return self.scalar(code.low), self.scalar(code.high)
         geometry = self.layer.geometry
-        if isinstance(geometry, Contraction):
-            axes = [geometry.input_axis]
-            return self.reduce("ReduceMin", x, axes, keepdims=True), self.reduce("ReduceMax", x, axes, keepdims=True)
-        axes = list(range(1, len(geometry.kernel) + 2))
+        axes = [geometry.input_axis] if isinstance(geometry, Contraction) else [*range(1, len(geometry.kernel) + 2)]
         low, high = self.reduce("ReduceMin", x, axes, keepdims=True), self.reduce("ReduceMax", x, axes, keepdims=True)
+        if isinstance(geometry, Contraction) and code.span is None:
+            return low, high
         # Padding must be representable: min(low, 0) and max(high, 0), without Min and Max, which broadcast from opset 8 on.
-        return self.emit("Neg", self.emit("Relu", self.emit("Neg", low))), self.emit("Relu", high)
+        low, high = self.emit("Neg", self.emit("Relu", self.emit("Neg", low))), self.emit("Relu", high)
+        return (low, high) if code.span is None else self.stretched(low, high, np.float32(code.span), code.steps)
+
+    def stretched(self, low: str, high: str, span: np.float32, steps: int) -> tuple[str, str]:
+        """A range that 0 is in, stretched about it to a span, from a whole number of steps on."""
+        step = self.constant(span / np.float32(steps))
+        factor = self.emit("Div", self.constant(span), self.positive_or_one(self.emit("Sub", high, low)))
+        low = self.emit("Mul", self.round(self.emit("Div", self.emit("Mul", low, factor), step)), step)
+        return low, self.emit("Add", low, self.constant(span))
 
     def zero_is_exact(self, code: InputCode) -> bool:
         """Whether padded zeros, which only convolutions have, are represented exactly."""

@@ -52,6 +52,25 @@ def test_codes_lie_apart_as_far_as_the_table_allows():
     assert found.codes[:, 0].tolist() == [0, 127, 254]
 
 
+@pytest.mark.parametrize("count", [2, 3, 256])
+def test_two_values_have_codes_whatever_they_are(count):
+    weights = np.array([[1000.0, -1e-3], [1000.0625, 5e6]], np.float32)
+    levels = np.linspace(-1, 1, count)
+    found = exact_codes.find(weights, levels)
+    np.testing.assert_allclose(rebuilt(found, levels), weights, rtol=1e-6)
+    assert exact_codes.find(weights, levels, apart=False).codes.tolist() == [[0, 0], [1, 1]]
+
+
+def test_sixteen_bits():
+    """Steps of a 65,535th of the range are told from float32 rounding, which is a 256th of a step."""
+    whole = np.random.default_rng(0).integers(-32768, 32768, (200, 3))
+    whole[0], whole[1] = -32768, 32767
+    found = exact_codes.find((whole * np.float32(0.0131)).astype(np.float32), np.linspace(-1, 1, 2**16))
+    np.testing.assert_array_equal(found.codes, whole + 32768)
+    real = np.random.default_rng(1).normal(size=(200, 3)).astype(np.float32)
+    assert not exact_codes.find(real, np.linspace(-1, 1, 2**16)).found.any()
+
+
 @pytest.mark.parametrize("count", [4, 256])
 def test_real_weights_are_left_alone(count):
     weights = np.random.default_rng(0).normal(size=(600, 50)).astype(np.float32)

@@ -158,11 +158,9 @@ def _matmul(
     x, x_zero_point = (left, right)[1 - side]
     if side == 0 and (left[1] and _constant(r, left[1], "the zero point").size != 1):
         raise StaysDigital("a zero point per row of the left operand is not lowered")
-    # A zero point that is found when it runs would widen the range of the inputs: it is taken from the sums instead.
-    late = side == 1 and bool(x_zero_point) and not is_constant(r.graph, x_zero_point)
-    if late:
-        _check_one_zero_point(r, x_zero_point, left_type)
-    x = _centred(r, x, "" if late else x_zero_point, left_type if side == 1 else None, per_column=side == 0)
+    # Taken from the inputs, a zero point that is found when it runs meets the weights that the array holds; taken from the
+    # sums, as z times the column sums, it would meet the model's.
+    x = _centred(r, x, x_zero_point, left_type if side == 1 else None, per_column=side == 0)
     if transposed[1 - side]:
         x = r.emit("Transpose", x, perm=[1, 0])
     if transposed[side]:
@@ -174,11 +172,7 @@ def _matmul(
             raise StaysDigital(f"the constant is a batch of matrices whose sums may exceed {EXACT_FLOAT}")
     w = r.constant(weights.astype(np.float32), "weights")
     y = r.emit("MatMul", *((x, w) if side == 1 else (w, x)), name=r.matrix_name())
-    if not late:
-        return r.emit("Cast", y, output=output, to=TensorProto.INT32)
-    zero_point = r.emit("Cast", x_zero_point, to=TensorProto.INT32)
-    totals = r.constant(weights.sum(axis=-2, dtype=np.int32), "weight_sums")
-    return r.emit("Sub", r.emit("Cast", y, to=TensorProto.INT32), r.emit("Mul", zero_point, totals), output=output)
+    return r.emit("Cast", y, output=output, to=TensorProto.INT32)
 
 
 def _conv(r: Replacement, x: tuple[str, str], w: tuple[str, str], output: str = "", known: int | None = None) -> str:
