@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from xbcompile.ir import Contraction, MatrixLayer
 from xbcompile.ir.corrections import Corrections, LayerCorrection
 from xbcompile.ir.vectors import collect, count_vectors, lay_out, of_type, vectors_per_sample
 from xbcompile.passes.contract import DevicePass, Feeds, Floats, LayerMeasurement
@@ -223,6 +226,17 @@ class MeasuredLayer:
         assert y is not None
         return y
 
+    @cached_property
+    def sample(self) -> npt.NDArray[np.intp]:
+        """See LayerMeasurement."""
+        layer, shapes = self.executor.layer, [x.shape for x in self.inputs]
+        vectors = np.cumsum([0, *(count_vectors(layer, shape) for shape in shapes)])
+        first = np.rint(vectors * (self.samples / vectors[-1])).astype(np.intp)  # each sample has as many vectors
+        numbers = [
+            a + sample_of_vectors(layer, each, b - a) for each, (a, b) in zip(shapes, pairwise(first), strict=True)
+        ]
+        return np.concatenate(numbers)
+
     def with_outputs(self, gain: Floats, shift: Floats) -> MeasuredLayer:
         """See LayerMeasurement."""
         now, old = self.measured, self.correction
@@ -309,6 +323,22 @@ class _Counted:
         self.done += count_vectors(self.executor.layer, x.shape)
         # All steps of a recurrence are counted on; their entries draw nothing of their own here.
         return VectorRange(first, self.per_batch, step, 0, COMMISSION_VECTOR, COMMISSION_BATCH)
+
+
+def sample_of_vectors(layer: MatrixLayer, shape: tuple[int, ...], samples: int) -> npt.NDArray[np.intp]:
+    """Which sample each vector of an input tensor belongs to, intp [vectors], from 0.
+
+    Args:
+        layer: the matrix layer.
+        shape: of the tensor. Samples are on axis 0, or on axis 1 behind the steps of a sequence; else the vectors of one sample
+            are taken to be neighbours.
+        samples: how many it holds.
+    """
+    number = np.arange(count_vectors(layer, shape))
+    steps, *rest = shape
+    if isinstance(layer.geometry, Contraction) and steps != samples and rest[:1] == [samples]:
+        return number // (len(number) // (steps * samples)) % samples
+    return number * samples // max(len(number), 1)
 
 
 def samples_in(feeds: Feeds) -> int:
