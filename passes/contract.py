@@ -193,6 +193,10 @@ class LayerMeasurement(Protocol):
     def outputs(self) -> Floats:
         """What they are, with the corrections so far, float64 [vectors, outputs]."""
 
+    @property
+    def sample(self) -> npt.NDArray[np.intp]:
+        """Which calibration sample each vector belongs to, intp [vectors], from 0; vectors of one sample are alike."""
+
     def tile_parts(self) -> tuple[Floats, Floats] | None:
         """What each tile of an output's column adds, float64 [vectors, tiles, outputs], and what they should add up to, float64
         [vectors, outputs], on a part of the vectors; None where each column has one tile.
@@ -335,12 +339,11 @@ class CalibratedPass(DevicePass):
     """
 
     needs_calibration: ClassVar[bool] = True
-    least_samples: ClassVar[int] = 1
     samples: int = 500
 
     def __post_init__(self) -> None:
-        if self.samples < self.least_samples:
-            raise PassError(f"samples={self.samples} is out of range; allowed: {self.least_samples} or more")
+        if self.samples < 1:
+            raise PassError(f"samples={self.samples} is out of range; allowed: 1 or more")
 
 
 class OutputsPass(CalibratedPass):

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from xbcompile.ir import MatrixLayer
 from xbcompile.ir.corrections import Corrections, LayerCorrection
@@ -222,6 +223,12 @@ class MeasuredLayer:
         y = self.measured.y
         assert y is not None
         return y
+
+    @cached_property
+    def sample(self) -> npt.NDArray[np.intp]:
+        """See LayerMeasurement."""
+        vectors = sum(count_vectors(self.executor.layer, x.shape) for x in self.inputs)
+        return np.arange(vectors) * self.samples // max(vectors, 1)  # neighbours, and as many of each sample
 
     def with_outputs(self, gain: Floats, shift: Floats) -> MeasuredLayer:
         """See LayerMeasurement."""

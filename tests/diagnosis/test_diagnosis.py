@@ -142,7 +142,7 @@ def test_parts_of_a_layer_without_corrections() -> None:
 
 
 def test_corrections_are_fitted_anew_in_each_state() -> None:
-    """Least squares per output: what a gain and an offset can take away is gone from the first state on."""
+    """Least squares per output, a little shrunk: what a gain and an offset can take away is gone from the first state on."""
     model = dense_model(9, 4)
     program = xbcompile.compile(
         model, "m2tj4", passes="quantize{scheme=levels},analogue,recalibrate{samples=40}", calibration={"x": X}
@@ -152,7 +152,8 @@ def test_corrections_are_fitted_anew_in_each_state() -> None:
     quantized = X @ layer.weight_code.dequantized()[0].astype(np.float64)
     best = [np.polyval(np.polyfit(quantized[:, m], y[:, m], 1), quantized[:, m]) for m in range(4)]
     (found,) = diagnose(program, {"x": X}).layers
-    assert parts(found)["weights"] == pytest.approx(square(np.stack(best, axis=1) - y), rel=1e-4)
+    least = square(np.stack(best, axis=1) - y)
+    assert least <= parts(found)["weights"] < 1.1 * least
     assert parts(found, corrected=False)["weights"] == pytest.approx(square(quantized + layer.bias - y), rel=1e-4)
 
 

@@ -1,0 +1,52 @@
+"""Corrections fitted on few samples: on chips of several targets never worse than none, by more than noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+import xbcompile
+from tests.support.model_kit import MODELS, run_onnxruntime
+from xbcompile.data.datasets import load_set
+from xbcompile.program.program import Program
+from xbcompile.runtime import Session
+from xbcompile.runtime.commissioning import chip_name
+from xbcompile.runtime.placed import no_corrections
+
+MODEL = onnx.load(MODELS / "digits_mlp.onnx")
+TRAIN, TEST = load_set("digits", "train")[0], load_set("digits", "test")[0][:100]
+(OUTPUT,) = (value.name for value in MODEL.graph.output)
+RIGHT = run_onnxruntime(MODEL, {"input": TEST})[OUTPUT]
+CHIPS = range(3)
+CASES = [
+    ("sot-single", "quantize{scheme=binary},analogue,recalibrate", 0.7),
+    ("sot-single", "quantize{scheme=binary},analogue,recalibrate{per=tile}", 0.7),
+    ("memristor20", "quantize{scheme=continuous per=matrix},analogue,recalibrate", 0.5),
+    ("mram64", "quantize{scheme=binary},thermometer,recalibrate", 0.7),
+    ("mram64", "quantize{scheme=binary},thermometer,calibrate-offsets", 1.01),
+]
+
+
+def error(program: Program, chip: int, corrected: bool = True) -> float:
+    """Root mean square error of the outputs."""
+    none = replace(no_corrections(program), program=program.digest, chip=chip_name(program, None, chip))
+    outputs = Session(program, seed=chip, corrections=None if corrected else none).run_samples({"input": TEST})
+    return float(np.sqrt(np.mean((outputs[OUTPUT] - RIGHT) ** 2)))
+
+
+@pytest.mark.parametrize(("target", "passes", "most"), CASES)
+def test_few_samples_do_no_harm(target: str, passes: str, most: float) -> None:
+    """Ranges of inputs are those of 300 samples; the device passes see 1, 2, 3, 5, 10 of them, others on each chip."""
+    program = xbcompile.compile(MODEL, target, passes=passes, calibration={"input": TRAIN[:300]}, arrays=0, effort=0)
+    none = np.array([error(program, chip, corrected=False) for chip in CHIPS])
+    found = []
+    for samples in (1, 2, 3, 5, 10, 300):
+        parts = [{"input": TRAIN[chip * samples :][:samples]} for chip in CHIPS]
+        found.append([error(replace(program, calibration=part), chip) for chip, part in zip(CHIPS, parts, strict=True)])
+    relative = np.array(found) / none
+    assert (relative <= 1.05).all()
+    assert (relative[-1] < most).all()
+    assert (np.diff(relative.mean(axis=1)) < 0.03).all()  # more samples are hardly ever worse
