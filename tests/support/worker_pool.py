@@ -6,13 +6,15 @@ import multiprocessing
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 MEMORY_BYTES = 4 * 2**30
+MODULES = ("xbcompile.api", "xbcompile.runtime")
 
 Tell = Callable[[Any], None]
 Work = Callable[[Any, Tell], Any]  # of a case; what it tells on its way is kept, however it ends
@@ -56,7 +58,13 @@ class _Worker:
 
 
 def work_apart(
-    work: Work, cases: Iterable[Any], *, workers: int = 1, seconds: float, memory_bytes: int = MEMORY_BYTES
+    work: Work,
+    cases: Iterable[Any],
+    *,
+    workers: int = 1,
+    seconds: float,
+    memory_bytes: int = MEMORY_BYTES,
+    modules: Sequence[str] = MODULES,
 ) -> Iterator[Outcome]:
     """Work on the cases; outcomes come as they are done.
 
@@ -66,13 +74,14 @@ def work_apart(
         workers: processes at a time.
         seconds: time of each case.
         memory_bytes: memory of each process beyond what it takes to begin with.
+        modules: what a process imports to begin with.
     """
     pending = iter(list(cases))
     running: list[_Worker] = []
 
     def employ(worker: _Worker | None) -> None:
         for case in pending:
-            worker = worker or _started(work, memory_bytes)
+            worker = worker or _started(work, memory_bytes, modules)
             worker.take(case)
             running.append(worker)
             return
@@ -109,21 +118,20 @@ def _heard(worker: _Worker) -> Outcome | None:
     return None
 
 
-def _started(work: Work, memory_bytes: int) -> _Worker:
+def _started(work: Work, memory_bytes: int, modules: Sequence[str]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, work, memory_bytes), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, work, memory_bytes, modules), daemon=True)
     process.start()
     theirs.close()
     assert ours.recv() == "ready"
     return _Worker(process, ours)
 
 
-def _serve(connection: Connection, work: Work, memory_bytes: int) -> None:
+def _serve(connection: Connection, work: Work, memory_bytes: int, modules: Sequence[str]) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    import xbcompile.api
-    import xbcompile.runtime  # noqa: F401  # loaded before the memory is limited
-
+    for module in modules:
+        import_module(module)
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 2)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
