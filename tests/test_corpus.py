@@ -239,6 +239,9 @@ def test_tables_count_by_folder_and_by_stage() -> None:
     assert [*lines_of(sound, everything=False)] == []
     assert [*lines_of(sound, everything=True)] == ["a/x.onnx: right, 50% of MACs on arrays, sot errs by 25.0%, 0.0 s"]
     assert [*lines_of(bad, everything=False)] == ["b/y.onnx: ideal wrong: by far"]
+    refused = Verdict("z.onnx", (Stage("ideal", "refused", "no model"),))
+    assert [*lines_of(refused, everything=False)] == []
+    assert [*lines_of(refused, everything=True)] == ["z.onnx: ideal refused: no model"]
     rows = [line.split() for line in table([sound, bad]).splitlines()]
     assert rows[1:4] == [["a", "1", "1", "50%"], ["b", "1", "1"], ["all", "2", "1", "1", "50%"]]
     assert rows[-2:] == [["ideal", "2", "1", "1"], ["sot", "1", "1"]]

@@ -2,7 +2,8 @@
 
 Each file gets inputs of its own (those beside it, in an .npz of its name or in `test_data_set_0`, else random ones), is
 compiled for the exact target and run, in one call and sample by sample, is explained, and is compiled without calibration
-for targets with errors, where one sample runs. What is not right is listed, then the files are counted by folder and stage.
+for targets with errors, where one sample runs. What is to be mended is listed, then the files are counted by folder and
+stage.
 The status is 1 when anything is wrong, or ends in anything but a clear error.
 """
 
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="files at a time")
     parser.add_argument("--limit-seconds", type=float, default=120.0, help="time of each file (120)")
     parser.add_argument("--match", default="", help="regular expression that names must match")
-    parser.add_argument("--all", action="store_true", help="list the files that are right too")
+    parser.add_argument("--all", action="store_true", help="list all other files too")
     parser.add_argument("--json", type=Path, help="write all that was found to this file")
     chosen = parser.parse_args(arguments)
     verdicts = []
@@ -40,12 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"no .onnx file at {chosen.place}")
         for verdict in judge(tasks, chosen.jobs, chosen.limit_seconds):
             verdicts.append(verdict)
-            print(
-                *lines_of(verdict, chosen.all),
-                sep="\n",
-                end="\n" if [*lines_of(verdict, chosen.all)] else "",
-                flush=True,
-            )
+            for line in lines_of(verdict, chosen.all):
+                print(line, flush=True)
     print("\n".join(["", table(verdicts), "", *(f"{kind}: {words}" for kind, words in KINDS.items())]))
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(to_json(verdicts), indent=1))

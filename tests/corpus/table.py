@@ -9,11 +9,12 @@ from typing import Any
 from tests.corpus.judge import KINDS, Verdict
 
 WIDTH = 400  # of what is said of one stage
+QUIET = ("right", "refused", "unchecked")  # what is listed on demand alone: there is nothing to mend
 
 
 def lines_of(verdict: Verdict, everything: bool) -> Iterator[str]:
-    """A line for each stage that is not right, or one for the file where all stages are and everything is asked for."""
-    told = [stage for stage in verdict.stages if stage.kind != "right"]
+    """A line for each stage with something to mend; with everything, for each that is not right, or one for the file."""
+    told = [stage for stage in verdict.stages if stage.kind not in (("right",) if everything else QUIET)]
     for stage in told:
         yield f"{verdict.name}: {stage.name} {stage.kind}: {' '.join(stage.text.split())[:WIDTH]}".rstrip(": ")
     if everything and not told:
