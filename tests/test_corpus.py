@@ -182,6 +182,15 @@ def test_inputs_fit_what_the_model_looks_them_up_in(tmp_path: Path) -> None:
     assert len({attempt.number for attempt in attempts(inputs.values)}) > 1
 
 
+def test_states_are_of_the_batch_that_the_input_has(tmp_path: Path) -> None:
+    """[n, k] and a state [2, ?, 3] of the same number of samples, neither of which says so."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"], "fc"), helper.make_node("Add", ["h", "state"], ["y"])]
+    model = model_of(nodes, {"x": ["n", 6], "state": [2, None, 3]}, ["y"], {"w": WEIGHTS})
+    reference = ask(saved(tmp_path, model=model) / "model.onnx")
+    assert {name: value.shape for name, value in reference.feeds.items()} == {"x": (2, 6), "state": (2, 2, 3)}
+    assert reference.single["state"].shape == (2, 1, 3)
+
+
 def test_open_sizes_are_tried_until_onnxruntime_takes_them(tmp_path: Path) -> None:
     """Only 32 of an open axis fit the weights; one sample is a batch of one."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "fc")]

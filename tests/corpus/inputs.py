@@ -31,7 +31,8 @@ class Attempt:
     """A guess.
 
     Args:
-        batch: size of open dimensions that seem to count samples: those on axis 0 of an input.
+        batch: size of open dimensions that seem to count samples: those on axis 0 of an input, and of states and sequences,
+            that alone is open on axis 1 of three.
         size: size of the other open dimensions.
         step: how much each further one of them is larger; 0: all are equal.
         number: value of integers of one element.
@@ -91,7 +92,7 @@ class Inputs:
     def _sizes(self, attempt: Attempt) -> dict[str, int]:
         """Sizes of the open dimensions by name."""
         names = dict.fromkeys(name for value in self.values for name in _open_names(value))
-        first = {name for value in self.values for name in _open_names(value)[:1] if _starts_open(value)}
+        first = {name for value in self.values for name in _open_names(value)[:1] if _may_count_samples(value)}
         sizes = {name: attempt.batch for name in names if name in first}
         others = [name for name in names if name not in first]
         return sizes | {name: attempt.size + attempt.step * index for index, name in enumerate(others)}
@@ -229,9 +230,11 @@ def _open_names(value: ValueInfoProto) -> list[str]:
     return [dim.dim_param or f"{value.name}:{axis}" for axis, dim in enumerate(dims) if not _is_fixed(dim)]
 
 
-def _starts_open(value: ValueInfoProto) -> bool:
+def _may_count_samples(value: ValueInfoProto) -> bool:
+    """Whether the first open dimension of an input may count samples."""
     tensor = _tensor(value.type)
-    return tensor is not None and bool(tensor.shape.dim) and not _is_fixed(tensor.shape.dim[0])
+    is_open = [] if tensor is None else [not _is_fixed(dim) for dim in tensor.shape.dim]
+    return is_open[:1] == [True] or is_open == [False, True, False]
 
 
 def _shape(value: ValueInfoProto, tensor: TypeProto.Tensor, sizes: Mapping[str, int], attempt: Attempt) -> list[int]:
