@@ -8,8 +8,10 @@ from __future__ import annotations
 import pytest
 
 from tests.fuzz.mutated_models import BUILT, MODEL, NAMES, sound
-from tests.fuzz.mutation_judge import Verdict, compared, difference, judge
+from tests.fuzz.mutation_judge import Verdict, compared, ended, judge
 from tests.fuzz.mutations import OF_BYTES, OF_MODELS, mutated
+from tests.support.comparing import difference
+from tests.support.worker_pool import Outcome
 
 CASES = range(9000, 9064)
 
@@ -69,11 +71,12 @@ def test_the_judge_sees_wrong_answers(tmp_path):
 
     (tmp_path / MODEL).write_bytes(dict(sound("xor"))[MODEL])
     right = {"y": np.ones((2, 3), np.float32)}
-    assert difference(right, right) is None
-    assert "differs by 0.1" in str(difference({"y": right["y"] - np.float32(0.1)}, right))
-    assert "is float64" in str(difference({"y": right["y"].astype("f8")}, right))
-    assert "differs by nan" in str(difference({"y": right["y"] * np.nan}, right))
-    assert "outputs" in str(difference({}, right))
+    assert difference(right, [right]) is None
+    assert "differs by 0.1" in str(difference({"y": right["y"] - np.float32(0.1)}, [right]))
+    assert "is float64" in str(difference({"y": right["y"].astype("f8")}, [right]))
+    assert "NaN or infinite" in str(difference({"y": right["y"] * np.nan}, [right]))
+    assert "differs by nan" in str(difference({"y": right["y"] * np.nan}, [right], overflows=True))
+    assert "outputs" in str(difference({}, [right]))
     assert compared(("refused", "we do not feel like it"), tmp_path / MODEL)[0] == "WRONGLY REFUSED"
     assert compared(("refused", "holds NaN or infinite values"), tmp_path / MODEL)[0] == "refused"
     assert compared(("TRACEBACK", "KeyError"), tmp_path / MODEL) == ("TRACEBACK", "KeyError")
@@ -86,5 +89,5 @@ def test_dead_and_endless_workers_are_findings(monkeypatch):
     (verdict,) = judge([9001])
     assert verdict.kind == "HANG"
     assert verdict.is_finding
-    assert mutation_judge.died(9001, "compiling", -11).kind == "CRASH"
-    assert mutation_judge.died(9001, "running the reference", -11).kind == "no reference"
+    assert ended(Outcome(9001, "died", told=("compiling",), status=-11)).kind == "CRASH"
+    assert ended(Outcome(9001, "died", told=("compiling", "running the reference"), status=-11)).kind == "no reference"

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
-import resource
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-MEMORY_BYTES = 4 * 2**30
+from tests.support.comparing import difference
+from tests.support.worker_pool import Outcome, Tell, work_apart
+
 SECONDS = 20.0
-TOLERANCE = 5e-5
 
 # Files that onnxruntime may run and that are refused on purpose: their messages say what is wrong with them.
 LIMITS = (
@@ -49,60 +46,20 @@ class Verdict:
 
 
 def judge(cases: Iterable[int], workers: int = 1) -> Iterator[Verdict]:
-    """Judge the cases, as they are done; a worker that dies or takes too long is replaced."""
-    context = multiprocessing.get_context("spawn")
-    pending = iter(list(cases))
-    running: dict[Any, tuple[Any, int, float, str]] = {}  # by connection
-
-    def start(existing: tuple[Any, Connection] | None) -> None:
-        case = next(pending, None)
-        if case is None:
-            if existing:
-                existing[1].send(None)
-                existing[0].join()
-            return
-        if existing is None:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs,), daemon=True)
-            process.start()
-            theirs.close()
-            assert ours.recv() == "ready"
-            existing = (process, ours)
-        existing[1].send(case)
-        running[existing[1]] = (existing[0], case, time.monotonic(), "compiling")
-
-    for _ in range(workers):
-        start(None)
-    while running:
-        ready: list[Any] = wait(list(running), timeout=0.2)
-        for connection in ready:
-            process, case, since, phase = running[connection]
-            try:
-                message = connection.recv()
-            except EOFError:
-                del running[connection]
-                process.join()
-                yield died(case, phase, process.exitcode)
-                start(None)
-                continue
-            if isinstance(message, str):
-                running[connection] = (process, case, since, message)
-                continue
-            del running[connection]
-            yield message
-            start((process, connection))
-        for connection, (process, case, since, phase) in list(running.items()):
-            if time.monotonic() - since > SECONDS:
-                del running[connection]
-                process.kill()
-                process.join()
-                yield Verdict(case, _what(case), "HANG" if phase == "compiling" else "no reference", f"while {phase}")
-                start(None)
+    """Judge the cases, as they are done."""
+    for outcome in work_apart(_judged, cases, workers=workers, seconds=SECONDS):
+        yield outcome.value if outcome.ending == "done" else ended(outcome)
 
 
-def died(case: int, phase: str, status: int | None) -> Verdict:
-    kind = "CRASH" if phase == "compiling" else "no reference"
-    return Verdict(case, _what(case), kind, f"the process ended with status {status} while {phase}")
+def ended(outcome: Outcome) -> Verdict:
+    """The verdict on a case whose process died or took too long: a finding where that was while compiling."""
+    phase = outcome.told[-1] if outcome.told else "compiling"
+    if phase != "compiling":
+        kind = "no reference"
+    else:
+        kind = "HANG" if outcome.ending == "late" else "CRASH"
+    how = f"the process ended with status {outcome.status} " if outcome.ending == "died" else ""
+    return Verdict(outcome.case, _what(outcome.case), kind, f"{how}while {phase}")
 
 
 def _what(case: int) -> str:
@@ -111,33 +68,18 @@ def _what(case: int) -> str:
     return mutated(case)[0]
 
 
-def _work(connection: Connection) -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import xbcompile.api
-    import xbcompile.runtime  # noqa: F401  # loaded before the memory is limited
-
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 2)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection.send("ready")
-    while (case := connection.recv()) is not None:
-        connection.send(_judged(case, connection))
-
-
-def _judged(case: int, connection: Connection) -> Verdict:
+def _judged(case: int, tell: Tell) -> Verdict:
     from tests.fuzz.mutated_models import MODEL
     from tests.fuzz.mutations import mutated
 
     what, files = mutated(case)
-    connection.send("compiling")
+    tell("compiling")
     with TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
         path = Path(folder) / MODEL
         found = compiled_and_run(path)
-        connection.send("running the reference")
+        tell("running the reference")
         return Verdict(case, what, *compared(found, path))
 
 
@@ -225,7 +167,7 @@ def compared(found: tuple[str, Any], path: Path) -> tuple[str, str]:
         return ("refused", value) if kind == "refused" else ("no reference", str(wanted[0]))
     if kind != "outputs":
         return ("WRONGLY REFUSED" if kind == "refused" else "CANNOT RUN"), value
-    differences = [difference(value, each) for each in sound]
+    differences = [difference(value, [each], overflows=True) for each in sound]
     return ("right", "") if None in differences else ("WRONG", str(differences[0]))
 
 
@@ -240,36 +182,9 @@ def _run(path: Path, feeds: dict[str, np.ndarray], optimized: bool) -> dict[str,
         return f"{type(error).__name__}: {error}"
 
 
-def difference(found: dict[str, Any], wanted: dict[str, Any]) -> str | None:
-    """Where the outputs differ by more than float rounding; None where they do not."""
-    if found.keys() != wanted.keys():
-        return f"outputs {list(found)}, not {list(wanted)}"
-    for name, right in wanted.items():
-        left = found[name]
-        if not isinstance(right, np.ndarray):
-            if left != right:
-                return f"output {name!r} differs"
-            continue
-        if left.shape != right.shape or left.dtype != right.dtype:
-            return f"output {name!r} is {left.dtype} {left.shape}, not {right.dtype} {right.shape}"
-        if right.dtype.kind != "f":
-            if not np.array_equal(left, right):
-                return f"output {name!r} differs"
-            continue
-        # Sums that overflow float32 on the way have no one right value.
-        finite = np.isfinite(right)
-        scale = max(1.0, float(np.abs(right[finite]).max(initial=0)))
-        tolerance = TOLERANCE if right.dtype != np.float16 else 5e-3
-        with np.errstate(invalid="ignore"):
-            gap = float(np.abs(left[finite].astype("f8") - right[finite].astype("f8")).max(initial=0))
-        if not gap <= tolerance * scale:
-            return f"output {name!r} differs by {gap:.3g} of {scale:.3g}"
-    return None
-
-
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutations")
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.mutations")
     parser.add_argument("count", type=int, nargs="?", default=500)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
