@@ -225,7 +225,7 @@ def test_a_default_value_of_an_input_is_compiled_in(ir_version):
     np.testing.assert_allclose(session.run(None, {"x": X})[0], expected, rtol=1e-5, atol=1e-6)
     if ir_version >= 4:
         with pytest.raises(
-            DataError, match="the program has no input 'b'; .* unless it is compiled with --keep-input b"
+            DataError, match=r"the program has no input 'b'; .* unless it is compiled with --keep-input b"
         ):
             session.run(None, {"x": X, "b": np.zeros(3, np.float32)})
 
