@@ -215,7 +215,7 @@ def test_no_two_reads_of_a_session_draw_the_same(name: str) -> None:
     drawn: Counter[tuple[int, ...]] = Counter()
 
     class Recording(SpinOrbitArray):
-        def load(self, written: WrittenImages) -> LoadedImages:
+        def load(self, written: WrittenImages) -> Any:
             return RecordedImages(super().load(written), written.arrays, drawn)
 
     session = Session(program, Recording(program.target.parameters))

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from tests.support.device_kit import read_images
 from xbcompile.targets import load_target
 from xbcompile.targets.families.characterization import (
     Characterization,
@@ -15,6 +16,7 @@ from xbcompile.targets.families.characterization import (
     column_offsets,
     vectors_of_dot,
 )
+from xbcompile.targets.families.resistance_sum import ResistanceSumArray
 
 
 @cache
@@ -77,6 +79,27 @@ def test_vectors_have_their_dot_product() -> None:
 def test_offsets_are_minus_the_mean_error_in_whole_codes() -> None:
     error = np.array([[1.4, -0.4, 0.6], [1.8, -0.4, 0.6]])
     assert np.array_equal(column_offsets(error), [-2, 0, -1])
+
+
+def test_offsets_are_fitted_where_the_converter_covers() -> None:
+    """Measured once more, step by step, on a chip of wide spread whose four codes cover 8 of 33 dot products."""
+    changes = {"rows": 32, "columns": 20, "tdc_codes": 4, "tdc_lowest_dot": -8, "tdc_dots_per_code": 2}
+    target = load_target("mram64").with_quantities("test", **changes, r_high_sigma_ohm=1e4, r_low_sigma_ohm=1e4)
+    p, vectors = target.parameters, 40
+    found = characterize(p, seed=2, vectors=vectors)
+    drives = np.concatenate([vectors_of_dot(32, highs, vectors, seed=2) for highs in range(33)])
+    readings = read_images(ResistanceSumArray(p, 2), 0, 0, np.ones((32, 20), np.uint8), drives[None, :, None])[0, :, 0]
+    dots = drives.sum(axis=1)
+    code = (readings - (-7)) / 4  # code 0 holds -8 and -6
+    right = np.clip(np.floor((dots + 9) / 4), 0, 3)
+    covered = (dots >= -8) & (dots <= 6)
+    error = code - right[:, None]
+    offsets = -np.rint(error[covered].mean(axis=0))
+    assert not np.array_equal(offsets, -np.rint(error.mean(axis=0)))
+    assert found.covered == (-8, 6)
+    assert found.columns_with_offset == np.count_nonzero(offsets)
+    assert found.mean_absolute_error_lsb == pytest.approx(np.abs(error + offsets)[covered].mean(), rel=1e-6)
+    assert found.mean_absolute_error_all_lsb == pytest.approx(np.abs(error + offsets).mean(), rel=1e-6)
 
 
 def test_jitter_calibration_finds_what_the_target_holds() -> None:

@@ -151,5 +151,8 @@ def test_costs_and_spec() -> None:
     assert spec.t_write_row_s == pytest.approx(20 * 45 * 0.6e-3)
     assert 2 * spec.t_read_s == pytest.approx(1 / 300_000, rel=0.01)
     assert spec.e_read_j == pytest.approx(400 * 0.2**2 * 32.5e-6 * 1.67e-6)
+    pulses = replace(P, pulses_per_device=7, v_write_volt=2.0, t_write_pulse_s=3e-4, t_verify_pulse_s=1e-4).array_spec()
+    assert pulses.e_write_row_j == pytest.approx(20 * 7 * 2.0**2 * 32.5e-6 * 3e-4)  # V^2 G t of every pulse that writes
+    assert pulses.t_write_row_s == pytest.approx(20 * 7 * 4e-4)
     with pytest.raises(TargetError, match=r"g_min_siemens = 0\.0001 is not below g_max_siemens = 0\.0001"):
         replace(P, g_min_siemens=100e-6)

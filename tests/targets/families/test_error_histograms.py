@@ -9,7 +9,9 @@ import pytest
 
 from tests.support.device_kit import read_image, read_images, write_image
 from xbcompile.targets import load_target
+from xbcompile.targets.families import error_histograms
 from xbcompile.targets.families.error_histograms import ErrorHistogramArray
+from xbcompile.targets.families.resistance_sum import ResistanceSumArray
 
 
 @cache
@@ -90,3 +92,19 @@ def test_each_array_and_each_chip_has_its_own_histograms() -> None:
         assert np.abs(group_means(*other)[:, 32] - first).max() > 0.5
     again = ErrorHistogramArray(load_target("mram64").parameters, 0)
     assert np.array_equal(again.histograms(0)[0], chip().histograms(0)[0])
+
+
+def test_errors_are_those_behind_the_digital_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a chip whose columns err by several codes: each column keeps at most half a code of mean error, and half of a bin."""
+    monkeypatch.setattr(error_histograms, "CHARACTERIZATION_IMAGES", 4)
+    monkeypatch.setattr(error_histograms, "CHARACTERIZATION_VECTORS", 100)
+    target = load_target("mram64").with_quantities("test", r_high_sigma_ohm=1e4, r_low_sigma_ohm=1e4)
+    counts, bins = ErrorHistogramArray(target.parameters, 1).histograms(0)
+    of_columns = counts.sum(axis=1)
+    means = of_columns @ bins / of_columns.sum(axis=1)
+    lsb = target.parameters.lsb_dot
+    assert np.abs(means).max() <= lsb / 2 + 0.5
+    device = ResistanceSumArray(target.parameters, 1)  # without offsets columns err by more than that
+    drives = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (1, 400, 1, 64))
+    raw = read_images(device, 0, 0, np.ones((64, 64), np.uint8), drives)[0, :, 0] - drives[0, :, 0].sum(axis=1)[:, None]
+    assert np.abs(raw.mean(axis=0)).max() > lsb

@@ -119,6 +119,11 @@ def test_a_references_error_is_common_to_all_columns_and_averages_out() -> None:
         error = device.reference_siemens(0) - (G_LOW + G_HIGH) / 2
         assert error.std() == pytest.approx(sigma / np.sqrt(count), rel=0.12)
     assert not np.array_equal(device.reference_siemens(1), device.reference_siemens(0))  # each array has its own
+    as_many = replace(p, reference_columns=p.columns, devices_per_weight=1)
+    device = SpinOrbitArray(as_many, seed=3)  # 400 rows: a correlation of 0.2 is four standard errors
+    for array in (0, 1):  # its devices are no weights' devices, of this array or another one
+        weights = device.device_siemens(array)[0].mean(axis=(0, 2))
+        assert abs(np.corrcoef(device.reference_siemens(0), weights)[0, 1]) < 0.2
     nominal = replace(p, **NO_SPREAD)
     cells, drives = case(p)
 
