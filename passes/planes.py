@@ -99,11 +99,7 @@ class Planes(NetworkPass):
 
     def run(self, network: Network, context: PassContext) -> Network:
         """Layer by layer, in order."""
-        chosen = [
-            layer
-            for layer in network.layers
-            if layer.weight_code is None and self.layer in ("", layer.name)
-        ]
+        chosen = [layer for layer in network.layers if layer.weight_code is None and self.layer in ("", layer.name)]
         if not chosen:
             return network
         wide = network.with_layers(
@@ -143,7 +139,7 @@ class Planes(NetworkPass):
                 for g in range(layer.groups)
             ]
         offset = np.zeros((layer.groups, self.k, layer.outputs))
-        offset[:, 0] = [fit.offset for fit in fits]
+        offset[:, -1] = [fit.offset for fit in fits]  # the lowest plane of whole numbers is whole with it
         codes = np.stack([fit.codes.transpose(1, 0, 2).reshape(layer.inputs, -1) for fit in fits])
         scale = np.stack([fit.scale.ravel() for fit in fits])
         code = coder.on_target(table, codes, scale, offset.reshape(layer.groups, -1), row_weight, context)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-6  # assumed: of the column's largest weight, and not above _COARSEST
-_ROUNDING = 2.0**-24  # of float32, of a column's largest weight: no grid is told apart below it
+ROUNDING = 2.0**-24  # of float32, of a column's largest weight: no grid is told apart below it
 _COARSEST = 0.01  # of a step: a tolerance above it would call anything a grid
 _BLOCK_VALUES = 1 << 22  # weights at once: bounds the memory
 _FIRST_ROWS = 8  # weights that rule numbers out before all others are looked at
@@ -84,7 +84,7 @@ def _numbers_of_steps(distance: Floats, lowest: Floats, most: int) -> npt.NDArra
     largest = np.maximum(lowest, span)
     tolerance = np.minimum(TOLERANCE * largest, _COARSEST * span / most)
     result = np.where((span > 0) & ((distance == 0) | (distance == span)).all(axis=0), 1, 0)
-    active = np.flatnonzero((result == 0) & (tolerance > _ROUNDING * largest))
+    active = np.flatnonzero((result == 0) & (tolerance > ROUNDING * largest))
     numbers = np.arange(1, most + 1)
     alive = np.ones((most, active.size), np.bool_)
     for row in distance[:_FIRST_ROWS, active]:

@@ -107,6 +107,7 @@ def exact(
     middle = (len(fine) - 1 - codes.max(axis=0)) // 2
     scale[found.found] = found.scale
     offset[found.found] = found.offset - found.scale * 2 / (len(fine) - 1) * middle[found.found]
+    offset[np.abs(offset) <= exact_codes.ROUNDING * np.abs(weights).max(axis=0)] = 0.0
     kept = found.found | constant
     return kept, digits((codes + middle)[:, kept], scale[kept], offset[kept], base, planes)
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 import xbcompile
-from tests.support.model_kit import run_onnxruntime
-from tests.support.small_programs import convolution_model, dense_model
+from tests.support.model_kit import model_of, run_onnxruntime
+from tests.support.small_programs import convolution_model, dense_model, images
 from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer
 from xbcompile.passes.fit.plane_fit import PlaneFit, refine
@@ -124,7 +126,7 @@ def test_text():
 
 
 def test_the_network_computes_the_sum():
-    """Dense layers and convolutions; the grouped one is left to quantize."""
+    """Dense layers, and convolutions of groups, whose planes lie side by side group by group."""
     model, context = dense_model(12, 7, 3), context_of(spec_with(FOUR))
     network = Planes(k=3)(network_of(model), context)
     x = np.random.default_rng(0).normal(size=(9, 12)).astype("f")
@@ -133,8 +135,15 @@ def test_the_network_computes_the_sum():
     hidden = np.maximum(x @ sum_of_planes(first, 3) + bias[0], 0)
     expected = hidden @ sum_of_planes(second, 3) + bias[1]
     np.testing.assert_allclose(outputs_of(network, {"x": x})["y"], expected, atol=1e-4)
-    convolution = Planes(k=2)(network_of(convolution_model()), context)
-    assert [layer.weight_code is None for layer in convolution.layers] == [True, False]
+    convolution = network_of(convolution_model())
+    network, x = Planes(k=2)(convolution, context), images(9, 2, 4, 4)
+    stored = [layer.weight_code.dequantized() for layer in network.layers]
+    stood_for = [
+        replace(layer, weights=w.reshape(layer.groups, layer.inputs, 2, layer.outputs).sum(axis=2))
+        for layer, w in zip(convolution.layers, stored, strict=True)
+    ]
+    expected = outputs_of(convolution.with_layers(stood_for), {"x": x})["y"]
+    np.testing.assert_allclose(outputs_of(network, {"x": x})["y"], expected, atol=1e-4)
 
 
 def test_row_weights_are_respected():
@@ -184,15 +193,134 @@ def test_bad_options(options, message):
 def test_what_does_not_fit():
     network, context = network_of(dense_model(4, 5)), context_of(spec_with(FOUR))
     with pytest.raises(
-        PassError, match="k=5 planes of 4 levels make 1024 values of a weight; allowed: 256, so k up to 4"
+        PassError,
+        match="k=5 planes of 4 levels make 1024 values of a weight; allowed: 256, so k up to 4; more only for",
     ):
         Planes(k=5)(network, context)
+    with pytest.raises(PassError, match="make 16777216 values of a weight; allowed: 65536, so k up to 5"):
+        Planes(k=8, levels=8)(network, context_of("ideal"))
     with pytest.raises(PassError, match="there is no matrix layer 'fc9'; allowed: fc0"):
         Planes(layer="fc9")(network, context)
     with pytest.raises(PassError, match="needs calibration inputs"):
         Planes(method="data-aware")(network, context)
-    with pytest.raises(PassError, match="layer 'conv' is neither a dense float32 layer nor a convolution of one group"):
-        Planes(layer="conv")(network_of(convolution_model()), context)
+
+
+GRIDS = {
+    "int8": (np.arange(-128, 128), 1.0),
+    "symmetric int8": (np.arange(-127, 128), 0.013),
+    "uint8 less 7": (np.arange(256) - 7.0, 0.25),
+    "int4": (np.arange(-8, 8), 0.1),
+    "uint4": (np.arange(16), 3.0),
+    "one value": (np.array([5.0]), 0.1),
+    "{0, 1}": (np.arange(2), 1.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("k", "scheme", "levels"),
+    [(4, "levels", 4), (2, "levels", 16), (8, "levels", 2), (8, "binary", 0), (6, "ternary", 0), (4, "levels", 8)],
+)
+def test_grids_are_held_exactly(k, scheme, levels):
+    """Each weight by its digits, whatever step its column has; symmetric ones without offset where levels are odd."""
+    rng = np.random.default_rng(0)
+    columns = [step * np.r_[values[[0, -1]], rng.choice(values, 30)] for values, step in GRIDS.values()]
+    w = np.stack(columns, axis=1).astype(np.float32)
+    network = network_of(dense_model(32, len(columns)))
+    network = network.with_layers([replace(network.layers[0], weights=w[None])])
+    layer = Planes(k=k, scheme=scheme, levels=levels)(network, context_of("ideal")).layers[0]
+    np.testing.assert_allclose(sum_of_planes(layer, k), w, rtol=0, atol=1e-6 * np.abs(w).max(axis=0).max())
+    scale = layer.weight_code.scale.reshape(k, -1)[:, : list(GRIDS).index("one value")]
+    base = {"binary": 2, "ternary": 3}.get(scheme, levels)
+    np.testing.assert_allclose(scale[:-1] / scale[1:], base, rtol=3e-7)
+    if scheme == "ternary":
+        assert not layer.weight_code.offset.reshape(k, -1)[:, 1].any()
+
+
+def test_sixteen_bits_are_held_exactly_and_real_weights_beside_them_refused():
+    w = np.random.default_rng(0).integers(-(2**15), 2**15, (1, 60, 2)).astype(np.float32)
+    w[0, 0], w[0, 1] = -(2**15), 2**15 - 1
+    network = network_of(dense_model(60, 2))
+    (layer,) = network.layers
+    for k, levels in [(4, 16), (8, 4)]:
+        after = Planes(k=k, levels=levels)(network.with_layers([replace(layer, weights=w)]), context_of("ideal"))
+        np.testing.assert_allclose(sum_of_planes(after.layers[0], k), w[0], rtol=0, atol=4e-3)
+    with pytest.raises(
+        PassError, match="more only for weights on a grid of so many values, which those of layer 'fc0'"
+    ):
+        Planes(k=4, levels=16)(network, context_of("ideal"))
+
+
+def whole_number_model(kind: str) -> tuple[onnx.ModelProto, np.ndarray]:
+    """One product of bytes of the kind that is named, and inputs for it."""
+    rng = np.random.default_rng(0)
+    convolves = "Conv" in kind
+    x = rng.integers(0, 256, (3, 4, 5, 5) if convolves else (3, 24)).astype(np.uint8)
+    groups = 2 if kind.endswith("groups") else 1
+    shape = (6, 4 // groups, 3, 3) if convolves else (24, 6)
+    constants = {"w": rng.integers(-128, 128, shape).astype(np.int8), "z": np.uint8(77), "zw": np.int8(3)}
+    constants |= {"s": np.float32(0.05), "t": np.float32(7.0), "sw": rng.uniform(0.01, 0.1, 6).astype("f")}
+    constants |= {"zws": np.zeros(6, np.int8)}
+    attributes = {"pads": [1] * 4, "group": groups} if convolves else {}
+    if "QDQ" in kind:
+        nodes = [
+            helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+            helper.make_node("DequantizeLinear", ["w", "sw", "zws"], ["b"], axis=0 if convolves else 1),
+            helper.make_node("Conv" if convolves else "MatMul", ["a", "b"], ["y"], **attributes),
+        ]
+    else:
+        names = ["x", "s", "z", "w", "sw", "zws", "t", "z"] if "QLinear" in kind else ["x", "w", "z", "zw"]
+        nodes = [helper.make_node(kind.split()[0], names, ["y"], **attributes)]
+    used = {name for node in nodes for name in node.input}
+    model = model_of(nodes, {"x": x.shape}, ["y"], {name: constants[name] for name in constants if name in used})
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    return model, x
+
+
+@pytest.mark.parametrize(
+    ("target", "passes"),
+    [
+        ("m2tj4", "planes{k=4},bitserial{bits=8}"),
+        ("sot-single", "planes{k=8 scheme=binary},bitserial{bits=8}"),
+        ("sot", "planes{k=6},analogue"),
+    ],
+)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "MatMulInteger",
+        "ConvInteger",
+        "ConvInteger of groups",
+        "QLinearMatMul",
+        "QLinearConv",
+        "QLinearConv of groups",
+        "QDQ MatMul",
+        "QDQ Conv",
+    ],
+)
+def test_quantized_layers_give_the_bits_of_onnxruntime(kind, target, passes):
+    """8-bit weights in as many planes as hold them, on arrays without errors: the integers themselves."""
+    model, x = whole_number_model(kind)
+    expected = run_onnxruntime(model, {"x": x})["y"]
+    program = xbcompile.compile(model, target, passes=passes, effort=0)
+    found = xbcompile.Session(program, device="ideal").run({"x": x})["y"]
+    if expected.dtype == np.float32:
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("left", [True, False])
+def test_a_product_with_a_vector_has_planes_too(left, dtype):
+    """The planes lie where the inputs lay, and are added up into a tensor without that axis."""
+    rng = np.random.default_rng(0)
+    x = rng.random((2, 12, 5) if left else (2, 5, 12)).astype(dtype)
+    node = helper.make_node("MatMul", ["w", "x"] if left else ["x", "w"], ["y"], "fc")
+    model = model_of([node], {"x": x.shape}, ["y"], {"w": rng.integers(-127, 128, 12).astype(float)}, dtype=dtype)
+    found = outputs_of(Planes(k=4)(network_of(model), context_of(spec_with(FOUR))), {"x": x})["y"]
+    tolerance = 1e-5 if dtype == "float32" else 5e-3
+    expected = run_onnxruntime(model, {"x": x})["y"]
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=100 * tolerance)
 
 
 def test_compiles_and_verifies():

@@ -81,7 +81,9 @@ def test_values_that_the_levels_hold_get_their_own_code(scheme, per):
         if per == "matrix" and weights.shape[1] > 1:
             continue
         code = code_of(weights, each, context_of(spec_with(np.array(TABLES[scheme], np.float32))))
-        np.testing.assert_allclose(code.dequantized()[0], weights.astype("f"), rtol=2e-7, atol=1e-7 * np.abs(weights).max())
+        np.testing.assert_allclose(
+            code.dequantized()[0], weights.astype("f"), rtol=2e-7, atol=1e-7 * np.abs(weights).max()
+        )
         if scheme != "levels":
             alone = [least_error(w, TABLES[scheme], offset=False) < 1e-9 for w in weights.T]
             assert [bool(offset) for offset in code.offset[0]] == [not exact for exact in alone]
