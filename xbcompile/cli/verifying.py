@@ -53,7 +53,7 @@ def compare_with_model(program: Program, path: Path) -> tuple[list[str], list[st
         found = Session(program, "ideal").run(feeds)
     except _REFUSALS as error:
         raise _cannot_run(program, feeds, error) from error
-    notes = []
+    notes: list[str] = []
     for name, reference in zip(outputs, wanted, strict=True):
         own_parts, parts = list(_parts(found[name])), list(_parts(reference))
         if [each.shape for each in own_parts] != [each.shape for each in parts]:
@@ -101,7 +101,7 @@ def _cannot_run(program: Program, feeds: dict[str, Any], error: Exception) -> Da
 def _described(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return "x".join(map(str, value.shape)) or "scalar"
-    return {list: "sequence", dict: "map"}.get(type(value), "no value")
+    return "sequence" if isinstance(value, list) else "map" if isinstance(value, dict) else "no value"
 
 
 def _fits(found: Any, wanted: list[int | str | None]) -> bool:

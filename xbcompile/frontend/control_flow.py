@@ -16,8 +16,8 @@ from xbcompile.frontend.fold import fold_constants
 from xbcompile.frontend.operands import attribute
 from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.recurrence import form_of
-from xbcompile.frontend.rewritings.qonnx import rewrite_quantizers
 from xbcompile.frontend.selection import kept_by, reason_to_stay
+from xbcompile.frontend.standard import in_standard_operators
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import Graph, Origin, without_dead_nodes
 from xbcompile.onnx_graph.splicing import Splicer, without_constants
@@ -74,9 +74,9 @@ def _known_values(graph: Graph, names: Iterable[str]) -> dict[str, np.ndarray]:
     if not wanted:
         return {}
     behind = without_dead_nodes(replace(graph, outputs=tuple(ValueInfoProto(name=name) for name in wanted)))
-    behind = rewrite_quantizers(behind, lambda node: operator_of(node).quantizer)
+    behind = in_standard_operators(behind, lambda node: operator_of(node).standard)
     constants = fold_constants(infer_types(behind)).constants
-    return {name: to_array(constants[name]) for name in wanted if name in constants.keys() - graph.overridable}
+    return {name: to_array(constants[name]) for name in wanted if name in constants}
 
 
 def _with_spliced(graph: Graph, splicer: Splicer, digital: Collection[str]) -> Graph:
@@ -244,5 +244,5 @@ def _goes_on(body: GraphProto, graph: Graph) -> bool:
         name = writers[name].input[0]
     if name == body.input[1].name:
         return True
-    known = {**{each: graph.constants[each] for each in graph.constants.keys() - graph.overridable}, **constants}
+    known = {**graph.constants, **constants}
     return name not in writers and name in known and bool(to_array(known[name]).all())

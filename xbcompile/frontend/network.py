@@ -112,7 +112,7 @@ def import_with_history(
     return History(
         model=named,
         needed=frozenset(_names(needed.nodes)),
-        constant=frozenset(_constant(needed.nodes, needed.constants.keys() - needed.overridable)),
+        constant=frozenset(_constant(needed.nodes, needed.constants)),
         graph=graph,
         counter=counter,
         network=network,

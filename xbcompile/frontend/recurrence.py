@@ -136,7 +136,6 @@ def body_graph(node: NodeProto, graph: Graph) -> Graph:
         outputs=tuple(body.output),
         nodes=tuple(nodes),
         constants=constants,
-        overridable=graph.overridable - own.keys(),
         types={},
         recurrences=frozenset(),
     )
