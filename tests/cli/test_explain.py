@@ -36,6 +36,7 @@ def test_table(done, heads):
     assert "MACs on arrays: 60.00 % (300 of 500 per inference)" in out
     assert "12 nodes, 4 of them on arrays: 4 matrices, 60 weights; 2 digital segments" in out
     assert "open dimensions: batch; to fix: --dim batch=SIZE" in out
+    assert "samples: axis 0 of x counts samples" in out
 
 
 def test_open_sizes_show_as_question_marks(done, heads):
@@ -49,7 +50,7 @@ def test_groups_and_inner_nodes(done, folder):
     onnx.save(convolutional(), folder / "conv.onnx")
     assert rows(done("explain", "conv.onnx").out)["conv1"] == ["Conv", "2 x 9x2x16", "", "576"]
     onnx.save(control_flow(), folder / "flow.onnx")
-    assert rows(done("explain", "flow.onnx").out)["then_fc"] == ["MatMul", "", 'inside the body of If "if"', "16"]
+    assert rows(done("explain", "flow.onnx", "--batch-axis", "0").out)["then_fc"] == ["MatMul", "", 'inside the body of If "if"', "16"]
 
 
 def test_long_names_stay_inside_120_characters(done, folder):
@@ -128,7 +129,7 @@ def test_verify_against_a_model_that_refuses_random_inputs(done, refused, folder
     onnx.save(model_of(nodes, {"x": ["n", 4], "z": ["k", "m"]}, ["y"], {"w": np.ones((4, 3))}), folder / "m.onnx")
     done("compile", "m.onnx", "-o", "p.xbar", "--target", "ideal")
     text = refused("verify", "p.xbar", "--model", "m.onnx")
-    assert "it refuses random inputs of shape x 4x4, z 4x8" in text
+    assert "it refuses random inputs of shape x 8x4, z 8x8" in text
     assert "--dim k=SIZE" in text
     done("compile", "m.onnx", "-o", "p.xbar", "--target", "ideal", "--dim", "k=3")
     assert "right" in done("verify", "p.xbar", "--model", "m.onnx").out

@@ -101,7 +101,7 @@ def test_squares_and_cross_terms_are_the_whole(name: str) -> None:
 def test_the_whole_of_the_last_layer_is_the_error_of_the_program(name: str) -> None:
     """Against a plain session, and the user's model in onnxruntime."""
     program, x, found = case(name)
-    (y,) = evaluate_model(program.source, program.network.inputs, {"x": x}, ["y"])
+    (y,) = evaluate_model(program.source, program.network.samples, {"x": x}, ["y"])
     expected = np.concatenate(y)
     error = Session(program, seed=2).run_samples({"x": x})["y"] - expected
     assert found.layers[-1].corrected.whole == pytest.approx(square(error), rel=1e-4)

@@ -458,7 +458,7 @@ def test_coded_layers_of_the_archived_host_graph_equal_the_runtime(path: Path, t
     host = archived_host(program, tmp_path / "p.xbar")
     size = program.network.inputs[0].type.tensor_type.shape.dim[1].dim_value
     names = list(dict.fromkeys(t for layer in program.network.layers for t in (layer.input, layer.output)))
-    found = evaluate_model(host, program.network.inputs, {"input": images(8, size)}, names)
+    found = evaluate_model(host, program.network.samples, {"input": images(8, size)}, names)
     values = {name: chunks[0] for name, chunks in zip(names, found, strict=True)}
     placed, ideal = PlacedProgram(program, no_corrections(program)), IdealArray(program.spec)
     for i, layer in enumerate(program.network.layers):

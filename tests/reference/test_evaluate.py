@@ -38,7 +38,7 @@ def test_tensors_inside_a_recurrence_are_stacked_step_by_step(reverse):
     (layer,) = recurrence.layers
     assert computed_tensors(graph) >= {"y", "h", layer.input, layer.output, *recurrence.inner_names}
     x = np.random.default_rng(1).normal(size=(5, STEPS, INPUTS)).astype(np.float32)
-    before, product = evaluate_model(graph, network.inputs, {"x": x}, [layer.input, layer.output])
+    before, product = evaluate_model(graph, network.samples, {"x": x}, [layer.input, layer.output])
     expected = states_before_each_step(x, reverse)
     np.testing.assert_allclose(before[0], expected, atol=1e-6)
     np.testing.assert_allclose(product[0], expected @ weights("RNN", INPUTS, HIDDEN)["r"][0].T, atol=1e-6)
@@ -48,7 +48,7 @@ def test_every_computed_tensor_can_be_evaluated():
     network = network_of(sequence_model("LSTM", STEPS, HIDDEN, INPUTS, directions=2))
     graph = host_graph(network)
     names = sorted(computed_tensors(graph))
-    values = evaluate_model(graph, network.inputs, {"x": np.zeros((2, STEPS, INPUTS), np.float32)}, names)
+    values = evaluate_model(graph, network.samples, {"x": np.zeros((2, STEPS, INPUTS), np.float32)}, names)
     assert [len(chunks) for chunks in values] == [1] * len(names)
 
 

@@ -8,7 +8,7 @@ from onnx import helper
 
 import xbcompile
 from tests.support.model_kit import model_of, run_onnxruntime
-from xbcompile.errors import DataError, TargetError
+from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.runtime import Session
 
@@ -54,7 +54,8 @@ def test_calibration_joins_vectors_and_not_tensors(samples, method):
     assert np.sqrt(np.mean((found - expected) ** 2)) < 0.1 * expected.std()
 
 
-def test_outputs_that_cannot_be_joined_are_an_error():
+def test_a_call_in_which_all_mixes_is_one_sample():
+    """The mean over all that a call holds: it is never cut, and is one inference of as many vectors as come."""
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["h"], "fc"),
         helper.make_node("ReduceMean", ["h"], ["y"], keepdims=0),
@@ -62,11 +63,74 @@ def test_outputs_that_cannot_be_joined_are_an_error():
     model = model_of(nodes, {"x": ["n", 10]}, ["y"], {"w": W})
     session = Session(xbcompile.compile(model, "ideal"))
     x = RNG.random((20, 10), dtype=np.float32)
-    np.testing.assert_allclose(session.run_samples({"x": x})["y"], run_onnxruntime(model, {"x": x})["y"], rtol=1e-4)
-    with pytest.raises(
-        DataError, match=r"output 'y' has shape \(\) for 8 samples, so runs of several chunks cannot be"
-    ):
-        session.run_samples({"x": x}, chunk=8)
+    expected = run_onnxruntime(model, {"x": x})["y"]
+    for chunk in (None, 8):
+        np.testing.assert_allclose(session.run_samples({"x": x}, chunk=chunk)["y"], expected, rtol=1e-4)
+    assert (session.counters.inferences, session.counters.reads) == (2, 2 * 20)
+    both = session.run_samples({"x": np.stack([x, x + 1])})["y"]  # two calls
+    np.testing.assert_allclose(both, [expected, run_onnxruntime(model, {"x": x + 1})["y"]], rtol=1e-4)
+
+
+class OneByOneDevice:
+    """A simulated device without its batched path."""
+
+    def __init__(self, device) -> None:
+        self.device, self.lsb, self.reading_limits = device, device.lsb, device.reading_limits
+
+    def write(self, event, cells):
+        self.device.write(event, cells)
+
+    def read(self, event, drive):
+        return self.device.read(event, drive)
+
+
+def steps_first():
+    """[5, n, 10]: the vectors of one sample are no neighbours."""
+    return model_of([helper.make_node("MatMul", ["x", "w"], ["y"], "fc")], {"x": [5, "n", 10]}, ["y"], {"w": W})
+
+
+def taking_turns():
+    """[5, n, 10] as one matrix, in which samples take turns."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "flat"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["h"], "fc"),
+        helper.make_node("Reshape", ["h", "steps"], ["y"]),
+    ]
+    constants = {"w": W, "flat": np.array([-1, 10]), "steps": np.array([5, -1, 4])}
+    return model_of(nodes, {"x": [5, "n", 10]}, ["y"], constants)
+
+
+def with_one_for_all():
+    """x W + v W, where v [1, 10] is the same for all samples and is read for each."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "fc"),
+        helper.make_node("MatMul", ["v", "w"], ["p"], "shared"),
+        helper.make_node("Add", ["h", "p"], ["y"]),
+    ]
+    return model_of(nodes, {"x": [5, "n", 10], "v": [1, 10]}, ["y"], {"w": W})
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("make", "vectors"), [(steps_first, 5), (taking_turns, 5), (with_one_for_all, 6)])
+def test_noise_follows_samples_on_any_axis(make, vectors, batch):
+    """Together, in parts, one by one and event by event: the same bits; each sample is one inference of so many vectors."""
+    passes = "quantize{scheme=ternary},analogue{low=0 high=1}"
+    program = xbcompile.compile(make(), "sot", passes=passes, batch=batch, arrays=0, effort=0)
+    feeds = {"x": RNG.random((5, 7, 10), dtype=np.float32), "v": RNG.random((1, 10), dtype=np.float32)}
+    feeds = {value.name: feeds[value.name] for value in program.network.inputs}
+    session, axes = Session(program, seed=3), program.network.samples
+    expected = session.run(feeds)["y"]
+    assert len(program.schedule.tiles) == 1
+    assert (session.counters.inferences, session.counters.reads) == (7, 7 * vectors)
+    assert np.array_equal(Session(program, seed=3).run_samples(feeds, chunk=2)["y"], expected)
+    chip = OneByOneDevice(program.target.device(None, 3))
+    assert np.array_equal(Session(program, chip).run_samples(feeds)["y"], expected)
+    if batch == 1:
+        alone = Session(program, seed=3)
+        parts = [alone.run(axes.part(feeds, i, i + 1)) for i in range(7)]
+        assert np.array_equal(axes.join(parts)["y"], expected)
+    exact = Session(program, "ideal").run(feeds)["y"]
+    assert 0 < np.abs(expected - exact).max() < 0.5 * np.abs(exact).max()
 
 
 def test_names_of_the_model_do_not_meet_those_of_parameters(tmp_path):

@@ -213,7 +213,7 @@ def test_progress_counts_samples() -> None:
 @pytest.mark.parametrize(
     ("kind", "feeds", "message"),
     [
-        ("dense", {}, "there are no samples to run"),
+        ("dense", {}, "model input 'x' is missing; given: none"),
         ("dense", {"x": np.zeros((0, 100), np.float32)}, "there are no samples to run"),
         ("dense", {"z": np.zeros((1, 100), np.float32)}, "model input 'x' is missing; given: z"),
         ("dense", {"x": np.zeros((1, 99), np.float32)}, r"input 'x' has shape 1x99; the model wants \?x100"),

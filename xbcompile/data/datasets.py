@@ -294,12 +294,12 @@ def _without_samples(
     """An input that holds no samples: once, or with one more axis in front, which counts calls of the model."""
     dims = value.type.tensor_type.shape.dim
     if not value.type.tensor_type.HasField("shape"):
-        return _shaped(x[None], value, where)[0]
+        return _shaped(x[None], value, where)[0, ...]
     calls = _with_dims(value, [None, *range(len(dims))])
     if x.ndim <= len(dims) and not per_call:
-        return _shaped(x[None], calls, where)[0]
+        return _shaped(x[None], calls, where)[0, ...]
     x = _shaped(x, calls, where)
-    return x[0] if len(x) == 1 and axes.parted else x
+    return x[0, ...] if len(x) == 1 and axes.parted else x
 
 
 def _with_dims(value: onnx.ValueInfoProto, axes: list[int | None]) -> onnx.ValueInfoProto:

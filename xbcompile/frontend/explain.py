@@ -115,12 +115,14 @@ class Explanation:
         nodes: its nodes in execution order, functions inlined; Constant nodes are values and not among them.
         totals: sums.
         open_dimensions: names of the input dimensions that the model leaves open.
+        samples: which axes of the inputs count samples, in words.
     """
 
     model: str
     nodes: tuple[NodeExplanation, ...]
     totals: Totals
     open_dimensions: tuple[str, ...]
+    samples: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: the keys of `explain --json`, documented in docs/json.md."""
@@ -194,7 +196,7 @@ class _Explainer:
             + sum(count.uncounted for count in self.digital.values()),
             segments=len(network.segments),
         )
-        return Explanation(network.name, nodes, totals, tuple(open_dimensions(network.inputs)))
+        return Explanation(network.name, nodes, totals, tuple(open_dimensions(network.inputs)), network.samples.words())
 
     def _rows(self, node: NodeProto, inside: str = "") -> Iterator[NodeExplanation]:
         yield self._row(node, inside)

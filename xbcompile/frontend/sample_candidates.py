@@ -53,7 +53,8 @@ def candidates(inputs: Sequence[onnx.ValueInfoProto], second_axis: Collection[st
     """
     dims = {value.name: value.type.tensor_type.shape.dim for value in inputs}
     symbols = _symbols(inputs)
-    likely = [each for name, each in symbols if _BATCH.fullmatch(name)]
+    first_open = {name for name, each in dims.items() if len(each) and not is_fixed(each[0])}
+    likely = [each for name, each in symbols if _BATCH.fullmatch(name) and first_open <= each.keys()]
     shared = [each for name, each in symbols if len(each) > 1 and not _ALONG.fullmatch(name)]
     found = [Candidate(each, None) for each in (*likely, *shared)]
     if second_axis:

@@ -117,7 +117,7 @@ class SampleAxes:
 
         def cut(name: str, value: Any) -> Any:
             if name in stacked:
-                return value[start // self.per_call if len(value) > 1 else 0]
+                return value[start // self.per_call if len(value) > 1 else 0, ...]  # of scalars arrays, too
             axis = self.inputs.get(name)
             if axis is None or np.ndim(value) <= axis or (value.shape[axis] == 1 and samples > 1):
                 return value

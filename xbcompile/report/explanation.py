@@ -55,6 +55,7 @@ def _print_totals(console: Console, explanation: dict[str, Any]) -> None:
         f"{_count(total['matrices'], 'matrix', 'matrices')}, {_count(total['weights'], 'weight')}; "
         f"{_count(total['segments'], 'digital segment')}"
     )
+    console.print(f"samples: {explanation['samples']}", markup=False, emoji=False)
     if explanation["open_dimensions"]:
         names = explanation["open_dimensions"]
         options = " ".join(f"--dim {name}=SIZE" for name in names)

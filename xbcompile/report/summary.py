@@ -38,6 +38,7 @@ def _program(program: Program) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "digest": program.digest,
         "model": program.network.name,
+        "samples": program.network.samples.words(),
         "open_dimensions": list(open_dimensions(program.network.inputs)),
         "open_sizes": _open_sizes(program),
         "target": program.target.name,

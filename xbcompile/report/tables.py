@@ -36,6 +36,7 @@ def print_summary(console: Console, summary: dict[str, Any]) -> None:
     caption = "reads, dot products, read energy and read time (one read after another): per inference"
     console.print(layer_table(summary["layers"], total, _COLUMNS, caption))
     _print_schedule_facts(console, program, total)
+    console.print(f"samples: {program['samples']}", markup=False, emoji=False)
     if program["open_sizes"]:
         console.print(program["open_sizes"], markup=False, emoji=False)
     for layer in summary["layers"]:
