@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def judged(task: Task, tell: Tell) -> Verdict:
     stage("explain", lambda: way.explain(stages[0]))
     if stages[0].kind in ("right", "wrong", "unchecked"):
         for target in task.targets:
-            stage(target, lambda target=target: way.noisy(target))
+            stage(target, partial(way.noisy, target))
     return Verdict(task.name, tuple(stages), way.macs, way.macs_on_arrays)
 
 

@@ -42,7 +42,7 @@ def chain(operator: str, **attributes: Any) -> list[onnx.NodeProto]:
     return [node(operator, ["w", *attributes.pop("more", [])], "t", **attributes), node("MatMul", ["x", "t"], "y")]
 
 
-FORMS = {
+FORMS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
     "MatMul": ([node("MatMul", ["x", "w"], "y")], {"w": SQUARE}),
     "Gemm": ([node("Gemm", ["x", "w", "c"], "y")], {"w": SQUARE, "c": np.ones(3)}),
     "Einsum": ([node("Einsum", ["x", "w"], "y", equation="nk,km->nm")], {"w": SQUARE}),

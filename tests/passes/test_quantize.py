@@ -63,7 +63,7 @@ def test_columns_are_least_squares(scheme, seed):
         assert errors[m] == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
-VALUES = {
+VALUES: dict[str, list[list[float]]] = {
     "binary": [[0, 1], [-0.3, 0.6], [1000, 1001], [-5, -4.9], [-0.2, 0], [-0.7, 0.7], [0.4, 0.4]],
     "ternary": [[0, 1], [-0.3, 0.6], [1, 2, 3], [-5, -4.9], [-0.5, 0, 0.5], [-3, -1, 1], [0.4, 0.4]],
     "levels": [[0, 1], [-0.3, 0.6], [1, 2, 3], [-3, -2, -1, 0], [-0.1, 0, 0.2], [-0.5, 0, 0.5], [0.4, 0.4]],

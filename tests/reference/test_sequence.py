@@ -27,7 +27,7 @@ X = RNG.normal(size=(6, 5)).astype(np.float32)
 def detector() -> onnx.ModelProto:
     """As speech detectors are: x [1, 5], state [2, 1, 3] (h and c), and a scalar rate, which scales x."""
     sizes = {"k": (1, 12, 5), "r": (1, 12, 3), "b": (1, 24), "w": (3, 2)}
-    constants = {name: RNG.uniform(-1, 1, size) for name, size in sizes.items()}
+    constants: dict[str, Any] = {name: RNG.uniform(-1, 1, size) for name, size in sizes.items()}
     constants |= {"one": np.array([1, 1]), "first": np.array([0]), "to": np.array([1, 1, 5]), "k16": np.float32(16_000)}
     nodes = [
         helper.make_node("Cast", ["rate"], ["f"], to=TensorProto.FLOAT),

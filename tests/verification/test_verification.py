@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import onnx
@@ -394,7 +395,7 @@ def test_rounding_is_measured_against_the_range_of_the_input_code() -> None:
 def whole_model() -> onnx.ModelProto:
     """A 3 x 3 convolution of bytes with 8 kernels of 8-bit weights, requantized; real inputs in front."""
     rng = np.random.default_rng(0)
-    constants = {"w": np.clip(np.rint(rng.normal(size=(8, 1, 3, 3)) * 25), -127, 127).astype(np.int8)}
+    constants: dict[str, Any] = {"w": np.clip(np.rint(rng.normal(size=(8, 1, 3, 3)) * 25), -127, 127).astype(np.int8)}
     constants |= {"s": np.float32(1 / 255), "z": np.uint8(0), "sw": np.float32(0.01), "zw": np.int8(0)}
     constants |= {"sy": np.float32(0.04), "zy": np.uint8(100)}
     names = ["q", "s", "z", "w", "sw", "zw", "sy", "zy"]
