@@ -89,7 +89,7 @@ class ModelProbe:
             return None
 
     def call(self, feeds: Values) -> Values | None:
-        """Graph outputs and inputs of layers, those in recurrences stacked over steps; None where the model refuses the inputs."""
+        """Graph outputs and inputs of layers, in recurrences stacked over steps; None where the model refuses the inputs."""
         if self._session is None:
             return None
         try:
