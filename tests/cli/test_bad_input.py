@@ -220,7 +220,7 @@ def test_program(refused, folder, program, command):
     assert "is damaged" in asked(content[: len(content) // 2])
     assert "is no program file of xbcompile" in asked(b"")
     assert "is no program file of xbcompile" in asked(b"hello")
-    assert "has format version 9; this xbcompile reads 5" in asked(of_version(content, 9))
+    assert "has format version 9; this xbcompile reads 6" in asked(of_version(content, 9))
     assert "'none.xbar' does not exist" in refused(command, "none.xbar", *options)
     assert "cannot be read: Is a directory" in refused(command, ".", *options)
 
@@ -232,7 +232,7 @@ def of_version(content, version):
         for name in old.namelist():
             data = old.read(name)
             if name == "manifest.json":
-                data = data.replace(b'"format_version": 5', b'"format_version": %d' % version)
+                data = data.replace(b'"format_version": 6', b'"format_version": %d' % version)
             new.writestr(name, data)
         new.comment = old.comment
     return sealed(result.getvalue())

@@ -248,9 +248,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused(saved: bytes, tmp_path: Path) -> None:
-    manifest = member(saved, "manifest.json").replace(b'"format_version": 5', b'"format_version": 6')
+    manifest = member(saved, "manifest.json").replace(b'"format_version": 6', b'"format_version": 7')
     (tmp_path / "p.xbar").write_bytes(resealed(saved, {"manifest.json": manifest}))
-    with pytest.raises(ProgramError, match="has format version 6; this xbcompile reads 5: compile it again"):
+    with pytest.raises(ProgramError, match="has format version 7; this xbcompile reads 6: compile it again"):
         load_program(tmp_path / "p.xbar")
 
 

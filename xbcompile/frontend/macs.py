@@ -89,6 +89,8 @@ class Counter:
 
     def _vectors_inside(self, layer: MatrixLayer) -> int | None:
         """Those of a layer in a recurrence, all steps: rows of what is cut into entries are samples, or several of one."""
+        if layer.sample_axis:
+            return None
         shape = _shape(self._types, self._loops[layer.name].sequences[0].outer)
         rows = 1 if shape is None or len(shape) < 2 else self._per_sample(shape[1])
         return None if layer.vectors_per_inference is None else layer.vectors_per_inference * rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed
 from xbcompile.onnx_graph.graph import operator_types
 from xbcompile.onnx_graph.random_inputs import random_value
 from xbcompile.reference.host_graph import host_graph
+from xbcompile.reference.host_recurrence import expose
 
 # What open dimensions other than that of samples are taken to be, until the model accepts one.
 OPEN_SIZES = (8, 32, 96, 224, 1, 1024, 16_000)
@@ -60,8 +61,9 @@ class ModelProbe:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.outputs = [value.name for value in network.outputs]
-        inside = {layer.name for each in network.recurrences for layer in each.layers}
-        self.layer_inputs = {layer.name: layer.input for layer in network.layers if layer.name not in inside}
+        self.layer_inputs = {layer.name: layer.input for layer in network.layers}
+        self.inside = {layer.name for each in network.recurrences for layer in each.layers}
+        self._tensors: dict[str, str] = {}  # by the session's outputs
         self._sizes = list(OPEN_SIZES)
 
     @cached_property
@@ -77,23 +79,36 @@ class ModelProbe:
             graph = model.skeleton.graph
             constant = {each.name for each in graph.initializer}
             fed = {value.name for value in graph.input}
-            wanted = [*self.outputs, *self.layer_inputs.values()]
+            wanted = [n for n in dict.fromkeys([*self.outputs, *self.layer_inputs.values()]) if n not in fed | constant]
+            stacked = expose(graph, wanted)
+            self._tensors = {stacked.get(name, name): name for name in wanted}
             del graph.output[:]
-            graph.output.extend(builder.value(name) for name in dict.fromkeys(wanted) if name not in fed | constant)
+            graph.output.extend(map(builder.value, self._tensors))
             return engine.open_session(model, once=True)
         except _NO_SESSION:
             return None
 
     def call(self, feeds: Values) -> Values | None:
-        """Graph outputs and inputs of layers outside of recurrences, by tensor; None where the model refuses the inputs."""
+        """Graph outputs and inputs of layers, in recurrences stacked over steps; None where the model refuses the inputs."""
         if self._session is None:
             return None
-        names = [output.name for output in self._session.get_outputs()]
         try:
-            found = engine.run_limited(self._session, names, feeds)
+            found = engine.run_limited(self._session, list(self._tensors), feeds)
         except engine.REFUSALS:
             return None
-        return feeds | dict(zip(names, found, strict=True))
+        return feeds | dict(zip(self._tensors.values(), found, strict=True))
+
+    def place_in(self, layer: str, places: Mapping[str, Place]) -> Place:
+        """Where samples lie in a layer's input, in a recurrence at any of its steps.
+
+        Args:
+            layer: its name.
+            places: by tensor, see `call`.
+        """
+        place = places.get(self.layer_inputs[layer], Place())
+        if layer not in self.inside or place.axis is None:
+            return place
+        return replace(place, axis=place.axis - 1, rank=place.rank - 1) if place.axis else Place()
 
     def first_call(self, axes: Mapping[str, int], samples: int, spread: float = 0.0) -> tuple[Values, Values] | None:
         """Random inputs that the model accepts, and what it makes of them; None where it refuses all.

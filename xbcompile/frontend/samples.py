@@ -43,7 +43,7 @@ class _Found:
 
     Args:
         outputs: of each graph output.
-        layers: of the input of each layer outside of recurrences; inside of them it is axis 0.
+        layers: of the input of each layer.
         mixed: see `SampleAxes`.
     """
 
@@ -135,7 +135,7 @@ def _any_number(probe: ModelProbe, candidate: Candidate) -> _Found | None:
 
 
 def _found(probe: ModelProbe, places: Mapping[str, Place], mixed: bool = False) -> _Found:
-    layers = {layer: places.get(tensor, Place()) for layer, tensor in probe.layer_inputs.items()}
+    layers = {layer: probe.place_in(layer, places) for layer in probe.layer_inputs}
     return _Found({name: places.get(name, Place()) for name in probe.outputs}, layers, mixed)
 
 
