@@ -22,8 +22,17 @@ from xbcompile.errors import DataError
 from xbcompile.interop import onnx_backend
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
-from xbcompile.runtime.timeline import COMMISSION_BATCH, STEP_VECTORS
+from xbcompile.runtime.layer_executor import USE_VECTORS
+from xbcompile.runtime.timeline import (
+    COMMISSION_BATCH,
+    COMMISSION_VECTOR,
+    MAP_VECTOR,
+    SIZE_VECTORS,
+    SPREAD_VECTOR,
+    STEP_VECTORS,
+)
 from xbcompile.targets import LoadedImages, ReadBlock, Target, WrittenImages, load_target
+from xbcompile.targets.counter_random import MOST_VECTORS
 from xbcompile.targets.families.spin_orbit import SpinOrbitArray
 
 BINARY = "quantize{scheme=binary},thermometer{bits=3 low=0 high=1}"
@@ -223,6 +232,14 @@ def test_no_two_reads_of_a_session_draw_the_same(name: str) -> None:
         session.run({"x": images(shape[0], *shape[1:], seed=number)})
     assert drawn.total() >= len(shapes)
     assert set(drawn.values()) == {1}
+
+
+def test_kinds_of_vectors_have_numbers_of_their_own() -> None:
+    """Runs, two kinds of commissioning and its repeated reads lie side by side in 50 bits, then layers, then sizes, then the end."""
+    assert [0, COMMISSION_VECTOR, MAP_VECTOR, SPREAD_VECTOR, USE_VECTORS] == [kind << 48 for kind in range(5)]
+    assert STEP_VECTORS << 20 == COMMISSION_VECTOR
+    assert USE_VECTORS << 14 == SIZE_VECTORS
+    assert SIZE_VECTORS << 32 == MOST_VECTORS
 
 
 def test_numbers_end_with_a_clear_error() -> None:

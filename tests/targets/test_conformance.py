@@ -10,6 +10,8 @@ import pytest
 
 from xbcompile.targets import Device, LoadedImages, Read, ReadBlock, Write, WrittenImages, load_target, target_names
 from xbcompile.targets.contract import CodedDrives
+from xbcompile.targets.families import error_histograms
+from xbcompile.targets.families.error_histograms import ErrorHistogramArray
 from xbcompile.targets.families.ideal import IdealArray, IdealImages
 from xbcompile.testing.targets import Case, check_device, check_target
 
@@ -41,6 +43,40 @@ def test_chips_of_other_seeds_differ_where_devices_have_spread() -> None:
             readings = [case.one_by_one(target.device(device, seed)) for seed in (0, 1, 1 << 40)]
             assert not np.array_equal(readings[0], readings[1])
             assert not np.array_equal(readings[0], readings[2])
+
+
+@pytest.mark.parametrize("device", ["mram64", "mram64-emulator", "sot"])
+def test_every_part_of_a_read_s_place_changes_what_it_draws(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays alike but for their noise: seed, array, tile, vector and slice, each alone changes most readings."""
+    target = load_target(device.partition("-")[0])
+    if target.name == "sot":
+        target = target.with_quantities("test", read_noise=0.1)
+    monkeypatch.setattr(error_histograms, "CHARACTERIZATION_IMAGES", 2)
+    monkeypatch.setattr(error_histograms, "CHARACTERIZATION_VECTORS", 50)
+    of_first = ErrorHistogramArray(target.parameters, 0).histograms(0) if "emulator" in device else None
+    monkeypatch.setattr(ErrorHistogramArray, "histograms", lambda self, array: of_first)
+    spec = target.array_spec
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 2, (1, spec.rows, spec.columns), np.uint8)
+    drives = rng.choice(np.array([-1, 1], np.float32), (1, 1, 1, spec.rows))
+
+    def read(seed: int = 0, array: int = 1, tile: int = 2, vector: int = 3, part: int = 4) -> np.ndarray:
+        off = () if of_first else ("systematic", "saturation", "rounding")
+        loaded = target.device(device, seed, without=off).load(WrittenImages.once(np.array([array]), cells))
+        return loaded.read(drives, ReadBlock(np.array([tile]), vector, part))[0, 0, 0]
+
+    expected = read()
+    assert np.array_equal(read(), expected)
+    changes = [
+        {"seed": 1 << 32},
+        {"array": 3},
+        {"tile": 3},
+        {"vector": 3 + (1 << 32)},
+        {"vector": 3 + (1 << 64)},
+        {"part": 5},
+    ]
+    for change in changes:
+        assert np.mean(read(**change) != expected) > 0.5, change
 
 
 @pytest.mark.parametrize("name", target_names())

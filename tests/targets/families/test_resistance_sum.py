@@ -172,6 +172,16 @@ def test_impossible_arrays_are_refused(change: dict[str, float], message: str) -
         replace(P, **change)
 
 
+def test_costs_are_those_of_cycles() -> None:
+    """11.1 MHz; two cycles to write a row, both paths of its 64 cells for one cycle each; 347 uW while reading."""
+    spec = P.array_spec()
+    assert spec.t_read_s == pytest.approx(1 / 11.1e6)
+    assert spec.t_write_row_s == pytest.approx(2 / 11.1e6)
+    assert replace(P, write_cycles_per_row=3).array_spec().t_write_row_s == pytest.approx(3 / 11.1e6)
+    assert spec.e_write_row_j == pytest.approx(128 * P.v_write_volt * P.i_write_ampere / 11.1e6)
+    assert spec.e_read_j == pytest.approx(347e-6 / 11.1e6)
+
+
 def test_neutral_cells_nearly_cancel() -> None:
     """All rows idle: alternating cells leave half a step of the row weights, (g_63 - g_0) / 64 x 32 = -0.663."""
     spec = P.array_spec()

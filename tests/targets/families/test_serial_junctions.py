@@ -137,6 +137,8 @@ def test_costs_follow_the_paper() -> None:
     mean_siemens = np.mean([1 / (850 * (7 - n) + 850 * 2.1 * n) for n in range(8)])
     assert spec.e_read_j == pytest.approx(400 * 200 * 0.04 * mean_siemens * 1e-6)
     assert p.junctions * p.v_write_per_junction_volt == pytest.approx(3.25, abs=0.01)
+    write_volt = 7 * p.v_write_per_junction_volt
+    assert spec.e_write_row_j == pytest.approx(200 * write_volt**2 * mean_siemens * p.t_write_cycle_s)
     assert len(p.state_names()) == 57
     assert p.state_names()[28] == "12495/12495 Ohm"
 

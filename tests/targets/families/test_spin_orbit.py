@@ -35,6 +35,8 @@ def test_the_published_numbers() -> None:
     assert SINGLE.levels.tolist() == [-1, 1]
     assert PAIR.array_spec().e_write_row_j == pytest.approx(2 * 64 * 350e-15)
     assert SINGLE.array_spec().e_write_row_j == pytest.approx(200 * 350e-15)
+    assert PAIR.array_spec().t_write_row_s == pytest.approx(2 * 10e-9)  # a pulse per polarity
+    assert replace(PAIR, write_pulses_per_row=5).array_spec().t_write_row_s == pytest.approx(5 * 10e-9)
     assert PAIR.array_spec().e_read_j == pytest.approx(64 * 128 * 0.01 * (G_LOW + G_HIGH) / 2 * 10e-9)
     assert SINGLE.array_spec().e_read_j == pytest.approx(784 * 202 * 0.01 * (G_LOW + G_HIGH) / 2 * 10e-9)
     assert PAIR.state_names() == ["high/low resistance", "high/high resistance", "low/high resistance"]

@@ -12,7 +12,7 @@ from xbcompile.ir.site_grid import MAX_SITES, SiteGrid
 from xbcompile.tiler.floorplan import place as floorplan_module
 from xbcompile.tiler.floorplan.bounds import lower_bound, nearest_distances
 from xbcompile.tiler.floorplan.place import place_on_floorplan
-from xbcompile.tiler.floorplan.search import Graph, search
+from xbcompile.tiler.floorplan.search import Graph, _start_of, search
 from xbcompile.tiler.floorplan.solver import _ascend, _different_sites, _root, solve
 from xbcompile.tiler.floorplan.traffic import Traffic
 
@@ -288,6 +288,12 @@ def test_the_search_alone_finds_the_grid():
     graph = Graph.of(traffic, 25, floorplan)
     assert graph.cost(search(graph, seed=0, effort=0, enough=0)) > traffic.values.sum()
     assert graph.cost(search(graph, seed=0, effort=1, enough=0)) == traffic.values.sum()
+    for seed in (2**47, 2**64 + 1, 2**128 - 1):  # as large as `compile --seed` takes them
+        place = search(graph, seed=seed, effort=1 / 16, enough=0)
+        assert len(set(place.tolist())) == graph.arrays
+    starts = {_start_of(seed + (high << 64), run) for seed in range(20) for high in (0, 1, 1 << 63) for run in range(9)}
+    assert len(starts) == 20 * 3 * 9
+    assert max(starts) < 2**63
 
 
 def test_large_problems_are_bounded_without_assignment_and_solver(monkeypatch):

@@ -109,12 +109,18 @@ def search(graph: Graph, *, seed: int, effort: float, enough: int) -> np.ndarray
         found = best.copy()
         _anneal(
             *(graph.start, graph.other, graph.values, graph.down, graph.across, found),
-            *(_EXPONENTIAL, int(moves * share) // _LEVELS + 1, (seed << 16) + run + 1),
+            *(_EXPONENTIAL, int(moves * share) // _LEVELS + 1, _start_of(seed, run)),
         )
         if graph.cost(found) < cost:
             best, cost = found, graph.cost(found)
         spent, run = spent + share, run + 1
     return best
+
+
+def _start_of(seed: int, run: int) -> int:
+    """What a run's random numbers start from, below 2**63: the seed beside the run, or a hash where that is longer."""
+    start = (seed << 16) + run + 1
+    return start if start < 2**63 else int(np.random.SeedSequence(start).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _in_bands(graph: Graph, height: int) -> np.ndarray:
