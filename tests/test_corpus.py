@@ -223,7 +223,11 @@ def test_samples_that_depend_on_each_other_are_checked_one_by_one(tmp_path: Path
 
 
 def test_outputs_are_compared_but_for_rounding() -> None:
-    right: dict[str, Any] = {"y": np.array([1.0, np.nan, 1e3], np.float32), "s": [{"a": np.float32(1)}], "i": np.array([1, 2])}
+    right: dict[str, Any] = {
+        "y": np.array([1.0, np.nan, 1e3], np.float32),
+        "s": [{"a": np.float32(1)}],
+        "i": np.array([1, 2]),
+    }
     moved = {**right, "y": right["y"] * np.float32(1 + 1e-6), "i": np.array([1, 3])}
 
     def changed(**values: Any) -> str | None:
