@@ -20,20 +20,10 @@ MOST_ELEMENTS = 2**24  # of one input
 IMAGE_CHANNELS = (1, 3, 4)
 
 # What a token may pass through on its way to the table that it is looked up in, by the inputs that carry it.
-MOVING = (
-    "Expand",
-    "Flatten",
-    "Identity",
-    "Pad",
-    "Reshape",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Tile",
-    "Transpose",
-    "Unsqueeze",
+CARRYING = (
+    *("Cast", "Clip", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile"),
+    *("Transpose", "Unsqueeze", "Where"),
 )
-CARRYING = frozenset((*MOVING, "Cast", "Clip", "Concat", "Where"))
 # By operator, the inputs that are looked up, each with the input that is their table.
 LOOKED_UP = {
     "Gather": ((1, 0),),
