@@ -24,8 +24,12 @@ CARRYING = (
     *("Cast", "Clip", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile"),
     *("Transpose", "Unsqueeze", "Where"),
 )
-LOOKED_UP = {"Gather": (0, 1), "GatherElements": (0, 1)}  # operator: the table, and what is looked up
-EMBEDDED = ((0, 2), (1, 4), (7, 3))  # of EmbedLayerNormalization: what is looked up, and its table
+# By operator, the inputs that are looked up, each with the input that is their table.
+LOOKED_UP = {
+    "Gather": ((1, 0),),
+    "GatherElements": ((1, 0),),
+    "EmbedLayerNormalization": ((0, 2), (1, 4), (7, 3)),
+}
 
 
 @dataclass(frozen=True)
@@ -171,12 +175,8 @@ def vocabularies(graph: GraphProto) -> dict[str, int]:
 def _look_ups(graph: GraphProto, sizes: Mapping[str, list[int | None]]) -> Iterator[tuple[str, int]]:
     """What is looked up, and how many entries the table has (1 where that is not known)."""
     for node in graph.node:
-        places: tuple[tuple[int, int], ...] = EMBEDDED if node.op_type == "EmbedLayerNormalization" else ()
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-        if node.op_type in LOOKED_UP:
-            table, index = LOOKED_UP[node.op_type]
-            places = ((index, table),)
-        for index, table in places:
+        for index, table in LOOKED_UP.get(node.op_type, ()):
             if max(index, table) < len(node.input) and node.input[index]:
                 known = sizes.get(node.input[table], [])
                 yield node.input[index], (known[axis] or 1) if -len(known) <= axis < len(known) else 1

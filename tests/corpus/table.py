@@ -27,7 +27,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
     """Files by folder and by what the exact target gave, then all files by stage."""
     folders = sorted({_folder(verdict) for verdict in verdicts})
     rows = [(folder, [v for v in verdicts if _folder(v) == folder]) for folder in folders]
-    rows = [*rows, ("all", list(verdicts))] if len(rows) > 1 else rows
+    rows += [("all", list(verdicts))] if len(rows) > 1 else []
     head = ["folder", "files", *KINDS, "MACs on arrays"]
     body = [[name, str(len(of)), *_counts(v.kind for v in of), _share(*of)] for name, of in rows]
     names = list(dict.fromkeys(stage.name for verdict in verdicts for stage in verdict.stages))

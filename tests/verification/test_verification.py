@@ -29,6 +29,7 @@ from xbcompile.ir.schedule import READ, WRITE
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
 from xbcompile.verification import schedule_checks
+from xbcompile.verification.differences import differences
 from xbcompile.verification.verify import _differences, verify
 
 TILE_FIELDS = ("layer", "group", "k0", "k1", "m0", "m1", "image", "row", "column")
@@ -429,3 +430,17 @@ def test_only_ties_may_differ_and_by_one_only(exact: float, reference: int, foun
     findings = _differences(layer, x.astype(np.int32), np.array([exact]), np.array([reference], np.int32))
     assert len(findings) == bool(found)
     assert not findings or f"layer 'fc' differs from the host graph by {found} of " in findings[0]
+
+
+@pytest.mark.parametrize("operator", ["MatMul", "Einsum"])
+def test_a_layer_whose_output_is_a_number_is_compared_like_any_other(operator: str) -> None:
+    """The product of two vectors has no axis; what is no number equals itself, and nothing else."""
+    attributes = {"equation": "i,i"} if operator == "Einsum" else {}
+    w = np.arange(3, dtype=np.float32)
+    model = model_of([helper.make_node(operator, ["x", "w"], ["y"], **attributes)], {"x": [3]}, ["y"], {"w": w})
+    program = xbcompile.compile(model, "ideal")
+    assert len(program.network.layers) == 1
+    assert Session(program).run({"x": w + 1})["y"] == 8.0
+    number, nothing = np.float32(1.5), np.float32(np.nan)
+    pairs = ((number, number + 1), (nothing, nothing), (number, nothing), (nothing, number))
+    assert [float(differences(np.array(a), np.array(b))) for a, b in pairs] == [1.0, 0.0, np.inf, np.inf]

@@ -210,7 +210,9 @@ def _modernized(model: ModelProto, where: str) -> ModelProto:
         return model
     try:
         engine.open_session(model, optimized=False)
-        converted: ModelProto = onnx.version_converter.convert_version(model, OLDEST_OPSET)
+        listed = copied(model)  # as of this IR version, onnx's converter knows initializers that are no graph inputs
+        listed.ir_version = max(listed.ir_version, engine.OLDEST_IR_VERSION)
+        converted: ModelProto = onnx.version_converter.convert_version(listed, OLDEST_OPSET)
         engine.open_session(converted, optimized=False)
     except (*engine.ERRORS, EncodeError, RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
         raise _unsupported_opset(where, opset, f", and it cannot be converted: {engine.one_line(error)}") from error

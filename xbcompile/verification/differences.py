@@ -16,7 +16,6 @@ def differences(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
         limit = float(np.finfo(expected.dtype).max)
         left, right = np.clip(left, -limit, limit), np.clip(right, -limit, limit)
     with np.errstate(over="ignore"):  # twice the largest float64
-        result: np.ndarray = np.abs(left - right)
-    result[np.isnan(left) | np.isnan(right)] = np.inf
-    result[np.isnan(left) & np.isnan(right)] = 0.0
-    return result
+        gaps = np.abs(left - right)
+    only_one, both = np.isnan(left) != np.isnan(right), np.isnan(left) & np.isnan(right)
+    return np.where(both, 0.0, np.where(only_one, np.inf, gaps))
