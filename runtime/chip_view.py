@@ -148,7 +148,7 @@ class ProgramOnChip:
         found = list(corrections.layers)
 
         def fitted(index: int, tensors: Sequence[np.ndarray], goal: Sequence[np.ndarray]) -> MeasuredLayer:
-            measured = fit(MeasuredLayer(executors[index], tensors, goal, samples))
+            measured = fit(MeasuredLayer(executors[index], tensors, goal, samples, stacked=index in inside))
             assert isinstance(measured, MeasuredLayer)
             found[index] = executors[index].correction = measured.correction
             executors[index].tiles.tile_gain = measured.correction.tile_gain
@@ -186,6 +186,7 @@ class MeasuredLayer:
         shapes: what `lay_out` needs, per chunk.
         new: the correction so far.
         fixed_tiles: gains of tiles are not to be fitted.
+        stacked: axis 0 of the tensors counts steps of a recurrence.
     """
 
     executor: LayerExecutor
@@ -196,6 +197,7 @@ class MeasuredLayer:
     shapes: tuple[tuple[int, ...], ...] = ()
     new: LayerCorrection | None = None
     fixed_tiles: bool = False
+    stacked: bool = False
 
     @property
     def correction(self) -> LayerCorrection:
@@ -227,8 +229,17 @@ class MeasuredLayer:
     @cached_property
     def sample(self) -> npt.NDArray[np.intp]:
         """See LayerMeasurement."""
-        vectors = sum(count_vectors(self.executor.layer, x.shape) for x in self.inputs)
-        return np.arange(vectors) * self.samples // max(vectors, 1)  # neighbours, and as many of each sample
+        counts = [count_vectors(self.executor.layer, x.shape) for x in self.inputs]
+        if not self.stacked:
+            return (
+                np.arange(sum(counts)) * self.samples // max(sum(counts), 1)
+            )  # neighbours, and as many of each sample
+        numbers, first = [], 0
+        for x, count in zip(self.inputs, counts, strict=True):
+            steps, samples = x.shape[:2]
+            numbers.append(first + np.arange(count) // (count // (steps * samples)) % samples)
+            first += samples
+        return np.concatenate(numbers)
 
     def with_outputs(self, gain: Floats, shift: Floats) -> MeasuredLayer:
         """See LayerMeasurement."""
@@ -269,7 +280,7 @@ class MeasuredLayer:
             tile_gain[i, : tile["m1"] - tile["m0"]] = gain[t, first + tile["m0"] : first + tile["m1"]]
         executor.correction = replace(self.correction, tile_gain=tile_gain)
         executor.tiles.tile_gain = tile_gain
-        return MeasuredLayer(executor, self.inputs, self.goals, self.samples)
+        return MeasuredLayer(executor, self.inputs, self.goals, self.samples, stacked=self.stacked)
 
     def _table(self) -> np.ndarray:
         table: np.ndarray = self.executor.program.schedule.tiles[self.executor.tiles.index]

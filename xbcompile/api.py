@@ -75,7 +75,7 @@ def compile(  # the name that users expect, as re.compile
     data = _calibration(calibration, network)
     pipeline = choose_pipeline(chosen, options.passes, data is not None, warn if network.layers else None)
     if data is not None and warn is not None and network.layers:
-        _warn_of_scarce(pipeline, len(next(iter(data.values()))), warn)
+        _warn_of_scarce(pipeline, network.samples.samples(data), warn)
     mapper = NetworkMapper(chosen.array_spec, options, coding_of(pipeline))
     context = PassContext(chosen.array_spec, data, mapper.row_weights, mapper.images, network)
     notes: list[str] = []

@@ -251,7 +251,10 @@ def test_another_format_version_is_refused(saved: bytes, tmp_path: Path) -> None
     now, other = (f'"format_version": {version}'.encode() for version in (FORMAT_VERSION, FORMAT_VERSION + 1))
     manifest = member(saved, "manifest.json").replace(now, other)
     (tmp_path / "p.xbar").write_bytes(resealed(saved, {"manifest.json": manifest}))
-    with pytest.raises(ProgramError, match=f"has format version {FORMAT_VERSION + 1}; this xbcompile reads {FORMAT_VERSION}: compile it again"):
+    with pytest.raises(
+        ProgramError,
+        match=f"has format version {FORMAT_VERSION + 1}; this xbcompile reads {FORMAT_VERSION}: compile it again",
+    ):
         load_program(tmp_path / "p.xbar")
 
 

@@ -50,7 +50,7 @@ def diagnose_program(
             program,
             loaded.inputs,
             partial(_recompiled, program),
-            None if labels is None else lambda output, run: classifier.accuracy(output, labels[run]),
+            None if labels is None else lambda output: classifier.accuracy(output, labels[: len(output)]),
             device,
             seed,
         )
@@ -83,7 +83,8 @@ def diagnose_program(
 
 def _recompiled(program: Program, pipeline: str, calibration: dict[str, np.ndarray]) -> Program:
     """The program's model compiled as it was, but for the passes, and without searches."""
-    options = replace(program.options, passes=pipeline, effort=0.0, dims={})  # the model that a program keeps has them
+    done = {"dims": {}, "fixed_inputs": {}, "keep_inputs": ()}  # to the model that the program keeps
+    options = replace(program.options, passes=pipeline, effort=0.0, **done)
     return compile_model(model_of(program), program.target, calibration=calibration, options=options)
 
 

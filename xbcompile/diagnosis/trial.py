@@ -13,7 +13,7 @@ from xbcompile.errors import XbcompileError
 from xbcompile.passes.contract import Pass
 from xbcompile.passes.pipeline import parse_pipeline, pipelines_with, print_pipeline
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import evaluate_model, whole_batches
+from xbcompile.reference.evaluate import model_outputs
 from xbcompile.runtime.session import Session
 from xbcompile.units import percent
 
@@ -22,8 +22,8 @@ LEAST_GAIN = 0.02  # of the output error, or of the accuracy: less may be noise;
 
 # Compiles the program's model again: (pipeline, calibration inputs) -> program.
 Recompile = Callable[[str, dict[str, np.ndarray]], Program]
-# Accuracy, or anything else that should be large: (first graph output, which samples of the data) -> score.
-Score = Callable[[np.ndarray, slice], float]
+# Accuracy, or anything else that should be large, of the first graph output of the first samples of the data.
+Score = Callable[[np.ndarray], float]
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class Trial:
 class TrialRuns:
     """Tries passes on a program, each once.
 
-    Half of the data is run. Programs without calibration inputs of their own are calibrated on the other half.
+    The first half of the data is run. Programs without calibration inputs of their own are calibrated on the other half.
 
     Args:
         program: the program, with its model.
         feeds: graph inputs by name, at least two samples.
         recompile: compiles its model again.
-        score: accuracy of some samples of the data.
+        score: accuracy of the first samples of the data.
         device: a device name of the program's target; None takes the default.
         seed: which chip.
     """
@@ -97,18 +97,14 @@ class TrialRuns:
     ) -> None:
         self.program, self._recompile, self._score = program, recompile, score
         self._device, self._seed = device, seed
-        samples = len(next(iter(feeds.values())))
-        count = whole_batches(program.network.inputs, min(samples // 2, MOST_SAMPLES))
-        self._run = slice(samples - count, samples)
-        self.samples = count
-        self._feeds = {name: value[self._run] for name, value in feeds.items()}
-        rest = {name: value[: samples - count] for name, value in feeds.items()}
-        self._calibration = program.calibration or rest
+        axes, name = program.network.samples, program.network.outputs[0].name
+        self.samples = axes.whole(min(axes.samples(feeds) // 2, MOST_SAMPLES))
         self.trials: dict[str, Trial | None] = {}
-        if count:
-            name = program.network.outputs[0].name
-            exact = evaluate_model(model_of(program), program.network.inputs, self._feeds, [name])[0]
-            self._reference = np.concatenate(exact)
+        if self.samples:
+            self._feeds = axes.first(feeds, self.samples)
+            self._calibration = program.calibration or axes.rest(feeds, self.samples)
+            exact = model_outputs(model_of(program), axes, self._feeds, [name])[name]
+            self._reference = axes.samples_first(name, exact)
             self._before = self._figures(program)
 
     def try_out(self, each: Pass) -> Trial | None:
@@ -130,6 +126,7 @@ class TrialRuns:
         return None
 
     def _figures(self, program: Program) -> Figures:
-        output = Session(program, self._device, self._seed).run_samples(self._feeds)[program.network.outputs[0].name]
-        score = None if self._score is None else self._score(output, self._run)
-        return Figures(relative_error(output, self._reference), score)
+        name = program.network.outputs[0].name
+        output = Session(program, self._device, self._seed).run_samples(self._feeds)[name]
+        output = program.network.samples.samples_first(name, output)
+        return Figures(relative_error(output, self._reference), None if self._score is None else self._score(output))
