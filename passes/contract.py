@@ -287,7 +287,7 @@ class ChipView(Protocol):
 
     def column_errors(self, feeds: Feeds, corrections: Corrections) -> tuple[Floats, Floats]:
         """Errors (reading minus exact sum, dot-product units) of physical columns while all layers are read on the network's
-        ideal activations: sums and numbers of readings, float64 [arrays, columns] each.
+        ideal activations: sums and numbers of readings, float64 [parts, arrays, columns] each, over parts of the inputs.
 
         Args:
             feeds: calibration inputs by name.

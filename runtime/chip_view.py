@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from xbcompile.targets.families.ideal import IdealArray
 
 # Vectors of a layer from which gains per tile are fitted, in whole chunks: more say little and cost memory.
 TILE_VECTORS = 20_000
+# Parts of the calibration inputs whose column errors are told apart: what holds from part to part is corrected.
+COLUMN_PARTS = 5
 
 # Makes the executor of a layer: (program as the chip runs it, index, device, counter).
 MakeExecutor = Callable[[PlacedProgram, int, BatchedDevice, EffortCounter], LayerExecutor]
@@ -108,13 +111,23 @@ class ProgramOnChip:
 
     def column_errors(self, feeds: Feeds, corrections: Corrections) -> tuple[Floats, Floats]:
         """See ChipView."""
-        errors = ColumnErrors((self.schedule.arrays, self.spec.columns))
-        inputs = evaluate(self.network, feeds, [layer.input for layer in self.network.layers])
-        for executor, chunks in zip(self.executors(feeds, corrections), inputs, strict=True):
-            counted = _Counted(executor, self.network.samples.samples(feeds), chunks)
-            for x in chunks:
-                executor.vectors(x, counted.next(x), errors)
-        return errors.total, errors.count
+        names, samples = [layer.input for layer in self.network.layers], self.network.samples.samples(feeds)
+        inputs = [evaluate(self.network, part, names) for part in self._parts(feeds)]
+        errors = [ColumnErrors((self.schedule.arrays, self.spec.columns)) for _ in inputs]
+        for index, executor in enumerate(self.executors(feeds, corrections)):
+            chunks = [part[index] for part in inputs]
+            counted = _Counted(executor, samples, list(chain(*chunks)))
+            for part, each in zip(chunks, errors, strict=True):
+                for x in part:
+                    executor.vectors(x, counted.next(x), each)
+        return np.stack([each.total for each in errors]), np.stack([each.count for each in errors])
+
+    def _parts(self, feeds: Feeds) -> list[Feeds]:
+        """Calibration inputs in up to `COLUMN_PARTS` parts of whole calls."""
+        axes = self.network.samples
+        calls = axes.samples(feeds) // axes.per_call
+        bounds = [calls * i // COLUMN_PARTS * axes.per_call for i in range(COLUMN_PARTS + 1)]
+        return [axes.first(axes.rest(feeds, a), b - a) for a, b in pairwise(bounds) if a < b]
 
     def tile_errors(self, feeds: Feeds, vectors: int, corrections: Corrections) -> tuple[Floats, Floats]:
         """See ChipView."""
