@@ -10,11 +10,11 @@ Source: Jung et al., Nature 601, 211 (2022), Methods "BNN algorithm".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from xbcompile.errors import PassError
-from xbcompile.passes.contract import LayerTrouble
+from xbcompile.passes.contract import Advice, LayerTrouble
 from xbcompile.passes.input_coding import InputCoding
 
 MOST_SLICES = 16
@@ -39,12 +39,14 @@ class BitSerial(InputCoding):
             raise PassError(f"bits={self.bits} is out of range; allowed: 1 to {MOST_SLICES}")
 
     @classmethod
-    def advice(cls, trouble: LayerTrouble) -> str | None:
+    def advice(cls, trouble: LayerTrouble) -> Advice | None:
         """One more bit halves the step."""
         code = trouble.input_code
         if code is None or code.scheme != cls.scheme or code.bits >= MOST_SLICES:
             return None
-        return f"more slices ({cls.name}{{bits={code.bits + 1}}})"
+        now = trouble.used.get(cls.name)
+        more = replace(now, bits=code.bits + 1) if isinstance(now, cls) else cls(bits=code.bits + 1)
+        return Advice(more, f"more slices ({more})")
 
     def slices(self) -> int:
         """One slice per bit."""

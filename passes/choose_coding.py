@@ -37,6 +37,7 @@ class ChooseCoding(NetworkPass):
     """
 
     name: ClassVar[str] = "choose-coding"
+    needs: ClassVar[str] = InputCoding.needs
     steps: int = 7
     reads: int = 8
     low: float | None = None
@@ -63,8 +64,10 @@ class ChooseCoding(NetworkPass):
         pass_class = Thermometer if best.scheme == "thermometer" else BitSerial
         return pass_class(bits=best.bits, low=self.low, high=self.high)
 
-    def note(self) -> str:
-        """What was compared and taken, for the summary."""
+    def note(self, before: Network, after: Network) -> str | None:
+        """What was compared and taken, where anything was coded."""
+        if after is before:
+            return super().note(before, after)
         compared = "; ".join(
             f"{code.scheme} {code.bits}: {code.bits} reads, noise power {code.noise_power:g} s² in steps, "
             f"{relative_noise_power(code):.3g} s² of full scale"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,21 @@ class LayerTrouble:
     has_defects: bool
 
 
+class Advice(NamedTuple):
+    """A pass to use against a source of error.
+
+    Args:
+        use: the pass with its options.
+        words: what is said in its place; empty: the pass as it is written in a pipeline.
+    """
+
+    use: Pass
+    words: str = ""
+
+    def __str__(self) -> str:
+        return self.words or str(self.use)
+
+
 class Pass:
     """Base of network passes and device passes.
 
@@ -119,17 +134,17 @@ class Pass:
     helps_against: ClassVar[Mapping[str, int]] = {}
 
     @classmethod
-    def advice(cls, trouble: LayerTrouble) -> str | None:
-        """How to use this pass against a source that it helps against, as it is written in a pipeline; None: not here.
+    def advice(cls, trouble: LayerTrouble) -> Advice | None:
+        """How to use this pass against a source that it helps against; None: not here.
 
         Args:
             trouble: the layer, its largest source of error, and what is used already.
         """
-        return None if cls.name in trouble.used else cls.name
+        return None if cls.name in trouble.used else Advice(cls())
 
-    def note(self) -> str | None:
-        """What the pass has to say of its choices, in one sentence; None: nothing."""
-        return None
+    def wanted_samples(self) -> int:
+        """Calibration samples below which what the pass finds is uncertain; 0: it looks at none, or few do."""
+        return 0
 
     def __str__(self) -> str:
         """The pass as it is written in a pipeline: options that differ from their defaults."""
@@ -142,7 +157,13 @@ class Pass:
 
 
 class NetworkPass(Pass):
-    """A pass that rewrites the network when it is compiled."""
+    """A pass that rewrites the network when it is compiled.
+
+    Attributes:
+        needs: what there must be for the pass to change anything, for the note where it changes nothing.
+    """
+
+    needs: ClassVar[str] = "something to change"
 
     def requires(self, network: Network, context: PassContext) -> None:
         """Raise PassError when the network is not what this pass expects.
@@ -169,6 +190,15 @@ class NetworkPass(Pass):
             after: what it gave.
             context: what else the pass may know.
         """
+
+    def note(self, before: Network, after: Network) -> str | None:
+        """What the pass has to say of what it did, in one sentence; None: nothing. It says where it changed nothing.
+
+        Args:
+            before: what `run` was given.
+            after: what it gave.
+        """
+        return f"{self} changed nothing: it needs {self.needs}" if after is before else None
 
     def __call__(self, network: Network, context: PassContext) -> Network:
         """requires -> run -> ensures, and the network's own check."""
@@ -257,7 +287,7 @@ class ChipView(Protocol):
 
     def column_errors(self, feeds: Feeds, corrections: Corrections) -> tuple[Floats, Floats]:
         """Errors (reading minus exact sum, dot-product units) of physical columns while all layers are read on the network's
-        ideal activations: sums and numbers of readings, float64 [arrays, columns] each.
+        ideal activations: sums and numbers of readings, float64 [parts, arrays, columns] each, over parts of the inputs.
 
         Args:
             feeds: calibration inputs by name.
@@ -318,6 +348,14 @@ class DevicePass(Pass):
     stage: ClassVar[Stage]
     removes: ClassVar[str] = ""
     samples: int = 0
+
+    def note(self, has_defects: bool) -> str | None:
+        """What there is to say before the pass is fitted on a chip, in one sentence; None: nothing.
+
+        Args:
+            has_defects: whether a chip of the target has a defect map.
+        """
+        return None
 
     def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:
         """Corrections with what this pass adds.

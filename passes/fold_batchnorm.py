@@ -26,6 +26,7 @@ class FoldBatchNorm(NetworkPass):
     """Fold every BatchNormalization that follows a matrix layer."""
 
     name: ClassVar[str] = "fold-batchnorm"
+    needs: ClassVar[str] = "a BatchNormalization right behind a matrix layer"
 
     def requires(self, network: Network, context: PassContext) -> None:
         """Weights must still be real-valued."""

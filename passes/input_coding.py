@@ -28,6 +28,7 @@ class InputCoding(NetworkPass):
         high: real value of the largest code; None: calibrated.
     """
 
+    needs: ClassVar[str] = "a matrix layer whose inputs are not coded yet"
     scheme: ClassVar[str]
     low: float | None = None
     high: float | None = None

@@ -35,6 +35,7 @@ class JoinGroups(NetworkPass):
     """
 
     name: ClassVar[str] = "join-groups"
+    needs: ClassVar[str] = "a layer of several groups that fit an array side by side"
     groups: int = 0
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ import numpy as np
 
 from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer, Network
-from xbcompile.passes.contract import LayerTrouble, NetworkPass, PassContext
+from xbcompile.passes.contract import Advice, LayerTrouble, NetworkPass, PassContext
 from xbcompile.passes.edit import rewiring, row_order
 
 
@@ -42,15 +42,20 @@ class OrderRows(NetworkPass):
     """
 
     name: ClassVar[str] = "order-rows"
+    needs: ClassVar[str] = "an array whose rows weigh differently, or an uncoded dense layer to order better"
     helps_against: ClassVar[Mapping[str, int]] = {"weights": 1}
     needs_calibration: ClassVar[bool] = True
     pairs: str = "on"
     samples: int = 10_000
 
     @classmethod
-    def advice(cls, trouble: LayerTrouble) -> str | None:
+    def advice(cls, trouble: LayerTrouble) -> Advice | None:
         """Where rows weigh differently."""
         return super().advice(trouble) if trouble.spec.has_row_weights else None
+
+    def wanted_samples(self) -> int:
+        """For the variance of inputs."""
+        return 10
 
     def __post_init__(self) -> None:
         if self.pairs not in ("on", "off"):
@@ -78,6 +83,8 @@ class OrderRows(NetworkPass):
         gain = row_order.gains(network, index, row_order.rows_at_hand(network, layer, context), context)
         importance = row_order.importance(network, layer, context, self.samples)
         source = row_order.place(importance, gain.mean(axis=1), self.pairs == "on")
+        if np.array_equal(source, np.arange(layer.inputs)):
+            return network
         before = rewiring.routed(network, layer, source, _name(layer))
         weights = row_order.spread(layer.weights[0].astype(np.float64), source, gain, context.spec.rows)
         ordered = replace(layer, input=before.output_names[0], weights=weights.astype(np.float32)[None], matrix="")

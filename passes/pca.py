@@ -3,7 +3,7 @@
     y = x @ W + b     ->     z = (x - mean) @ V  (digital)     y = z @ (V^T W) + (mean @ W + b)
 
 Exact when all components are kept; else the projection drops the directions of least variance. Fitted on calibration
-inputs only.
+inputs only: where half of them give components that keep far less of the other half's variance, there are too few.
 Source: MultiSpin.AI deliverable D4.2 (2026), section 3.2.3 (87 components keep 90 % of MNIST's variance).
 """
 
@@ -22,6 +22,8 @@ from xbcompile.onnx_graph import builder
 from xbcompile.passes.contract import NetworkPass, PassContext
 from xbcompile.passes.edit import rewiring
 
+MOST_LOSS = 0.1  # of the variance, from the vectors fitted on to others; assumed
+
 
 @dataclass(frozen=True)
 class PrincipalComponents(NetworkPass):
@@ -34,6 +36,7 @@ class PrincipalComponents(NetworkPass):
     """
 
     name: ClassVar[str] = "pca"
+    needs: ClassVar[str] = "a layer whose inputs are not reduced yet"
     needs_calibration: ClassVar[bool] = True
     variance: float | None = None
     components: int | None = None
@@ -86,11 +89,16 @@ class PrincipalComponents(NetworkPass):
         values = np.concatenate([chunk.reshape(-1, layer.inputs) for chunk in chunks]).astype(np.float64)
         if not np.isfinite(values).all():
             raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
+        if len(values) < 2:
+            raise PassError(
+                f"one calibration vector shows no variance of the inputs of layer {layer.name!r}; give more"
+            )
         mean = values.mean(axis=0)
         centred = values - mean
         variances, vectors = np.linalg.eigh(centred.T @ centred / len(values))
         variances, vectors = np.maximum(variances[::-1], 0), vectors[:, ::-1]
         count = self.components or _count_for(variances, self.variance or 1.0)
+        self.check_holds(layer, values, count)
         if count > len(values) - 1 and count < layer.inputs:
             raise PassError(f"{count} components cannot be estimated from {len(values)} calibration vectors; give more")
         basis = vectors[:, :count] * _signs(vectors[:, :count])
@@ -110,10 +118,42 @@ class PrincipalComponents(NetworkPass):
         )
         return rewiring.with_nodes(network, layer, [segment, reduced])
 
+    def check_holds(self, layer: MatrixLayer, values: np.ndarray, count: int) -> None:
+        """Raise PassError where the part of the variance that was asked for does not hold on other inputs."""
+        if self.variance is None or count == layer.inputs:
+            return
+        held = _held_out(values, count)
+        if held < self.variance - MOST_LOSS:
+            raise PassError(
+                f"{count} components keep {self.variance:.0%} of the variance of the {len(values)} calibration vectors of layer "
+                f"{layer.name!r}, but those of half of them keep {held:.0%} of the other half's; give more calibration inputs"
+            )
+
+    def note(self, before: Network, after: Network) -> str | None:
+        """Where no row is saved."""
+        inputs = self.chosen(before).inputs
+        if after is not before and self.chosen(after).inputs == inputs:
+            return f"{self} saves no row: all {inputs} components of layer {self.chosen(before).name!r} are kept"
+        return super().note(before, after)
+
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
         """The layer has no more inputs than it had."""
         if self.chosen(after).inputs > self.chosen(before).inputs:
             raise ValueError("the number of inputs grew")
+
+
+def _held_out(values: np.ndarray, count: int) -> float:
+    """Part of one half's variance that components of the other half keep, both ways; 0 where a half is one vector."""
+    halves = values[::2], values[1::2]
+    kept = whole = 0.0
+    for fitted, other in (halves, halves[::-1]):
+        if len(fitted) < 2:
+            return 0.0
+        mean = fitted.mean(axis=0)
+        vectors = np.linalg.eigh((fitted - mean).T @ (fitted - mean))[1][:, ::-1][:, : min(count, len(fitted) - 1)]
+        whole += float(np.square(other - mean).sum())
+        kept += float(np.square((other - mean) @ vectors).sum())
+    return kept / whole if whole else 1.0
 
 
 def _count_for(variances: np.ndarray, share: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,7 @@ from xbcompile.errors import PassError, PipelineError
 from xbcompile.ir import Network
 from xbcompile.passes import load_pass, pass_names
 from xbcompile.passes.contract import DevicePass, NetworkPass, Pass, PassContext
+from xbcompile.passes.input_coding import InputCoding
 from xbcompile.passes.options import QUOTED, option_types, required_options, split_options
 
 _ITEM = re.compile(rf"\s*([A-Za-z][\w-]*)\s*(?:\{{((?:{QUOTED}|[^{{}}\"])*)\}})?\s*(,|$)", re.DOTALL)
@@ -54,8 +55,10 @@ def run_pipeline(
     network: Network,
     context: PassContext,
     after: Callable[[Pass, Network], None] | None = None,
+    note: Callable[[str, bool], None] | None = None,
 ) -> Network:
-    """Run the network passes in order; `after` sees the network after each.
+    """Run the network passes in order; `after` sees the network after each, `note` what it has to say (see `NetworkPass.note`)
+    and whether it changed anything.
 
     Raises:
         PassError: a pass failed; the message names it and those before it.
@@ -64,6 +67,7 @@ def run_pipeline(
     for each in passes:
         if not isinstance(each, NetworkPass):
             continue
+        before = network
         try:
             network = each(network, context)
         except Exception as error:
@@ -73,9 +77,37 @@ def run_pipeline(
             error.add_note(f"in {where}")  # a fault of the pass itself
             raise
         done.append(str(each))
+        said = each.note(before, network)
+        if said is not None and note is not None:
+            note(said, network is not before)
         if after is not None:
             after(each, network)
     return network
+
+
+def pipelines_with(passes: Iterable[Pass], each: Pass) -> Iterator[tuple[Pass, ...]]:
+    """Pipelines with one pass more, which takes the place of one that does the same; the first that compiles is meant.
+
+    Args:
+        passes: the pipeline.
+        each: the pass. A network pass is put as early as it can be, a device pass by its stage.
+    """
+    now = tuple(passes)
+    alike = [i for i, other in enumerate(now) if _does_the_same(other, each)]
+    if alike:
+        yield (*now[: alike[0]], each, *now[alike[0] + 1 :])
+        return
+    last = sum(isinstance(other, NetworkPass) for other in now)
+    if isinstance(each, DevicePass):
+        place = last + sum(isinstance(other, DevicePass) and other.stage <= each.stage for other in now)
+        yield (*now[:place], each, *now[place:])
+        return
+    for place in range(last + 1):
+        yield (*now[:place], each, *now[place:])
+
+
+def _does_the_same(first: Pass, second: Pass) -> bool:
+    return first.name == second.name or (isinstance(first, InputCoding) and isinstance(second, InputCoding))
 
 
 def _make_pass(name: str, options_text: str) -> Pass:

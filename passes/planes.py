@@ -53,6 +53,7 @@ class Planes(NetworkPass):
     """
 
     name: ClassVar[str] = "planes"
+    needs: ClassVar[str] = "a layer without a code that is dense or a convolution of one group"
     helps_against: ClassVar[Mapping[str, int]] = {"weights": 3}
     k: int = 2
     layer: str = ""
@@ -67,6 +68,10 @@ class Planes(NetworkPass):
         if self.scheme not in ("binary", "ternary", "levels"):
             raise PassError(f"scheme={self.scheme} is unknown; allowed: binary, ternary, levels")
         self.coder()
+
+    def wanted_samples(self) -> int:
+        """As data-aware quantization."""
+        return self.coder().wanted_samples()
 
     def coder(self) -> Quantize:
         """The quantization of a single plane."""

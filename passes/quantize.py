@@ -25,7 +25,7 @@ import numpy as np
 from xbcompile.errors import PassError
 from xbcompile.ir import Contraction, MatrixLayer, Network, WeightCode
 from xbcompile.ir.vectors import gather
-from xbcompile.passes.contract import LayerTrouble, NetworkPass, PassContext
+from xbcompile.passes.contract import Advice, LayerTrouble, NetworkPass, PassContext
 from xbcompile.passes.fit import data_aware, exact_codes, least_squares
 from xbcompile.reference.evaluate import evaluate
 
@@ -33,6 +33,7 @@ SCHEMES = ("binary", "ternary", "levels", "continuous")
 SCOPES = ("column", "matrix")
 METHODS = ("least-squares", "data-aware")
 DEFAULT_SAMPLES = 10_000
+DATA_AWARE_SAMPLES = 100  # below, codes follow chance: measured on digits_mlp, where the error falls on to 500
 
 CHUNK_VALUES = 1 << 24  # values of gathered vectors at once: bounds the memory of a convolution's patches
 MAX_VECTORS = 100_000  # vectors of a layer that count; more of one picture's patches tell little
@@ -54,6 +55,7 @@ class Quantize(NetworkPass):
     """
 
     name: ClassVar[str] = "quantize"
+    needs: ClassVar[str] = "a layer whose weights are not coded yet"
     helps_against: ClassVar[Mapping[str, int]] = {"weights": 0}
     scheme: str = "levels"
     levels: int = 0
@@ -62,10 +64,16 @@ class Quantize(NetworkPass):
     samples: int = DEFAULT_SAMPLES
 
     @classmethod
-    def advice(cls, trouble: LayerTrouble) -> str | None:
+    def advice(cls, trouble: LayerTrouble) -> Advice | None:
         """Fit to outputs, where weights are fitted now."""
         now = trouble.used.get(cls.name)
-        return f"{cls.name}{{method=data-aware}}" if isinstance(now, cls) and now.method != "data-aware" else None
+        if not isinstance(now, cls) or now.method == "data-aware" or now.scheme == "continuous" or now.per != "column":
+            return None
+        return Advice(replace(now, method="data-aware"))
+
+    def wanted_samples(self) -> int:
+        """Data-aware codes get better up to some hundred samples."""
+        return DATA_AWARE_SAMPLES if self.method == "data-aware" else 0
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
@@ -283,7 +291,12 @@ def column_runs(inputs: int, problems: int) -> list[slice]:
 
 
 def corrected_bias(layer: MatrixLayer, code: WeightCode, moments: list[data_aware.Moments]) -> np.ndarray:
-    """The layer's bias, float32 [groups * outputs], plus the mean error of its coded outputs on its inputs."""
+    """The layer's bias, float32 [groups * outputs], plus the mean error of its coded outputs on its inputs.
+
+    Inputs that do not vary, as a single vector, tell no mean error from their own.
+    """
+    if not any(m.covariance.any() for m in moments):
+        return layer.bias
     stored = code.dequantized()
     mean_error = [
         m.mean_original @ layer.weights[g].astype(np.float64) - m.mean @ stored[g] for g, m in enumerate(moments)

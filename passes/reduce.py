@@ -55,6 +55,7 @@ class Reduce(NetworkPass):
     """
 
     name: ClassVar[str] = "reduce"
+    needs: ClassVar[str] = "an uncoded dense layer with inputs that never vary"
     needs_calibration: ClassVar[bool] = True
     inputs: str = ""
     components: int | None = None
@@ -79,6 +80,10 @@ class Reduce(NetworkPass):
     def coder(self) -> Quantize:
         """The quantization whose codes B has."""
         return Quantize(scheme=self.scheme, levels=self.levels, method="data-aware", samples=self.samples or 10_000)
+
+    def wanted_samples(self) -> int:
+        """An input that never varied on n samples still may on a share of 3 / n of all (the rule of three)."""
+        return 100 if self.components is None else self.coder().wanted_samples()
 
     def requires(self, network: Network, context: PassContext) -> None:
         """Calibration inputs, and a suitable layer where one is named or needed."""
@@ -128,6 +133,7 @@ class Reduce(NetworkPass):
             return network
         feeds = {n: v[: self.samples or None] for n, v in context.require_calibration(self.name).items()}
         chunks = [chunk.reshape(-1, layer.inputs) for chunk in evaluate(network, feeds, [layer.input])[0]]
+        _check_vectors(layer, chunks)
         low, high = (f([f(chunk, axis=0) for chunk in chunks if len(chunk)], axis=0) for f in (np.min, np.max))
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
@@ -151,6 +157,7 @@ class Reduce(NetworkPass):
         """Project one layer's inputs and code the layer."""
         coder = self.coder()
         values = evaluate(network, coder.feeds(network, context), [layer.input])[0]
+        _check_vectors(layer, values)
         seen = moments_of(layer, values, values)[0]
         weights = layer.weights[0].astype(np.float64)
         small = replace(layer, weights=np.zeros((1, components, layer.outputs), np.float32), matrix="")
@@ -191,6 +198,12 @@ class Reduce(NetworkPass):
                 raise ValueError(f"the number of inputs of layer {layer.name!r} grew")
         if self.components not in (None, rewiring.layer_named(after, self.layer).inputs):
             raise ValueError("the layer has not the number of components asked for")
+
+
+def _check_vectors(layer: MatrixLayer, chunks: list[np.ndarray]) -> None:
+    """Raise PassError where nothing can vary."""
+    if sum(chunk.size for chunk in chunks) <= layer.inputs:
+        raise PassError(f"one calibration vector does not show which inputs of layer {layer.name!r} vary; give more")
 
 
 def factors(

@@ -9,11 +9,11 @@ Source: Jung et al., Nature 601, 211 (2022), Methods "BNN algorithm".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from xbcompile.errors import PassError
-from xbcompile.passes.contract import LayerTrouble
+from xbcompile.passes.contract import Advice, LayerTrouble
 from xbcompile.passes.input_coding import InputCoding
 
 MOST_SLICES = 255
@@ -38,16 +38,19 @@ class Thermometer(InputCoding):
             raise PassError(f"bits={self.bits} is out of range; allowed: 1 to {MOST_SLICES}")
 
     @classmethod
-    def advice(cls, trouble: LayerTrouble) -> str | None:
+    def advice(cls, trouble: LayerTrouble) -> Advice | None:
         """More slices; against noise also in place of bits in series, whose noise is weighted by powers of two."""
         code = trouble.input_code
         if code is None or code.scheme == "analogue":
             return None
         if code.scheme == cls.scheme and code.bits < MOST_SLICES:
-            more = f"{cls.name}{{bits={min(2 * code.bits, MOST_SLICES)}}}"
-            return f"more slices ({more})" if trouble.source == "coding" else f"{more}, over which noise averages"
+            now, bits = trouble.used.get(cls.name), min(2 * code.bits, MOST_SLICES)
+            more = replace(now, bits=bits) if isinstance(now, cls) else cls(bits=bits)
+            why = f"more slices ({more})" if trouble.source == "coding" else f"{more}, over which noise averages"
+            return Advice(more, why)
         if trouble.source == "random" and code.scheme == "bitserial" and code.steps <= MOST_SLICES:
-            return f"{cls.name}{{bits={code.steps}}} (noise power {code.steps} s² against {code.noise_power:g} s²)"
+            least = cls(bits=code.steps)
+            return Advice(least, f"{least} (noise power {code.steps} s² against {code.noise_power:g} s²)")
         return None
 
     def slices(self) -> int:

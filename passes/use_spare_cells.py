@@ -47,10 +47,15 @@ class UseSpareCells(NetworkPass):
     """
 
     name: ClassVar[str] = "use-spare-cells"
+    needs: ClassVar[str] = "a layer with room for a copy at no more weight images"
     helps_against: ClassVar[Mapping[str, int]] = {"systematic": 2, "rounding": 0, "random": 1}
     outputs: int = 0
     inputs: str = "off"
     samples: int = 10_000
+
+    def wanted_samples(self) -> int:
+        """For the variance of inputs."""
+        return 10 if self.inputs == "on" else 0
 
     def __post_init__(self) -> None:
         if self.outputs < 0:

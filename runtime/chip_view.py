@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from xbcompile.targets.families.ideal import IdealArray
 
 # Vectors of a layer from which gains per tile are fitted, in whole chunks: more say little and cost memory.
 TILE_VECTORS = 20_000
+# Parts of the calibration inputs whose column errors are told apart: what holds from part to part is corrected.
+COLUMN_PARTS = 5
 
 # Makes the executor of a layer: (program as the chip runs it, index, device, counter).
 MakeExecutor = Callable[[PlacedProgram, int, BatchedDevice, EffortCounter], LayerExecutor]
@@ -108,13 +111,23 @@ class ProgramOnChip:
 
     def column_errors(self, feeds: Feeds, corrections: Corrections) -> tuple[Floats, Floats]:
         """See ChipView."""
-        errors = ColumnErrors((self.schedule.arrays, self.spec.columns))
-        inputs = evaluate(self.network, feeds, [layer.input for layer in self.network.layers])
-        for executor, chunks in zip(self.executors(feeds, corrections), inputs, strict=True):
-            counted = _Counted(executor, self.network.samples.samples(feeds), chunks)
-            for x in chunks:
-                executor.vectors(x, counted.next(x), errors)
-        return errors.total, errors.count
+        names, samples = [layer.input for layer in self.network.layers], self.network.samples.samples(feeds)
+        inputs = [evaluate(self.network, part, names) for part in self._parts(feeds)]
+        errors = [ColumnErrors((self.schedule.arrays, self.spec.columns)) for _ in inputs]
+        for index, executor in enumerate(self.executors(feeds, corrections)):
+            chunks = [part[index] for part in inputs]
+            counted = _Counted(executor, samples, list(chain(*chunks)))
+            for part, each in zip(chunks, errors, strict=True):
+                for x in part:
+                    executor.vectors(x, counted.next(x), each)
+        return np.stack([each.total for each in errors]), np.stack([each.count for each in errors])
+
+    def _parts(self, feeds: Feeds) -> list[Feeds]:
+        """Calibration inputs in up to `COLUMN_PARTS` parts of whole calls."""
+        axes = self.network.samples
+        calls = axes.samples(feeds) // axes.per_call
+        bounds = [calls * i // COLUMN_PARTS * axes.per_call for i in range(COLUMN_PARTS + 1)]
+        return [axes.first(axes.rest(feeds, a), b - a) for a, b in pairwise(bounds) if a < b]
 
     def tile_errors(self, feeds: Feeds, vectors: int, corrections: Corrections) -> tuple[Floats, Floats]:
         """See ChipView."""
@@ -148,7 +161,7 @@ class ProgramOnChip:
         found = list(corrections.layers)
 
         def fitted(index: int, tensors: Sequence[np.ndarray], goal: Sequence[np.ndarray]) -> MeasuredLayer:
-            measured = fit(MeasuredLayer(executors[index], tensors, goal, samples))
+            measured = fit(MeasuredLayer(executors[index], tensors, goal, samples, stacked=index in inside))
             assert isinstance(measured, MeasuredLayer)
             found[index] = executors[index].correction = measured.correction
             executors[index].tiles.tile_gain = measured.correction.tile_gain
@@ -186,6 +199,7 @@ class MeasuredLayer:
         shapes: what `lay_out` needs, per chunk.
         new: the correction so far.
         fixed_tiles: gains of tiles are not to be fitted.
+        stacked: axis 0 of the tensors counts steps of a recurrence.
     """
 
     executor: LayerExecutor
@@ -196,6 +210,7 @@ class MeasuredLayer:
     shapes: tuple[tuple[int, ...], ...] = ()
     new: LayerCorrection | None = None
     fixed_tiles: bool = False
+    stacked: bool = False
 
     @property
     def correction(self) -> LayerCorrection:
@@ -227,8 +242,17 @@ class MeasuredLayer:
     @cached_property
     def sample(self) -> npt.NDArray[np.intp]:
         """See LayerMeasurement."""
-        vectors = sum(count_vectors(self.executor.layer, x.shape) for x in self.inputs)
-        return np.arange(vectors) * self.samples // max(vectors, 1)  # neighbours, and as many of each sample
+        counts = [count_vectors(self.executor.layer, x.shape) for x in self.inputs]
+        if not self.stacked:
+            return (
+                np.arange(sum(counts)) * self.samples // max(sum(counts), 1)
+            )  # neighbours, and as many of each sample
+        numbers, first = [], 0
+        for x, count in zip(self.inputs, counts, strict=True):
+            steps, samples = x.shape[:2]
+            numbers.append(first + np.arange(count) // (count // (steps * samples)) % samples)
+            first += samples
+        return np.concatenate(numbers)
 
     def with_outputs(self, gain: Floats, shift: Floats) -> MeasuredLayer:
         """See LayerMeasurement."""
@@ -269,7 +293,7 @@ class MeasuredLayer:
             tile_gain[i, : tile["m1"] - tile["m0"]] = gain[t, first + tile["m0"] : first + tile["m1"]]
         executor.correction = replace(self.correction, tile_gain=tile_gain)
         executor.tiles.tile_gain = tile_gain
-        return MeasuredLayer(executor, self.inputs, self.goals, self.samples)
+        return MeasuredLayer(executor, self.inputs, self.goals, self.samples, stacked=self.stacked)
 
     def _table(self) -> np.ndarray:
         table: np.ndarray = self.executor.program.schedule.tiles[self.executor.tiles.index]

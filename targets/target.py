@@ -13,7 +13,7 @@ import numpy as np
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.contract import Device, SimulatedDevice
+from xbcompile.targets.contract import Device, HasDefectMap, SimulatedDevice
 from xbcompile.targets.control import ASSUMED, ControlParameters, model_quantities, parse_control
 from xbcompile.targets.error_sources import DEVICE_SOURCES, without_sources
 from xbcompile.targets.families import load_device, load_family
@@ -23,6 +23,7 @@ from xbcompile.targets.quantity import Quantity, declared_quantities, parse_quan
 
 EXACT_DEVICE = "ideal"  # the exact array, which every target has
 _KEYS = {"name", "model", "summary", "paper", "pipeline", "quantities"}
+_ARRAYS_LOOKED_AT = 8  # of one chip, for defects
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,12 @@ class Target:
             )
         made: Device = kind(without_sources(self.parameters, without), seed)  # type: ignore[call-arg]  # see `load_device`
         return made
+
+    @property
+    def has_defects(self) -> bool:
+        """Whether the first arrays of a chip of this target have defects, and a map of them."""
+        chip = self.device()
+        return isinstance(chip, HasDefectMap) and any(chip.cell_limits(i) is not None for i in range(_ARRAYS_LOOKED_AT))
 
     def error_sources(self, name: str | None = None) -> tuple[str, ...]:
         """The sources of `error_sources.DEVICE_SOURCES` that change a device of this target.

@@ -20,7 +20,7 @@ from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.split_model import SplitModel, split
 from xbcompile.options import CompileOptions
-from xbcompile.passes.contract import CalibratedPass, Pass, PassContext
+from xbcompile.passes.contract import CalibratedPass, DevicePass, Pass, PassContext
 from xbcompile.passes.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.planning.network_mapper import NetworkMapper
 from xbcompile.planning.shapes import coding_of
@@ -74,9 +74,14 @@ def compile(  # the name that users expect, as re.compile
     check_steps(network)
     data = _calibration(calibration, network)
     pipeline = choose_pipeline(chosen, options.passes, data is not None, warn if network.layers else None)
+    if data is not None and warn is not None and network.layers:
+        _warn_of_scarce(pipeline, network.samples.samples(data), warn)
     mapper = NetworkMapper(chosen.array_spec, options, coding_of(pipeline))
     context = PassContext(chosen.array_spec, data, mapper.row_weights, mapper.images, network)
-    network = run_pipeline(pipeline, network, context, after_pass)
+    notes: list[str] = []
+    network = run_pipeline(pipeline, network, context, after_pass, _note_taker(notes, options.passes is not None))
+    said = [each.note(chosen.has_defects) for each in pipeline if isinstance(each, DevicePass)]
+    notes += filter(None, said)
     network = _continuous_where_uncoded(network, chosen)
     check_fits(network, chosen)
     mapping = mapper.mapping(network)
@@ -93,9 +98,33 @@ def compile(  # the name that users expect, as re.compile
         cuts=mapping.cuts,
         packing=mapping.packing,
         taken_apart=_taken_apart(imported, network, pipeline, source),
+        notes=tuple(notes),
     )
     _verify(program)
     return program
+
+
+def _note_taker(notes: list[str], chosen: bool) -> Callable[[str, bool], None]:
+    """Takes what passes say; that they changed nothing only where the user chose them."""
+
+    def take(said: str, changed: bool) -> None:
+        if changed or chosen:
+            notes.append(said)
+
+    return take
+
+
+def _warn_of_scarce(pipeline: tuple[Pass, ...], samples: int, warn: Callable[[str], None]) -> None:
+    """Name the passes that get fewer calibration samples than they want."""
+    scarce = {}
+    for each in pipeline:
+        used = min(samples, each.samples) if isinstance(each, CalibratedPass) else samples
+        if used < each.wanted_samples():
+            scarce[f"{each.name} ({used} of {each.wanted_samples()})"] = each
+    if scarce:
+        warn(
+            f"few calibration samples, so that less can be corrected or is left to chance: {', '.join(scarce)}; give more"
+        )
 
 
 def _taken_apart(

@@ -27,7 +27,7 @@ from xbcompile.ir import ArraySpec
 from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.image_route import ImageRoute, RoutingProblem
 from xbcompile.ir.schedule import tile_columns, tile_rows
-from xbcompile.passes.contract import ChipView, DevicePass, Feeds, LayerTrouble, Stage
+from xbcompile.passes.contract import Advice, ChipView, DevicePass, Feeds, LayerTrouble, Stage
 
 SEARCHES = ("all", "columns", "none")
 _MAX_ROUNDS = 50
@@ -50,9 +50,13 @@ class AvoidDefects(DevicePass):
     tries: int = 10
 
     @classmethod
-    def advice(cls, trouble: LayerTrouble) -> str | None:
+    def advice(cls, trouble: LayerTrouble) -> Advice | None:
         """Where chips have defects."""
         return super().advice(trouble) if trouble.has_defects else None
+
+    def note(self, has_defects: bool) -> str | None:
+        """Where there is nothing to avoid."""
+        return None if has_defects else f"{self} changes nothing: chips of this target have no defects"
 
     def __post_init__(self) -> None:
         if self.search not in SEARCHES:

@@ -2,7 +2,8 @@
 
     reading[column]  ->  reading[column] + offset[column]
 
-The offset is minus the mean error of all reads of that column on the calibration inputs, rounded to the converter's
+The offset is minus the mean error of all reads of that column on the calibration inputs, of which the share is kept that
+holds on inputs left out (`shrinkage`: the same for all columns), rounded to the converter's
 code where the device has one (a digital offset on its output code). Scrambled columns share it, since it belongs to
 the array.
 Source: Jung et al., Nature 601, 211 (2022), "we add offset digital values to some columns", Extended Data Fig. 4.
@@ -17,6 +18,7 @@ import numpy as np
 
 from xbcompile.ir.corrections import Corrections
 from xbcompile.passes.contract import CalibratedPass, ChipView, Feeds, Stage
+from xbcompile.passes.device.shrinkage import kept_share
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,22 @@ class CalibrateOffsets(CalibratedPass):
 
     def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:
         """All layers at once, on the network's ideal activations: an offset belongs to the array, not to a layer."""
-        total, count = chip.column_errors(feeds, corrections)
-        return replace(corrections, column_offset=column_offset(total / np.maximum(count, 1), chip.lsb))
+        mean_error = repeated_error(*chip.column_errors(feeds, corrections))
+        return replace(corrections, column_offset=column_offset(mean_error, chip.lsb))
+
+
+def repeated_error(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Mean error of each column, float64 [arrays, columns], shrunk towards 0 by what holds from part to part.
+
+    Args:
+        total: float64 [parts, arrays, columns], sums of errors over parts of the calibration inputs.
+        count: float64 [parts, arrays, columns], numbers of readings.
+    """
+    whole, readings = total.sum(axis=0), count.sum(axis=0)
+    predicted = (whole - total) / np.maximum(readings - count, 1)
+    share = kept_share((predicted * total).sum(axis=(1, 2)), (count * np.square(predicted)).sum(axis=(1, 2)))
+    mean_error: np.ndarray = share * whole / np.maximum(readings, 1)
+    return mean_error
 
 
 def column_offset(mean_error: np.ndarray, lsb: float | None) -> np.ndarray:

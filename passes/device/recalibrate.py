@@ -53,6 +53,10 @@ class Recalibrate(OutputsPass):
         if self.per not in SCOPES:
             raise PassError(f"per={self.per} is unknown; allowed: {', '.join(SCOPES)}")
 
+    def wanted_samples(self) -> int:
+        """From here on little is kept back."""
+        return 20
+
     def fit_layer(self, layer: LayerMeasurement) -> LayerMeasurement:
         """See OutputsPass."""
         parts = layer.tile_parts() if self.per == "tile" else None

@@ -46,6 +46,8 @@ def gains(network: Network, index: int, rows: int, context: PassContext) -> Floa
 def importance(network: Network, layer: MatrixLayer, context: PassContext, samples: int) -> Floats:
     """Variance of each input on the first calibration inputs times its mean squared weight, float64 [inputs].
 
+    Where no input varies, as on a single vector, all are taken to vary alike.
+
     Raises:
         PassError: an input is not finite there.
     """
@@ -54,7 +56,10 @@ def importance(network: Network, layer: MatrixLayer, context: PassContext, sampl
     vectors = np.concatenate([chunk.reshape(-1, layer.inputs) for chunk in chunks])
     if not np.isfinite(vectors).all():
         raise PassError(f"inputs of layer {layer.name!r} are not finite on the calibration inputs")
-    return vectors.var(axis=0, dtype=np.float64) * np.square(layer.weights[0].astype(np.float64)).mean(axis=1)
+    variance = vectors.var(axis=0, dtype=np.float64)
+    return (variance if variance.any() else np.ones(layer.inputs)) * np.square(
+        layer.weights[0].astype(np.float64)
+    ).mean(axis=1)
 
 
 def place(importance: Floats, gain: Floats, pairs: bool) -> Indices:

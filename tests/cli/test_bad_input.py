@@ -16,6 +16,7 @@ import xbcompile
 from tests.support.model_kit import model_of
 from tests.support.small_programs import dense_model
 from xbcompile.program.archive import sealed
+from xbcompile.program.program import FORMAT_VERSION
 
 EXTENDS = 'extends = "mram64"\n'
 NO_CALIBRATION = "quantize{scheme=binary},thermometer{low=0 high=1}"
@@ -220,7 +221,7 @@ def test_program(refused, folder, program, command):
     assert "is damaged" in asked(content[: len(content) // 2])
     assert "is no program file of xbcompile" in asked(b"")
     assert "is no program file of xbcompile" in asked(b"hello")
-    assert "has format version 9; this xbcompile reads 6" in asked(of_version(content, 9))
+    assert f"has format version 9; this xbcompile reads {FORMAT_VERSION}" in asked(of_version(content, 9))
     assert "'none.xbar' does not exist" in refused(command, "none.xbar", *options)
     assert "cannot be read: Is a directory" in refused(command, ".", *options)
 
@@ -232,7 +233,7 @@ def of_version(content, version):
         for name in old.namelist():
             data = old.read(name)
             if name == "manifest.json":
-                data = data.replace(b'"format_version": 6', b'"format_version": %d' % version)
+                data = data.replace(b'"format_version": %d' % FORMAT_VERSION, b'"format_version": %d' % version)
             new.writestr(name, data)
         new.comment = old.comment
     return sealed(result.getvalue())

@@ -76,6 +76,22 @@ def test_without_labels_and_on_the_exact_device(done, files):
     assert "accuracy" not in shown
 
 
+def test_what_was_tried(done, files):
+    """Half of the 20 samples; what helps is advised with its gain, what does not is not."""
+    found = json.loads(done("diagnose", "p.xbar", "--data", "x.npz", "--json").out)
+    assert found["tried"]
+    advised = " ".join(layer["advice"] for layer in found["layers"])
+    for trial in found["tried"]:
+        assert set(trial) == {"pass", "pipeline", "samples", "helps", "before", "after"}
+        if trial["pipeline"] is None:
+            continue
+        assert trial["samples"] == 10
+        assert set(trial["before"]) == set(trial["after"]) == {"accuracy", "relative_error"}
+        assert trial["pass"] in trial["pipeline"]
+        gained = f"{trial['pass']} (output error" in advised
+        assert not gained or trial["helps"]
+
+
 def test_refusals(refused, files):
     emulator = refused("diagnose", "p.xbar", "--data", "x.npz", "--device", "emulator")
     assert emulator.endswith("cannot be switched off one by one; devices that can: mram64, ideal")

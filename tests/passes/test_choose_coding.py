@@ -80,7 +80,12 @@ def test_the_network_is_the_chosen_pass_s_own(reads: int, other: Thermometer | B
 def test_note() -> None:
     (each,) = parse_pipeline("choose-coding{steps=7 reads=4}")
     assert isinstance(each, ChooseCoding)
-    assert each.note() == (
+    network = network_of(dense_model(6, 4))
+    after = each(network, context_of())
+    assert each.note(after, each(after, context_of())) == (
+        "choose-coding{reads=4} changed nothing: it needs a matrix layer whose inputs are not coded yet"
+    )
+    assert each.note(network, after) == (
         "choose-coding{reads=4}: thermometer 7: 7 reads, noise power 7 s² in steps, 0.143 s² of full scale; "
         "bitserial 3: 3 reads, noise power 21 s² in steps, 0.429 s² of full scale; takes bitserial for at most 4 reads"
     )

@@ -27,7 +27,7 @@ from xbcompile.errors import ProgramError
 from xbcompile.ir import WeightCode
 from xbcompile.program.archive import TENSORS, sealed
 from xbcompile.program.network_file import pack_codes, unpack_codes
-from xbcompile.program.program import Program, load_program
+from xbcompile.program.program import FORMAT_VERSION, Program, load_program
 from xbcompile.reference.evaluate import evaluate_model
 from xbcompile.runtime import Session
 from xbcompile.runtime.layer_executor import LayerExecutor
@@ -248,9 +248,13 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_another_format_version_is_refused(saved: bytes, tmp_path: Path) -> None:
-    manifest = member(saved, "manifest.json").replace(b'"format_version": 6', b'"format_version": 7')
+    now, other = (f'"format_version": {version}'.encode() for version in (FORMAT_VERSION, FORMAT_VERSION + 1))
+    manifest = member(saved, "manifest.json").replace(now, other)
     (tmp_path / "p.xbar").write_bytes(resealed(saved, {"manifest.json": manifest}))
-    with pytest.raises(ProgramError, match="has format version 7; this xbcompile reads 6: compile it again"):
+    with pytest.raises(
+        ProgramError,
+        match=f"has format version {FORMAT_VERSION + 1}; this xbcompile reads {FORMAT_VERSION}: compile it again",
+    ):
         load_program(tmp_path / "p.xbar")
 
 

@@ -82,7 +82,6 @@ def compile_command(
 ) -> None:
     """Compile a model to a program file; the program is verified before it is written."""
     from xbcompile.cli.compiling import compile_file
-    from xbcompile.cli.printing import pass_notes
     from xbcompile.report.summary import summarize
     from xbcompile.report.tables import print_summary
 
@@ -109,7 +108,7 @@ def compile_command(
         program = compile_file(
             model, output, like, target, set_quantity, calibration, given, print_after, terminal.warn
         )
-    summary = summarize(program) | {"notes": pass_notes(program.pipeline)}
+    summary = summarize(program)
     if as_json:
         terminal.print_json(summary)
         return
@@ -216,7 +215,6 @@ def inspect_command(
     as_json: arguments.Json = False,
 ) -> None:
     """Show what a program is: layers, tiles, images, weight updates, reads, bounds, energy and time."""
-    from xbcompile.cli.printing import pass_notes
     from xbcompile.errors import ProgramError
     from xbcompile.program.program import load_program
     from xbcompile.report import summary, tables
@@ -225,7 +223,7 @@ def inspect_command(
     if image is not None and not 0 <= image < loaded.schedule.images:
         allowed = f"allowed: 0 to {loaded.schedule.images - 1}" if loaded.schedule.images else "the program has none"
         raise ProgramError(f"image {image} does not exist; {allowed}")
-    result = summary.summarize(loaded) | {"notes": pass_notes(loaded.pipeline)}
+    result = summary.summarize(loaded)
     if schedule:
         result["schedule"] = summary.schedule_rows(loaded)
     if image is not None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from xbcompile.api import compile as compile_model
 from xbcompile.data.datasets import load_data
-from xbcompile.diagnosis.ablation import SOURCES
+from xbcompile.diagnosis.ablation import SOURCES, model_of
 from xbcompile.diagnosis.advice import advice
 from xbcompile.diagnosis.diagnosis import Decomposition, LayerDiagnosis, diagnose
+from xbcompile.diagnosis.trial import Trial, TrialRuns
 from xbcompile.errors import DataError
 from xbcompile.ir import MatrixLayer
 from xbcompile.program.program import Program, load_program
@@ -40,6 +45,19 @@ def diagnose_program(
             None if labels is None else lambda output: classifier.accuracy(output, labels),
             lambda text: status.update(escape(f"diagnosing: {text}")),
         )
+        status.update("diagnosing: trying advice")
+        trials = TrialRuns(
+            program,
+            loaded.inputs,
+            partial(_recompiled, program),
+            None if labels is None else lambda output: classifier.accuracy(output, labels[: len(output)]),
+            device,
+            seed,
+        )
+        layers = [
+            _layer(program, layer, each, trials)
+            for layer, each in zip(program.network.layers, found.layers, strict=True)
+        ]
     return {
         "device": device or program.target.device_names[0],
         "seed": seed,
@@ -47,9 +65,8 @@ def diagnose_program(
         "samples": loaded.samples,
         "sources": list(found.sources),
         "absent": [source for source in SOURCES if source not in found.sources],
-        "layers": [
-            _layer(program, layer, each) for layer, each in zip(program.network.layers, found.layers, strict=True)
-        ],
+        "layers": layers,
+        "tried": [_tried(each, trial) for each, trial in trials.trials.items()],
         "end_to_end": [
             {
                 "case": row.case,
@@ -64,7 +81,31 @@ def diagnose_program(
     }
 
 
-def _layer(program: Program, layer: MatrixLayer, found: LayerDiagnosis) -> dict[str, Any]:
+def _recompiled(program: Program, pipeline: str, calibration: dict[str, np.ndarray]) -> Program:
+    """The program's model compiled as it was, but for the passes, and without searches."""
+    done = {"dims": {}, "fixed_inputs": {}, "keep_inputs": ()}  # to the model that the program keeps
+    options = replace(program.options, passes=pipeline, effort=0.0, **done)
+    return compile_model(model_of(program), program.target, calibration=calibration, options=options)
+
+
+def _tried(each: str, trial: Trial | None) -> dict[str, Any]:
+    """One pass that was tried; null where it could not be."""
+    if trial is None:
+        return {"pass": each, "pipeline": None, "samples": 0, "helps": False, "before": None, "after": None}
+    before, after = (
+        {"accuracy": figures.score, "relative_error": figures.relative_error} for figures in (trial.before, trial.after)
+    )
+    return {
+        "pass": each,
+        "pipeline": trial.pipeline,
+        "samples": trial.samples,
+        "helps": trial.helps,
+        "before": before,
+        "after": after,
+    }
+
+
+def _layer(program: Program, layer: MatrixLayer, found: LayerDiagnosis, trials: TrialRuns) -> dict[str, Any]:
     largest = found.corrected.largest
     return {
         "layer": found.layer,
@@ -73,7 +114,7 @@ def _layer(program: Program, layer: MatrixLayer, found: LayerDiagnosis) -> dict[
         "variance": found.variance,
         "saturated_fraction": found.saturated_fraction,
         "largest": largest,
-        "advice": None if largest is None else advice(program, layer, largest),
+        "advice": None if largest is None else advice(program, layer, largest, trials),
         "corrected": _decomposition(found.corrected, found.variance),
         "uncorrected": _decomposition(found.uncorrected, found.variance),
     }

@@ -66,12 +66,6 @@ def _node_line(node: Executed) -> str:
     return f"  matrix {node.name}: {node.input} -> {node.output}: [{shape}], {weights}, {inputs}, {node.geometry}"
 
 
-def pass_notes(pipeline: str) -> list[str]:
-    """What passes of a pipeline say about their choices."""
-    notes = (each.note() for each in parse_pipeline(pipeline))
-    return [note for note in notes if note is not None]
-
-
 def print_targets(console: Console, targets: list[Target]) -> None:
     """One line per target."""
     table = Table("target", "array", "devices", "what", "default passes", header_style="bold")

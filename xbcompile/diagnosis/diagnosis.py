@@ -383,7 +383,7 @@ def _end_to_end(
     cases: list[tuple[str, str | None, Collection[str]]] = [("device", None, sources)]
     cases += [("without", source, [other for other in sources if other != source]) for source in sources]
     cases += [("alone", source, [source]) for source in sources]
-    rows = [EndToEnd("model", None, None if score is None else score(reference), _relative_error(reference, reference))]
+    rows = [EndToEnd("model", None, None if score is None else score(reference), relative_error(reference, reference))]
     for case, source, on in cases:
         if "weights" not in on and None in sessions.model_layers:
             rows.append(EndToEnd(case, source, None, None, possible=False))
@@ -391,12 +391,20 @@ def _end_to_end(
         tell(" ".join(filter(None, (case, source))))
         output = axes.samples_first(name, sessions.of(on).run_samples(feeds)[name])
         found = None if score is None else score(output)
-        rows.append(EndToEnd(case, source, found, _relative_error(output, reference)))
+        rows.append(EndToEnd(case, source, found, relative_error(output, reference)))
     return tuple(rows)
 
 
-def _relative_error(output: np.ndarray, reference: np.ndarray) -> float | None:
-    """Root mean square error over the reference's standard deviation over samples (variance as mean over outputs)."""
+def relative_error(output: np.ndarray, reference: np.ndarray) -> float | None:
+    """Root mean square error over the reference's standard deviation over samples (variance as mean over outputs).
+
+    Args:
+        output: what a program gives, [samples, ...].
+        reference: what the model gives, of the same shape.
+
+    Returns:
+        the ratio; None where the reference is no float tensor or does not vary.
+    """
     if reference.dtype.kind != "f":
         return None
     exact = reference.reshape(len(reference), -1).astype(np.float64)

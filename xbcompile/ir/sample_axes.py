@@ -136,6 +136,17 @@ class SampleAxes:
         rest = {name: value for name, value in feeds.items() if name not in stacked}
         return self.part(rest, 0, samples) | {name: feeds[name][:calls] for name in stacked}
 
+    def rest(self, feeds: Mapping[str, Any], samples: int) -> dict[str, Any]:
+        """All but the `first` samples of all inputs, in the form in which they came.
+
+        Args:
+            feeds: graph inputs by name.
+            samples: so many first ones are left out, in whole calls.
+        """
+        stacked, last = self.given_per_call(feeds), self.samples(feeds)
+        given = {name: value for name, value in feeds.items() if name not in stacked}
+        return self.part(given, samples, last) | {name: feeds[name][samples // self.per_call :] for name in stacked}
+
     def parts(self, feeds: Mapping[str, Any], wanted: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """The calls that run all samples: (first sample, inputs of the call).
 

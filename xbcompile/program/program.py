@@ -69,6 +69,7 @@ class Program(ContentEqual):
         options: all that the user decided, so that the program can be compiled again.
         cuts: how the matrices were cut: one of those that `options` allow.
         packing: how tiles were packed, likewise.
+        notes: what passes had to say: what they chose, and where they changed nothing.
     """
 
     network: Network
@@ -81,6 +82,7 @@ class Program(ContentEqual):
     cuts: str
     packing: str
     taken_apart: SplitModel | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def spec(self) -> ArraySpec:
@@ -156,6 +158,7 @@ class Program(ContentEqual):
             "options": self.options.to_table(),
             "cuts": self.cuts,
             "packing": self.packing,
+            "notes": list(self.notes),
             "calibration": sorted(self.calibration),
             "ir_version": self.network.ir_version,
             "schedule": schedule,
@@ -231,6 +234,7 @@ def _read(archive: Archive, manifest: dict[str, Any], where: str) -> Program:
         cuts=manifest["cuts"],
         packing=manifest["packing"],
         taken_apart=read_skeleton(archive, "taken_apart.onnx") if "taken_apart.onnx" in archive else None,
+        notes=tuple(manifest["notes"]),
     )
     program.__dict__["digest"] = archive.digest
     program.__dict__["host_graph"] = host_of(

@@ -29,6 +29,7 @@ def summarize(program: Program) -> dict[str, Any]:
             {"node": r.node, "operator": r.operator, "lowered": r.lowered, "reason": r.reason}
             for r in program.network.records
         ],
+        "notes": list(program.notes),
     }
 
 

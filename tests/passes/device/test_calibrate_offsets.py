@@ -7,7 +7,7 @@ import pytest
 
 from xbcompile.errors import PassError
 from xbcompile.passes.contract import DevicePass, Stage
-from xbcompile.passes.device.calibrate_offsets import CalibrateOffsets, column_offset
+from xbcompile.passes.device.calibrate_offsets import CalibrateOffsets, column_offset, repeated_error
 
 
 def test_without_a_converter():
@@ -28,6 +28,16 @@ def test_what_is_left_is_at_most_half_a_code():
         offset = column_offset(error, lsb)
         assert np.abs(error + offset).max() <= lsb / 2
         np.testing.assert_allclose(offset / lsb, np.rint(offset / lsb))
+
+
+def test_errors_that_hold_from_part_to_part_are_corrected():
+    """Errors alike in all parts wholly; what comes in one part alone, and a single part, not at all."""
+    count = np.array([[[4.0, 6, 0]], [[8, 2, 0]], [[4, 4, 0]]])
+    error = np.array([[3.0, -1, 0]])
+    np.testing.assert_allclose(repeated_error(count * error, count), error)
+    once = count * error * np.array([1, 0, 0])[:, None, None]
+    assert not repeated_error(once, count).any()
+    assert not repeated_error((count * error)[:1], count[:1]).any()
 
 
 def test_contract():
