@@ -235,8 +235,9 @@ def test_no_two_reads_of_a_session_draw_the_same(name: str) -> None:
 
 
 def test_kinds_of_vectors_have_numbers_of_their_own() -> None:
-    """Runs, two kinds of commissioning and its repeated reads lie side by side in 50 bits, then layers, then sizes, then the end."""
-    assert [0, COMMISSION_VECTOR, MAP_VECTOR, SPREAD_VECTOR, USE_VECTORS] == [kind << 48 for kind in range(5)]
+    """Runs and three kinds of commissioning lie side by side in 50 bits, then layers, then sizes, then the end."""
+    kinds = [0, COMMISSION_VECTOR, MAP_VECTOR, SPREAD_VECTOR, USE_VECTORS]
+    assert kinds == [kind << 48 for kind in range(5)]
     assert STEP_VECTORS << 20 == COMMISSION_VECTOR
     assert USE_VECTORS << 14 == SIZE_VECTORS
     assert SIZE_VECTORS << 32 == MOST_VECTORS
