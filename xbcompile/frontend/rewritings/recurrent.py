@@ -296,16 +296,21 @@ def _check_lengths(r: Replacement, batch_axis: int) -> None:
 def _initial(r: Replacement, x: str, cell: _Cell, direction: int, directions: int, state: int, batch_axis: int) -> str:
     """A direction's state before the first step, [N, H]."""
     if not _has_input(r, 5 + state):
-        shape = r.emit("Concat", _size(r, x, batch_axis), r.constant([cell.hidden]), axis=0)
-        return r.emit("ConstantOfShape", shape)
+        return _zeros(r, x, cell, batch_axis)
     axis, is_sure = 1 - batch_axis, _check_initial(r, cell, directions, state, batch_axis)
     given = _input(r, 5 + state)
     if directions > 1:
         given = r.slice(given, [direction], [direction + 1], [axis])
     if is_sure:
         return r.squeeze(given, [axis])
-    # Not a Squeeze: a state of another batch would broadcast without a word.
-    return r.emit("Reshape", given, r.emit("Concat", _size(r, x, batch_axis), r.constant([cell.hidden]), axis=0))
+    # Not a Squeeze: a state of another batch would broadcast without a word. onnxruntime would turn a shape that is put together
+    # into one with -1 in it, which fits too much.
+    return r.emit("Reshape", given, r.emit("Shape", _zeros(r, x, cell, batch_axis)))
+
+
+def _zeros(r: Replacement, x: str, cell: _Cell, batch_axis: int) -> str:
+    """A state of zeros, [N, H]."""
+    return r.emit("ConstantOfShape", r.emit("Concat", _size(r, x, batch_axis), r.constant([cell.hidden]), axis=0))
 
 
 def _check_initial(r: Replacement, cell: _Cell, directions: int, state: int, batch_axis: int) -> bool:
