@@ -23,6 +23,7 @@ OTHERS = {  # a value that is no default, of every option
     "effort": 0.5,
     "digital": ("fc1",),
     "dims": {"n": 2},
+    "batch_axis": {"x": 1, "state": None},
     "keep_inputs": ("w",),
     "fixed_inputs": {"rate": 16000, "state": [[0.5, 0.25]]},
     "passes": CODED,

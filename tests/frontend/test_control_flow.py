@@ -12,6 +12,7 @@ from xbcompile.api import compile as compile_model
 from xbcompile.errors import ModelError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.frontend.dims import fix_dimensions
+from xbcompile.frontend.inputs import ModelInputs
 from xbcompile.runtime import Session
 
 RNG = np.random.default_rng(3)
@@ -143,18 +144,31 @@ def test_branches_of_functions_and_conditions_in_them(check):
     assert not network.segments
 
 
-@pytest.mark.parametrize("given", ["input", "default", "random"])
+@pytest.mark.parametrize("given", ["input", "random"])
 def test_conditions_that_are_not_constant(check, given):
     random = [node("RandomUniform", [], ["u"], shape=[1]), node("Less", ["u", "above"], ["c"])]
     model = model_of(
         [*(random if given == "random" else []), choice()], {"x": ["n", 3]}, ["y"], W | {"above": np.float32(2)}
     )
-    if given != "random":
+    if given == "input":
         model.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
-    if given == "default":
-        model.graph.initializer.append(numpy_helper.from_array(np.array(True), "c"))
     feeds = X | ({"c": np.array(False)} if given == "input" else {})
     assert lowered(check(model, feeds)) == []
+
+
+@pytest.mark.parametrize("kept", [(), ("c",)])
+def test_a_condition_with_a_value_of_its_own_is_constant_unless_it_is_kept_open(kept):
+    model = model_of([choice()], {"x": ["n", 3]}, ["y"], W | {"c": np.array(False)})
+    model.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
+    network = import_network(load_model(model, ModelInputs(keep=kept)))
+    assert lowered(network) == ([] if kept else ["else_fc"])
+    assert [value.name for value in network.inputs] == ["x", *kept]
+
+
+def test_a_condition_on_a_fixed_input_is_constant():
+    model = model_of([choice()], {"x": ["n", 3]}, ["y"], W)
+    model.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
+    assert lowered(import_network(load_model(model, ModelInputs(fixed={"c": True})))) == ["then_fc"]
 
 
 # --- loops

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import xbcompile
 from tests.support.model_kit import run_onnxruntime
+from xbcompile.cli.verifying import compare_with_model
 from xbcompile.errors import ModelError
 from xbcompile.frontend import import_network, load_model, runnable
 
@@ -230,6 +231,182 @@ def test_unknown_rounding_mode():
     nodes = [node("Quant", ["x", "s", "z", "b"], signed=1, narrow=0, rounding_mode="NEAREST"), product()]
     with pytest.raises(ModelError, match='rounding_mode "NEAREST" is unknown; allowed: ROUND'):
         import_network(load_model(model(nodes, [1, 4], {"s": 1.0, "z": 0.0, "b": 4.0, "w": np.eye(4)})))
+
+
+def as_published(proto: onnx.ModelProto, ir_version: int, integers: bool) -> onnx.ModelProto:
+    """Without imports of QONNX's domains, all initializers among the inputs; zero points and bit widths as int64."""
+    model = onnx.ModelProto.FromString(proto.SerializeToString())
+    model.ir_version = ir_version
+    del model.opset_import[1:]
+    for tensor in model.graph.initializer:
+        if integers and tensor.name in ("z", "b3", "b4", "b8"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.int64), tensor.name))
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return model
+
+
+@pytest.mark.parametrize("ir_version", [3, 8])
+@pytest.mark.parametrize("integers", [False, True])
+def test_files_as_they_are_published(ir_version, integers, tmp_path):
+    """Brevitas and QKeras write such files, and the executor of the package qonnx runs them."""
+    proto, x = brevitas_like()
+    _, expected = result(proto, x)
+    published = as_published(proto, ir_version, integers)
+    program, found = result(published, x)
+    np.testing.assert_array_equal(found, expected)
+    assert {r.node: r.lowered for r in program.network.records} == {"conv": True, "gemm": True}
+    onnx.save(published, tmp_path / "m.onnx")
+    findings, notes = compare_with_model(program, tmp_path / "m.onnx")
+    assert (findings, len(notes)) == ([], 1)
+    assert float(notes[0].partition("from the model ")[2].partition(",")[0]) < 1e-5
+
+
+CHANNELS_LAST = "qonnx.custom_op.channels_last"
+
+
+def test_channels_last():
+    """Against the operators of ONNX on transposed values, weights and result."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(2, 3, 7, 6)).astype(np.float32)
+    constants: dict[str, Any] = {"w": rng.normal(size=(5, 3, 3, 2)), "b": rng.normal(size=5)}
+    constants |= {n: rng.uniform(0.5, 1.5, 5) for n in ("gamma", "beta", "mean", "variance")}
+    conv = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1], "dilations": [1, 2]}
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
+    norm = ["c", "gamma", "beta", "mean", "variance"]
+
+    def nodes(domain: str) -> list[onnx.NodeProto]:
+        return [
+            helper.make_node("Conv", ["x", "w", "b"], ["c"], "conv", domain=domain, **conv),
+            helper.make_node("BatchNormalization", norm, ["n"], "norm", domain=domain, epsilon=0.01),
+            helper.make_node("MaxPool", ["n"], ["y"], "pool", domain=domain, **pool),
+        ]
+
+    expected = run_onnxruntime(model(nodes(""), x.shape, constants), {"x": x})["y"]
+    constants["w"] = constants["w"].transpose(0, 2, 3, 1)
+    last = model(nodes(CHANNELS_LAST), (2, 7, 6, 3), constants, domain=CHANNELS_LAST, version=13)
+    program, found = result(last, np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+    np.testing.assert_allclose(found, expected.transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+    assert [(r.node, r.operator, r.lowered) for r in program.network.records] == [("conv", "Conv", True)]
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape"), [("", (4, 6)), ("", (2, 6, 3, 3)), ("", (2, 4, 6)), ("NHWC", (2, 3, 3, 6))]
+)
+@pytest.mark.parametrize("channels", [1, 6])
+def test_multi_threshold(layout, shape, channels):
+    """The number of thresholds that a value reaches, equality included, times a scale plus a bias: a known grid.
+
+    Without a layout, axis 1 counts channels, and the last one of three axes (multithreshold.py of qonnx). The second reads what
+    the first gives, whose rank is known only then.
+    """
+    rng = np.random.default_rng(0)
+    x = np.round(rng.normal(size=shape) * 4).astype(np.float32) / 2
+    thresholds = np.sort(np.round(rng.normal(size=(channels, 7)) * 4) / 2, axis=1).astype(np.float32)
+    axis = layout.index("C") if layout else {3: 2}.get(len(shape), 1)
+    attributes = {"out_scale": 0.5, "out_bias": -1.0, "data_layout": layout, "out_dtype": "INT4"}
+    nodes = [node("MultiThreshold", [a, "t"], b, **attributes) for a, b in (("x", "p"), ("p", "q"))]
+    nodes.append(product())
+
+    def reached(values: np.ndarray) -> np.ndarray:
+        moved = np.moveaxis(values, axis, -1)[..., None]
+        return np.moveaxis((moved >= thresholds).sum(axis=-1) * 0.5 - 1.0, -1, axis).astype(np.float32)
+
+    program, found = result(model(nodes, shape, {"t": thresholds, "w": np.eye(shape[-1])}), x)
+    np.testing.assert_array_equal(found, reached(reached(x)))
+    grid = program.network.layers[0].input_grid
+    assert (grid.low, grid.step, grid.steps) == (-1.0, 0.5, 7)
+
+
+def test_xnor_popcount():
+    """How many bits agree."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(0, 2, size).astype(np.float32) for size in ((4, 10), (10, 3)))
+    program, found = result(model([node("XnorPopcountMatMul", ["x", "w"], "y")], [4, 10], {"w": w}), x)
+    np.testing.assert_array_equal(found, (x[:, :, None] == w[None]).sum(axis=1))
+    assert len(program.network.layers) == 1
+
+
+def windows(x: np.ndarray, kernel: tuple[int, int], strides: tuple[int, int], dilations=(1, 1)) -> np.ndarray:
+    """[N, H', W', kernel rows, kernel columns, C] of [N, H, W, C]."""
+    extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    view = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(1, 2))
+    return view[:, :: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]].transpose(0, 1, 2, 4, 5, 3)
+
+
+def test_im2col_is_a_convolution_with_channels_last():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(2, 8, 7, 3)).astype(np.float32), rng.normal(size=(18, 5)).astype(np.float32)
+    attributes = {
+        "kernel_size": [3, 2],
+        "stride": [2, 1],
+        "pad_amount": [1, 0, 1, 2],
+        "dilations": [1, 2],
+        "pad_value": -1,
+    }
+    nodes = [node("Im2Col", ["x"], "q", input_shape="(2, 8, 7, 3)", **attributes), product()]
+    program, found = result(model(nodes, x.shape, {"w": w}), x)
+    padded = np.pad(x, [(0, 0), (1, 1), (0, 2), (0, 0)], constant_values=-1)
+    columns = windows(padded, (3, 2), (2, 1), (1, 2))
+    np.testing.assert_allclose(found, columns.reshape(*columns.shape[:3], -1) @ w, rtol=1e-4, atol=1e-4)
+    assert len(program.network.layers) == 1
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_pooling(layout):
+    """Sums of 2x2 windows of 4-bit integers have 6 bits, of which QuantAvgPool2d keeps the upper 4; MaxPoolNHWC their largest."""
+    x = np.random.default_rng(0).integers(0, 16, (2, 6, 6, 3)).astype(np.float32)
+    sums = np.floor(windows(x, (2, 2), (2, 2)).sum(axis=(3, 4)) / 4)
+    attributes = {"kernel": 2, "stride": 2, "ibits": 4, "obits": 4, "signed": 0, "data_layout": layout}
+    given, expected = (x, sums) if layout == "NHWC" else (x.transpose(0, 3, 1, 2), sums.transpose(0, 3, 1, 2))
+    nodes = [node("QuantAvgPool2d", ["x"], "q", **attributes), node("DebugMarker", ["q"], "y", export_debug_name="d")]
+    _, found = result(model(nodes, given.shape, {}), np.ascontiguousarray(given))
+    np.testing.assert_array_equal(found, expected)
+    pool = node("MaxPoolNHWC", ["x"], "y", kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 0, 0])
+    _, found = result(model([pool], x.shape, {}), x)
+    np.testing.assert_array_equal(found, windows(x, (2, 2), (2, 2)).max(axis=(3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "text"),
+    [
+        (
+            [node("GenericPartition", ["x"], "p", model="a.onnx"), node("Fancy", ["p"], "y", domain="finn.other")],
+            r"not supported: GenericPartition of qonnx\.custom_op\.general \(GenericPartition_p\); Fancy of finn\.other",
+        ),
+        ([node("Quant", ["x", "s", "z"], "y")], r'node "Quant_y" \(Quant, .*\): it has 3 inputs; allowed: 4'),
+        ([node("MultiThreshold", ["x", "x"], "y")], r'its thresholds "x" must be constant'),
+        ([node("MultiThreshold", ["x", "s"], "y")], r"must be \[channels, steps\]; their shape is \[\]"),
+        ([node("Conv", ["x", "w"], "y", domain=CHANNELS_LAST)], "it has no kernel_shape"),
+        ([node("XnorPopcountMatMul", ["x", "t"], "y")], r'its second operand "t" must be a matrix of known size'),
+        ([node("Im2Col", ["x"], "y", kernel_size=[3])], "of other than two axes"),
+    ],
+)
+def test_what_is_not_supported_is_said_at_once(nodes, text):
+    constants = {"s": 1.0, "z": 0.0, "w": np.ones((4, 4)), "t": np.ones((1, 4, 4))}
+    with pytest.raises(ModelError, match=text):
+        import_network(load_model(model(nodes, [1, 4], constants)))
+
+
+def test_a_rank_that_nothing_says():
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["r"]), node("MultiThreshold", ["r", "t"], "y")]
+    proto = model(nodes, None, {"t": np.ones((4, 2))})
+    proto.graph.input.append(helper.make_tensor_value_info("shape", TensorProto.INT64, ["n"]))
+    with pytest.raises(ModelError, match=r'MultiThreshold.*: the shape of its input "r" is not known; .* data_layout'):
+        import_network(load_model(proto))
+
+
+def test_quantizers_inside_control_flow_are_named():
+    branches = {
+        name: helper.make_graph([node("BipolarQuant", ["x", "s"], name)], name, [], [onnx.ValueInfoProto(name=name)])
+        for name in ("then", "other")
+    }
+    choice = helper.make_node("If", ["c"], ["y"], then_branch=branches["then"], else_branch=branches["other"])
+    proto = model([choice], [1, 4], {"s": 1.0})
+    proto.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
+    with pytest.raises(
+        ModelError, match=r"BipolarQuant of .* inside control flow \(BipolarQuant_other, BipolarQuant_then\)"
+    ):
+        import_network(load_model(proto))
 
 
 def test_what_the_program_keeps_of_the_model_runs_in_onnxruntime():

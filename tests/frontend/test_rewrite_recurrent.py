@@ -121,6 +121,6 @@ def test_what_stays_digital(build, check):
 
     plain = {"x": ["t", "n", 2]}
     given = {"weights": RNG.normal(size=(1, 12, 2)).astype(np.float32)}
-    assert reason(["u", "weights", "r"], x | given, plain | {"weights": [1, 12, 2]}) == 'W "weights" is an activation'
+    assert reason(["u", "weights", "r"], x | given, plain | {"weights": [1, 12, 2]}) == 'W "weights" is a graph input'
     assert "opset 9" in reason(["u", "w", "r"], x, plain, opset=8)
     assert "rec" in reason(["u", "w", "r"], x, plain, digital=("rec",))

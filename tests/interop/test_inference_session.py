@@ -372,7 +372,8 @@ def test_a_digital_program_compiles_saves_and_runs(tmp_path, target):
     warnings = []
     program = xbcompile.compile(DIGITAL, target, warn=warnings.append)
     assert warnings == [
-        "no matrix of the model can be put on arrays: MatMul mm: both operands are activations; everything runs digitally"
+        'no matrix of the model can be put on arrays: MatMul mm: both operands are activations: "x" is a graph input; '
+        "everything runs digitally"
     ]
     assert (len(program.schedule.tiles), len(program.schedule.steps), program.schedule.images) == (0, 0, 0)
     program.save(tmp_path / "d.xbar")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from onnx import NodeProto
 from xbcompile.errors import ModelError
 from xbcompile.frontend.operands import (
     StaysDigital,
+    addend_fits,
     attribute,
     constant_weights,
     is_constant,
@@ -72,7 +72,7 @@ def lower_gemm(node: NodeProto, graph: Graph) -> Matrix:
     result = Matrix(constant, source, matrix[None], geometry)
     if len(node.input) < 3 or not node.input[2]:
         return result
-    fits = _broadcasts(node, graph, node.input[2], product)
+    fits = addend_fits(node, graph, node.input[2], product)
     if beta == 0.0:
         return result
     bias = bias_vector(node, graph, node.input[2], result, rank=2)
@@ -85,28 +85,6 @@ def _vector_count(graph: Graph, source: str, input_axis: int) -> int | None:
     """Vectors in a matrix of inputs; None where it is not known."""
     shape = graph.shape(source)
     return None if shape is None or len(shape) != 2 else shape[-3 - input_axis]
-
-
-def _broadcasts(node: NodeProto, graph: Graph, addend: str, product: tuple[int | None, int | None]) -> bool:
-    """Whether C of Gemm is known to broadcast to the product, which alone is allowed: not the product to C.
-
-    Raises:
-        ModelError: it is known not to.
-    """
-    shape = graph.shape(addend)
-    if shape is None:
-        return False
-    pairs = list(zip(reversed(shape), reversed(product), strict=False))
-    if len(shape) > 2 or any(size not in (None, 1) and wanted not in (None, size) for size, wanted in pairs):
-        raise ModelError(
-            f'node "{node.name}" ({node.op_type}): C "{addend}" of shape {_sizes(shape)} does not broadcast to the product, of '
-            f"shape {_sizes(product)}; mend the model"
-        )
-    return all(size == 1 or (size is not None and size == wanted) for size, wanted in pairs)
-
-
-def _sizes(shape: Iterable[int | None]) -> str:
-    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
 
 
 def _scaled(values: np.ndarray, factor: float, name: str) -> np.ndarray:

@@ -68,6 +68,28 @@ def _input_behind(graph: Graph, name: str) -> str:
     return "is a graph input" if source == name else f'is graph input "{source}" in another form'
 
 
+def addend_fits(node: NodeProto, graph: Graph, addend: str, product: Sequence[int | None]) -> bool:
+    """Whether C of Gemm is known to broadcast to the product, which alone is allowed: not the product to C.
+
+    Raises:
+        ModelError: it is known not to.
+    """
+    shape = graph.shape(addend)
+    if shape is None:
+        return False
+    pairs = list(zip(reversed(shape), reversed(product), strict=False))
+    if len(shape) > 2 or any(size not in (None, 1) and wanted not in (None, size) for size, wanted in pairs):
+        raise ModelError(
+            f'node "{node.name}" ({node.op_type}): C "{addend}" of shape {_sizes(shape)} does not broadcast to the product, of '
+            f"shape {_sizes(product)}; mend the model"
+        )
+    return all(size == 1 or (size is not None and size == wanted) for size, wanted in pairs)
+
+
+def _sizes(shape: Sequence[int | None]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
+
+
 def constant_weights(node: NodeProto, graph: Graph, name: str) -> np.ndarray:
     """A constant as float32.
 

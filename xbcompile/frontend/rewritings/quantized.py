@@ -14,7 +14,14 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto, helper
 
-from xbcompile.frontend.operands import StaysDigital, attribute, is_constant, no_constant_operand, why_not_constant
+from xbcompile.frontend.operands import (
+    StaysDigital,
+    addend_fits,
+    attribute,
+    is_constant,
+    no_constant_operand,
+    why_not_constant,
+)
 from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.tensors import to_array
 
@@ -89,6 +96,7 @@ def rewrite_qgemm(r: Replacement) -> bool:
     transposed = (bool(attribute(r.node, "transA", 0)), bool(attribute(r.node, "transB", 0)))
     sums = _matmul(r, (a, a_zero_point), (b, b_zero_point), transposed=transposed)
     if bias:
+        addend_fits(r.node, r.graph, bias, r.graph.shape(r.node.output[0]) or (None, None))
         sums = r.emit("Add", sums, bias)
     alpha = np.float32(attribute(r.node, "alpha", 1.0))
     scale = alpha * left.reshape(()) * right.reshape(() if right.size == 1 else -1)
@@ -135,8 +143,10 @@ def _to_float(
     scale = r.emit("Mul", left[1], right[1])
     output = r.node.output[0]
     y = r.emit("Mul", r.emit("Cast", product, to=TensorProto.FLOAT), scale, output="" if bias else output)
-    if bias:
-        r.emit("Add", y, bias, output=output)
+    if bias:  # of any shape, with a value per column
+        columns = r.graph.shape(right[0])
+        per_column = r.emit("Reshape", bias, r.constant([-1 if columns is None else columns[-1] or -1], "columns"))
+        r.emit("Add", y, per_column, output=output)
 
 
 def _matmul(

@@ -296,28 +296,34 @@ def _check_lengths(r: Replacement, batch_axis: int) -> None:
 def _initial(r: Replacement, x: str, cell: _Cell, direction: int, directions: int, state: int, batch_axis: int) -> str:
     """A direction's state before the first step, [N, H]."""
     if not _has_input(r, 5 + state):
-        shape = r.emit("Concat", _size(r, x, batch_axis), r.constant([cell.hidden]), axis=0)
-        return r.emit("ConstantOfShape", shape)
-    axis, is_sure = 1 - batch_axis, _check_initial(r, cell, directions, state, batch_axis)
+        return _zeros(r, x, cell.hidden, batch_axis)
+    axis, is_guarded = 1 - batch_axis, _check_initial(r, cell, directions, state, batch_axis)
     given = _input(r, 5 + state)
     if directions > 1:
         given = r.slice(given, [direction], [direction + 1], [axis])
-    if is_sure:
-        return r.squeeze(given, [axis])
-    # Not a Squeeze: a state of another batch would broadcast without a word.
-    return r.emit("Reshape", given, r.emit("Concat", _size(r, x, batch_axis), r.constant([cell.hidden]), axis=0))
+    given = r.squeeze(given, [axis])
+    if not is_guarded:
+        return given
+    # A state of another batch would broadcast without a word, but not be joined to a column of this one.
+    column = _zeros(r, x, 1, batch_axis)
+    return r.slice(r.emit("Concat", given, column, axis=1), [0], [cell.hidden], [1])
+
+
+def _zeros(r: Replacement, x: str, size: int, batch_axis: int) -> str:
+    """Zeros, [N, size]."""
+    return r.emit("ConstantOfShape", r.emit("Concat", _size(r, x, batch_axis), r.constant([size]), axis=0))
 
 
 def _check_initial(r: Replacement, cell: _Cell, directions: int, state: int, batch_axis: int) -> bool:
-    """Whether a given state is known to be of the right shape; StaysDigital where it is known to be of a wrong one."""
+    """Whether only a run can tell that a given state has the inputs' batch; StaysDigital where its shape is wrong."""
     of_inputs, found = r.graph.shape(r.node.input[0]), r.graph.shape(r.node.input[5 + state])
     wanted = [directions, cell.hidden]
-    wanted.insert(batch_axis, -1 if of_inputs is None else of_inputs[batch_axis] or -1)
-    if found is None:
-        return False
+    if of_inputs is None or found is None:
+        return of_inputs is not None
+    wanted.insert(batch_axis, of_inputs[batch_axis] or -1)
     if len(found) != 3 or any(size not in (None, w) and w != -1 for size, w in zip(found, wanted, strict=True)):
         raise StaysDigital(f"an initial state has shape {list(found)}, not {['?' if w == -1 else w for w in wanted]}")
-    return list(found) == wanted
+    return list(found) != wanted
 
 
 def _scan(r: Replacement, cell: _Cell, projection: str, initial: Sequence[str], mask: str) -> list[str]:
