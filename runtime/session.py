@@ -24,6 +24,7 @@ from xbcompile.reference.sequence import calls_in_sequence, with_initial_states
 from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
+from xbcompile.runtime.feeds import check_kind
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
@@ -344,6 +345,7 @@ def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
         if value.name not in feeds:
             raise DataError(f"model input {value.name!r} is missing; given: {', '.join(feeds) or 'none'}")
         x = feeds[value.name]
+        check_kind(value, x)
         dtype = numpy_type(value)
         if dtype is not None and dtype.kind != "O" and np.asarray(x).dtype != dtype:  # texts have many types
             raise DataError(f"input {value.name!r} has type {np.asarray(x).dtype}; the model wants {dtype}")
