@@ -17,6 +17,7 @@ from xbcompile.errors import DataError, ProgramError, elided
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.vectors import count_vectors, lay_out, of_type
+from xbcompile.onnx_graph.kinds import check_kind
 from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES
@@ -24,7 +25,6 @@ from xbcompile.reference.sequence import calls_in_sequence, with_initial_states
 from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
-from xbcompile.runtime.feeds import check_kind
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram

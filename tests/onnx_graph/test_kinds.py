@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, ValueInfoProto, helper
 
 from xbcompile.errors import DataError
-from xbcompile.runtime.feeds import check_kind
+from xbcompile.onnx_graph.kinds import check_kind
 
 NUMBERS = helper.make_tensor_type_proto(TensorProto.FLOAT, ["n", 3])
 SCALAR = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
