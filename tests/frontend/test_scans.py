@@ -284,7 +284,7 @@ def test_convolutions_in_a_scan():
     feeds = {"h": normal(2, 2, 4, 4), "x": normal(2, 3, 2, 4, 4)}
     model = model_of([scan], {"h": ["n", 2, 4, 4], "x": ["n", 3, 2, 4, 4]}, ["last", "y"], kernels)
     for calibration in (None, feeds):
-        program = compile_model(model, "ideal", passes="thermometer{bits=8}", calibration=calibration)
+        program = compile_model(model, "ideal", passes="bitserial{bits=8}", calibration=calibration)
         host = run_onnxruntime(program.host, feeds)
         found = Session(program).run(feeds)
         for name, value in run_onnxruntime(model, feeds).items():
