@@ -143,7 +143,7 @@ def test_branches_of_functions_and_conditions_in_them(check):
     assert not network.segments
 
 
-@pytest.mark.parametrize("given", ["input", "default", "random"])
+@pytest.mark.parametrize("given", ["input", "random"])
 def test_conditions_that_are_not_constant(check, given):
     random = [node("RandomUniform", [], ["u"], shape=[1]), node("Less", ["u", "above"], ["c"])]
     model = model_of(
@@ -151,8 +151,6 @@ def test_conditions_that_are_not_constant(check, given):
     )
     if given != "random":
         model.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
-    if given == "default":
-        model.graph.initializer.append(numpy_helper.from_array(np.array(True), "c"))
     feeds = X | ({"c": np.array(False)} if given == "input" else {})
     assert lowered(check(model, feeds)) == []
 
