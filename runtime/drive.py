@@ -136,8 +136,8 @@ def _range(layer: MatrixLayer, code: InputCode, x: np.ndarray, vectors: np.ndarr
     if isinstance(layer.geometry, Contraction):
         low, high = vectors[0].min(axis=1), vectors[0].max(axis=1)
     else:
-        axes = tuple(range(1, x.ndim))
-        low, high = x.min(axis=axes), x.max(axis=axes)
+        axes = tuple(range(layer.geometry.channel_axis, 0))
+        low, high = x.min(axis=axes).ravel(), x.max(axis=axes).ravel()
     if isinstance(layer.geometry, Patches) or code.span is not None:  # padding must be representable
         low, high = np.minimum(low, zero), np.maximum(high, zero)
     if code.span is not None:

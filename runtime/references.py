@@ -36,7 +36,8 @@ def _copies(layer: MatrixLayer, tensor: np.ndarray, columns: int) -> np.ndarray:
     """As many copies of a tensor along the layer's axis of outputs as fill it; itself where none stand for it."""
     if not layer.stands_for:
         return tensor
-    axis = 1 if isinstance(layer.geometry, Patches) else layer.geometry.output_axis
+    geometry = layer.geometry
+    axis = geometry.channel_axis if isinstance(geometry, Patches) else geometry.output_axis
     return np.concatenate([tensor] * (columns // tensor.shape[axis]), axis=axis)
 
 

@@ -17,6 +17,7 @@ from xbcompile.errors import DataError, ProgramError, elided
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.vectors import count_vectors, lay_out, of_type
+from xbcompile.onnx_graph.kinds import check_kind
 from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES
@@ -344,6 +345,7 @@ def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
         if value.name not in feeds:
             raise DataError(f"model input {value.name!r} is missing; given: {', '.join(feeds) or 'none'}")
         x = feeds[value.name]
+        check_kind(value, x)
         dtype = numpy_type(value)
         if dtype is not None and dtype.kind != "O" and np.asarray(x).dtype != dtype:  # texts have many types
             raise DataError(f"input {value.name!r} has type {np.asarray(x).dtype}; the model wants {dtype}")

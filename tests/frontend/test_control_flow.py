@@ -171,6 +171,17 @@ def test_a_condition_on_a_fixed_input_is_constant():
     assert lowered(import_network(load_model(model, ModelInputs(fixed={"c": True})))) == ["then_fc"]
 
 
+def test_bounds_that_a_branch_gives_to_a_range(check):
+    """One element is no scalar: onnxruntime takes it as a bound where it is computed, not where it is constant."""
+    then, other = body([node("Neg", ["bound"], ["t"])], ["t"]), body([node("Abs", ["bound"], ["e"])], ["e"])
+    flow = node("If", ["c"], ["b"], "choice", then_branch=then, else_branch=other)
+    nodes = [*CONDITIONS["rank"], flow, node("Range", ["zero", "b", "one"], ["steps"])]
+    nodes += [node("Cast", ["steps"], ["f"], to=TensorProto.FLOAT)]
+    nodes += [node("MatMul", ["x", "w"], ["h"], "fc"), node("Add", ["h", "f"], ["y"])]
+    model = model_of(nodes, {"x": ["n", 3]}, ["y"], W | NUMBERS | {"bound": np.array([3])})
+    assert lowered(check(model, X)) == ["fc"]
+
+
 # --- loops
 
 

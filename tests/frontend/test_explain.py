@@ -207,7 +207,7 @@ def test_every_layer_is_explained_once(case):
     assert found.totals.macs_on_arrays == sum(node.macs_on_arrays for node in found.nodes)
     assert len(found.nodes) == len(graph.nodes)
     assert all(node.lowered != bool(node.reason) for node in found.nodes)
-    assert list(found.to_json()) == ["model", "nodes", "totals", "open_dimensions"]
+    assert list(found.to_json()) == ["model", "nodes", "totals", "open_dimensions", "samples"]
 
 
 # --- MACs of nodes that stay digital

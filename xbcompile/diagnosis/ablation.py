@@ -63,7 +63,8 @@ class ModelLayer:
         layer = self.layer
         (y,) = self.session.run([tensor_name(layer)], {self.start: x})
         if layer.stands_for:
-            axis = 1 if isinstance(layer.geometry, Patches) else layer.geometry.output_axis
+            geometry = layer.geometry
+            axis = geometry.channel_axis if isinstance(geometry, Patches) else geometry.output_axis
             y = np.concatenate([y] * (layer.groups * layer.outputs // y.shape[axis]), axis=axis)
         return collect(layer, y).astype(np.float64)
 

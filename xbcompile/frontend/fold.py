@@ -20,6 +20,7 @@ from xbcompile.onnx_graph.graph import (
     model_around,
     named,
     reads,
+    unused,
     without_dead_nodes,
 )
 from xbcompile.onnx_graph.tensors import elements, item_bytes, size_bytes, to_array
@@ -75,7 +76,21 @@ def fold_constants(graph: Graph, origins: dict[str, int] | None = None) -> Graph
         graph = replace(graph, constants={**graph.constants, **constants})
         nodes = (_without_outputs(node, constants.keys()) for node in graph.nodes)
         graph = replace(graph, nodes=tuple(node for node in nodes if node is not None))
-        graph = infer_types(without_dead_nodes(graph))
+        graph = infer_types(without_dead_nodes(_with_scalar_bounds(graph)))
+
+
+def _with_scalar_bounds(graph: Graph) -> Graph:
+    """Constant bounds of Range as scalars: onnxruntime takes one element of any rank as it runs, but no other constant."""
+    bounds = {
+        name for node in graph.nodes if node.op_type == "Range" and node.domain in ONNX_DOMAINS for name in node.input
+    }
+    wide = {name for name in bounds & graph.constants.keys() if list(graph.constants[name].dims) == [1]}
+    if not wide:
+        return graph
+    names = {name: unused(f"{name}_scalar", {*graph.types, *graph.constants}) for name in wide}
+    scalars = {new: builder.tensor(new, to_array(graph.constants[name]).reshape(())) for name, new in names.items()}
+    nodes = (builder.reading(node, names) if node.op_type == "Range" else node for node in graph.nodes)
+    return replace(graph, nodes=tuple(nodes), constants={**graph.constants, **scalars})
 
 
 def _without_outputs(node: NodeProto, names: Iterable[str]) -> NodeProto | None:

@@ -39,6 +39,8 @@ def rewrite_scans(graph: Graph, digital: Collection[str], prepare: Prepare) -> G
         digital: names and patterns of the nodes that the user keeps digital.
         prepare: takes the graph of a body, and the name of its Scan, the way to lowering.
     """
+    if not any(map(_has_matrices, graph.nodes)):
+        return graph
     splicer, scans, reasons = Splicer(graph), list[str](), dict[str, str]()
     origins = dict(graph.origins)
     for node in graph.nodes:

@@ -45,6 +45,11 @@ class Patches:
     pads: tuple[int, ...]
     auto_pad: str = "NOTSET"
 
+    @property
+    def channel_axis(self) -> int:
+        """The axis of channels, of inputs as of outputs, counted from the last."""
+        return -1 - len(self.kernel)
+
     def resolved_pads(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
         """Pads (begins, then ends) for an input of this spatial size, by the ONNX Conv specification of auto_pad."""
         if self.auto_pad == "NOTSET":

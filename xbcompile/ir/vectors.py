@@ -17,7 +17,7 @@ def gather(layer: MatrixLayer, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ..
 
     Args:
         layer: the matrix layer.
-        x: its input tensor.
+        x: its input tensor, or several stacked along a new axis 0, as the steps of a recurrence are.
 
     Returns:
         vectors [groups, V, K], a view where possible, and the shape that `lay_out` needs to undo the flattening.
@@ -42,12 +42,13 @@ def _kept_axis(layer: MatrixLayer, rank: int) -> int:
 
 
 def _check_size(layer: MatrixLayer, x: np.ndarray) -> None:
-    geometry, wanted, axis = layer.geometry, layer.inputs, 1
+    geometry, wanted = layer.geometry, layer.inputs
     if isinstance(geometry, Contraction):
-        axis = geometry.input_axis
+        axis, fewest = geometry.input_axis, -geometry.input_axis
     else:
+        axis, fewest = geometry.channel_axis, 1 - geometry.channel_axis
         wanted = layer.groups * layer.inputs // math.prod(geometry.kernel)
-    if x.ndim <= axis or x.ndim < -axis or x.shape[axis] != wanted:
+    if x.ndim < fewest or x.shape[axis] != wanted:
         raise DataError(
             f"layer {layer.name!r}: its input {layer.input!r} has shape {'x'.join(map(str, x.shape))}; its weights want "
             f"{wanted} along axis {axis % max(x.ndim, 1)}"
@@ -55,7 +56,8 @@ def _check_size(layer: MatrixLayer, x: np.ndarray) -> None:
 
 
 def _patches(layer: MatrixLayer, geometry: Patches, x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    rank = len(geometry.kernel)
+    rank, samples = len(geometry.kernel), x.shape[: geometry.channel_axis]
+    x = x.reshape(math.prod(samples), *x.shape[geometry.channel_axis :])
     spatial = x.shape[2:]
     pads = geometry.resolved_pads(spatial)
     widths = [(0, 0), (0, 0), *((pads[i], pads[i + rank]) for i in range(rank))]
@@ -71,7 +73,7 @@ def _patches(layer: MatrixLayer, geometry: Patches, x: np.ndarray) -> tuple[np.n
     out_axes = tuple(range(3, 3 + rank))
     kernel_axes = tuple(range(3 + rank, 3 + 2 * rank))
     ordered = split.transpose(1, 0, *out_axes, 2, *kernel_axes)  # [G, N, *out, C/G, *kernel]
-    return ordered.reshape(layer.groups, -1, layer.inputs), (batch, *output)
+    return ordered.reshape(layer.groups, -1, layer.inputs), (*samples, *output)
 
 
 def of_type(y: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -87,7 +89,7 @@ def lay_out(layer: MatrixLayer, y: np.ndarray, shape: tuple[int, ...]) -> np.nda
     geometry = layer.geometry
     tensor = y.reshape(*shape, layer.groups * layer.outputs)
     if isinstance(geometry, Patches):
-        return np.moveaxis(tensor, -1, 1)
+        return np.moveaxis(tensor, -1, geometry.channel_axis)
     tensor = np.moveaxis(tensor, 0, _kept_axis(layer, tensor.ndim))
     if geometry.squeeze:
         return tensor[..., 0]
@@ -98,7 +100,7 @@ def collect(layer: MatrixLayer, tensor: np.ndarray) -> np.ndarray:
     """Inverse of `lay_out`: output vectors [V, groups * M] of a layer's output tensor."""
     geometry = layer.geometry
     if isinstance(geometry, Patches):
-        tensor = np.moveaxis(tensor, 1, -1)
+        tensor = np.moveaxis(tensor, geometry.channel_axis, -1)
     else:
         tensor = tensor[..., None] if geometry.squeeze else np.moveaxis(tensor, geometry.output_axis, -1)
         tensor = np.moveaxis(tensor, _kept_axis(layer, tensor.ndim), 0)
@@ -109,7 +111,8 @@ def vectors_per_sample(layer: MatrixLayer, shape: tuple[int, ...]) -> int:
     """Vectors that one entry of the axis of samples contributes, for an input tensor of this shape; 1 of a single vector."""
     geometry = layer.geometry
     if isinstance(geometry, Patches):
-        return int(np.prod(geometry.output_size(shape[2:])))
+        axis = geometry.channel_axis
+        return math.prod((*shape[1:axis], *geometry.output_size(shape[axis + 1 :])))
     kept = list(shape)
     del kept[geometry.input_axis]
     if len(kept) > 1:
@@ -140,8 +143,9 @@ def _check_shape(layer: MatrixLayer, shape: tuple[int, ...]) -> None:
         wanted = (
             f"{channels} channels on axis 1 of {2 + len(geometry.kernel)}, and room for a {_by(geometry.kernel)} kernel"
         )
-        fits = len(shape) == 2 + len(geometry.kernel) and shape[1] == channels
-        fits = fits and all(size > 0 for size in geometry.output_size(shape[2:]))
+        axis = geometry.channel_axis
+        fits = len(shape) in (1 - axis, 2 - axis) and shape[axis] == channels
+        fits = fits and all(size > 0 for size in geometry.output_size(shape[axis + 1 :]))
     else:
         wanted = f"{layer.inputs} values along axis {geometry.input_axis}"
         fits = len(shape) >= -geometry.input_axis and shape[geometry.input_axis] == layer.inputs

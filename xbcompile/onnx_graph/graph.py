@@ -111,22 +111,22 @@ def from_model(model: ModelProto) -> Graph:
 
 def _opened(value: ValueInfoProto) -> ValueInfoProto:
     """The graph input or output with negative sizes left open, as onnxruntime takes them."""
-    if all(dim.dim_value >= 0 for dim in _dimensions(value.type)):
+    if all(dim.dim_value >= 0 for dim in dimensions_of(value.type)):
         return value
     opened = copied(value)
-    for dim in _dimensions(opened.type):
+    for dim in dimensions_of(opened.type):
         if dim.dim_value < 0:
             dim.Clear()
     return opened
 
 
-def _dimensions(type_proto: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
+def dimensions_of(type_proto: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
     """The dimensions of a tensor, or of the tensors in a sequence, an optional or a map."""
     kind = type_proto.WhichOneof("value")
     if kind in ("sequence_type", "optional_type"):
-        yield from _dimensions(getattr(type_proto, kind).elem_type)
+        yield from dimensions_of(getattr(type_proto, kind).elem_type)
     elif kind == "map_type":
-        yield from _dimensions(type_proto.map_type.value_type)
+        yield from dimensions_of(type_proto.map_type.value_type)
     elif kind in ("tensor_type", "sparse_tensor_type"):
         yield from getattr(type_proto, kind).shape.dim
 

@@ -13,7 +13,7 @@ from onnx import TypeProto, helper, shape_inference
 from xbcompile.errors import ModelError
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.builder import copied
-from xbcompile.onnx_graph.graph import Graph, skeleton
+from xbcompile.onnx_graph.graph import Graph, dimensions_of, skeleton
 
 
 def infer_types(graph: Graph) -> Graph:
@@ -95,7 +95,7 @@ def _merge_shapes(declared: TypeProto.Tensor, found: onnx.TensorShapeProto) -> N
 
 
 def _dimension_names(values: Iterable[onnx.ValueInfoProto]) -> set[str]:
-    return {dim.dim_param for value in values for dim in value.type.tensor_type.shape.dim}
+    return {dim.dim_param for value in values for dim in dimensions_of(value.type)}
 
 
 def _types_from_onnxruntime(graph: Graph, names: list[str]) -> dict[str, TypeProto]:

@@ -42,7 +42,8 @@ def probe_inputs(program: Program, samples: int = 4, seed: int = 0) -> dict[str,
     def shape(value: onnx.ValueInfoProto, tensor: TypeProto.Tensor) -> list[int]:
         found = []
         for axis, dim in enumerate(tensor.shape.dim):
-            open_size = count if dimension_name(value, axis) in counting else OPEN_SIZE
+            name = dim.dim_param or f"{value.name}:{axis}"  # of a tensor in a sequence or an optional too
+            open_size = count if name in counting else OPEN_SIZE
             found.append(int(dim.dim_value) if is_fixed(dim) else open_size)
         if math.prod(found) > LARGEST_PROBE:
             raise DataError(

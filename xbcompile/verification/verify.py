@@ -241,7 +241,7 @@ def _has_its_channels(layer: MatrixLayer, x: np.ndarray) -> bool:
     """Whether a convolution's input has the channels that it reads; onnxruntime's grouped Conv takes more without a word."""
     if not isinstance(layer.geometry, Patches):
         return True
-    return bool(x.shape[1] == layer.groups * layer.inputs // math.prod(layer.geometry.kernel))
+    return bool(x.shape[layer.geometry.channel_axis] == layer.groups * layer.inputs // math.prod(layer.geometry.kernel))
 
 
 def _evaluate(model: SplitModel, feeds: dict[str, Any], tensors: list[str]) -> list[np.ndarray]:
