@@ -11,6 +11,7 @@ from xbcompile.errors import PassError
 from xbcompile.ir import InputCode, MatrixLayer, Network, Patches
 from xbcompile.passes.contract import NetworkPass, PassContext
 
+LEAST_STEP = float(np.finfo(np.float32).tiny)  # float32 rounds smaller ones to whole multiples of 1e-45
 GRID_TOLERANCE = 1e-4  # of a step, by which 0 may miss a grid that contains it: rounding of scales and zero points
 
 
@@ -110,11 +111,17 @@ class InputCoding(NetworkPass):
         if isinstance(layer.geometry, Patches):  # padding drives rows with 0
             low, high = min(low, 0.0), max(high, 0.0)
         if symmetric:
-            high = max(abs(low), abs(high)) or 1.0
+            high = max(abs(low), abs(high))
             low = -high
-        if low == high:  # a constant input still needs a step
-            high = low + max(1.0, abs(low))
-        return InputCode(self.scheme, self.slices(), low, high)
+        code = InputCode(self.scheme, self.slices())
+        if high - low < LEAST_STEP * max(code.steps, 1):  # a constant input still needs a step
+            low, high = (-1.0, 1.0) if symmetric else (low, low + max(1.0, abs(low)))
+        if not _is_range(low, high):
+            raise PassError(
+                f"inputs of layer {layer.name!r} go from {low:g} to {high:g} on the calibration inputs, a range that float32 "
+                "cannot hold; scale the model's inputs down"
+            )
+        return replace(code, low=low, high=high)
 
     def ensures(self, before: Network, after: Network, context: PassContext) -> None:
         """Every layer is coded."""

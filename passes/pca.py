@@ -96,12 +96,17 @@ class PrincipalComponents(NetworkPass):
         basis = vectors[:, :count] * _signs(vectors[:, :count])
         segment = _projection(network, layer, mean, basis)
         weights = layer.weights[0].astype(np.float64)
+        bias = mean @ weights + layer.bias
+        if np.abs(bias).max(initial=0.0) > np.finfo(np.float32).max:
+            raise PassError(
+                f"inputs of layer {layer.name!r} are too large on the calibration inputs: its bias overflows"
+            )
         reduced = replace(
             layer,
             input=segment.output_names[0],
             weights=(basis.T @ weights).astype(np.float32)[None],
             matrix="",
-            bias=(mean @ weights + layer.bias).astype(np.float32),
+            bias=bias.astype(np.float32),
         )
         return rewiring.with_nodes(network, layer, [segment, reduced])
 

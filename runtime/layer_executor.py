@@ -14,7 +14,7 @@ import numpy as np
 from xbcompile.ir import Patches
 from xbcompile.ir.corrections import LayerCorrection
 from xbcompile.ir.vectors import gather, lay_out, of_type, vectors_per_sample
-from xbcompile.runtime.drive import CodedInput, code_vectors
+from xbcompile.runtime.drive import CodedInput, NotDriven, code_vectors
 from xbcompile.runtime.one_by_one import EffortCounter, OneByOne
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.tiles import BLOCK_TILES, LayerTiles, TileBlock
@@ -319,4 +319,14 @@ class LayerExecutor:
             if self.tiles.both_signs:
                 drive_sum = 2 * drive_sum - layer.inputs * self.tiles.coefficients.sum()
             y += code.offset[:, None, :] * (gain * drive_sum + shift * layer.inputs)
+        if coded.not_driven is not None:
+            self._follow_floats(coded.not_driven, y)
         return y.transpose(1, 0, 2).reshape(sums.shape[1], layer.groups * layer.outputs) + layer.bias
+
+    def _follow_floats(self, lost: NotDriven, y: np.ndarray) -> None:
+        """Replace, in y [groups, V, outputs], the products of vectors that the array was not driven with by what floats give."""
+        weights = self.code.dequantized().astype(np.float64)
+        for group in np.unique(lost.group).tolist():
+            mine = lost.group == group
+            with np.errstate(invalid="ignore"):  # infinity times 0, or less infinity
+                y[group, lost.vector[mine]] = lost.values[mine].astype(np.float64) @ weights[group]

@@ -19,10 +19,11 @@ from xbcompile.ir.schedule import READ, WRITE, tile_columns
 from xbcompile.ir.vectors import lay_out, of_type
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Flow, Pending
-from xbcompile.runtime.drive import CodedInput
-from xbcompile.runtime.layer_executor import LayerExecutor, Reading, ReadingObserver
+from xbcompile.runtime.drive import join_coded
+from xbcompile.runtime.layer_executor import LayerExecutor, Reading
 from xbcompile.runtime.one_by_one import read_once
 from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.statistics import StatisticsCollector
 from xbcompile.runtime.timeline import COMMISSION_VECTOR, SIZE_VECTORS, STEP_VECTORS, VectorRange
 from xbcompile.targets import Device, Read, Write
 
@@ -85,7 +86,7 @@ class Player:
         self,
         batches: Sequence[BatchInput],
         first: int,
-        observers: Sequence[ReadingObserver] = (),
+        observers: Sequence[StatisticsCollector] = (),
         watched: int = 0,
     ) -> list[dict[str, Any]]:
         """Play batches that follow each other.
@@ -93,8 +94,8 @@ class Player:
         Args:
             batches: what each runs on; the clock knows the run.
             first: number of the first one.
-            observers: one per layer.
-            watched: they see the readings of so many batches.
+            observers: one per layer; they see the layer's inputs.
+            watched: of so many batches they see the readings, too.
 
         Returns:
             graph outputs by name, of each call.
@@ -113,7 +114,7 @@ class Player:
         while moments:
             at_s, batch, step, event = heapq.heappop(moments)
             if step == event == 0:
-                playing[batch] = _Batch(self, batches[batch], first + batch, observers if batch < watched else None)
+                playing[batch] = _Batch(self, batches[batch], first + batch, observers, batch < watched)
                 if batch + 1 < len(batches):
                     due(batch + 1, 0)
             if event == 0 and step + 1 < len(steps):
@@ -145,9 +146,9 @@ class _Batch:
     """One batch on its way."""
 
     def __init__(
-        self, player: Player, given: BatchInput, number: int, observers: Sequence[ReadingObserver] | None
+        self, player: Player, given: BatchInput, number: int, observers: Sequence[StatisticsCollector], watched: bool
     ) -> None:
-        self.player, self.number, self.observers = player, number, observers
+        self.player, self.number, self.observers, self.watched = player, number, observers, watched
         self.flows = [Flow(player.digital, feeds) for feeds in given.calls]  # all stand at the same layers
         self.samples = given.samples
         self.layers: dict[Pending, _LayerReads] = {}
@@ -210,7 +211,11 @@ class _LayerReads:
         player = batch.player
         self.player, self.batch, self.pending, self.use = player, batch, pending, use
         self.executor = player.executors[pending.layer]
-        self.observer = None if batch.observers is None else batch.observers[pending.layer]
+        observer = batch.observers[pending.layer] if batch.observers else None
+        if observer is not None:
+            for x in inputs:
+                observer.note_inputs(x)
+        self.observer = observer if batch.watched else None
         self.dtype = inputs[0].dtype
         self.calls = [self.executor.begin(x) for x in inputs]
         self.reading = joined(self.calls)
@@ -309,15 +314,7 @@ def joined(calls: Sequence[Reading]) -> Reading:
     if len(calls) == 1:
         return calls[0]
     vectors = [call.sums.shape[1] for call in calls]
-    coded = CodedInput(
-        np.concatenate([call.coded.value for call in calls], axis=1),
-        *(
-            np.concatenate(
-                [np.broadcast_to(getattr(call.coded, name), n) for call, n in zip(calls, vectors, strict=True)]
-            )
-            for name in ("gain", "shift")
-        ),
-    )
+    coded = join_coded([call.coded for call in calls], vectors)
     return Reading(coded, np.concatenate([call.sums for call in calls], axis=1))
 
 

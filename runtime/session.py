@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from xbcompile.data.shaping import transposition_hint
 from xbcompile.errors import DataError, ProgramError, elided
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
@@ -81,7 +82,7 @@ class Session:
         self.placed = PlacedProgram(program, corrections)
         self.executors = self._make_executors(workers)
         self._player = None if isinstance(self.device, BatchedDevice) else self._new_player()
-        self._statistics = [StatisticsCollector(each.device) for each in self.executors]
+        self._statistics = [StatisticsCollector(each.device, each.layer.input_code) for each in self.executors]
         self._set_up = False
         self._turn = RLock()
 
@@ -97,7 +98,7 @@ class Session:
 
     @property
     def statistics(self) -> list[LayerStatistics]:
-        """Per-layer statistics of the first samples of every run."""
+        """Per-layer statistics: of all inputs, and of the readings of the first samples of every run of samples."""
         names = [layer.name for layer in self.program.network.layers]
         return [c.result(name) for c, name in zip(self._statistics, names, strict=True)]
 
@@ -265,14 +266,15 @@ class Session:
         """One call of the model, all events of each layer together."""
 
         def execute(at: Pending, values: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
-            executor, observer = self.executors[at.layer], self._statistics[at.layer] if observe else None
+            executor, statistics = self.executors[at.layer], self._statistics[at.layer]
             outputs = []
             for each in values:
                 x = self._input(at.layer, each)
+                statistics.note_inputs(x)
                 count = count_vectors(executor.layer, x.shape)
                 reads = vector_range(self.placed, at, first, count, samples)
                 with self._blas.limit(limits=1):
-                    y, shape = executor.vectors(x, reads, observer)
+                    y, shape = executor.vectors(x, reads, statistics if observe else None)
                 self.counters.count_reads(self.program, at.layer, count)
                 outputs.append(lay_out(executor.layer, of_type(y, x.dtype), shape))
             return outputs
@@ -352,7 +354,8 @@ def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
         found = np.shape(x)
         if len(found) != len(wanted) or any(w is not None and w != f for w, f in zip(wanted, found, strict=True)):
             text = "x".join("?" if w is None else str(w) for w in wanted)
-            raise DataError(f"input {value.name!r} has shape {'x'.join(map(str, found))}; the model wants {text}")
+            hint = transposition_hint(found, wanted, program.network.samples.inputs.get(value.name))
+            raise DataError(f"input {value.name!r} has shape {'x'.join(map(str, found))}; the model wants {text}{hint}")
     unknown = sorted(set(feeds) - {value.name for value in program.network.inputs})
     if not unknown:
         return

@@ -71,7 +71,12 @@ def gain_and_shift(measured: np.ndarray, reference: np.ndarray, sample: Indices)
 
     Returns:
         float64 [outputs] each; gain 1 where the device's output does not vary.
+
+    Raises:
+        PassError: an output is not finite.
     """
+    if not (np.isfinite(measured).all() and np.isfinite(reference).all()):
+        raise PassError("recalibrate: outputs of a layer are not finite on the calibration inputs; give smaller inputs")
     centre = measured.mean(axis=0)
     sums = _sums(measured, reference, centre, sample)
     total = sums.sum(axis=0)

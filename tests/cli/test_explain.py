@@ -50,7 +50,12 @@ def test_groups_and_inner_nodes(done, folder):
     onnx.save(convolutional(), folder / "conv.onnx")
     assert rows(done("explain", "conv.onnx").out)["conv1"] == ["Conv", "2 x 9x2x16", "", "576"]
     onnx.save(control_flow(), folder / "flow.onnx")
-    assert rows(done("explain", "flow.onnx", "--batch-axis", "0").out)["then_fc"] == ["MatMul", "", 'inside the body of If "if"', "16"]
+    assert rows(done("explain", "flow.onnx", "--batch-axis", "0").out)["then_fc"] == [
+        "MatMul",
+        "",
+        'inside the body of If "if"',
+        "16",
+    ]
 
 
 def test_long_names_stay_inside_120_characters(done, folder):

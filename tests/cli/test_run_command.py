@@ -12,7 +12,6 @@ from onnx import helper
 from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.small_programs import dense_model
 from xbcompile import __version__, load_program
-from xbcompile.runtime.accuracy import accuracy_of
 from xbcompile.units import percent, si
 
 XOR = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
@@ -29,7 +28,9 @@ def xor(done, models, folder):
 def test_xor(done, xor):
     result = json.loads(done("run", xor, "--data", "xor.npz", "-o", "out.npz", "--json").out)
     assert (np.load("out.npz")["output"][:, 0] > 0.5).tolist() == [False, True, True, False]
-    assert result["accuracy"] == {"mean": 1.0, "std": 0.0, "per_seed": [1.0], "software": 1.0}
+    decision = result["accuracy"].pop("decision")
+    assert result["accuracy"] == {"mean": 1.0, "std": None, "per_seed": [1.0], "software": 1.0}
+    assert (decision["rule"], decision["threshold"]) == ("threshold", 0.5)
 
 
 def test_xor_image(done, xor):
@@ -75,7 +76,6 @@ def test_counters(done, models, folder):
     }
     assert len(result["accuracy"]["per_seed"]) == 2
     assert result["accuracy"]["mean"] == pytest.approx(np.mean(result["accuracy"]["per_seed"]))
-    assert result["accuracy"]["std"] == pytest.approx(np.std(result["accuracy"]["per_seed"]))
     assert result["cost"]["energy_j"] == pytest.approx(6 * result["cost"]["energy_per_inference_j"])
 
 
@@ -113,18 +113,96 @@ def test_devices(done, xor):
         assert json.loads(done("run", xor, "--data", "xor.npz", "--device", device, "--json").out)["device"] == device
 
 
-@pytest.mark.parametrize(
-    ("output", "labels", "expected"),
-    [
-        (np.array([[0.1, 0.9], [0.8, 0.2]]), [1, 1], 0.5),
-        (np.array([[0.1], [0.9], [0.5]]), [0, 1, 1], 2 / 3),
-        (np.array([3, 7, 7]), [3, 7, 2], 2 / 3),  # the model already gives the class
-        (np.array([True, False]), [1, 1], 0.5),
-        (np.array([[[[0.0, 2.0]]], [[[3.0, 2.0]]]]), [1, 0], 1.0),
-    ],
-)
-def test_accuracy_of(output, labels, expected):
-    assert accuracy_of(output, np.array(labels)) == expected
+@pytest.fixture
+def logit(done, folder):
+    """A perfect classifier with one raw logit, x0 - x1 > 0, calibrated on 0..1, and its data."""
+    x = np.random.default_rng(6).random((40, 2), np.float32)
+    x = x[np.abs(x[:, 0] - x[:, 1]) > 0.02]
+    onnx.save(
+        model_of(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["n", 2]}, ["y"], {"w": np.array([[1.0], [-1]])}
+        ),
+        folder / "m.onnx",
+    )
+    np.savez(folder / "d.npz", x=x, labels=x[:, 0] > x[:, 1])
+    np.savez(folder / "cal.npz", x=x)
+    done(
+        "compile",
+        "m.onnx",
+        "-o",
+        "p.xbar",
+        "--target",
+        "m2tj4",
+        "--calibration",
+        "cal.npz",
+        "--passes",
+        "quantize,analogue",
+    )
+    return x
+
+
+def test_a_raw_logit_is_compared_with_0(done, refused, logit):
+    run = ("run", "p.xbar", "--data", "d.npz", "--device", "ideal")
+    accuracy = json.loads(done(*run, "--json").out)["accuracy"]
+    assert (accuracy["mean"], accuracy["software"]) == (1, 1)
+    reason = "raw logit: the output has no bounds"
+    assert accuracy["decision"] == {"rule": "threshold", "threshold": 0, "reason": reason}
+    assert f"classes told apart at 0 ({reason}; --threshold)" in done(*run).out
+    above = json.loads(done(*run, "--threshold", 0.5, "--json").out)["accuracy"]
+    difference = logit[:, 0] - logit[:, 1]
+    assert above["software"] == np.mean((difference > 0.5) == (difference > 0)) < 1
+    rows = json.loads(done("diagnose", "p.xbar", "--data", "d.npz", "--threshold", 0.5, "--json").out)["end_to_end"]
+    assert rows[0]["accuracy"] == above["software"]
+    np.savez("three.npz", x=logit[:3], labels=[0, 1, 2])
+    assert "labels go from 0 to 2" in refused("run", "p.xbar", "--data", "three.npz")
+    for command in ("run", "diagnose"):
+        text = refused(command, "p.xbar", "--data", "cal.npz", "--threshold", 0)
+        assert "--threshold 0 is for accuracy, and data 'cal.npz' has no labels" in text
+
+
+def test_spread_over_chips_is_that_of_a_sample(done, logit):
+    """Of n chips: the root of the summed squares over n - 1; of one chip there is none."""
+    done("compile", "m.onnx", "-o", "p.xbar", "--passes", "quantize{scheme=binary},bitserial{bits=4}")  # a noisy array
+    run = ("run", "p.xbar", "--data", "d.npz")
+    result = json.loads(done(*run, "--repeat", 3, "--json").out)["accuracy"]
+    each = np.array(result["per_seed"])
+    assert len(set(each)) > 1
+    assert result["std"] == pytest.approx(np.sqrt(np.square(each - each.mean()).sum() / 2), abs=1e-12)
+    shown = done(*run, "--repeat", 3).out
+    assert f"{percent(result['mean'])} ± {100 * result['std']:.2f} (3 chips" in shown
+    assert "±: sample standard deviation over chips" in shown
+    assert "±" not in done(*run).out
+
+
+def test_clipped_inputs_are_told(done, logit):
+    """The data times 255: what is above the calibrated maximum is clipped, on every layer that reads it."""
+    np.savez("wide.npz", x=logit * 255)
+    result = done("run", "p.xbar", "--data", "wide.npz", "--json")
+    (layer,) = json.loads(result.out)["layers"]
+    low, high = logit.min(), logit.max()
+    assert (layer["input_low"], layer["input_high"]) == (low, high)
+    assert layer["clipped_fraction"] == np.mean(logit * 255 > high * (1 + 1e-5)) > 0.9
+    assert layer["highest_input"] == pytest.approx(255 * high)
+    assert result.err.startswith("xbcompile: warning: layer 'MatMul_y': ")
+    assert f"of its inputs are clipped, as they lie outside of {low:g} to {high:g}" in result.err
+    assert json.loads(result.out)["warnings"] == [result.err.strip().removeprefix("xbcompile: warning: ")]
+    usual = done("run", "p.xbar", "--data", "cal.npz", "--json")
+    assert (usual.err, json.loads(usual.out)["layers"][0]["clipped_fraction"]) == ("", 0)
+
+
+def test_nan_inputs_are_counted(done, refused, logit):
+    strange = logit.copy()
+    strange[3] = np.nan, np.inf
+    np.savez("nan.npz", x=strange, labels=logit[:, 0] > logit[:, 1])
+    result = done("run", "p.xbar", "--data", "nan.npz", "--device", "ideal", "-o", "out.npz", "--json")
+    found = json.loads(result.out)
+    assert found["not_finite"] == {"inputs": 2, "outputs": 1}
+    assert found["layers"][0]["not_finite"] == 2
+    assert "2 input values are NaN or infinite, and 1 output values" in result.err
+    assert np.flatnonzero(np.isnan(np.load("out.npz")["y"][:, 0])).tolist() == [3]
+    assert found["accuracy"]["mean"] == found["accuracy"]["software"] == 1 - 1 / len(logit)
+    for command in (("compile", "m.onnx", "-o", "q.xbar", "--calibration"), ("diagnose", "p.xbar", "--data")):
+        assert f"there are NaN or infinite values (2 of {logit.size})" in refused(*command, "nan.npz")
 
 
 def test_two_outputs_and_integers_in(done, folder):

@@ -9,6 +9,7 @@ import struct
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -326,6 +327,10 @@ def test_an_input_named_labels(npz):
         ({"x": X, "labels": np.arange(3)}, "arrays have different numbers of samples: {'x': 4, 'labels': 3}"),
         ({"x": X, "labels": np.arange(4.0)}, "labels must be whole numbers, one per sample; found float64 (4,)"),
         ({"x": X, "labels": np.eye(4, dtype=int)}, "labels must be whole numbers, one per sample; found int64 (4, 4)"),
+        (
+            {"x": X, "labels": np.array([0, 1, 2, 2**63], np.uint64)},
+            "labels go up to 9223372036854775808; allowed: 9223",
+        ),
         ({"x": X, "labels": np.int64(3)}, "labels must be whole numbers, one per sample; found int64 ()"),
     ],
 )
@@ -407,3 +412,14 @@ def test_arrays_in_memory():
         data_of({"z": X}, None, SIX, "calibration")
     with pytest.raises(DataError, match="calibration, array 'x': there are NaN or infinite values"):
         data_of({"x": X * np.nan}, None, SIX, "calibration")
+    ragged: Any = [[1.0], [1.0, 2.0]]
+    with pytest.raises(DataError, match="calibration, array 'x': it is no array"):
+        data_of({"x": ragged}, None, SIX, "calibration")
+    strange = data_of({"x": X * np.nan}, None, SIX, "data", finite=False)
+    assert np.isnan(strange.inputs["x"]).all()
+
+
+def test_labels_of_two_classes(npz):
+    data = load_data(npz(x=X, labels=np.array([True, False, True, True])), SIX)
+    assert (data.labels.tolist(), data.labels.dtype) == ([1, 0, 1, 1], np.int64)
+    assert load_data(npz(x=X, labels=np.array([-1, 1, 1, -1], np.int8)), SIX).labels.tolist() == [-1, 1, 1, -1]

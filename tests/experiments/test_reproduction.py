@@ -19,7 +19,7 @@ from xbcompile.experiments.reproduction import Experiment, Goal
 from xbcompile.experiments.systems import EXPERIMENTS, DefectExperiment
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.runtime import Session
-from xbcompile.runtime.accuracy import accuracy_of, software_accuracy
+from xbcompile.runtime.accuracy import Classifier, software_accuracy
 from xbcompile.targets import load_target
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -88,7 +88,7 @@ def test_figures_are_those_of_compile_and_run():
     )
     data = load_data("digits:test", program.network.inputs)
     outputs = [Session(program, seed=seed).run_samples(data.inputs)["logits"] for seed in (0, 1)]
-    expected = [100 * accuracy_of(output, data.labels) for output in outputs]
+    expected = [100 * Classifier.of(program.network).accuracy(output, data.labels) for output in outputs]
     assert row["array_per_seed"] == expected
     assert (row["array_mean"], row["array_worst"]) == pytest.approx((np.mean(expected), min(expected)))
     assert row["software"] == 100 * software_accuracy(program, data.inputs, data.labels)

@@ -240,6 +240,31 @@ def test_numbers_lists_and_ort_values_are_taken_as_arrays():
         assert xbcompile.InferenceSession(scalar).run(None, {"x": x}) == [-3]
 
 
+def test_lists_that_do_not_fit_are_refused():
+    small = model_with(
+        [helper.make_node("Cast", ["x"], ["y"], to=1)], {"x": tensor([None], TensorProto.UINT8)}, {"y": tensor([None])}
+    )
+    session = xbcompile.InferenceSession(small)
+    assert session.run(None, {"x": [3, 255]})[0].tolist() == [3, 255]
+    assert session.run(None, {"x": []})[0].tolist() == []
+    for x, text in (
+        ([300], "outside the range"),
+        ([-1], "outside"),
+        ([1.5], "does not fit"),
+        ([[1], [1, 2]], "no array"),
+    ):
+        with pytest.raises(DataError, match=f"input 'x': .*{text}"):
+            session.run(None, {"x": x})
+
+
+def test_another_layout_is_told():
+    session = xbcompile.InferenceSession(
+        model_with([helper.make_node("Relu", ["x"], ["y"])], {"x": tensor([1, 3, 4, 4])}, {"y": tensor([1, 3, 4, 4])})
+    )
+    with pytest.raises(DataError, match=r"the model wants 1x3x4x4; they look channels last \(NHWC\): use .transpose"):
+        session.run(None, {"x": np.zeros((1, 4, 4, 3), np.float32)})
+
+
 def test_one_feed_is_one_run():
     """Axis 0 may be time: sums over it would differ if a feed were run in pieces (of 500, as data sets are)."""
     rng = np.random.default_rng(0)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from onnx import helper
 
+import xbcompile
 from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.small_programs import dense_model
+from xbcompile import Session
 from xbcompile.errors import PassError
 from xbcompile.passes.analogue import Analogue
 from xbcompile.passes.bitserial import BitSerial
@@ -126,6 +128,36 @@ def test_inputs_that_are_not_finite(coding):
     model = model_of(nodes, {"x": ["n", 2]}, ["y"], {"w": np.eye(2)})
     with pytest.raises(PassError, match="inputs of layer 'fc' are not finite on the calibration inputs"):
         coding()(network_of(model), context_of(calibration={"x": np.full((3, 2), 1000, np.float32)}))
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("scale", [1e38, 1e19, 1e-20, 1e-38, 1e-44, 0.0])
+def test_calibration_at_the_ends_of_float32(coding, scale):
+    """Finite outputs without a warning (which would be an error here), also on inputs far outside of the range."""
+    x = (np.linspace(0, 1, 12).reshape(6, 2) * scale).astype(np.float32)
+    program = xbcompile.compile(
+        identity(2), "ideal", passes=f"quantize{{scheme=continuous}},{coding()}", calibration={"x": x}
+    )
+    code = program.network.layers[0].input_code
+    assert (code.high - code.low) / max(code.steps, 1) >= np.finfo(np.float32).tiny  # a step that float32 resolves
+    for inputs in (x, np.full_like(x, 3e38), np.full_like(x, -3e38)):
+        y = Session(program).run({"x": inputs})["y"]
+        assert np.isfinite(y).all()
+        if scale > 1e-38 and inputs is x:
+            np.testing.assert_allclose(y, x, atol=scale / 8)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("coding", CODINGS)
+def test_calibration_that_float32_cannot_span(coding, symmetric):
+    layer = network_of(dense_model(2, 1)).layers[0]
+    values = [np.array([[-3e38, 3e38]], np.float32)]
+    with pytest.raises(
+        PassError, match=r"inputs of layer 'fc0' go from -3e\+38 to 3e\+38 on the .* float32 cannot hold"
+    ):
+        coding().code(layer, values, symmetric)
+    with pytest.raises(PassError, match="float32 cannot hold"):
+        Analogue().code(layer, [np.full((1, 2), 3e38, np.float32)], symmetric)
 
 
 @pytest.mark.parametrize("coding", CODINGS)

@@ -216,3 +216,15 @@ def test_87_components_of_mnist(mnist):
     centred = images - images.mean(axis=0)
     variances = np.linalg.eigvalsh(centred.T @ centred)[::-1]
     assert int(np.searchsorted(np.cumsum(variances) / variances.sum(), 0.9)) + 1 == 87
+
+
+def test_activations_that_are_too_large(rng):
+    """The mean times the weights is the new bias, and float32 cannot hold it."""
+    model = model_of(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], "fc")], {"x": ["n", 2]}, ["y"], {"w": np.full((2, 1), 9.0)}
+    )
+    context = context_of(calibration={"x": (rng.random((9, 2)) * 1e38 + 1e38).astype(np.float32)})
+    with pytest.raises(
+        PassError, match="inputs of layer 'fc' are too large on the calibration inputs: its bias overflows"
+    ):
+        PrincipalComponents(components=1)(network_of(model), context)

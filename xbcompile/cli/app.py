@@ -254,6 +254,7 @@ def run_command(
         typer.Option("--fit", metavar="CHIP.fit", help="Corrections of this chip, from 'xbcompile commission'."),
     ] = None,
     state: arguments.States = None,
+    threshold: arguments.Threshold = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE.npz", help="Write the outputs.")
     ] = None,
@@ -267,7 +268,9 @@ def run_command(
     if output is not None:
         check_output(output, program, data, fit)
     shown = not as_json and sys.stderr.isatty()
-    result = run_program(program, data, device, seed, repeat, output, fit, state, show_progress=shown)
+    result = run_program(program, data, device, seed, repeat, output, fit, state, threshold, show_progress=shown)
+    for warning in result["warnings"]:
+        terminal.warn(warning)
     if as_json:
         terminal.print_json(result)
     else:
@@ -301,13 +304,15 @@ def diagnose_command(
     data: Annotated[str, typer.Option(help="mnist:train:500, another set, or FILE.npz.")],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
+    threshold: arguments.Threshold = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Measure what each source of error costs, by switching it off: per layer and end to end."""
     from xbcompile.cli.diagnosing import diagnose_program
     from xbcompile.report.diagnosis import print_diagnosis
 
-    result = diagnose_program(program, data, device, seed, show_progress=not as_json and sys.stderr.isatty())
+    shown = not as_json and sys.stderr.isatty()
+    result = diagnose_program(program, data, device, seed, threshold, show_progress=shown)
     if as_json:
         terminal.print_json(result)
     else:

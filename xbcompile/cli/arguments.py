@@ -77,4 +77,11 @@ Objective = Annotated[
 Effort = Annotated[
     float | None, typer.Option(help="Work allowed to the searches; 0: heuristics alone.", show_default="1.0")
 ]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="A single output above it is of the second class.",
+        show_default="0 for a raw logit, 0.5 for a sigmoid",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]

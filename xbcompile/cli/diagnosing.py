@@ -14,16 +14,22 @@ from xbcompile.data.datasets import load_data
 from xbcompile.diagnosis.ablation import SOURCES
 from xbcompile.diagnosis.advice import advice
 from xbcompile.diagnosis.diagnosis import Decomposition, LayerDiagnosis, diagnose
+from xbcompile.errors import DataError
 from xbcompile.ir import MatrixLayer
 from xbcompile.program.program import Program, load_program
-from xbcompile.runtime.accuracy import accuracy_of
+from xbcompile.runtime.accuracy import Classifier
 
 
-def diagnose_program(path: Path, data: str, device: str | None, seed: int, show_progress: bool) -> dict[str, Any]:
+def diagnose_program(
+    path: Path, data: str, device: str | None, seed: int, threshold: float | None = None, *, show_progress: bool
+) -> dict[str, Any]:
     """Diagnose a program file; the keys are those of `diagnose --json`."""
     program = load_program(path)
     loaded = load_data(data, program.network.inputs, program.network.samples)
     labels = loaded.labels
+    if labels is None and threshold is not None:
+        raise DataError(f"--threshold {threshold:g} is for accuracy, and data {data!r} has no labels")
+    classifier = Classifier.of(program.network, threshold)
     started = time.perf_counter()
     with Console(stderr=True, quiet=not show_progress).status("diagnosing") as status:
         found = diagnose(
@@ -31,7 +37,7 @@ def diagnose_program(path: Path, data: str, device: str | None, seed: int, show_
             loaded.inputs,
             device,
             seed,
-            None if labels is None else lambda output: accuracy_of(output, labels),
+            None if labels is None else lambda output: classifier.accuracy(output, labels),
             lambda text: status.update(escape(f"diagnosing: {text}")),
         )
     return {

@@ -1,12 +1,12 @@
-"""The run command's work: accuracy over chips, counters, cost."""
+"""The run command's work: accuracy over chips, statistics, counters, cost."""
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from functools import reduce
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,28 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xbcompile.cli.commissioning import read_fit
+from xbcompile.cli.saving import save_outputs
 from xbcompile.data.datasets import Data, load_data
 from xbcompile.errors import DataError
 from xbcompile.ir.corrections import Effort
-from xbcompile.program.archive import write_atomically
 from xbcompile.program.program import Program, load_program
 from xbcompile.reference.sequence import with_initial_states
 from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of
-from xbcompile.runtime.accuracy import accuracy_of, software_accuracy
+from xbcompile.runtime.accuracy import Classifier, software_accuracy
+from xbcompile.units import percent
+
+# Part of a layer's inputs outside of the range that they are coded for, above which it is told.
+CLIPPED_FRACTION = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class _ChipRun:
+    """What a run on one chip gave, beside its outputs."""
+
+    cost: Cost
+    effort: Effort
+    statistics: list[LayerStatistics]
+    has_converter: bool
 
 
 def run_program(
@@ -35,77 +49,87 @@ def run_program(
     output: Path | None,
     fit: Path | None = None,
     state: Sequence[str] | None = None,
+    threshold: float | None = None,
     *,
     show_progress: bool,
 ) -> dict[str, Any]:
     """Run a program on `repeat` chips; the keys are those of `run --json`."""
     program, corrections = load_program(path), read_fit(fit, repeat)
     states = parse_states(state or ())
-    loaded = load_data(data, program.network.inputs, program.network.samples, states.values())
+    loaded = load_data(data, program.network.inputs, program.network.samples, states.values(), finite=False)
+    if loaded.labels is None and threshold is not None:
+        raise DataError(f"--threshold {threshold:g} is for accuracy, and data {data!r} has no labels")
     started = time.perf_counter()
+    scored = None if loaded.labels is None else _Scored(program, loaded, states, threshold)
     seeds = list(range(seed, seed + repeat))
-    costs: list[Cost] = []
-    efforts: list[Effort] = []
-    accuracies: list[float] = []
-    outputs: dict[str, np.ndarray] = {}
-    statistics: list[LayerStatistics] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
-        task = progress.add_task("samples", total=loaded.samples * repeat)
+    runs: list[_ChipRun] = []
+    outputs: dict[str, Any] = {}
+    with _samples_shown(loaded.samples * repeat, show_progress) as progress:
         for done, each in enumerate(seeds):
             session = Session(program, device, each, corrections)
-            outputs = session.run_samples(
-                loaded.inputs,
-                lambda n, base=done: progress.update(task, completed=base * loaded.samples + n),  # type: ignore[misc]  # a default binds the loop's value
-                states=states,
-            )
-            costs.append(cost_of(program, session.counters))
-            efforts.append(session.corrections_effort)
-            statistics = session.statistics if done == 0 else statistics
-            if loaded.labels is not None:
-                name = program.network.outputs[0].name
-                scored = program.network.samples.samples_first(name, outputs[name])
-                accuracies.append(accuracy_of(scored, loaded.labels))
-            has_converter = session.device.lsb is not None
+            outputs = session.run_samples(loaded.inputs, partial(progress, done * loaded.samples), states=states)
+            has_converter, cost = session.device.lsb is not None, cost_of(program, session.counters)
+            runs.append(_ChipRun(cost, session.corrections_effort, session.statistics, has_converter))
+            if scored is not None:
+                scored.add(outputs)
     if output is not None:
         save_outputs(output, outputs)
-    cost, effort = reduce(add, costs), reduce(add, efforts)
-    return {
+    cost, effort = reduce(add, (run.cost for run in runs)), reduce(add, (run.effort for run in runs))
+    result = {
         "device": device or program.target.device_names[0],
         "data": data,
         "samples": loaded.samples,
         "seeds": seeds,
         "fit": None if fit is None else str(fit),
-        "accuracy": None if loaded.labels is None else _accuracy(program, loaded, states, accuracies),
-        "layers": [asdict(layer) for layer in statistics],
-        "has_converter": has_converter,
-        "counters": {
-            "inferences": cost.inferences,
-            "reads": cost.reads,
-            "dot_products": cost.dot_products,
-            "weight_updates": cost.weight_updates,
-            "rows_written": cost.rows_written,
-        },
+        "accuracy": None if scored is None else scored.result(),
+        "not_finite": {"inputs": _not_finite(loaded.inputs), "outputs": _not_finite(outputs)},
+        "layers": [asdict(each) | _taken(program, each.layer) for each in runs[0].statistics],
+        "has_converter": runs[0].has_converter,
+        "counters": _counters(cost),
         "commissioning": asdict(effort),
-        "cost": {
-            "energy_j": cost.energy_j,
-            "energy_per_inference_j": cost.energy_j / cost.inferences,
-            "time_s": cost.time_s,
-            "time_per_inference_s": cost.time_s / cost.inferences,
-        },
+        "cost": _cost(cost),
         "seconds": time.perf_counter() - started,
     }
+    return result | {"warnings": _warnings(result)}
 
 
-def _accuracy(program: Program, data: Data, states: dict[str, str], measured: list[float]) -> dict[str, Any]:
-    assert data.labels is not None
-    inputs = with_initial_states(program.network, data.inputs, states)
-    return {
-        "mean": float(np.mean(measured)),
-        "std": float(np.std(measured)),
-        "per_seed": measured,
-        "software": software_accuracy(program, inputs, data.labels, states),
-    }
+@contextmanager
+def _samples_shown(total: int, show_progress: bool) -> Iterator[Callable[[int, int], None]]:
+    """Progress of a run over chips: it is told the samples of chips before, and those of the present one."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
+        task = progress.add_task("samples", total=total)
+        yield lambda before, done: progress.update(task, completed=before + done)
+
+
+class _Scored:
+    """Accuracies of the chips, beside the model's own. It comes first: labels that do not fit are told before the work."""
+
+    def __init__(self, program: Program, data: Data, states: dict[str, str], threshold: float | None) -> None:
+        assert data.labels is not None
+        self.output, self.axes = program.network.outputs[0].name, program.network.samples
+        self.labels = data.labels
+        self.classifier = Classifier.of(program.network, threshold)
+        inputs = with_initial_states(program.network, data.inputs, states)
+        self.software = software_accuracy(program, inputs, data.labels, states, self.classifier)
+        self.measured: list[float] = []
+        self.rule: dict[str, Any] = {}
+
+    def add(self, outputs: dict[str, Any]) -> None:
+        """Score one chip's outputs."""
+        output = self.axes.samples_first(self.output, outputs[self.output])
+        self.measured.append(self.classifier.accuracy(output, self.labels))
+        self.rule = self.classifier.rule(output)
+
+    def result(self) -> dict[str, Any]:
+        """The key `accuracy`."""
+        return {
+            "mean": float(np.mean(self.measured)),
+            "std": float(np.std(self.measured, ddof=1)) if len(self.measured) > 1 else None,
+            "per_seed": self.measured,
+            "software": self.software,
+            "decision": self.rule,
+        }
 
 
 def parse_states(settings: Iterable[str]) -> dict[str, str]:
@@ -125,8 +149,49 @@ def parse_states(settings: Iterable[str]) -> dict[str, str]:
     return states
 
 
-def save_outputs(path: Path, outputs: dict[str, np.ndarray]) -> None:
-    """Write outputs as .npz, atomically."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **outputs)  # type: ignore[arg-type]  # names are the model's
-    write_atomically(path, buffer.getvalue())
+def _not_finite(values: dict[str, Any]) -> int:
+    """How many numbers are NaN or infinite."""
+    floats = (x for x in values.values() if isinstance(x, np.ndarray) and x.dtype.kind == "f")
+    return sum(x.size - int(np.count_nonzero(np.isfinite(x))) for x in floats)
+
+
+def _taken(program: Program, name: str) -> dict[str, Any]:
+    """The range for which a layer's inputs are coded."""
+    code = next(layer.input_code for layer in program.network.layers if layer.name == name)
+    return {"input_low": None if code is None else code.low, "input_high": None if code is None else code.high}
+
+
+def _warnings(result: dict[str, Any]) -> list[str]:
+    """What a user must know before trusting the outputs."""
+    found = [
+        f"layer {layer['layer']!r}: {percent(layer['clipped_fraction'])} of its inputs are clipped, as they lie outside of "
+        f"{layer['input_low']:g} to {layer['input_high']:g}, for which it is coded; they go from {layer['lowest_input']:g} to "
+        f"{layer['highest_input']:g}: scale the data as at calibration, or calibrate with data like these"
+        for layer in result["layers"]
+        if (layer["clipped_fraction"] or 0) > CLIPPED_FRACTION and layer["lowest_input"] is not None
+    ]
+    strange = result["not_finite"]
+    if strange["inputs"] or strange["outputs"]:
+        found.append(
+            f"{strange['inputs']:,} input values are NaN or infinite, and {strange['outputs']:,} output values"
+        )
+    return found
+
+
+def _counters(cost: Cost) -> dict[str, int]:
+    return {
+        "inferences": cost.inferences,
+        "reads": cost.reads,
+        "dot_products": cost.dot_products,
+        "weight_updates": cost.weight_updates,
+        "rows_written": cost.rows_written,
+    }
+
+
+def _cost(cost: Cost) -> dict[str, float]:
+    return {
+        "energy_j": cost.energy_j,
+        "energy_per_inference_j": cost.energy_j / cost.inferences,
+        "time_s": cost.time_s,
+        "time_per_inference_s": cost.time_s / cost.inferences,
+    }

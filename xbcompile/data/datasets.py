@@ -16,6 +16,7 @@ import onnx
 from onnx import helper
 
 from xbcompile.data import synthetic
+from xbcompile.data.shaping import shaped
 from xbcompile.errors import DataError
 from xbcompile.ir.sample_axes import SampleAxes
 
@@ -71,6 +72,8 @@ def load_data(
     model_inputs: tuple[onnx.ValueInfoProto, ...],
     samples: SampleAxes | None = None,
     optional: Collection[str] = (),
+    *,
+    finite: bool = True,
 ) -> Data:
     """Load data and shape it for a model.
 
@@ -81,13 +84,14 @@ def load_data(
         model_inputs: the model's graph inputs.
         samples: which of their axes count samples; None: axis 0 of each.
         optional: inputs that a file may lack.
+        finite: whether NaN and infinite values are refused.
 
     Raises:
         DataError: unknown set or part, missing or damaged file, or arrays that do not fit the model.
     """
     axes = samples or SampleAxes({value.name: 0 for value in model_inputs})
     if spec.endswith(".npz"):
-        return _from_npz(spec, model_inputs, axes, optional)
+        return _from_npz(spec, model_inputs, axes, optional, finite)
     name, _, rest = spec.partition(":")
     if name not in _SETS:
         raise DataError(f"unknown data {spec!r}; allowed: {', '.join(f'{s}:test[:N]' for s in _SETS)}, or a .npz file")
@@ -197,7 +201,7 @@ def _digits(part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _from_npz(
-    path: str, model_inputs: tuple[onnx.ValueInfoProto, ...], axes: SampleAxes, optional: Collection[str]
+    path: str, model_inputs: tuple[onnx.ValueInfoProto, ...], axes: SampleAxes, optional: Collection[str], finite: bool
 ) -> Data:
     try:
         with zipfile.ZipFile(path):  # a single array or a pickle also loads, but is not what was asked for
@@ -212,7 +216,7 @@ def _from_npz(
     labels = arrays.pop(LABELS, None) if LABELS not in names else None
     if len(names) == len(arrays) == 1:
         arrays = {names[0]: next(iter(arrays.values()))}
-    return data_of(arrays, labels, model_inputs, path, axes, optional)
+    return data_of(arrays, labels, model_inputs, path, axes, optional, finite=finite)
 
 
 def data_of(
@@ -222,6 +226,8 @@ def data_of(
     where: str,
     samples: SampleAxes | None = None,
     optional: Collection[str] = (),
+    *,
+    finite: bool = True,
 ) -> Data:
     """Check arrays by input name, and labels, against a model.
 
@@ -232,6 +238,7 @@ def data_of(
         where: where the arrays come from, for messages.
         samples: which axes count samples; None: axis 0 of each input.
         optional: inputs that may be missing.
+        finite: whether NaN and infinite values are refused.
 
     Raises:
         DataError: a name, type, shape, value or number of samples does not fit.
@@ -239,19 +246,34 @@ def data_of(
     names = [value.name for value in model_inputs]
     axes = samples or SampleAxes(dict.fromkeys(names, 0))
     if not set(names) - set(optional) <= set(arrays) <= set(names):
-        found = ", ".join(sorted(arrays)) or "none"
+        found = ", ".join(sorted(map(str, arrays))) or "none"
         raise DataError(f"data {where!r} has arrays {found}; the model's inputs are {', '.join(names)}")
-    inputs = {
-        v.name: _in_place(np.asarray(arrays[v.name]), v, f"{where}, array {v.name!r}", axes)
-        for v in model_inputs
-        if v.name in arrays
-    }
-    if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
+    inputs = {}
+    for value in model_inputs:
+        if value.name in arrays:
+            place = f"{where}, array {value.name!r}"
+            inputs[value.name] = _in_place(_array(arrays[value.name], place), value, place, axes, finite=finite)
+    whole = None if labels is None else _whole_labels(labels, where)
+    return Data(where, inputs, whole, _checked_samples(inputs, whole, where, axes))
+
+
+def _array(x: object, where: str) -> np.ndarray:
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # rows of different lengths
+        raise DataError(f"{where}: it is no array: {error}") from None
+
+
+def _whole_labels(labels: np.ndarray, where: str) -> np.ndarray:
+    """Labels as int64 [samples]."""
+    if labels.ndim != 1 or labels.dtype.kind not in "iub":
         raise DataError(
             f"data {where!r}: labels must be whole numbers, one per sample; found {labels.dtype} {labels.shape}"
         )
-    number = _checked_samples(inputs, labels, where, axes)
-    return Data(where, inputs, None if labels is None else labels.astype(np.int64), number)
+    most = np.iinfo(np.int64).max
+    if labels.dtype.kind == "u" and (labels > most).any():
+        raise DataError(f"data {where!r}: labels go up to {labels.max()}; allowed: {most} at most")
+    return labels.astype(np.int64)
 
 
 def _checked_samples(inputs: dict[str, np.ndarray], labels: np.ndarray | None, where: str, axes: SampleAxes) -> int:
@@ -265,9 +287,14 @@ def _checked_samples(inputs: dict[str, np.ndarray], labels: np.ndarray | None, w
 
 
 def _in_place(
-    x: np.ndarray, value: onnx.ValueInfoProto, where: str, axes: SampleAxes, samples_first: bool = False
+    x: np.ndarray,
+    value: onnx.ValueInfoProto,
+    where: str,
+    axes: SampleAxes,
+    samples_first: bool = False,
+    finite: bool = True,
 ) -> np.ndarray:
-    """`x` as the model's input wants it, its samples along the axis that counts them; see `_shaped`.
+    """`x` as the model's input wants it, its samples along the axis that counts them; see `shaped`.
 
     Args:
         x: the array.
@@ -275,30 +302,27 @@ def _in_place(
         where: where the array comes from, for messages.
         axes: which axes count samples.
         samples_first: its samples are along axis 0, whatever the model's axis.
+        finite: whether NaN and infinite values are refused.
     """
     axis, dims = axes.inputs.get(value.name), value.type.tensor_type.shape.dim
     if axis is None:
-        return _without_samples(x, value, where, axes, samples_first)
+        return _without_samples(x, value, where, axes, samples_first, finite)
     if axis == 0 or not dims:
-        return _shaped(x, value, where)
+        return shaped(x, value, where, finite=finite)
     if x.ndim == len(dims) and not samples_first:
-        x = np.moveaxis(x, axis, 0)
-    return np.moveaxis(
-        _shaped(x, _with_dims(value, [axis, *(i for i in range(len(dims)) if i != axis)]), where), 0, axis
-    )
+        return shaped(x, value, where, axis=axis, finite=finite)
+    first = _with_dims(value, [axis, *(i for i in range(len(dims)) if i != axis)])
+    return np.moveaxis(shaped(x, first, where, finite=finite), 0, axis)
 
 
 def _without_samples(
-    x: np.ndarray, value: onnx.ValueInfoProto, where: str, axes: SampleAxes, per_call: bool
+    x: np.ndarray, value: onnx.ValueInfoProto, where: str, axes: SampleAxes, per_call: bool, finite: bool
 ) -> np.ndarray:
     """An input that holds no samples: once, or with one more axis in front, which counts calls of the model."""
-    dims = value.type.tensor_type.shape.dim
-    if not value.type.tensor_type.HasField("shape"):
-        return _shaped(x[None], value, where)[0, ...]
-    calls = _with_dims(value, [None, *range(len(dims))])
-    if x.ndim <= len(dims) and not per_call:
-        return _shaped(x[None], calls, where)[0, ...]
-    x = _shaped(x, calls, where)
+    dims, known = value.type.tensor_type.shape.dim, value.type.tensor_type.HasField("shape")
+    if not known or (x.ndim <= len(dims) and not per_call):
+        return shaped(x, value, where, axis=None, finite=finite)
+    x = shaped(x, _with_dims(value, [None, *range(len(dims))]), where, finite=finite)
     return x[0, ...] if len(x) == 1 and axes.parted else x
 
 
@@ -308,40 +332,3 @@ def _with_dims(value: onnx.ValueInfoProto, axes: list[int | None]) -> onnx.Value
     names = [dim.dim_param or f"{value.name}:{i}" for i, dim in enumerate(dims)]
     sizes = ["" if i is None else dims[i].dim_value if dims[i].HasField("dim_value") else names[i] for i in axes]
     return helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, sizes)
-
-
-def _shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str) -> np.ndarray:
-    """`x` as the model's input wants it: its type, and its shape behind axis 0."""
-    tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or tensor.elem_type == onnx.TensorProto.STRING:
-        raise DataError(f"{where}: the model's input {value.name!r} takes no numbers, so no array fits it")
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    if x.ndim == 0 or len(x) == 0:
-        raise DataError(f"{where}: there are no samples (shape {x.shape})")
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"{where}: type {x.dtype} is not numeric")
-    if x.dtype.kind == "f" and dtype.kind != "f":
-        raise DataError(f"{where}: type {x.dtype} does not fit the model's input {value.name!r} of type {dtype}")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise DataError(f"{where}: there are NaN or infinite values")
-    with np.errstate(over="ignore"):  # told below
-        converted = x.astype(dtype, copy=False)
-    if (dtype.kind == "f" and not np.isfinite(converted).all()) or (
-        dtype.kind in "iub" and not np.array_equal(converted, x)
-    ):
-        raise DataError(f"{where}: there are values outside the range of the model's input {value.name!r}, {dtype}")
-    x = converted
-    if not tensor.HasField("shape") or not tensor.shape.dim:
-        return x
-    rest = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim][1:]
-    if None not in rest and x[0].size == np.prod([r or 0 for r in rest]):
-        return x.reshape(len(x), *rest)
-    if x.ndim - 1 == len(rest) and all(r is None or r == n for r, n in zip(rest, x.shape[1:], strict=True)):
-        return x
-    wanted = "x".join("?" if r is None else str(r) for r in rest) or "scalar"
-    found = "x".join(map(str, x.shape[1:])) or "scalar"
-    names = [d.dim_param or f"{value.name}:{i}" for i, d in enumerate(tensor.shape.dim) if i and rest[i - 1] is None]
-    hint = (
-        f"; fix what it leaves open when compiling: {' '.join(f'--dim {name}=SIZE' for name in names)}" if names else ""
-    )
-    raise DataError(f"{where}: samples have shape {found}; the model's input {value.name!r} wants {wanted}{hint}")

@@ -21,7 +21,7 @@ from xbcompile.errors import DataError
 from xbcompile.program.program import Program
 from xbcompile.report.summary import summarize
 from xbcompile.runtime import Session
-from xbcompile.runtime.accuracy import accuracy_of, software_accuracy
+from xbcompile.runtime.accuracy import Classifier, software_accuracy
 from xbcompile.targets import load_target
 
 
@@ -159,10 +159,10 @@ class Experiment:
 def chip_accuracies(program: Program, data: Data, device: str | None, seeds: int, threads: int) -> list[float]:
     """Accuracy in per cent on the chips 0 .. seeds - 1."""
     assert data.labels is not None
-    output, accuracies = program.network.outputs[0].name, []
+    output, accuracies, classifier = program.network.outputs[0].name, [], Classifier.of(program.network)
     for seed in range(seeds):
         session = Session(program, device, seed, threads=threads)
-        accuracies.append(100 * accuracy_of(session.run_samples(data.inputs)[output], data.labels))
+        accuracies.append(100 * classifier.accuracy(session.run_samples(data.inputs)[output], data.labels))
     return accuracies
 
 

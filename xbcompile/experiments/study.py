@@ -23,7 +23,7 @@ from xbcompile.errors import DataError
 from xbcompile.experiments.random_products import RandomProducts, StudySettings, program_errors, with_errors
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
-from xbcompile.runtime.accuracy import accuracy_of, software_accuracy
+from xbcompile.runtime.accuracy import Classifier, software_accuracy
 from xbcompile.targets import Device, Target
 from xbcompile.targets.families.multistate import MultistateArray
 
@@ -331,4 +331,5 @@ def _accuracy_on(program: Program, chip: Device, data: Data) -> float:
     outputs = Session(program, chip).run_samples(data.inputs)
     assert data.labels is not None
     name = program.network.outputs[0].name
-    return accuracy_of(program.network.samples.samples_first(name, outputs[name]), data.labels)
+    scored = program.network.samples.samples_first(name, outputs[name])
+    return Classifier.of(program.network).accuracy(scored, data.labels)

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped] 
 from onnx import ModelProto, TypeProto, ValueInfoProto, helper
 
 from xbcompile.api import compile as compile_model
+from xbcompile.data.shaping import converted
 from xbcompile.errors import DataError, ModelError
 from xbcompile.onnx_graph import engine
 from xbcompile.program.program import Program, load_program
@@ -121,9 +122,7 @@ class InferenceSession:
         if unknown:
             raise DataError(f"the model has no output {unknown[0]!r}; its outputs are: {', '.join(known)}")
         values = {value.name: value for value in self.program.network.inputs}
-        feeds = {
-            name: _fed(values[name].type, value) if name in values else value for name, value in input_feed.items()
-        }
+        feeds = {name: _fed(values[name], value) if name in values else value for name, value in input_feed.items()}
         for name, value in values.items():
             if value.type.HasField("optional_type"):
                 feeds.setdefault(name, None)
@@ -158,16 +157,28 @@ def _is_program_file(path: Path) -> bool:
         return False  # loading it as a model says what is wrong
 
 
-def _fed(type_proto: TypeProto, value: Any) -> Any:
-    """A feed as arrays, where the model wants a tensor."""
+def _fed(wanted: ValueInfoProto, value: Any) -> Any:
+    """A feed as arrays, where the model wants a tensor; numbers in lists take the type that it wants.
+
+    Raises:
+        DataError: they do not fit that type, or lists are of different lengths.
+    """
     if isinstance(value, onnxruntime.OrtValue) and value.is_tensor():
         return value.numpy()
-    if not type_proto.HasField("tensor_type") or isinstance(value, np.ndarray) or value is None:
+    if not wanted.type.HasField("tensor_type") or isinstance(value, np.ndarray) or value is None:
         return value
     if isinstance(value, np.generic):
         return np.asarray(value)
-    element_type = type_proto.tensor_type.elem_type
-    return np.asarray(value, helper.tensor_dtype_to_np_dtype(element_type) if element_type else None)
+    element_type = wanted.type.tensor_type.elem_type
+    if not element_type or element_type == onnx.TensorProto.STRING:
+        return np.asarray(value, object if element_type else None)
+    where = f"input {wanted.name!r}"
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{where}: it is no array: {error}") from None
+    dtype = helper.tensor_dtype_to_np_dtype(element_type)
+    return converted(array, dtype, wanted.name, where, finite=False) if array.size else array.astype(dtype)
 
 
 def _node_arg(value: ValueInfoProto) -> NodeArg:

@@ -59,3 +59,13 @@ class InputCode:
     def is_dynamic(self) -> bool:
         """Whether the range is each vector's own."""
         return self.low is None or self.high is None
+
+    @property
+    def taken(self) -> tuple[float, float] | None:
+        """The smallest and the largest real value that is not clipped: half a step beyond the range, which rounding takes back,
+        or for the analogue code what float32 rounds; None where the range is each vector's own.
+        """
+        if self.low is None or self.high is None:
+            return None
+        margin = (self.high - self.low) * (0.5 / self.steps if self.steps else 2.0**-20)
+        return self.low - margin, self.high + margin

@@ -117,28 +117,9 @@ def print_image(console: Console, image: dict[str, Any]) -> None:
 
 def print_run(console: Console, result: dict[str, Any]) -> None:
     """Accuracy, statistics, counters and cost of a run."""
-    accuracy = result["accuracy"]
-    if accuracy is not None:
-        software = accuracy["software"]
-        drop = "" if software is None else f", drop {100 * (software - accuracy['mean']):.2f} points"
-        console.print(
-            f"accuracy on {escape(result['device'])}: [bold]{percent(accuracy['mean'])}[/] ± {100 * accuracy['std']:.2f} "
-            f"({len(result['seeds'])} chip{'s' * (len(result['seeds']) > 1)}, {result['samples']:,} samples); "
-            f"software {'unknown' if software is None else percent(software)}{drop}"
-        )
-    table = Table("layer", header_style="bold")
-    for name in ("readings observed", "saturated", "mean error", "mean |error|"):
-        table.add_column(name, justify="right")
-    unit = "LSB" if result["has_converter"] else "dot"
-    for layer in result["layers"]:
-        table.add_row(
-            escape(layer["layer"]),
-            f"{layer['readings']:,}",
-            "-" if layer["saturated_fraction"] is None else percent(layer["saturated_fraction"]),
-            f"{layer['mean_error_lsb']:.3f} {unit}",
-            f"{layer['mean_absolute_error_lsb']:.3f} {unit}",
-        )
-    console.print(table)
+    if result["accuracy"] is not None:
+        _print_accuracy(console, result)
+    _print_statistics(console, result)
     counters, cost = result["counters"], result["cost"]
     console.print(
         f"{counters['inferences']:,} inferences: {counters['dot_products']:,} dot products, {counters['reads']:,} reads, "
@@ -154,6 +135,47 @@ def print_run(console: Console, result: dict[str, Any]) -> None:
         console.print(
             f"commissioning before that: {_effort(effort)}{earlier}", markup=False, emoji=False
         )  # fmt: skip
+
+
+def _print_accuracy(console: Console, result: dict[str, Any]) -> None:
+    accuracy, chips = result["accuracy"], len(result["seeds"])
+    software, spread, decision = accuracy["software"], accuracy["std"], accuracy["decision"]
+    drop = "" if software is None else f", drop {100 * (software - accuracy['mean']):.2f} points"
+    around = "" if spread is None else f" ± {100 * spread:.2f}"
+    console.print(
+        f"accuracy on {escape(result['device'])}: [bold]{percent(accuracy['mean'])}[/]{around} "
+        f"({chips} chip{'s' * (chips > 1)}, {result['samples']:,} samples); "
+        f"software {'unknown' if software is None else percent(software)}{drop}"
+    )
+    if spread is not None:
+        console.print("±: sample standard deviation over chips")
+    if decision["rule"] == "threshold":
+        console.print(f"classes told apart at {decision['threshold']:g} ({decision['reason']}; --threshold)")
+    elif decision["rule"] == "class":
+        console.print("the output is taken for the class itself")
+
+
+def _print_statistics(console: Console, result: dict[str, Any]) -> None:
+    names = ("inputs clipped", "not finite", "readings observed", "saturated low", "high", "range used")
+    table = Table("layer", header_style="bold")
+    for name in (*names, "mean error", "mean |error|"):
+        table.add_column(name, justify="right")
+    unit = "LSB" if result["has_converter"] else "dot"
+    for layer in result["layers"]:
+        table.add_row(
+            escape(layer["layer"]),
+            _part(layer["clipped_fraction"]),
+            f"{layer['not_finite']:,}",
+            f"{layer['readings']:,}",
+            *(_part(layer[f"{key}_fraction"]) for key in ("saturated_low", "saturated_high", "range_used")),
+            f"{layer['mean_error_lsb']:.3f} {unit}",
+            f"{layer['mean_absolute_error_lsb']:.3f} {unit}",
+        )
+    console.print(table)
+
+
+def _part(fraction: float | None) -> str:
+    return "-" if fraction is None else percent(fraction)
 
 
 def _effort(effort: dict[str, Any]) -> str:

@@ -165,3 +165,10 @@ def test_scope():
     assert Recalibrate().per == "output"
     with pytest.raises(PassError, match="per=column is unknown; allowed: output, tile"):
         Recalibrate(per="column")
+
+
+def test_outputs_that_are_not_finite():
+    for strange in (np.nan, np.inf):
+        for measured, reference in (([[strange], [1.0]], [[0.0], [1.0]]), ([[0.0], [1.0]], [[strange], [1.0]])):
+            with pytest.raises(PassError, match="outputs of a layer are not finite on the calibration inputs"):
+                gain_and_shift(np.array(measured), np.array(reference), np.arange(2))
