@@ -139,7 +139,7 @@ def _merged_or_split(found: Sequence[int], wanted: Sequence[int]) -> bool:
     return all(min(sum(a < end <= b for end in each) for each in ends) == 1 for a, b in pairwise([1, *cuts]))
 
 
-def _open_hint(value: onnx.ValueInfoProto, axis: int) -> str:
+def _open_hint(value: onnx.ValueInfoProto, axis: int | None) -> str:
     dims = value.type.tensor_type.shape.dim
     names = [
         d.dim_param or f"{value.name}:{i}" for i, d in enumerate(dims) if i != axis and not d.HasField("dim_value")
