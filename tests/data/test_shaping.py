@@ -12,7 +12,7 @@ from xbcompile.data.shaping import converted, shaped, transposition_hint
 from xbcompile.errors import DataError
 
 
-def reshaped(found: tuple[int, ...], wanted: tuple[int | str, ...], axis: int = 0) -> tuple[int, ...]:
+def reshaped(found: tuple[int, ...], wanted: tuple[int | str, ...], axis: int | None = 0) -> tuple[int, ...]:
     """The shape in which data of `found` reaches a model that wants `wanted`; values must stay in order."""
     x = np.arange(np.prod(found), dtype=np.float32).reshape(found)
     y = shaped(x, helper.make_tensor_value_info("x", TensorProto.FLOAT, wanted), "data", axis=axis)
@@ -79,6 +79,14 @@ def test_samples_along_another_axis():
         reshaped((6, 2, 28), (28, "n", 6), axis=1)
     assert transposition_hint((6, 2, 28), (28, None, 6), axis=1).endswith("use .transpose(2, 1, 0)")
     assert transposition_hint((4, 4, 3), (3, 4, 4), axis=None).endswith("(NHWC): use .transpose(2, 0, 1)")
+
+
+def test_without_samples():
+    assert reshaped((1, 4, 4), (4, 4), axis=None) == (4, 4)
+    assert reshaped((), (), axis=None) == ()
+    assert reshaped((1, 1), (), axis=None) == ()
+    with pytest.raises(DataError, match=r"have shape 4x4x3; .* wants 3x4x4; .* \(NHWC\): use .transpose\(2, 0, 1\)"):
+        reshaped((4, 4, 3), (3, 4, 4), axis=None)
 
 
 def reachable(shape: tuple[int, ...]) -> set[tuple[int, ...]]:

@@ -319,13 +319,10 @@ def _without_samples(
     x: np.ndarray, value: onnx.ValueInfoProto, where: str, axes: SampleAxes, per_call: bool, finite: bool
 ) -> np.ndarray:
     """An input that holds no samples: once, or with one more axis in front, which counts calls of the model."""
-    dims = value.type.tensor_type.shape.dim
-    if not value.type.tensor_type.HasField("shape"):
-        return shaped(x[None], value, where, finite=finite)[0, ...]
-    calls = _with_dims(value, [None, *range(len(dims))])
-    if x.ndim <= len(dims) and not per_call:
-        return shaped(x[None], calls, where, finite=finite)[0, ...]
-    x = shaped(x, calls, where, finite=finite)
+    dims, known = value.type.tensor_type.shape.dim, value.type.tensor_type.HasField("shape")
+    if not known or (x.ndim <= len(dims) and not per_call):
+        return shaped(x, value, where, axis=None, finite=finite)
+    x = shaped(x, _with_dims(value, [None, *range(len(dims))]), where, finite=finite)
     return x[0, ...] if len(x) == 1 and axes.parted else x
 
 

@@ -18,7 +18,9 @@ _Sizes = Sequence[int | None]
 Size = TypeVar("Size")
 
 
-def shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str, *, axis: int = 0, finite: bool = True) -> np.ndarray:
+def shaped(
+    x: np.ndarray, value: onnx.ValueInfoProto, where: str, *, axis: int | None = 0, finite: bool = True
+) -> np.ndarray:
     """An array as a model's input wants it: its type, and its shape apart from the axis that counts samples.
 
     Only neighbouring axes are merged or split, and axes of size 1 added or left out, so that values keep their order. A
@@ -28,7 +30,7 @@ def shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str, *, axis: int =
         x: any numbers.
         value: the model's input.
         where: what the array is, for messages.
-        axis: which axis counts samples.
+        axis: which axis counts samples; None: none does.
         finite: whether NaN and infinite values are refused.
 
     Raises:
@@ -37,15 +39,16 @@ def shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str, *, axis: int =
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or tensor.elem_type == onnx.TensorProto.STRING:
         raise DataError(f"{where}: the model's input {value.name!r} takes no numbers, so no array fits it")
-    if x.ndim <= axis or x.shape[axis] == 0:
+    if axis is not None and (x.ndim <= axis or x.shape[axis] == 0):
         raise DataError(f"{where}: there are no samples (shape {x.shape})")
     x = converted(x, helper.tensor_dtype_to_np_dtype(tensor.elem_type), value.name, where, finite=finite)
-    if not tensor.HasField("shape") or len(tensor.shape.dim) <= axis:
-        return x
     wanted = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
-    before, after = (_fitted(x.shape[some], wanted[some]) for some in (slice(axis), slice(axis + 1, None)))
+    if not tensor.HasField("shape") or (axis is not None and len(wanted) <= axis):
+        return x
+    end, start = (0, 0) if axis is None else (axis, axis + 1)
+    before, after = _fitted(x.shape[:end], wanted[:end]), _fitted(x.shape[start:], wanted[start:])
     if before is not None and after is not None:
-        return x.reshape(*before, x.shape[axis], *after)
+        return x.reshape((*before, *x.shape[end:start], *after))
     hint = transposition_hint(x.shape, wanted, axis) or _open_hint(value, axis)
     raise DataError(
         f"{where}: samples have shape {_by(_without(x.shape, axis))}; the model's input {value.name!r} wants "
@@ -136,7 +139,7 @@ def _merged_or_split(found: Sequence[int], wanted: Sequence[int]) -> bool:
     return all(min(sum(a < end <= b for end in each) for each in ends) == 1 for a, b in pairwise([1, *cuts]))
 
 
-def _open_hint(value: onnx.ValueInfoProto, axis: int) -> str:
+def _open_hint(value: onnx.ValueInfoProto, axis: int | None) -> str:
     dims = value.type.tensor_type.shape.dim
     names = [
         d.dim_param or f"{value.name}:{i}" for i, d in enumerate(dims) if i != axis and not d.HasField("dim_value")
