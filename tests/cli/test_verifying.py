@@ -90,7 +90,7 @@ def test_what_no_input_takes(taken):
     with pytest.raises(DataError, match="input 'x' takes"):
         session.run(None, {"x": np.ones((2, 3), np.float32)})
     with pytest.raises(DataError, match=r"input 'x' (takes|is no array whose axis 0 counts samples)"):
-        session.session.run_samples({"x": 3})
+        session.session.run_samples({"x": 3})  # type: ignore[dict-item]  # what this test is about
 
 
 def test_sizes_of_minus_one_are_open():
