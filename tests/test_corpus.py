@@ -172,6 +172,10 @@ def test_what_takes_too_long_or_ends_its_process_is_counted_by_its_stage() -> No
 def test_inputs_fit_what_the_model_looks_them_up_in(tmp_path: Path) -> None:
     model = embedded()
     assert vocabularies(model.graph) == {"tokens": 5}
+    coded = model_of(
+        [helper.make_node("Equal", ["x", "range"], ["y"])], {"x": ["n", 1]}, ["y"], {"range": np.ones((1, 7))}
+    )
+    assert vocabularies(coded.graph) == {"x": 7}
     inputs = Inputs(model)
     feeds = inputs.feeds(Attempt(2, 40, 3))
     assert feeds["tokens"].shape == (2, 40)

@@ -29,6 +29,7 @@ LOOKED_UP = {
     "Gather": ((1, 0),),
     "GatherElements": ((1, 0),),
     "EmbedLayerNormalization": ((0, 2), (1, 4), (7, 3)),
+    "Equal": ((0, 1), (1, 0)),  # with 0, 1, 2, ...: the one-hot code that some exporters write
 }
 
 
@@ -175,11 +176,14 @@ def vocabularies(graph: GraphProto) -> dict[str, int]:
 def _look_ups(graph: GraphProto, sizes: Mapping[str, list[int | None]]) -> Iterator[tuple[str, int]]:
     """What is looked up, and how many entries the table has (1 where that is not known)."""
     for node in graph.node:
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        is_code = node.op_type == "Equal"
+        axis = next((a.i for a in node.attribute if a.name == "axis"), -1 if is_code else 0)
         for index, table in LOOKED_UP.get(node.op_type, ()):
             if max(index, table) < len(node.input) and node.input[index]:
                 known = sizes.get(node.input[table], [])
-                yield node.input[index], (known[axis] or 1) if -len(known) <= axis < len(known) else 1
+                entries = (known[axis] or 1) if -len(known) <= axis < len(known) else 1
+                if entries > 1 or not is_code:
+                    yield node.input[index], entries
 
 
 def _sources(name: str, writers: Mapping[str, NodeProto]) -> set[str]:
