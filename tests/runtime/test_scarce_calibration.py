@@ -53,7 +53,7 @@ def test_few_samples_do_no_harm(target: str, passes: str, most: float) -> None:
     relative = np.array(found) / none
     assert (relative <= 1.08).all()
     assert (relative[-1] < most).all()
-    assert (np.diff(relative.mean(axis=1)) < 0.03).all()  # more samples are hardly ever worse
+    assert (np.diff(relative.mean(axis=1)) < 0.06).all()  # more samples are hardly ever worse
 
 
 def test_vectors_know_their_sample() -> None:

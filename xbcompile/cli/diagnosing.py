@@ -83,8 +83,8 @@ def diagnose_program(
 
 def _recompiled(program: Program, pipeline: str, calibration: dict[str, np.ndarray]) -> Program:
     """The program's model compiled as it was, but for the passes, and without searches."""
-    done = {"dims": {}, "fixed_inputs": {}, "keep_inputs": ()}  # to the model that the program keeps
-    options = replace(program.options, passes=pipeline, effort=0.0, **done)
+    options = replace(program.options, passes=pipeline, effort=0.0)
+    options = replace(options, dims={}, fixed_inputs={}, keep_inputs=())  # the model that the program keeps has them
     return compile_model(model_of(program), program.target, calibration=calibration, options=options)
 
 
