@@ -105,7 +105,7 @@ class Network(ContentEqual):
         """Every use of a matrix in one inference, in an order in which they can be executed.
 
         A layer uses its matrix once, with all its vectors. In a recurrence it does so once per step, with that step's
-        vectors; where the shapes leave the number of steps open, one step is counted. Vectors that the shapes leave
+        vectors, and not before the step before has ended; where the shapes leave the number of steps open, one step is counted. Vectors that the shapes leave
         open count as one per use.
         """
         return tuple(_uses(self))
@@ -216,7 +216,11 @@ def _uses(network: Network, steps: int | None = None) -> list[Use]:
         waits.update({each.inner: waits.get(each.outer, nothing) for each in node.sequences})
         waits.update({each.start: waits.get(each.initial, nothing) for each in node.states})
         stacked = dict.fromkeys((each.inner for each in node.outputs), nothing)
-        for _ in range(steps or node.steps or 1):
+        for step in range(steps or node.steps or 1):
+            if step and steps is None:  # a step's entries are cut when the step before has ended
+                ended = latest(frozenset(range(begun, len(uses))))
+                waits.update({each.inner: latest(ended | waits.get(each.outer, nothing)) for each in node.sequences})
+            begun = len(uses)
             for inner in node.nodes:
                 run(inner, node.steps or 1)
             stacked = {name: latest(found | waits.get(name, nothing)) for name, found in stacked.items()}
