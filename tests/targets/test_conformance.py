@@ -62,7 +62,9 @@ def test_every_part_of_a_read_s_place_changes_what_it_draws(device: str, monkeyp
 
     def read(seed: int = 0, array: int = 1, tile: int = 2, vector: int = 3, part: int = 4) -> np.ndarray:
         off = () if of_first else ("systematic", "saturation", "rounding")
-        loaded = target.device(device, seed, without=off).load(WrittenImages.once(np.array([array]), cells))
+        chip = target.device(device, seed, without=off)
+        assert isinstance(chip, BatchedDevice)
+        loaded = chip.load(WrittenImages.once(np.array([array]), cells))
         return loaded.read(drives, ReadBlock(np.array([tile]), vector, part))[0, 0, 0]
 
     expected = read()

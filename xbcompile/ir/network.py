@@ -105,8 +105,8 @@ class Network(ContentEqual):
         """Every use of a matrix in one inference, in an order in which they can be executed.
 
         A layer uses its matrix once, with all its vectors. In a recurrence it does so once per step, with that step's
-        vectors, and not before the step before has ended; where the shapes leave the number of steps open, one step is counted. Vectors that the shapes leave
-        open count as one per use.
+        vectors, and not before the step before has ended; where the shapes leave the number of steps open, one step is
+        counted. Vectors that the shapes leave open count as one per use.
         """
         return tuple(_uses(self))
 
@@ -216,6 +216,7 @@ def _uses(network: Network, steps: int | None = None) -> list[Use]:
         waits.update({each.inner: waits.get(each.outer, nothing) for each in node.sequences})
         waits.update({each.start: waits.get(each.initial, nothing) for each in node.states})
         stacked = dict.fromkeys((each.inner for each in node.outputs), nothing)
+        begun = len(uses)
         for step in range(steps or node.steps or 1):
             if step and steps is None:  # a step's entries are cut when the step before has ended
                 ended = latest(frozenset(range(begun, len(uses))))
