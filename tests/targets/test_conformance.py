@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xbcompile.targets import BatchedDevice, Device, LoadedImages, Read, ReadBlock, Write, WrittenImages, load_target, target_names
+from xbcompile.targets import (
+    BatchedDevice,
+    Device,
+    LoadedImages,
+    Read,
+    ReadBlock,
+    Write,
+    WrittenImages,
+    load_target,
+    target_names,
+)
 from xbcompile.targets.contract import CodedDrives
 from xbcompile.targets.families import error_histograms
 from xbcompile.targets.families.error_histograms import ErrorHistogramArray
