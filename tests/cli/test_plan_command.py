@@ -134,7 +134,7 @@ def test_a_model(done, model):
         (["shapes.json:mlp", "--objective", "fame"], "'fame' is unknown"),
         (["shapes.json:mlp", "--require", "fast"], "requirement 'fast' is unknown"),
         (["shapes.json:mlp", "--target", "none"], "unknown target 'none'"),
-        (["shapes.json:mlp", "--dim", "batch=1"], "open dimensions belong to models"),
+        (["shapes.json:mlp", "--dim", "batch=1"], "dimensions and inputs belong to models"),
         (["shapes.json:mlp", "--slices", "0"], "slices=0: give reads per input vector, a whole number from 1 to 255"),
         (["shapes.json:mlp", "--effort", "inf"], "effort=inf is out of range; allowed: numbers from 0"),
     ],

@@ -368,4 +368,4 @@ def nothing_lowered(records: Sequence[LoweringRecord]) -> str:
     first = f"{records[0].operator} {records[0].node}: {records[0].reason}"
     if len(records) == 1:
         return first
-    return f"{first} (and {len(records) - 1:,} more nodes; xbcompile explain lists them)"
+    return f"{first} (and {len(records) - 1:,} more; xbcompile explain lists them)"
