@@ -131,11 +131,11 @@ def test_states_between(low, more, count):
 @given(st.floats(3, 30), st.floats(0.01, 0.3))
 def test_fewest_states_of_a_known_curve(knee, tolerance):
     """q / N beside a constant d: within the tolerance of d at N = (q / d) / sqrt((1 + tolerance)^2 - 1), as well as a line
-    between neighbouring N can say: 2 % between 3 and 4."""
+    between neighbouring N can say: 2.1 % between 3 and 4."""
     states = tuple(range(2, 4000))
     q = knee * np.sqrt((1 + tolerance) ** 2 - 1)
     error = np.hypot(q / np.asarray(states), 1.0)
-    assert fewest_states(states, error, tolerance) == pytest.approx(knee, rel=0.02)
+    assert fewest_states(states, error, tolerance) == pytest.approx(knee, rel=0.021)
 
 
 def test_fewest_states_at_the_edges():

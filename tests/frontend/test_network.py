@@ -221,7 +221,9 @@ def test_model_whose_matrices_all_stay_digital(build, square):
     model = load_model(build(nodes, {"x": [3, 3]}, ["y"], square))
     network = import_network(model, ["b"])
     assert network.layers == ()
-    expected = 'MatMul a: both operands are activations: "x" is a graph input (and 1 more; xbcompile explain lists them)'
+    expected = (
+        'MatMul a: both operands are activations: "x" is a graph input (and 1 more; xbcompile explain lists them)'
+    )
     assert nothing_lowered(network.records) == expected
 
 
