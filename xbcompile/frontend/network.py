@@ -18,6 +18,7 @@ from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.partition import partition
 from xbcompile.frontend.qdq import join_quantized
 from xbcompile.frontend.rewriter import rewrite
+from xbcompile.frontend.runs import check_steps
 from xbcompile.frontend.samples import with_samples
 from xbcompile.frontend.scans import rewrite_scans, too_long_inside
 from xbcompile.frontend.standard import in_standard_operators
@@ -104,6 +105,7 @@ def import_with_history(
         ir_version=graph.ir_version,
     )
     network.check()
+    check_steps(network)  # before it is run
     network = with_samples(network, time_major_inputs(needed), batch_axis)
     counter = Counter(graph, network)
     network = network.with_layers(
