@@ -13,7 +13,7 @@ from tests.fuzz.mutations import OF_BYTES, OF_MODELS, mutated
 from tests.support.comparing import difference
 from tests.support.worker_pool import Outcome
 
-CASES = range(9000, 9040)
+CASES = range(9000, 9064)
 
 
 @pytest.fixture(scope="module")

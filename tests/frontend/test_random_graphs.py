@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.support.random_models import models
 
 
-@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(case=models())
 def test_random_graphs(build, check, case):
     graph, declared, outputs, x = case

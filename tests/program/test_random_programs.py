@@ -28,7 +28,7 @@ def assert_close(found: dict[str, Any], expected: dict[str, np.ndarray]) -> None
         np.testing.assert_allclose(found[name], value, rtol=0, atol=2e-5 * max(1.0, np.abs(value).max(initial=0)))
 
 
-@settings(max_examples=100, **SETTINGS)
+@settings(max_examples=200, **SETTINGS)
 @given(models())
 def test_programs_for_ideal_equal_onnxruntime(case: Any) -> None:
     """The session, and the host graph as it is in the file, both equal plain onnxruntime on the model as given."""
@@ -45,7 +45,7 @@ def test_programs_for_ideal_equal_onnxruntime(case: Any) -> None:
     assert_close(Session(loaded, threads=1).run({"x": x}), expected)
 
 
-@settings(max_examples=40, **SETTINGS)
+@settings(max_examples=60, **SETTINGS)
 @given(models())
 def test_coded_programs_verify_and_come_back_equal(case: Any) -> None:
     """Binary weights with row weights, drives of each vector's own range: compiling verifies each layer's equivalence."""

@@ -16,7 +16,7 @@ from xbcompile.ir.schedule import READ, WRITE, share_of
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
 from xbcompile.verification.schedule_checks import check_schedule
 
-INSTANCES, CHUNK = 5_000, 1_000
+INSTANCES, CHUNK = 10_000, 1_000
 OBJECTIVES = ["latency", "throughput", "energy", "weight-updates", "latency=0.5,energy=0.5"]
 
 
