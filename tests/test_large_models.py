@@ -70,10 +70,8 @@ print(json.dumps({"bytes": peak() - before, "s": time.perf_counter() - start, "l
 
 
 @pytest.mark.parametrize("external", [False, True])
-def test_importing_takes_three_times_the_models_memory(tmp_path: Path, external: bool) -> None:
-    """20 layers of a million weights: 80 MB; a process of its own, less what it needs before. The file's bytes, the network's
-    arrays, and onnxruntime's copy while it is run to find what counts as a sample; a session takes some 25 MB besides.
-    """
+def test_importing_takes_less_than_three_times_the_models_memory(tmp_path: Path, external: bool) -> None:
+    """20 layers of a million weights: 80 MB; a process of its own, less what it needs before."""
     model = dense_model(*[1000] * 21)
     if external:
         path = with_external_weights(model, tmp_path)
@@ -86,7 +84,7 @@ def test_importing_takes_three_times_the_models_memory(tmp_path: Path, external:
     )
     measured = json.loads(result.stdout)
     assert measured["layers"] == 20
-    assert measured["bytes"] < 3 * size + 32e6
+    assert measured["bytes"] < 3 * size
     assert measured["s"] < 10
 
 

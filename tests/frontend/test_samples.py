@@ -224,3 +224,13 @@ def test_sizes_that_are_too_small_are_not_counted() -> None:
     program = xbcompile.compile(over_axis_0(), "m2tj4", passes="quantize,analogue{low=0 high=1}", effort=0)
     assert (program.schedule.steps["end_s"] >= program.schedule.steps["start_s"]).all()
     assert all(use.vectors == 1 for use in program.network.uses)
+
+
+@pytest.mark.parametrize("mixes", [True, False])
+def test_large_weights_are_stood_for_by_others_as_large(mixes: bool) -> None:
+    """Behind 12 matrices of 260 x 260 samples still differ, so that a difference from their mean tells that they mix."""
+    constants = {f"w{i}": RNG.normal(size=(260, 260)) / 16 for i in range(12)}
+    nodes = [node("MatMul", [f"h{i}" if i else "x", f"w{i}"], [f"h{i + 1}"]) for i in range(12)]
+    mean = node("ReduceMean", ["h12"], ["m"], axes=[0 if mixes else 1], keepdims=1)
+    model = model_of([*nodes, mean, node("Sub", ["h12", "m"], ["y"])], {"x": ["n", 260]}, ["y"], constants, opset=13)
+    assert import_network(load_model(model)).samples.inputs == {"x": None if mixes else 0}

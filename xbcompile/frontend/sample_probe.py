@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from xbcompile.errors import ModelError
 from xbcompile.ir import Network
@@ -17,11 +18,13 @@ from xbcompile.onnx_graph import builder, engine
 from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed
 from xbcompile.onnx_graph.graph import operator_types
 from xbcompile.onnx_graph.random_inputs import random_value
-from xbcompile.reference.host_graph import host_graph
+from xbcompile.onnx_graph.split_model import SplitModel, is_apart
+from xbcompile.reference.host_graph import host_graph, parameter_name
 from xbcompile.reference.host_recurrence import expose
 
 # What open dimensions other than that of samples are taken to be, until the model accepts one.
 OPEN_SIZES = (8, 32, 96, 224, 1, 1024, 16_000)
+LARGE_WEIGHTS = 2**16  # values of a matrix above which others stand for them
 LARGEST_INPUT = 2**26  # assumed: elements of inputs that fit into any memory
 # Kernels for other numbers of samples add up in another order, and a sum next to a rounding threshold may then take the next
 # integer: compared by root mean square. A call of the same size adds up alike: compared value by value.
@@ -75,7 +78,7 @@ class ModelProbe:
     def _session(self) -> Any:
         """The session; None where onnxruntime does not load the model."""
         try:
-            model = host_graph(self.network).copy()
+            model = _with_thin_weights(host_graph(self.network).copy(), self.network)
             graph = model.skeleton.graph
             constant = {each.name for each in graph.initializer}
             fed = {value.name for value in graph.input}
@@ -160,6 +163,36 @@ class ModelProbe:
         """Tensors that a second call on the same inputs gives other values."""
         again = self.call(feeds) if self.operators & RANDOM else None
         return frozenset() if again is None else frozenset(n for n in values if not alike(values[n], again[n], EXACT))
+
+
+def _with_thin_weights(model: SplitModel, network: Network) -> SplitModel:
+    """The model with large weights of layers as products of a column and a row, made when it runs.
+
+    Which axes a matrix mixes does not depend on its values, and onnxruntime would hold a copy of all of them.
+    """
+    graph, names, first = model.skeleton.graph, {parameter_name(each.name, "weights") for each in network.layers}, []
+    tensors = dict(model.tensors)
+    for tensor in [each for each in graph.initializer if each.name in names and is_apart(each)]:
+        array = tensors[tensor.name]
+        if array.dtype != np.float32 or array.size < LARGE_WEIGHTS:
+            continue
+        generator, rows = np.random.default_rng(0), math.prod(array.shape[:-1])
+        size = np.linalg.norm(array.ravel()) / np.sqrt(
+            array.size
+        )  # values further on are as large as with the model's own
+        column = generator.standard_normal((rows, 1), np.float32) * np.float32(size)
+        row = generator.standard_normal((1, array.shape[-1]), np.float32)
+        parts = {f"{tensor.name}/{part}": value for part, value in (("column", column), ("row", row))}
+        shape = {f"{tensor.name}/shape": np.array(array.shape, np.int64)}
+        graph.initializer.remove(tensor)
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in (parts | shape).items())
+        first.append(helper.make_node("MatMul", [*parts], [f"{tensor.name}/product"]))
+        first.append(helper.make_node("Reshape", [f"{tensor.name}/product", *shape], [tensor.name]))
+        del tensors[tensor.name]
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*first, *rest])
+    return replace(model, tensors=tensors)
 
 
 def _has_axis(value: onnx.ValueInfoProto, axes: Mapping[str, int]) -> bool:
