@@ -32,7 +32,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 @app.command("compile")
-def compile_command(
+def compile_command(  # each option is a parameter
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="P.xbar", help="Program file to write.")],
     like: Annotated[
@@ -67,10 +68,10 @@ def compile_command(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the column permutations.", show_default="0")] = None,
     effort: arguments.Effort = None,
     digital: arguments.Digital = None,
-    dim: arguments.Dims = None,
+    dims: arguments.Dims = None,
     batch_axis: arguments.BatchAxis = None,
-    keep_input: arguments.KeptInputs = None,
-    fixed_input: arguments.FixedInputs = None,
+    keep_inputs: arguments.KeptInputs = None,
+    fixed_inputs: arguments.FixedInputs = None,
     embed_model: Annotated[
         bool | None,
         typer.Option(
@@ -82,28 +83,11 @@ def compile_command(
 ) -> None:
     """Compile a model to a program file; the program is verified before it is written."""
     from xbcompile.cli.compiling import compile_file
+    from xbcompile.options import CompileOptions
     from xbcompile.report.summary import summarize
     from xbcompile.report.tables import print_summary
 
-    given = {
-        "passes": passes,
-        "arrays": arrays,
-        "batch": batch,
-        "cuts": cuts,
-        "packing": packing,
-        "objective": objective,
-        "rewrite": rewrite,
-        "floorplan": floorplan,
-        "effort": effort,
-        "scramble": scramble,
-        "seed": seed,
-        "digital": digital,
-        "dims": dim,
-        "batch_axis": batch_axis,
-        "keep_inputs": keep_input,
-        "fixed_inputs": fixed_input,
-        "embed_model": embed_model,
-    }
+    given = arguments.given(context, CompileOptions)
     with Console(stderr=True).status(escape(f"compiling {model}")):  # nothing where stderr is no terminal
         program = compile_file(
             model, output, like, target, set_quantity, calibration, given, print_after, terminal.warn
@@ -120,6 +104,7 @@ def compile_command(
 
 @app.command("plan")
 def plan_command(
+    context: typer.Context,
     source: Annotated[
         str,
         typer.Argument(
@@ -145,14 +130,15 @@ def plan_command(
         ),
     ] = None,
     digital: arguments.Digital = None,
-    dim: arguments.Dims = None,
+    dims: arguments.Dims = None,
     batch_axis: arguments.BatchAxis = None,
-    keep_input: arguments.KeptInputs = None,
-    fixed_input: arguments.FixedInputs = None,
+    keep_inputs: arguments.KeptInputs = None,
+    fixed_inputs: arguments.FixedInputs = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Map layer shapes alone, without weights: images, writes, reads, time and energy with bounds, and why it does not fit."""
     from xbcompile.cli.planning import plan_file
+    from xbcompile.options import PlanOptions
     from xbcompile.report.plan import print_plan
 
     with Console(stderr=True).status(escape(f"planning {source}")) as status:
@@ -161,21 +147,7 @@ def plan_command(
             target,
             set_quantity,
             require,
-            {
-                "arrays": arrays,
-                "batch": batch,
-                "cuts": cuts,
-                "packing": packing,
-                "objective": objective,
-                "effort": effort,
-                "slices": slices,
-                "digital": digital,
-                "dims": dim,
-                "batch_axis": batch_axis,
-                "keep_inputs": keep_input,
-                "fixed_inputs": fixed_input,
-                "array": array,
-            },
+            arguments.given(context, PlanOptions),
             progress=lambda what: status.update(escape(f"planning {source}: {what}")),
         )
     if as_json:
@@ -190,17 +162,17 @@ def plan_command(
 def explain_command(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
     digital: arguments.Digital = None,
-    dim: arguments.Dims = None,
+    dims: arguments.Dims = None,
     batch_axis: arguments.BatchAxis = None,
-    keep_input: arguments.KeptInputs = None,
-    fixed_input: arguments.FixedInputs = None,
+    keep_inputs: arguments.KeptInputs = None,
+    fixed_inputs: arguments.FixedInputs = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Show what becomes of each node of a model: matrices on arrays, or digital and why. No target is needed."""
     from xbcompile.cli.explaining import explain_model
     from xbcompile.report.explanation import print_explanation
 
-    result = explain_model(model, digital, dim, batch_axis, keep_input, fixed_input)
+    result = explain_model(model, digital, dims, batch_axis, keep_inputs, fixed_inputs)
     if as_json:
         terminal.print_json(result)
     else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -85,3 +86,9 @@ Threshold = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def given(context: typer.Context, options: type[Any]) -> dict[str, Any]:
+    """What a command was given of the fields of options, which its parameters are named like; None where left out."""
+    found = {each.name: context.params[each.name] for each in fields(options) if each.name in context.params}
+    return {name: None if isinstance(value, list | tuple) and not value else value for name, value in found.items()}
