@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +107,8 @@ class LayerTrouble:
     has_defects: bool
 
 
-class Advice(NamedTuple):
+@dataclass(frozen=True)
+class Advice:
     """A pass to use against a source of error.
 
     Args:
