@@ -29,6 +29,8 @@ def _inverse_normal_table() -> np.ndarray:
 
 
 NORMAL_TABLE = _inverse_normal_table()
+# The same as start and slope of each bin, the slope per step of the 20 lower bits of a word: float32 [4096, 2].
+NORMAL_STEPS = np.stack([NORMAL_TABLE[:-1], np.diff(NORMAL_TABLE) * np.float32(2.0 ** (_TABLE_BITS - 32))], axis=1)
 
 
 @njit(cache=True, inline="always")

@@ -6,8 +6,6 @@ so in dot-product units; gains of the readout that all columns share are digital
 compiler sees it, is a whole weight. Subclasses say which conductances stand for a cell (`conductances`), and this base does
 the rest: line resistance, amplifier, converter, read noise.
 
-Exactness: drives are rounded to steps of 2**-24, matrices to the finest step at which float64 sums are exact, at most
-2**-28 of the largest sum, so a matrix product gives the same bits in any order.
 """
 
 from __future__ import annotations
@@ -17,20 +15,17 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from numba import njit, uint32, uint64
 
-from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages, draws_of_rows
-from xbcompile.targets.counter_random import NORMAL_TABLE, fill_read_words, key_of, normal_of, random_words
+from xbcompile.targets.contract import SimulatedDevice, WrittenImages, draws_of_rows
+from xbcompile.targets.counter_random import random_words
+from xbcompile.targets.exact_images import ExactImages, exact_matrix
 from xbcompile.targets.families.line_resistance import LineResistance
-from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
+from xbcompile.targets.tile_sums import Readout
 
 _READ_STREAM = 0x52454144  # separates read noise from device sampling
 _WRITE_STREAM = 0x57524954  # separates what a write draws anew from what a chip keeps
-_DRIVE_BITS = 24
-# Bound of an image's sums where they are smaller: an image of zeros has none.
-_LEAST_SUM = 2.0**-100
 # Cells whose conductances are held at a time while images are prepared.
 _BATCH_CELLS = 1 << 20
 
@@ -78,6 +73,16 @@ class ConductanceArrayParameters(ArrayParameters):
         if self.converter_codes < 2 or not self.rounds:
             return None
         return 2 * self.full_scale_dot / (self.converter_codes - 1)
+
+    @property
+    def readout(self) -> Readout:
+        """How sums become readings: codes have -full_scale_dot and full_scale_dot as their first and last middle."""
+        lsb, limit, lowest = self.lsb_dot, self.limit_dot, -self.full_scale_dot
+        if lsb is None:
+            noise = self.read_noise * self.full_scale_dot
+            return Readout.clipping(noise, -limit, limit)
+        ends = [np.floor((end - lowest) / lsb + 0.5) for end in (-limit, limit)]
+        return Readout.rounding(self.read_noise * self.full_scale_dot, lowest, lsb, *ends)
 
     def without(self, source: str) -> Self:
         """See `error_sources`: cells and lines are systematic; converter and amplifier saturate; the converter rounds."""
@@ -176,71 +181,11 @@ class ConductanceArray(SimulatedDevice):
         seen = lines.effective(np.stack([plus, minus], axis=3).reshape(*plus.shape[:2], -1))
         return seen[:, :, 0::2] - seen[:, :, 1::2]
 
-    def load(self, written: WrittenImages) -> ConductanceImages:
+    def load(self, written: WrittenImages) -> ExactImages:
         """See BatchedDevice."""
         matrices = self.matrices(written)
         for matrix in matrices:
-            largest = float(np.abs(matrix).sum(axis=(0, 1)).max(initial=_LEAST_SUM))
-            matrix[:] = round_to_exact(matrix, largest, 53 - _DRIVE_BITS)
-        matrices *= 2.0**-_DRIVE_BITS
-        return ConductanceImages(self, written.arrays, matrices)
-
-
-@dataclass(frozen=True, eq=False)
-class ConductanceImages(LoadedImages):
-    """Written images: matrices [images, terms, rows, columns] of drives counted in steps of 2**-24."""
-
-    device: ConductanceArray
-    arrays: np.ndarray
-    matrices: np.ndarray
-
-    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
-        """See LoadedImages; float64."""
-        p = self.device.shared
-        images, vectors, slices, rows = drives.shape
-        steps = np.multiply(drives.reshape(images, vectors * slices, rows), 2.0**_DRIVE_BITS, dtype=np.float64)
-        np.rint(steps, out=steps)
-        sums = steps @ self.matrices[:, 0]
-        if self.matrices.shape[1] > 1:
-            size, power = np.abs(steps) * 2.0**-_DRIVE_BITS, steps
-            for term in range(1, self.matrices.shape[1]):
-                power = np.rint(power * size)
-                sums += power @ self.matrices[:, term]
-        sums = sums.reshape(images, vectors, slices, -1)
-        if p.read_noise or p.lsb_dot or np.isfinite(p.limit_dot):
-            for i in range(images):
-                _read_out(
-                    sums[i],
-                    p.read_noise * p.full_scale_dot,
-                    p.limit_dot,
-                    p.lsb_dot or 0.0,
-                    p.full_scale_dot,
-                    NORMAL_TABLE,
-                    np.uint64(reads.first_vector),
-                    np.uint32(reads.first_slice),
-                    np.uint32(reads.tiles[i]),
-                    np.uint32(int(self.arrays[i]) ^ _READ_STREAM),
-                    *key_of(self.device.seed),
-                )
-        return sums
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _read_out(  # type: ignore[no-untyped-def]  # numba infers the types
-    sums, noise, limit, lsb, full_scale, table, first_vector, first_slice, tile, array, k0, k1
-):
-    """Turn exact sums [vectors, slices, columns] into readings in place: noise, range, nearest code."""
-    vectors, slices, columns = sums.shape
-    words = np.zeros(4 * ((columns + 3) // 4), np.uint32)
-    for v in range(vectors):
-        for t in range(slices):
-            if noise > 0:
-                fill_read_words(words, first_vector + uint64(v), first_slice + uint32(t), tile, array, k0, k1)
-            for m in range(columns):
-                dot = sums[v, t, m]
-                if noise > 0:
-                    dot += noise * normal_of(words[m], table)
-                dot = min(max(dot, -limit), limit)
-                if lsb > 0:
-                    dot = lsb * np.floor((dot + full_scale) / lsb + 0.5) - full_scale
-                sums[v, t, m] = dot
+            matrix[:] = exact_matrix(matrix)
+        constants = np.zeros((len(matrices), matrices.shape[3]))
+        streams = (written.arrays ^ _READ_STREAM).astype(np.uint32)
+        return ExactImages(matrices, constants, self.shared.readout, streams, self.seed)

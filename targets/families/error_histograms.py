@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, uint32, uint64
 
-from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
+from xbcompile.targets.contract import ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import fill_read_words, key_of, standard_normal, uniform
 from xbcompile.targets.families.characterization import column_offsets
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
+from xbcompile.targets.loaded_images import LoadedImages
 
 _DRAW_STREAM = 0x44524157
 _PATTERN_STREAM = 0x50410000
