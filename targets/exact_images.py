@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from xbcompile.targets.contract import ReadBlock
-from xbcompile.targets.counter_random import NORMAL_STEPS, key_of
+from xbcompile.targets.counter_random import QUANTILE_PIECES, Key, key_of, read_counter
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
 from xbcompile.targets.tile_routing import TileRouting
@@ -47,15 +46,17 @@ class ExactImages(LoadedImages):
         matrices: float64 [images, terms, rows, columns], from `exact_matrix`.
         constants: float64 [images, columns], what is added to the sums, a multiple of the same step.
         readout: how sums become readings.
-        streams: uint32 [images], what separates their random numbers from others of the chip.
+        purpose: what the random errors are, for their keys.
         seed: of the chip.
+        arrays: int [images], where each sits.
     """
 
     matrices: np.ndarray
     constants: np.ndarray
     readout: Readout
-    streams: np.ndarray
+    purpose: str
     seed: int
+    arrays: np.ndarray
 
     def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
         """See LoadedImages; float64 [images, vectors, slices, columns]."""
@@ -65,13 +66,18 @@ class ExactImages(LoadedImages):
         sums += self.constants[:, None, :]
         sums = sums.reshape(images, vectors, slices, -1)
         if self.readout.converts:
-            k0, k1 = key_of(self.seed)
-            for i in range(images):
-                read_out(
-                    sums[i], self.readout, NORMAL_STEPS, np.uint64(reads.first_vector), np.uint32(reads.first_slice),
-                    np.uint32(reads.tiles[i]), self.streams[i], k0, k1,
-                )  # fmt: skip
+            for i, key in enumerate(self.keys(reads.tiles)):
+                counter = read_counter(key, reads.first_vector, reads.first_slice, sums[i].shape)
+                read_out(sums[i], self.readout, QUANTILE_PIECES, counter)
         return sums
+
+    def keys(self, tiles: np.ndarray) -> list[Key]:
+        """Keys of the random errors of tiles.
+
+        Args:
+            tiles: int [images], the tile that each image is read for.
+        """
+        return [key_of(self.purpose, self.seed, *each) for each in zip(self.arrays, tiles, strict=True)]
 
     def tiles(self, routing: TileRouting) -> LoadedTiles:
         """See LoadedImages."""
@@ -102,10 +108,12 @@ class ExactTiles(LoadedTiles):
     def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
         """See LoadedTiles."""
         exact, routing = self.exact, self.routing
+        terms = 1 if self.binary else exact.matrices.shape[1]
+        size = values.shape[1], routing.slices, exact.matrices.shape[3]
+        counter = read_counter((np.uint32(0), np.uint32(0)), reads.first_vector, reads.first_slice, size)
         add_tiles(
-            values, self.tables, 1 if self.binary else exact.matrices.shape[1], SCHEMES[routing.scheme], routing.both_signs,
-            routing.coefficients, exact.readout, NORMAL_STEPS, np.uint64(reads.first_vector), np.uint32(reads.first_slice),
-            *key_of(exact.seed), reads.tiles.astype(np.uint32), sums, self.step,
+            values, self.tables, terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, exact.readout,
+            QUANTILE_PIECES, counter, sums, self.step,
         )  # fmt: skip
 
 
@@ -157,7 +165,7 @@ def _tables(images: ExactImages, routing: TileRouting, binary: bool) -> Tables:
         first_block=first_block,
         blocks=block_count,
         word=word,
-        stream=images.streams.astype(np.uint32),
+        keys=np.array(images.keys(routing.tile), np.uint32).reshape(-1, 2),
         subtract=routing.subtract,
         factor=routing.factor,
         corrects=changed,

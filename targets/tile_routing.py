@@ -17,6 +17,7 @@ class TileRouting:
     What the tile i adds to an output is `(sum over slices of coefficient * reading - subtract) * factor`.
 
     Args:
+        tile: int [n], numbers of the tiles in the program.
         group: intp [n], which of a layer's matrices the tile is of.
         output: intp [n], first output column.
         width: intp [n], number of output columns.
@@ -33,6 +34,7 @@ class TileRouting:
         coefficients: float64 [slices], what the readings of each slice count.
     """
 
+    tile: np.ndarray
     group: np.ndarray
     output: np.ndarray
     width: np.ndarray
@@ -63,7 +65,7 @@ class TileRouting:
         Args:
             tiles: which.
         """
-        by_tile = ("group", "output", "width", "source", "idle", "columns", "subtract", "factor")
+        by_tile = ("tile", "group", "output", "width", "source", "idle", "columns", "subtract", "factor")
         row_sign = None if self.row_sign is None else self.row_sign[tiles]
         return replace(self, row_sign=row_sign, **{name: getattr(self, name)[tiles] for name in by_tile})
 

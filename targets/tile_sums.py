@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit, uint32, uint64
 
-from xbcompile.targets.counter_random import philox
+from xbcompile.targets.counter_random import COARSE, TAIL, choose_pieces, philox, refine
 
 SCHEMES = {"thermometer": 0, "bitserial": 1, "analogue": 2}
 
@@ -92,7 +92,7 @@ class Tables(NamedTuple):
         first_block: int64 [n], first block of random words that a used column needs.
         blocks: int64 [n], how many.
         word: int32 [n, widest], the place of each column's word.
-        stream: uint32 [n].
+        keys: uint32 [n, 2], of their random errors.
         subtract: float64 [n, widest], see `TileRouting`.
         factor: float64 [n, widest].
         corrects: bool [n], whether either does anything.
@@ -112,7 +112,7 @@ class Tables(NamedTuple):
     first_block: np.ndarray
     blocks: np.ndarray
     word: np.ndarray
-    stream: np.ndarray
+    keys: np.ndarray
     subtract: np.ndarray
     factor: np.ndarray
     corrects: np.ndarray
@@ -159,26 +159,36 @@ def _raise(drives, rows, terms):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def _draw(noise, words, first_block, blocks, word, first_vector, first_slice, slices, tile, stream, k0, k1, normals):  # type: ignore[no-untyped-def]
-    """Unit normals [vectors * slices, width]; `words` is room for as many rows."""
+def _fill(words, row, counter, k0, k1, start, first_slice, slices, first_block, blocks, tail):  # type: ignore[no-untyped-def]
+    """Random words of a row of readings, [4 * blocks]: see `counter_random`."""
+    running = counter.vector + uint64(start + row // slices)
+    low, middle, high = uint32(running), uint32(running >> uint64(32)), counter.high
+    base = uint32(uint32(counter.slice + uint32(first_slice + row % slices)) << uint32(17)) | tail
+    for b in range(blocks):
+        r0, r1, r2, r3 = philox(low, middle, high, uint32(base | uint32(uint32(first_block) + uint32(b))), k0, k1)
+        words[b] = r0
+        words[blocks + b] = r1
+        words[2 * blocks + b] = r2
+        words[3 * blocks + b] = r3
+
+
+@_njit
+def _draw(noise, words, chosen, counter, k0, k1, start, slices, first_block, blocks, word, pieces):  # type: ignore[no-untyped-def]
+    """Unit normals [vectors * slices, width] of the columns with these places among the words of a read."""
     width = noise.shape[1]
     for row in range(len(noise)):
-        vector = uint64(first_vector + uint64(row // slices))
-        base = uint32(uint32(first_slice + row % slices) << uint32(16)) + uint32(first_block)
-        low, high_key = uint32(vector), uint32(k1 ^ uint32(vector >> uint64(32)))
-        out = words[row]
-        for b in range(blocks):
-            r0, r1, r2, r3 = philox(low, uint32(base + uint32(b)), tile, stream, k0, high_key)
-            out[b] = r0
-            out[blocks + b] = r1
-            out[2 * blocks + b] = r2
-            out[3 * blocks + b] = r3
+        _fill(words[row], row, counter, k0, k1, start, 0, slices, first_block, blocks, uint32(0))
     for row in range(len(noise)):
         given, out = words[row], noise[row]
         for m in range(width):
-            one = given[word[m]]
-            place = one >> uint32(20)
-            out[m] = normals[place, 0] + normals[place, 1] * np.float32(np.int32(one & uint32(0xFFFFF)))
+            chosen[m] = given[word[m]]
+        if choose_pieces(out, chosen[:width]) < COARSE:
+            _fill(given, row, counter, k0, k1, start, 0, slices, first_block, blocks, TAIL)
+            for m in range(width):
+                if out[m] < np.float32(COARSE):
+                    refine(out, chosen, m, given[word[m]])
+        for m in range(width):
+            out[m] = pieces[0, chosen[m]] + pieces[1, chosen[m]] * out[m]
 
 
 @_njit
@@ -232,22 +242,22 @@ def _accumulate(out, total, subtract, factor, corrects):  # type: ignore[no-unty
 
 
 @_njit
-def read_out(sums, readout, normals, first_vector, first_slice, tile, stream, k0, k1):  # type: ignore[no-untyped-def]
+def read_out(sums, readout, pieces, counter):  # type: ignore[no-untyped-def]
     """Turn sums of all columns, float64 [vectors, slices, columns], into readings in place."""
     vectors, slices, columns = sums.shape
     flat = sums.reshape((vectors * slices, columns))
     blocks = (columns + 3) // 4
     noise = np.zeros(flat.shape, np.float32)
     if readout.noise_dot > 0:
-        words = np.empty((len(flat), 4 * blocks), np.uint32)
+        words, chosen = np.empty((len(flat), 4 * blocks), np.uint32), np.empty(columns, np.uint32)
         every = np.arange(columns)
-        _draw(noise, words, 0, blocks, every, first_vector, first_slice, slices, tile, stream, k0, k1, normals)
+        _draw(noise, words, chosen, counter, counter.key_low, counter.key_high, 0, slices, 0, blocks, every, pieces)
     _convert(flat, flat, np.zeros(columns), noise, readout)
 
 
 @_njit
 def add_tiles(  # type: ignore[no-untyped-def]
-    values, tables, terms, scheme, both_signs, coefficients, readout, normals, first_vector, first_slice, k0, k1, tile, sums, step
+    values, tables, terms, scheme, both_signs, coefficients, readout, pieces, counter, sums, step
 ):
     """Add to sums, float64 [groups, vectors, outputs], what tiles read of coded vectors, float32 [groups, vectors, inputs]."""
     vectors, tiles, patterns, slices = values.shape[1], len(tables.group), len(tables.pattern_group), len(coefficients)
@@ -258,7 +268,7 @@ def add_tiles(  # type: ignore[no-untyped-def]
     readings_room, noise_room = np.zeros(most * widest, np.float32), np.zeros(most * widest, np.float32)
     total_room, out_room = np.zeros(most * widest), np.zeros(most * widest)
     words = np.empty((most, 4 * max(1, tables.blocks.max() if tiles else 1)), np.uint32)
-    nothing = np.zeros(widest, np.float32)
+    nothing, chosen = np.zeros(widest, np.float32), np.empty(widest, np.uint32)
     for start in range(0, vectors, step):
         stop = min(start + step, vectors)
         count = (stop - start) * slices
@@ -292,8 +302,8 @@ def add_tiles(  # type: ignore[no-untyped-def]
                 noise = noise_room[: count * width].reshape((count, width))
                 if readout.noise_dot > 0:
                     _draw(
-                        noise, words, tables.first_block[i], tables.blocks[i], tables.word[i], first_vector + uint64(start),
-                        first_slice, slices, tile[i], tables.stream[i], k0, k1, normals,
+                        noise, words, chosen, counter, tables.keys[i, 0], tables.keys[i, 1], start, slices, tables.first_block[i],
+                        tables.blocks[i], tables.word[i], pieces,
                     )  # fmt: skip
                 _convert(readings, product, tables.constant[i], noise, readout)
                 _sum_slices(total, readings, nothing, coefficients)

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbcompile.targets.contract import ReadBlock, WrittenImages
-from xbcompile.targets.counter_random import uniform
+from xbcompile.targets.counter_random import key_of, uniform
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
 
-_VECTOR_STREAM = 0x43480000
 _OPERATIONS_PER_CELL = 2  # binary multiplication and accumulation, Methods "Power consumption and efficiency"
 
 
@@ -51,7 +50,7 @@ class Characterization:
 
 def vectors_of_dot(rows: int, highs: int, count: int, seed: int) -> np.ndarray:
     """Random drives with exactly `highs` rows at +1, float32 [count, rows]."""
-    order = uniform(seed, _VECTOR_STREAM + highs, (count, rows)).argsort(axis=1, kind="stable")
+    order = uniform(key_of("characterization", seed, highs), (count, rows)).argsort(axis=1, kind="stable")
     return np.where(order < highs, 1, -1).astype(np.float32)
 
 

@@ -17,15 +17,13 @@ from typing import Self
 import numpy as np
 
 from xbcompile.targets.contract import SimulatedDevice, WrittenImages, draws_of_rows
-from xbcompile.targets.counter_random import random_words
+from xbcompile.targets.counter_random import Key, key_of
 from xbcompile.targets.exact_images import ExactImages, exact_matrix
 from xbcompile.targets.families.line_resistance import LineResistance
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 from xbcompile.targets.tile_sums import Readout
 
-_READ_STREAM = 0x52454144  # separates read noise from device sampling
-_WRITE_STREAM = 0x57524954  # separates what a write draws anew from what a chip keeps
 # Cells whose conductances are held at a time while images are prepared.
 _BATCH_CELLS = 1 << 20
 
@@ -126,22 +124,15 @@ class ConductanceArray(SimulatedDevice):
         """
         raise TypeError(f"{type(self).__name__} must define conductances")
 
-    def drawn(self, array: int, numbers: np.ndarray, sample: Callable[[int], np.ndarray]) -> np.ndarray:
+    def drawn(self, array: int, numbers: np.ndarray, sample: Callable[[Key], np.ndarray]) -> np.ndarray:
         """What writes draw at random, row by row.
 
         Args:
             array: which array of the chip.
             numbers: see `conductances`.
-            sample: [..., rows, columns] from a seed, which is the same for the same chip, array and write.
+            sample: [..., rows, columns] from a key, which is the same for the same chip, array and write.
         """
-        return draws_of_rows(numbers, lambda number: sample(self._write_seed(array, number)))
-
-    def _write_seed(self, array: int, number: int) -> int:
-        seed = self.seed
-        for stream in (array ^ _WRITE_STREAM, number & 0xFFFFFFFF, number >> 32):
-            low, high = random_words(seed, stream, (2,)).tolist()
-            seed = low | high << 32
-        return seed
+        return draws_of_rows(numbers, lambda number: sample(key_of("writes", self.seed, array, number)))
 
     def matrices(self, written: WrittenImages) -> np.ndarray:
         """Written images as float64 [images, terms, rows, columns] in level units.
@@ -187,5 +178,4 @@ class ConductanceArray(SimulatedDevice):
         for matrix in matrices:
             matrix[:] = exact_matrix(matrix)
         constants = np.zeros((len(matrices), matrices.shape[3]))
-        streams = (written.arrays ^ _READ_STREAM).astype(np.uint32)
-        return ExactImages(matrices, constants, self.shared.readout, streams, self.seed)
+        return ExactImages(matrices, constants, self.shared.readout, "noise", self.seed, written.arrays)

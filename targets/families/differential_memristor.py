@@ -21,7 +21,7 @@ import numpy as np
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.counter_random import uniform
+from xbcompile.targets.counter_random import key_of, uniform
 from xbcompile.targets.families.conductance_array import ConductanceArray, ConductanceArrayParameters
 from xbcompile.targets.families.line_resistance import LineResistance
 from xbcompile.targets.quantity import quantity
@@ -115,7 +115,7 @@ class MemristorArray(ConductanceArray):
         Values are (G - g_min) / (g_max - g_min), 0 to 1.
         """
         p = self.parameters
-        draw = uniform(self.seed, array, (2, 2, p.rows, p.columns))
+        draw = uniform(key_of("stuck devices", self.seed, array), (2, 2, p.rows, p.columns))
         siemens = p.g_min_siemens * (p.g_max_siemens / p.g_min_siemens) ** draw[1]
         return np.where(draw[0] < p.stuck_fraction, (siemens - p.g_min_siemens) / p.level_siemens, np.nan)
 
@@ -142,7 +142,7 @@ class MemristorArray(ConductanceArray):
             partner = np.stack([stuck[1] + value, stuck[0] - value])
             target = np.where(whole & ~whole[::-1], np.clip(partner, 0.0, 1.0), target)
         if p.tuning_tolerance:
-            drawn = self.drawn(array, numbers, lambda seed: 2 * uniform(seed, 0, target.shape) - 1)
+            drawn = self.drawn(array, numbers, lambda key: 2 * uniform(key, target.shape) - 1)
             target = target * (1 + p.tuning_tolerance * drawn)
         reached = np.where(whole, target, stuck)
         plus, minus = p.g_min_siemens + p.level_siemens * reached

@@ -17,17 +17,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, uint32, uint64
+from numba import njit, uint64
 
 from xbcompile.targets.contract import ReadBlock, SimulatedDevice, WrittenImages
-from xbcompile.targets.counter_random import fill_read_words, key_of, standard_normal, uniform
+from xbcompile.targets.counter_random import (
+    MOST_VECTORS,
+    fill_read_words,
+    key_of,
+    read_counter,
+    standard_normal,
+    uniform,
+)
 from xbcompile.targets.families.characterization import column_offsets
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
 from xbcompile.targets.loaded_images import LoadedImages
 
-_DRAW_STREAM = 0x44524157
-_PATTERN_STREAM = 0x50410000
-_CHARACTERIZATION_VECTOR = 1 << 40  # its reads are no session's
+_CHARACTERIZATION_VECTOR = MOST_VECTORS // 2  # its reads are no session's
 # The paper's count, 4,160,000 dot products, as images x vectors x 64 columns; it does not say how inputs and weights
 # were chosen: random patterns in which the share of high cells in each half has this spread around one half (assumed).
 CHARACTERIZATION_IMAGES = 65
@@ -88,7 +93,6 @@ class EmulatedImages(LoadedImages):
         flat, half = drives.reshape(images, vectors * slices, rows), rows // 2
         top = (flat[..., :half] @ self.weights[:, :half]).reshape(images, vectors, slices, -1)
         dots = (flat[..., half:] @ self.weights[:, half:]).reshape(top.shape)
-        key = key_of(self.device.seed)
         for i in range(images):
             _add_errors(
                 dots[i],
@@ -96,11 +100,12 @@ class EmulatedImages(LoadedImages):
                 half,
                 rows - half,
                 *self.tables[int(self.arrays[i])],
-                np.uint64(reads.first_vector),
-                np.uint32(reads.first_slice),
-                np.uint32(reads.tiles[i]),
-                np.uint32(int(self.arrays[i]) ^ _DRAW_STREAM),
-                *key,
+                read_counter(
+                    key_of("histogram", self.device.seed, self.arrays[i], reads.tiles[i]),
+                    reads.first_vector,
+                    reads.first_slice,
+                    dots[i].shape,
+                ),
             )
         return dots
 
@@ -111,11 +116,11 @@ def _characterize(p: ResistanceSumParameters, seed: int, array: int) -> tuple[np
     half, count = p.rows // 2, CHARACTERIZATION_VECTORS
     errors, deltas = [], []
     for image in range(CHARACTERIZATION_IMAGES):
-        stream = _PATTERN_STREAM + 4 * image
-        pattern = uniform(seed, stream, (p.rows,)) < 0.5
-        flipped = uniform(seed, stream + 1, (p.columns,)) < 0.5
-        share = np.clip(0.5 + HIGH_SHARE_SIGMA * standard_normal(seed, stream + 2, (count, 2)), 0, 1)
-        high = uniform(seed, stream + 3, (count, p.rows)) < np.repeat(share, [half, p.rows - half], axis=1)
+        pattern = uniform(key_of("patterns", seed, image), (p.rows,)) < 0.5
+        flipped = uniform(key_of("flipped columns", seed, image), (p.columns,)) < 0.5
+        share = np.clip(0.5 + HIGH_SHARE_SIGMA * standard_normal(key_of("high shares", seed, image), (count, 2)), 0, 1)
+        drawn = uniform(key_of("high inputs", seed, image), (count, p.rows))
+        high = drawn < np.repeat(share, [half, p.rows - half], axis=1)
         drives = np.where(high == pattern, 1, -1).astype(np.float32)
         cells = (pattern[:, None] ^ flipped).astype(np.uint8)
         loaded = device.load(WrittenImages.once(np.array([array]), cells[None]))
@@ -153,16 +158,14 @@ def _thresholds(counts: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _add_errors(  # type: ignore[no-untyped-def]  # numba infers the types
-    dots, top, top_rows, bottom_rows, table, first_bin, first_vector, first_slice, tile, array, k0, k1
-):
+def _add_errors(dots, top, top_rows, bottom_rows, table, first_bin, counter):  # type: ignore[no-untyped-def]  # numba infers
     """Add to bottom-half dot products [vectors, slices, columns] the top half's and an error of the right group, in place."""
     vectors, slices, columns = dots.shape
     bins = table.shape[2]
     words = np.empty(4 * ((columns + 3) // 4), np.uint32)
     for v in range(vectors):
         for t in range(slices):
-            fill_read_words(words, first_vector + uint64(v), first_slice + uint32(t), tile, array, k0, k1)
+            fill_read_words(words, counter, v, t, 0)
             for m in range(columns):
                 delta = int((top_rows + top[v, t, m]) / 2 - (bottom_rows + dots[v, t, m]) / 2 + bottom_rows)
                 low, high = 0, bins - 1

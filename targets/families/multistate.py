@@ -20,13 +20,12 @@ import numpy as np
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import SimulatedDevice, WrittenImages
-from xbcompile.targets.counter_random import standard_normal
+from xbcompile.targets.counter_random import key_of, standard_normal
 from xbcompile.targets.exact_images import ExactImages, exact_matrix
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 from xbcompile.targets.tile_sums import Readout
 
-_LEVEL_STREAM = 0x4E4C0000  # offsets that all cells share
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,9 @@ class MultistateArray(SimulatedDevice):
         """Resistance of every state of every cell of one array, float64 [states, rows, columns]."""
         if array not in self._tables:
             p = self.parameters
-            shared = p.sigma_nl_ohm * standard_normal(self.seed, _LEVEL_STREAM, (p.states,)).astype(np.float64)
-            own = p.sigma_perp_ohm * standard_normal(self.seed, array, (p.states, p.rows, p.columns)).astype(np.float64)
-            self._tables[array] = (p.resistances_ohm + shared)[:, None, None] + own
+            shared = p.sigma_nl_ohm * standard_normal(key_of("levels", self.seed), (p.states,)).astype(np.float64)
+            own = standard_normal(key_of("cells", self.seed, array), (p.states, p.rows, p.columns)).astype(np.float64)
+            self._tables[array] = (p.resistances_ohm + shared)[:, None, None] + p.sigma_perp_ohm * own
         return self._tables[array]
 
     def load(self, written: WrittenImages) -> ExactImages:
@@ -122,5 +121,5 @@ class MultistateArray(SimulatedDevice):
         largest = np.abs((tables - middle_ohm) / half_ohm).max(axis=(1, 2, 3)) * p.rows
         for image, array in zip(deviation, which, strict=True):
             image[:] = exact_matrix(image, largest=float(largest[array]))
-        constants, streams = np.zeros((len(deviation), p.columns)), np.zeros(len(deviation), np.uint32)
-        return ExactImages(deviation[:, None], constants, Readout.none(), streams, self.seed)
+        constants = np.zeros((len(deviation), p.columns))
+        return ExactImages(deviation[:, None], constants, Readout.none(), "noise", self.seed, written.arrays)

@@ -19,13 +19,11 @@ import numpy as np
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import SimulatedDevice, WrittenImages
-from xbcompile.targets.counter_random import standard_normal
+from xbcompile.targets.counter_random import key_of, standard_normal
 from xbcompile.targets.exact_images import ExactImages, exact_matrix
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 from xbcompile.targets.tile_sums import Readout
-
-_READ_STREAM = 0x52454144  # separates read noise from device sampling
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ class ResistanceSumArray(SimulatedDevice):
         """
         if array not in self._paths:
             p = self.parameters
-            z = standard_normal(self.seed, array, (2, 2, p.rows, p.columns)).astype(np.float64)
+            z = standard_normal(key_of("paths", self.seed, array), (2, 2, p.rows, p.columns)).astype(np.float64)
             mean = np.array([p.r_low_ohm, p.r_high_ohm])[None, :, None, None]
             sigma = np.array([p.r_low_sigma_ohm, p.r_high_sigma_ohm])[None, :, None, None]
             self._paths[array] = np.maximum(mean + sigma * z, 0.0)
@@ -186,5 +184,4 @@ class ResistanceSumArray(SimulatedDevice):
             plus, minus = scale * (selected - middle), scale * (complement - middle)
             exact = exact_matrix(np.vstack([(plus - minus) / 2, (plus + minus).sum(axis=0) / 2]))
             matrices[i, 0], constants[i] = exact[:-1], exact[-1]
-        streams = (arrays ^ _READ_STREAM).astype(np.uint32)
-        return ExactImages(matrices, constants, p.readout, streams, self.seed)
+        return ExactImages(matrices, constants, p.readout, "jitter", self.seed, arrays)

@@ -28,7 +28,7 @@ import numpy as np
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import WrittenImages
-from xbcompile.targets.counter_random import standard_normal
+from xbcompile.targets.counter_random import key_of, standard_normal
 from xbcompile.targets.families.conductance_array import ConductanceArray, ConductanceArrayParameters
 from xbcompile.targets.quantity import quantity
 
@@ -196,7 +196,7 @@ class SerialJunctionArray(ConductanceArray):
         """
         p = self.parameters
         shape = (2, 2, p.junctions, 2, p.rows, p.columns)
-        z = standard_normal(self.seed, array, shape).astype(np.float64)
+        z = standard_normal(key_of("junctions", self.seed, array), shape).astype(np.float64)
         ohm = np.array([p.r_parallel_ohm, p.r_antiparallel_ohm])[:, None, None]
         slope = np.array([p.slope_parallel_ohm_per_volt, p.slope_antiparallel_ohm_per_volt])[:, None, None]
         sampled = ohm * np.maximum(1 + p.resistance_sigma * z[0], 0.01)  # a junction is never a short

@@ -18,12 +18,10 @@ from typing import ClassVar
 import numpy as np
 
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.counter_random import standard_normal
+from xbcompile.targets.counter_random import Key, key_of, standard_normal
 from xbcompile.targets.families.conductance_array import ConductanceArray, ConductanceArrayParameters
 from xbcompile.targets.families.line_resistance import LineResistance
 from xbcompile.targets.quantity import quantity
-
-_REFERENCE_STREAM = 0x52454643  # separates devices of reference columns from those of weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +107,18 @@ class SpinOrbitArray(ConductanceArray):
     def device_siemens(self, array: int) -> np.ndarray:
         """What a chip keeps: float64 [side, state, rows, columns], high- then low-resistance state, at least 0."""
         p = self.parameters
-        return self._sample(array, (p.devices_per_weight, 2, p.rows, p.columns))
+        return self._sample(key_of("devices", self.seed, array), (p.devices_per_weight, 2, p.rows, p.columns))
 
     def reference_siemens(self, array: int) -> np.ndarray:
         """Conductance of the reference in each row, float64 [rows]: both states and all reference columns averaged."""
         p = self.parameters
-        return self._sample(array ^ _REFERENCE_STREAM, (1, 2, p.rows, p.reference_columns))[0].mean(axis=(0, 2))
+        key = key_of("reference columns", self.seed, array)
+        return self._sample(key, (1, 2, p.rows, p.reference_columns))[0].mean(axis=(0, 2))
 
-    def _sample(self, stream: int, shape: tuple[int, int, int, int]) -> np.ndarray:
+    def _sample(self, key: Key, shape: tuple[int, int, int, int]) -> np.ndarray:
         p = self.parameters
         sigma = np.array([p.high_sigma, p.low_sigma])[:, None, None]
-        relative = 1 + sigma * standard_normal(self.seed, stream, shape)
+        relative = 1 + sigma * standard_normal(key, shape)
         return np.maximum(np.array(p.state_siemens)[:, None, None] * relative, 0.0)
 
     def conductances(self, array: int, numbers: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +129,7 @@ class SpinOrbitArray(ConductanceArray):
         low_resistance = [value > 0, value < 0][: p.devices_per_weight]
         written = np.stack([np.where(low, side[1], side[0]) for low, side in zip(low_resistance, states, strict=True)])
         if p.write_noise:
-            noise = self.drawn(array, numbers, lambda seed: standard_normal(seed, 0, written.shape))
+            noise = self.drawn(array, numbers, lambda key: standard_normal(key, written.shape))
             written = np.maximum(written * (1 + p.write_noise * noise), 0.0)
         if p.devices_per_weight == 2:
             return written[0], written[1]

@@ -147,7 +147,7 @@ def test_a_write_draws_anew_for_each_array_and_number() -> None:
 
     def drawn(array: int, *numbers: int, seed: int = 5) -> np.ndarray:
         device = ConductanceArray(P, None, seed)
-        return device.drawn(array, np.array(numbers), lambda key: standard_normal(key, 0, (2, P.rows, P.columns)))
+        return device.drawn(array, np.array(numbers), lambda key: standard_normal(key, (2, P.rows, P.columns)))
 
     every = {drawn(array, number).tobytes() for array in range(20) for number in range(20)}
     assert len(every) == 400

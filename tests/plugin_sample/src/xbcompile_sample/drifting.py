@@ -14,7 +14,7 @@ import numpy as np
 from xbcompile.ir import ArraySpec
 from xbcompile.targets import LoadedImages, ReadBlock, WrittenImages
 from xbcompile.targets.contract import SimulatedDevice
-from xbcompile.targets.counter_random import standard_normal
+from xbcompile.targets.counter_random import key_of, standard_normal
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 
@@ -69,7 +69,7 @@ class DriftingArray(SimulatedDevice):
     def exponents(self, array: int) -> np.ndarray:
         """nu of each cell of an array, float64 [rows, columns], at least 0."""
         p = self.parameters
-        spread = standard_normal(self.seed, array, (p.rows, p.columns)).astype(np.float64)
+        spread = standard_normal(key_of("exponents", self.seed, array), (p.rows, p.columns)).astype(np.float64)
         return np.maximum(p.drift_exponent + p.drift_sigma * spread, 0.0)
 
     def load(self, written: WrittenImages) -> "DriftingImages":
