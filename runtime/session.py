@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +25,7 @@ from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.player import BatchInput, Player, samples_of, vector_range
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
 from xbcompile.runtime.unroll import open_recurrences
+from xbcompile.runtime.workers import Workers
 from xbcompile.targets import BatchedDevice, Device
 
 
@@ -63,7 +63,7 @@ class Session:
         # The work is split over our own threads; a threaded BLAS below them would only compete.
         self._blas = ThreadpoolController().select(user_api="blas")
         self._name = chip_name(program, device, seed)
-        chip, workers = checked(chip_of(program, device, seed)), threads or os.cpu_count() or 1
+        chip, workers = checked(chip_of(program, device, seed)), Workers(threads)
         self.digital = self._digital_parts()
         if corrections is None:
             with self._blas.limit(limits=1):
@@ -267,14 +267,14 @@ class Session:
         """The network's digital segments; for sessions that need more than a layer's input."""
         return Digital(self.program.network)
 
-    def _fitted(self, chip: Device, threads: int) -> Corrections:
+    def _fitted(self, chip: Device, workers: Workers) -> Corrections:
         """Corrections of this chip; for sessions that have executors of their own."""
-        return fitted(self.program, chip, self.digital, threads)
+        return fitted(self.program, chip, self.digital, workers)
 
-    def _make_executors(self, threads: int) -> list[LayerExecutor]:
+    def _make_executors(self, workers: Workers) -> list[LayerExecutor]:
         """Executors of all layers; for sessions that have their own."""
         on = batched(self.device)
-        return [LayerExecutor(self.placed, i, on, threads) for i in range(len(self.program.network.layers))]
+        return [LayerExecutor(self.placed, i, on, workers) for i in range(len(self.program.network.layers))]
 
     def _input(self, index: int, values: Mapping[str, Any]) -> np.ndarray:
         """A layer's input among the tensors at hand; for sessions that need more."""

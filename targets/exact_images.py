@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,6 +106,12 @@ class ExactTiles(LoadedTiles):
         room = _ROOM_BYTES // (max(rows, 1) * self.tables.matrix.itemsize)
         self.step = max(1, min(room, _BLOCK_DRIVES) // routing.slices)
 
+    def corrected(self, routing: TileRouting) -> LoadedTiles:
+        """See LoadedTiles."""
+        other = copy(self)
+        other.routing, other.tables = routing, self.tables._replace(**_corrections(routing))
+        return other
+
     def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
         """See LoadedTiles."""
         exact, routing = self.exact, self.routing
@@ -149,7 +156,6 @@ def _tables(images: ExactImages, routing: TileRouting, binary: bool) -> Tables:
         first_block[i], block_count[i] = block.min(), block.max() - block.min() + 1
         word[i, :width] = wanted // blocks * block_count[i] + block - first_block[i]
     dtype = np.float32 if binary else np.float64
-    changed = np.any((routing.subtract != 0) | (routing.factor != 1), axis=1)
     return Tables(
         pattern_group=np.array(groups, np.int64),
         pattern_start=np.cumsum([0, *map(len, sources)]),
@@ -166,7 +172,10 @@ def _tables(images: ExactImages, routing: TileRouting, binary: bool) -> Tables:
         blocks=block_count,
         word=word,
         keys=np.array(images.keys(routing.tile), np.uint32).reshape(-1, 2),
-        subtract=routing.subtract,
-        factor=routing.factor,
-        corrects=changed,
+        **_corrections(routing),
     )
+
+
+def _corrections(routing: TileRouting) -> dict[str, np.ndarray]:
+    changed = np.any((routing.subtract != 0) | (routing.factor != 1), axis=1)
+    return {"subtract": routing.subtract, "factor": routing.factor, "corrects": changed}

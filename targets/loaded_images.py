@@ -46,6 +46,14 @@ class LoadedTiles:
     def __init__(self, images: LoadedImages, routing: TileRouting) -> None:
         self.images, self.routing = images, routing
 
+    def corrected(self, routing: TileRouting) -> LoadedTiles:
+        """The same tiles with other `subtract` and `factor`.
+
+        Args:
+            routing: the tiles' own but for these.
+        """
+        return LoadedTiles(self.images, routing)
+
     def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
         """Read the tiles for coded vectors, and add what they read to sums, tile after tile.
 

@@ -229,6 +229,11 @@ def _sum_slices(total, readings, constant, coefficients):  # type: ignore[no-unt
 
 
 @_njit
+def _same_outputs(tables, i, j):  # type: ignore[no-untyped-def]
+    return tables.group[i] == tables.group[j] and tables.output[i] == tables.output[j] and tables.width[i] == tables.width[j]
+
+
+@_njit
 def _accumulate(out, total, subtract, factor, corrects):  # type: ignore[no-untyped-def]
     """Add a tile's totals, corrected, to what tiles before it gave."""
     for v in range(len(total)):
@@ -293,7 +298,7 @@ def add_tiles(  # type: ignore[no-untyped-def]
                 product[:] = 0
             total = total_room[: (stop - start) * width].reshape((stop - start, width))
             out = out_room[: (stop - start) * width].reshape((stop - start, width))
-            first = i == 0 or tables.group[i] != tables.group[i - 1] or tables.output[i] != tables.output[i - 1]
+            first = i == 0 or not _same_outputs(tables, i - 1, i)
             into = sums[tables.group[i], start:stop, tables.output[i] : tables.output[i] + width]
             if first:
                 out[:] = into
@@ -310,6 +315,5 @@ def add_tiles(  # type: ignore[no-untyped-def]
             else:
                 _sum_slices(total, product, tables.constant[i], coefficients)
             _accumulate(out, total, tables.subtract[i], tables.factor[i], tables.corrects[i])
-            last = i == tiles - 1 or tables.group[i] != tables.group[i + 1] or tables.output[i] != tables.output[i + 1]
-            if last:
+            if i == tiles - 1 or not _same_outputs(tables, i, i + 1):
                 into[:] = out

@@ -27,7 +27,6 @@ from xbcompile.targets.quantity import quantity
 from xbcompile.targets.tile_sums import Readout
 
 
-
 @dataclass(frozen=True)
 class MultistateParameters(ArrayParameters):
     """Numbers of a `multistate` description."""

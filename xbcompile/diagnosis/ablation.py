@@ -31,11 +31,12 @@ from xbcompile.runtime.chip_view import ColumnErrors
 from xbcompile.runtime.commissioning import fitted
 from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.drive import CodedInput, code_vectors
-from xbcompile.runtime.layer_executor import LayerExecutor, ReadingObserver
+from xbcompile.runtime.layer_executor import PIECE_BYTES, LayerExecutor, ReadingObserver
 from xbcompile.runtime.one_by_one import EffortCounter, batched
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.session import Session
 from xbcompile.runtime.timeline import VectorRange
+from xbcompile.runtime.workers import ALONE, Workers
 from xbcompile.targets import BatchedDevice, Device
 from xbcompile.targets.error_sources import DEVICE_SOURCES
 
@@ -141,7 +142,7 @@ class AblationExecutor(LayerExecutor):
         placed: the program as the chip runs it.
         index: which matrix layer.
         device: the device, already without the sources of its own that are off.
-        threads: worker threads.
+        workers: share the work.
         counter: see LayerExecutor.
         on: the sources that are on, of SOURCES.
         model_layer: f0; needed where weights are off.
@@ -152,13 +153,13 @@ class AblationExecutor(LayerExecutor):
         placed: PlacedProgram,
         index: int,
         device: BatchedDevice,
-        threads: int = 1,
+        workers: Workers = ALONE,
         counter: EffortCounter | None = None,
         *,
         on: frozenset[str],
         model_layer: ModelLayer | None,
     ) -> None:
-        super().__init__(placed, index, device, threads, counter)
+        super().__init__(placed, index, device, workers, counter)
         self.on = on
         self.model_layer = model_layer
         self.dequantized = self.code.dequantized().astype(np.float64)
@@ -196,7 +197,7 @@ class AblationExecutor(LayerExecutor):
         """
         layer, results = self.layer, []
         shape: tuple[int, ...] = ()
-        pieces = self._pieces(x.astype(np.float32, copy=False))
+        pieces = self._pieces(x.astype(np.float32, copy=False), PIECE_BYTES)
         for piece in pieces:
             vectors, shape = gather(layer, piece)
             values = vectors
@@ -263,29 +264,29 @@ class AblationSession(Session):
         return replace(self._corrections, column_offset=None, layers=layers)
 
     def _where(self) -> list[tuple[int, BatchedDevice, int]]:
-        return [(each.index, each.device, each.threads) for each in self.executors]
+        return [(each.index, each.device, each.workers) for each in self.executors]
 
     def _executor(
         self,
         placed: PlacedProgram,
         index: int,
         device: BatchedDevice,
-        threads: int = 1,
+        workers: Workers = ALONE,
         counter: EffortCounter | None = None,
     ) -> LayerExecutor:
         return AblationExecutor(
-            placed, index, device, threads, counter, on=self._on, model_layer=self._found[index]
+            placed, index, device, workers, counter, on=self._on, model_layer=self._found[index]
         )  # fmt: skip
 
     def _digital_parts(self) -> Digital:
         return Digital(self.program.network, self._starts)
 
-    def _fitted(self, chip: Device, threads: int) -> Corrections:
-        return fitted(self.program, chip, self.digital, threads, self._executor, self._note_start)
+    def _fitted(self, chip: Device, workers: Workers) -> Corrections:
+        return fitted(self.program, chip, self.digital, workers, self._executor, self._note_start)
 
-    def _make_executors(self, threads: int) -> list[LayerExecutor]:
+    def _make_executors(self, workers: Workers) -> list[LayerExecutor]:
         on = batched(self.device)
-        return [self._executor(self.placed, i, on, threads) for i in range(len(self.program.network.layers))]
+        return [self._executor(self.placed, i, on, workers) for i in range(len(self.program.network.layers))]
 
     def _input(self, index: int, values: Mapping[str, Any]) -> np.ndarray:
         x = super()._input(index, values)
