@@ -16,6 +16,7 @@ from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter, batched
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
+from xbcompile.runtime.workers import ALONE, Workers
 from xbcompile.targets import BatchedDevice, Device
 from xbcompile.targets.contract import HasDefectMap, HasIdentity
 
@@ -57,7 +58,7 @@ def commission(
     program: Program,
     device: str | Device | None = None,
     seed: int = 0,
-    threads: int = 1,
+    workers: Workers = ALONE,
 ) -> Corrections:
     """Fit every device pass of the program's pipeline on a chip, on the program's calibration inputs.
 
@@ -65,7 +66,7 @@ def commission(
         program: what the chip is to run.
         device: a device name of the program's target (see `Target.device_names`), a Device, or None for the default.
         seed: which simulated chip.
-        threads: worker threads.
+        workers: share the work.
 
     Returns:
         The corrections, bound to the program and the chip, with the writes and reads that they took. The chip is not changed, but
@@ -77,7 +78,7 @@ def commission(
     """
     chip = chip_of(program, device, seed)
     with ThreadpoolController().select(user_api="blas").limit(limits=1):
-        found = fitted(program, chip, Digital(program.network), threads)
+        found = fitted(program, chip, Digital(program.network), workers)
     return replace(found, program=program.digest, chip=chip_name(program, device, seed))
 
 
@@ -85,7 +86,7 @@ def fitted(
     program: Program,
     chip: Device,
     digital: Digital,
-    threads: int,
+    workers: Workers,
     make_executor: Callable[..., LayerExecutor] = LayerExecutor,
     before_layer: BeforeLayer | None = None,
 ) -> Corrections:
@@ -95,7 +96,7 @@ def fitted(
         program: what the chip is to run.
         chip: the device.
         digital: the program's digital segments.
-        threads: worker threads.
+        workers: share the work.
         make_executor: makes executors of layers, as `LayerExecutor`.
         before_layer: called with an executor and the tensors at hand before it sees its inputs.
     """
@@ -110,7 +111,7 @@ def fitted(
         return adapted[wanted.defects_known]
 
     def make(placed: PlacedProgram, index: int, on: BatchedDevice, counted: EffortCounter) -> LayerExecutor:
-        return make_executor(placed, index, on, threads, counted)
+        return make_executor(placed, index, on, workers, counted)
 
     for number, each in enumerate(passes):
         if each.needs_calibration and not program.calibration:

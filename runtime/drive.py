@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xbcompile.ir import Contraction, InputCode, MatrixLayer, Patches
+from xbcompile.ir import Contraction, InputCode, MatrixLayer
 
 
 class NotDriven(NamedTuple):
@@ -51,25 +51,64 @@ class CodedInput:
     not_driven: NotDriven | None = None
 
 
-def code_vectors(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, bipolar: bool) -> CodedInput:
-    """Code gathered vectors.
+class InputCoder:
+    """Codes the vectors of one input tensor, some at a time.
 
     Args:
         layer: the layer, with its input code.
-        x: the input tensor that the vectors were gathered from (for ranges found at run time).
-        vectors: float32 [groups, V, K].
-        bipolar: rows take 2 v - 1 instead of v.
+        x: the input tensor that vectors are gathered from.
+        count: how many vectors that gives.
+        both_signs: rows take 2 v - 1 instead of v.
     """
-    limit = _largest_driven(layer.input_code)
-    if _all_driven(x, limit):
-        return _coded(layer, x, vectors, bipolar)
-    strange = ~(np.abs(vectors) <= limit)
-    x = np.where(np.abs(x) <= limit, x, np.float32(0))  # what counts for ranges found at run time
-    coded = _coded(layer, x, np.where(strange, np.float32(0), vectors), bipolar)
-    group, vector = np.nonzero(strange.any(axis=2))
-    lost = vectors[group, vector]
-    values = np.where(strange[group, vector], np.copysign(np.inf, lost) + np.where(np.isnan(lost), lost, 0), 0)
-    return replace(coded, not_driven=NotDriven(group, vector, values.astype(np.float32)))
+
+    def __init__(self, layer: MatrixLayer, x: np.ndarray, count: int, both_signs: bool) -> None:
+        self.layer, self.both_signs = layer, both_signs
+        self.limit = _largest_driven(layer.input_code)
+        self.all_driven = _all_driven(x, self.limit)
+        self.ranges = _ranges(layer, x if self.all_driven else np.where(np.abs(x) <= self.limit, x, 0))
+        self.each = count // max(1, len(self.ranges[0])) if self.ranges else 0  # vectors of one range
+
+    def code(self, vectors: np.ndarray, first: int = 0) -> CodedInput:
+        """Code gathered vectors, all or some that follow each other.
+
+        Args:
+            vectors: float32 [groups, V, K].
+            first: the first one's place among all.
+        """
+        if self.all_driven:
+            return self._coded(vectors, first)
+        strange = ~(np.abs(vectors) <= self.limit)
+        coded = self._coded(np.where(strange, np.float32(0), vectors), first)
+        group, vector = np.nonzero(strange.any(axis=2))
+        lost = vectors[group, vector]
+        values = np.where(strange[group, vector], np.copysign(np.inf, lost) + np.where(np.isnan(lost), lost, 0), 0)
+        return replace(coded, not_driven=NotDriven(group, vector, values.astype(np.float32)))
+
+    def _coded(self, vectors: np.ndarray, first: int) -> CodedInput:
+        """`code` of values that rows take."""
+        code = self.layer.input_code
+        if code is None:
+            return CodedInput(vectors, np.ones(1), np.zeros(1))
+        if self.ranges is None:
+            low, high = _widened(code, vectors[0].min(axis=1), vectors[0].max(axis=1), padded=False)
+        elif len(self.ranges[0]) > 1:
+            which = (first + np.arange(vectors.shape[1])) // self.each
+            low, high = (each[which] for each in self.ranges)
+        else:
+            low, high = self.ranges
+        return _in_range(code, vectors, low, high, self.both_signs)
+
+
+def code_vectors(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, both_signs: bool) -> CodedInput:
+    """Code all vectors of a tensor.
+
+    Args:
+        layer: the layer, with its input code.
+        x: the input tensor that the vectors were gathered from.
+        vectors: float32 [groups, V, K].
+        both_signs: rows take 2 v - 1 instead of v.
+    """
+    return InputCoder(layer, x, vectors.shape[1], both_signs).code(vectors)
 
 
 def join_coded(calls: Sequence[CodedInput], vectors: Sequence[int]) -> CodedInput:
@@ -105,45 +144,51 @@ def _all_driven(x: np.ndarray, limit: float) -> bool:
     return not x.size or bool(-limit <= x.min() and x.max() <= limit)  # false for NaN
 
 
-def _coded(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, bipolar: bool) -> CodedInput:
-    """`code_vectors` of values that rows take."""
-    code = layer.input_code
-    if code is None:
-        return CodedInput(vectors, np.ones(1), np.zeros(1))
-    low, high = _range(layer, code, x, vectors)
+def _in_range(
+    code: InputCode, vectors: np.ndarray, low: np.ndarray, high: np.ndarray, both_signs: bool
+) -> CodedInput:  # fmt: skip
+    """Vectors coded for ranges, float32 [1] or [V]."""
+    gain, shift = (high - low).astype(np.float64), low.astype(np.float64)
     if code.steps == 0:
-        span = (high - low).astype(np.float32)
         value = np.minimum(np.maximum(vectors, low[:, None]), high[:, None])
-        value = (value - low[:, None]) / np.where(span > 0, span, np.float32(1))[:, None]
-        gain, shift = span.astype(np.float64), low.astype(np.float64)
-        return CodedInput(value, gain / 2, shift + gain / 2) if bipolar else CodedInput(value, gain, shift)
+        span = high - low
+        value -= low[:, None]
+        value /= np.where(span > 0, span, np.float32(1))[:, None]
+        return CodedInput(value, gain / 2, shift + gain / 2) if both_signs else CodedInput(value, gain, shift)
     step = (high - low) / np.float32(code.steps)
+    value = vectors - low[:, None]
     # A constant vector has a step of 0 and level 0: its value is the shift, and its readings do not count.
     with np.errstate(over="ignore"):  # infinite, and clipped
-        value = np.rint((vectors - low[:, None]) / np.where(step > 0, step, np.float32(1))[:, None])
+        value /= np.where(step > 0, step, np.float32(1))[:, None]
+    np.rint(value, out=value)
     np.clip(value, 0, code.steps, out=value)
-    gain, shift = step.astype(np.float64), low.astype(np.float64)
-    if bipolar:  # sum c u = 2 L - sum c
+    gain = step.astype(np.float64)
+    if both_signs:  # sum c u = 2 L - sum c
         return CodedInput(value, gain / 2, shift + gain * code.coefficients.sum() / 2)
     return CodedInput(value, gain, shift)
 
 
-def _range(layer: MatrixLayer, code: InputCode, x: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high, float32 [1] or [V]."""
+def _ranges(layer: MatrixLayer, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Low and high, float32: one for all vectors, or of each sample; None: each vector has its own, or needs none."""
+    code, geometry = layer.input_code, layer.geometry
+    if code is None:
+        return None
     if not code.is_dynamic:
         return np.array([code.low], np.float32), np.array([code.high], np.float32)
-    zero = np.float32(0)
-    if isinstance(layer.geometry, Contraction):
-        low, high = vectors[0].min(axis=1), vectors[0].max(axis=1)
-    else:
-        axes = tuple(range(layer.geometry.channel_axis, 0))
-        low, high = x.min(axis=axes).ravel(), x.max(axis=axes).ravel()
-    if isinstance(layer.geometry, Patches) or code.span is not None:  # padding must be representable
-        low, high = np.minimum(low, zero), np.maximum(high, zero)
+    if isinstance(geometry, Contraction):
+        return None
+    axes = tuple(range(geometry.channel_axis, 0))
+    return _widened(code, x.min(axis=axes).ravel(), x.max(axis=axes).ravel(), padded=True)
+
+
+def _widened(code: InputCode, low: np.ndarray, high: np.ndarray, padded: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Ranges found at run time, float32, with what they must hold besides: padding is 0."""
+    low, high = low.astype(np.float32, copy=False), high.astype(np.float32, copy=False)
+    if padded or code.span is not None:
+        low, high = np.minimum(low, np.float32(0)), np.maximum(high, np.float32(0))
     if code.span is not None:
         low, high = _stretched(low, high, np.float32(code.span), np.float32(code.steps))
-    each = vectors.shape[1] // max(1, len(low))
-    return np.repeat(low, each), np.repeat(high, each)
+    return low, high
 
 
 def _stretched(low: np.ndarray, high: np.ndarray, span: np.float32, steps: np.float32) -> tuple[np.ndarray, np.ndarray]:

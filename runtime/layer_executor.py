@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -11,24 +10,34 @@ from typing import Protocol
 
 import numpy as np
 
-from xbcompile.ir import Patches
 from xbcompile.ir.corrections import LayerCorrection
-from xbcompile.ir.vectors import gather, lay_out, of_type, vectors_per_sample
-from xbcompile.runtime.drive import CodedInput, NotDriven, code_vectors
+from xbcompile.ir.vectors import lay_out, of_type
+from xbcompile.runtime.drive import CodedInput, NotDriven
+from xbcompile.runtime.kept_tiles import KEPT_CELLS
+from xbcompile.runtime.layer_input import LayerInput
 from xbcompile.runtime.one_by_one import EffortCounter, OneByOne
 from xbcompile.runtime.placed import PlacedProgram
-from xbcompile.runtime.tiles import BLOCK_TILES, LayerTiles, TileBlock
+from xbcompile.runtime.tiles import BLOCK_CELLS, LayerTiles, TileBlock
 from xbcompile.runtime.timeline import VectorRange
-from xbcompile.targets import BatchedDevice, LoadedImages, ReadBlock, WrittenImages
-from xbcompile.targets.contract import BLOCK_VALUES
+from xbcompile.runtime.workers import ALONE, Workers
+from xbcompile.targets import BatchedDevice, ReadBlock, WrittenImages
 from xbcompile.targets.families.ideal import IdealArray
+from xbcompile.targets.loaded_images import BLOCK_VALUES, LoadedTiles
 
-# Gathered input values in one piece of a layer's input: bounds the memory of a convolution's patches.
-PIECE_VALUES = 1 << 26
-# Cells of a layer up to which its images stay prepared between calls: at most 9 bytes each.
-KEPT_CELLS = 1 << 24
+# Bytes of vectors and sums that go through the tiles together, and vectors that do at least: fewer leave the kernels idle.
+PART_BYTES = 1 << 22
+PART_VECTORS = 128
+# Bytes that wait for further tiles, where a layer has more than are prepared together.
+WAITING_BYTES = 1 << 26
+# Parts per thread, for threads to end together.
+PARTS_PER_THREAD = 4
+# Readings of a layer that are compared with exact ones, see `observe`.
+OBSERVED_READINGS = 1 << 18
 # Uses of one matrix count their vectors this far apart, so that each has its own noise; see also `timeline`.
 USE_VECTORS = 1 << 50
+
+# Takes output vectors, float64 [stop - start, groups * outputs], and the place of the first.
+Take = Callable[[int, np.ndarray], None]
 
 
 class ReadingObserver(Protocol):
@@ -43,7 +52,7 @@ class _Run:
     """Vectors that are read from the same writes of the same copies.
 
     Args:
-        start: the first one's place in the piece.
+        start: the first one's place in the input.
         stop: end.
         copies: which copy of an image they are read from, one for each number of copies that the layer's images have.
         batch: their batch, where writes of batches differ; else 0.
@@ -77,7 +86,7 @@ class LayerExecutor:
         placed: the program as the chip runs it.
         index: which matrix layer.
         device: a device with the batched path.
-        threads: worker threads; the result does not depend on it.
+        workers: share its vectors and tiles; the result does not depend on them.
         counter: counts what is asked of the device.
     """
 
@@ -86,14 +95,14 @@ class LayerExecutor:
         placed: PlacedProgram,
         index: int,
         device: BatchedDevice,
-        threads: int = 1,
+        workers: Workers = ALONE,
         counter: EffortCounter | None = None,
     ) -> None:
         self.placed, self.program, self.index = placed, placed.program, index
-        one_by_one = isinstance(device, OneByOne)
-        self.device, self.threads, self.counter = device, 1 if one_by_one else threads, counter
+        self.one_by_one = isinstance(device, OneByOne)
+        self.device, self.workers, self.counter = device, ALONE if self.one_by_one else workers, counter
         self.layer = self.program.network.layers[index]
-        self.tiles = LayerTiles(placed, index, 1 if one_by_one else BLOCK_TILES)
+        self.tiles = LayerTiles(placed, index, 1 if self.one_by_one else BLOCK_CELLS)
         self.ideal = IdealArray(self.program.spec)
         assert self.layer.weight_code is not None
         self.code = self.layer.weight_code
@@ -102,7 +111,6 @@ class LayerExecutor:
         # How many earlier layers read the same tiles: each has noise of its own.
         self.counted_from = USE_VECTORS * matrices[:index].count(matrices[index])
         self.correction: LayerCorrection = placed.corrections.layers[index]
-        self._kept: dict[tuple[int, tuple[int, ...]], LoadedImages] = {}
 
     @property
     def rewritten(self) -> bool:
@@ -114,11 +122,6 @@ class LayerExecutor:
         """Reads per vector and tile."""
         return self.layer.slices
 
-    @property
-    def sample_axis(self) -> int:
-        """The axis of its input along which samples lie."""
-        return self.layer.sample_axis
-
     def run(self, x: np.ndarray, reads: VectorRange | None = None) -> np.ndarray:
         """Evaluate the layer, corrections included.
 
@@ -129,8 +132,14 @@ class LayerExecutor:
         Returns:
             the output tensor, of x's type.
         """
-        y, shape = self.vectors(x, reads)
-        return lay_out(self.layer, of_type(y, x.dtype), shape)
+        source = self.input(x)
+        y = np.empty((source.count, self.layer.groups * self.layer.outputs), x.dtype)
+
+        def take(start: int, part: np.ndarray) -> None:
+            y[start : start + len(part)] = of_type(part * self.correction.gain + self.correction.shift, x.dtype)
+
+        _Call(self, source, reads or VectorRange(), take).run(0, source.count)
+        return lay_out(self.layer, y, source.shape)
 
     def vectors(
         self, x: np.ndarray, reads: VectorRange | None = None, observer: ReadingObserver | None = None
@@ -149,145 +158,72 @@ class LayerExecutor:
         self, x: np.ndarray, reads: VectorRange | None = None, observer: ReadingObserver | None = None
     ) -> tuple[np.ndarray, tuple[int, ...]]:
         """`vectors` without the gain and shift of each output."""
-        reads = reads or VectorRange()
-        single = x.astype(np.float32, copy=False)
-        pieces, results = self._pieces(single), []
-        for piece in pieces:
-            reading = self.begin(piece)
-            self._read(reading, reads, observer)
-            results.append(self.recombined(reading))
-            reads, shape = reads.after(len(results[-1])), reading.shape
-        if len(pieces) > 1:
-            shape = (x.shape[self.sample_axis], *shape[1:])
-        return (np.concatenate(results) if len(results) > 1 else results[0]), shape
+        source = self.input(x)
+        y = np.empty((source.count, self.layer.groups * self.layer.outputs))
+
+        def take(start: int, part: np.ndarray) -> None:
+            y[start : start + len(part)] = part
+
+        _Call(self, source, reads or VectorRange(), take, observer).run(0, source.count)
+        return y, source.shape
+
+    def observe(self, x: np.ndarray, reads: VectorRange, observer: ReadingObserver) -> None:
+        """Let an observer see what the first vectors of an input tensor read: about OBSERVED_READINGS.
+
+        Args:
+            x: input tensor.
+            reads: which vectors it holds.
+            observer: sees readings and their exact sums.
+        """
+        source = self.input(x)
+        each = max(1, self.slices * sum(int(block.routing.width.sum()) for block in self.tiles.blocks))
+        _Call(self, source, reads, lambda start, part: None, observer).run(
+            0, min(source.count, max(1, OBSERVED_READINGS // each))
+        )
+
+    def input(self, x: np.ndarray) -> LayerInput:
+        """An input tensor as vectors."""
+        return LayerInput(self.layer, x, self.tiles.both_signs)
 
     def begin(self, x: np.ndarray) -> Reading:
-        """Gather and code the vectors of an input tensor."""
-        single = x.astype(np.float32, copy=False)
-        vectors, shape = gather(self.layer, single)
-        coded = code_vectors(self.layer, single, vectors, self.tiles.both_signs)
-        return Reading(coded, np.zeros((self.layer.groups, vectors.shape[1], self.layer.outputs)), shape)
+        """Gather and code all vectors of an input tensor."""
+        source = self.input(x)
+        return self.reading(source, 0, source.count)
 
-    def _pieces(self, x: np.ndarray) -> list[np.ndarray]:
-        """The input split along its axis of samples, so that gathered vectors stay within PIECE_VALUES."""
-        geometry, axis = self.layer.geometry, self.sample_axis
-        separable = isinstance(geometry, Patches) or x.ndim + geometry.input_axis != axis
-        values = vectors_per_sample(self.layer, x.shape) * self.layer.groups * self.layer.inputs
-        size = max(1, PIECE_VALUES // max(values, 1))
-        if not separable or x.shape[axis] <= size:
-            return [x]
-        return np.split(x, range(size, x.shape[axis], size), axis)
+    def reading(self, source: LayerInput, start: int, stop: int) -> Reading:
+        """Gather and code some vectors of an input tensor."""
+        sums = np.zeros((self.layer.groups, stop - start, self.layer.outputs))
+        return Reading(source.coded(start, stop), sums, source.shape)
 
-    def _read(self, reading: Reading, reads: VectorRange, observer: ReadingObserver | None) -> None:
-        """Read all tiles for all vectors, block after block."""
-        runs = list(self._runs(reads, reading.sums.shape[1]))
-        for number, block in enumerate(self.tiles.blocks):
-            if self.counter is not None:
-                self._count(self.counter, block, runs, reads, reading.sums.shape[1])
-            tasks = [
-                partial(self._add, reading, reads, block, run, loaded, start, stop, observer)
-                for run, loaded in self._loaded(number, block, runs, reads)
-                for start, stop in self._parts(block, run)
-            ]
-            if min(self.threads, len(tasks)) <= 1 or observer is not None:
-                for task in tasks:
-                    task()
-                continue
-            # Parts of vectors write disjoint rows of the sums; numpy and the kernels release the interpreter.
-            with ThreadPoolExecutor(self.threads) as pool:
-                for done in [pool.submit(task) for task in tasks]:
-                    done.result()
+    def parts(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Ranges of vectors that go through the tiles together."""
+        layer = self.layer
+        values = layer.groups * (2 * 4 * layer.inputs + 2 * 8 * layer.outputs)
+        share = -(-(stop - start) // (self.workers.threads * PARTS_PER_THREAD))
+        size = stop - start if self.one_by_one else max(PART_VECTORS, min(share, PART_BYTES // max(values, 1)))
+        for first in range(start, stop, max(size, 1)):
+            yield first, min(first + size, stop)
 
-    def _count(
-        self, counter: EffortCounter, block: TileBlock, runs: list[_Run], reads: VectorRange, vectors: int
-    ) -> None:
-        """Count a block's events: an image on an array that is recycled is written for each batch, on any device."""
-        timeline, use = self.placed.timeline, self.tiles.use(reads.step)
-        spanned = (
-            (reads.first + np.array([0, max(vectors - 1, 0)])) // reads.per_batch if reads.per_batch else np.zeros(2)
-        )
-        first, last = (reads.first_batch + spanned.astype(np.int64)).tolist()
-        for copies in dict.fromkeys(run.copies for run in runs):
-            arrays = self.tiles.arrays(block, copies)
-            start, end = (self.placed.written(use, block.tiles, arrays, block.cells, batch) for batch in (first, last))
-            recycled = timeline.writes_per_batch[arrays] > 0
-            counter.note_batches(start, end, np.where(recycled, last - first + 1, 1))
-        counter.reads += len(block.tiles) * vectors * self.slices
-
-    def _parts(self, block: TileBlock, run: _Run) -> Iterator[tuple[int, int]]:
-        size = max(1, BLOCK_VALUES // (block.source.size * self.slices))
-        for start in range(run.start, run.stop, size):
-            yield start, min(start + size, run.stop)
-
-    def _runs(self, reads: VectorRange, vectors: int) -> Iterator[_Run]:
+    def runs(self, reads: VectorRange, vectors: int) -> Iterator[_Run]:
         """Runs of vectors that are read from the same writes of the same copies."""
-        counts = self.tiles.copy_counts
+        counts, rewritten = self.tiles.copy_counts, self.rewritten
         copied = counts not in ([], [1])
-        if not reads.per_batch or not (copied or self.rewritten):
+        if not reads.per_batch or not (copied or rewritten):
             yield _Run(0, vectors, tuple(0 for _ in counts), reads.first_batch)
             return
         at = reads.first + np.arange(vectors)
         batch, place = np.divmod(at, reads.per_batch)
         serving = np.stack([place * count // reads.per_batch for count in counts], axis=1)
-        keys = np.column_stack([serving, batch]) if self.rewritten else serving
+        keys = np.column_stack([serving, batch]) if rewritten else serving
         changes = 1 + np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1))
         for start, stop in pairwise([0, *changes.tolist(), vectors]):
             yield _Run(start, stop, tuple(serving[start].tolist()), reads.first_batch + int(batch[start]))
 
-    def _loaded(
-        self, number: int, block: TileBlock, runs: list[_Run], reads: VectorRange
-    ) -> Iterator[tuple[_Run, LoadedImages | None]]:
-        """Each run with a block's images on the device: None where every batch has its own, see `_add`; others are prepared once,
-        and kept from call to call where they are small.
-        """
-        if self.rewritten:
-            yield from ((run, None) for run in runs)
-            return
-        cells = len(self.tiles.index) * self.program.spec.rows * self.program.spec.columns
-        prepared: dict[tuple[int, ...], LoadedImages] = {}
-        for run in runs:
-            key = number, run.copies
-            if key in self._kept:
-                prepared[run.copies] = self._kept[key]
-            if run.copies not in prepared:
-                prepared[run.copies] = self.device.load(self._written(block, run, reads))
-                if cells * (1 + len(self._kept) // len(self.tiles.blocks)) <= KEPT_CELLS:
-                    self._kept[key] = prepared[run.copies]
-            yield run, prepared[run.copies]
-
-    def _written(self, block: TileBlock, run: _Run, reads: VectorRange) -> WrittenImages:
+    def written(self, block: TileBlock, run: _Run, reads: VectorRange) -> WrittenImages:
         """A block's images as the writes left them that a run of vectors is read from."""
         arrays = self.tiles.arrays(block, run.copies)
         use = self.tiles.use(reads.step) if self.device.writes_differ else None
         return self.placed.written(use, block.tiles, arrays, block.cells, run.batch)
-
-    def _add(
-        self,
-        reading: Reading,
-        reads: VectorRange,
-        block: TileBlock,
-        run: _Run,
-        loaded: LoadedImages | None,
-        start: int,
-        stop: int,
-        observer: ReadingObserver | None,
-    ) -> None:
-        """Read the block's tiles for a part of a run's vectors, and add them up in the sums."""
-        loaded = loaded or self.device.load(self._written(block, run, reads))
-        arrays, use = self.tiles.arrays(block, run.copies), self.tiles.use(reads.step)
-        drives = self.tiles.coded_drives(block, reading.coded.value[block.group, start:stop])
-        counter = reads.drawn_from + self.counted_from + start
-        times = partial(self.placed.read_times, use, block.tiles, arrays, reads, start, stop - start, self.slices)
-        which = ReadBlock(block.tiles, counter, 0, use, times)
-        if observer is None:
-            totals = loaded.column_sums(drives, which)
-        else:
-            driven = drives.drives()
-            readings = loaded.read(driven, which)
-            self.show(observer, block, slice(None), arrays, driven, readings)
-            totals = drives.added_up(readings)
-        self.tiles.correct(block, arrays, totals)
-        self.tiles.add(block, totals, reading.sums[:, start:stop])
 
     def show(
         self,
@@ -300,14 +236,17 @@ class LayerExecutor:
     ) -> None:
         """Let an observer see readings of some of a block's tiles beside exact ones; both [tiles, vectors, slices, columns]."""
         exact = self.ideal.load(WrittenImages.once(arrays, block.cells[some])).read(drives, ReadBlock(arrays, 0))
-        columns = block.columns[some]
-        index = columns[:, None, None, :]
-        observer.observe(
-            arrays,
-            columns,
-            np.take_along_axis(readings, index, axis=3),
-            np.take_along_axis(exact, index, axis=3),
-        )
+        routing = block.routing.of(some)
+        for width in np.unique(routing.width).tolist():
+            mine = routing.width == width
+            columns = routing.columns[mine, :width]
+            index = columns[:, None, None, :]
+            observer.observe(
+                arrays[mine],
+                columns,
+                np.take_along_axis(readings[mine], index, axis=3),
+                np.take_along_axis(exact[mine], index, axis=3),
+            )
 
     def recombined(self, reading: Reading) -> np.ndarray:
         """Undo both codes: float64 [V, groups * outputs]."""
@@ -330,3 +269,169 @@ class LayerExecutor:
             mine = lost.group == group
             with np.errstate(invalid="ignore"):  # infinity times 0, or less infinity
                 y[group, lost.vector[mine]] = lost.values[mine].astype(np.float64) @ weights[group]
+
+
+@dataclass
+class _Part:
+    """Vectors that go through the tiles together; their reading is there from their first tiles to their last."""
+
+    start: int
+    stop: int
+    reading: Reading | None = None
+
+
+class _Call:
+    """One input tensor on its way through a layer's tiles."""
+
+    def __init__(
+        self,
+        executor: LayerExecutor,
+        source: LayerInput,
+        reads: VectorRange,
+        take: Take,
+        observer: ReadingObserver | None = None,
+    ) -> None:
+        self.executor, self.source, self.reads, self.take, self.observer = executor, source, reads, take, observer
+        self.tiles, self.workers = executor.tiles, executor.workers if observer is None else ALONE
+        self.runs = list(executor.runs(reads, source.count))
+
+    def run(self, start: int, stop: int) -> None:
+        """Take some vectors through all tiles."""
+        self._count(stop)
+        parts = [_Part(*each) for each in self.executor.parts(start, stop)]
+        sets = self._block_sets()
+        waiting = len(parts)
+        if len(sets) > 1 and not self.executor.one_by_one:
+            layer = self.executor.layer
+            values = layer.groups * (4 * layer.inputs + 8 * layer.outputs)
+            waiting = max(1, WAITING_BYTES // max(1, values * (parts[0].stop - parts[0].start))) if parts else 1
+        for first in range(0, len(parts), max(waiting, 1)):
+            some = parts[first : first + waiting]
+            for blocks in sets:
+                self._advance(some, blocks, blocks is sets[-1])
+
+    def _advance(self, parts: Sequence[_Part], blocks: Sequence[int], last: bool) -> None:
+        """Take parts through some blocks of tiles: part by part, or where they are few, blocks side by side."""
+        prepared = {} if self.executor.rewritten or self.observer is not None else self._prepared(blocks)
+        chains = self._chains(blocks)
+        if len(parts) >= self.workers.threads or len(chains) == 1:
+            self.workers.run([partial(self._through, part, blocks, prepared, last) for part in parts])
+            return
+        for part in parts:
+            self._begin(part)
+        self.workers.run([partial(self._through, part, chain, prepared, False) for chain in chains for part in parts])
+        if last:
+            for part in parts:
+                self._end(part)
+
+    def _begin(self, part: _Part) -> Reading:
+        if part.reading is None:
+            part.reading = self.executor.reading(self.source, part.start, part.stop)
+        return part.reading
+
+    def _end(self, part: _Part) -> None:
+        self.take(part.start, self.executor.recombined(self._begin(part)))
+        part.reading = None
+
+    def _through(
+        self, part: _Part, blocks: Sequence[int], prepared: dict[tuple[int, tuple[int, ...]], LoadedTiles], last: bool
+    ) -> None:
+        """Take a part through blocks of tiles."""
+        self._begin(part)
+        for run in self.runs:
+            start, stop = max(run.start, part.start), min(run.stop, part.stop)
+            if start < stop:
+                for number in blocks:
+                    self._add(part, self.tiles.blocks[number], run, prepared.get((number, run.copies)), start, stop)
+        if last:
+            self._end(part)
+
+    def _add(
+        self, part: _Part, block: TileBlock, run: _Run, tiles: LoadedTiles | None, start: int, stop: int
+    ) -> None:  # fmt: skip
+        """Read a block's tiles for vectors of a part and a run, and add them up in the part's sums."""
+        executor, reads, reading = self.executor, self.reads, self._begin(part)
+        arrays, use = self.tiles.arrays(block, run.copies), self.tiles.use(reads.step)
+        counter = reads.drawn_from + executor.counted_from + start
+        times = partial(
+            executor.placed.read_times, use, block.tiles, arrays, reads, start, stop - start, executor.slices
+        )  # fmt: skip
+        which = ReadBlock(block.tiles, counter, 0, use, times)
+        some = slice(start - part.start, stop - part.start)
+        values, sums = reading.coded.value[:, some], reading.sums[:, some]
+        if self.observer is None:
+            (tiles or self._load(block, run)).add(values, which, sums)
+            return
+        images, routing = executor.device.load(executor.written(block, run, reads)), self.tiles.routing(block, arrays)
+        size = max(1, BLOCK_VALUES // max(1, block.routing.source.size * executor.slices))
+        for at in range(0, stop - start, size):
+            drives = routing.drives(values[:, at : at + size])
+            readings = images.read(drives, which.after(at, drives.shape[1]))
+            executor.show(self.observer, block, slice(None), arrays, drives, readings)
+            routing.add(routing.totals(readings), sums[:, at : at + size])
+
+    def _load(self, block: TileBlock, run: _Run) -> LoadedTiles:
+        """A block's tiles, in images as the writes left them that a run of vectors is read from."""
+        images = self.executor.device.load(self.executor.written(block, run, self.reads))
+        return images.tiles(self.tiles.routing(block, self.tiles.arrays(block, run.copies)))
+
+    def _prepared(self, blocks: Sequence[int]) -> dict[tuple[int, tuple[int, ...]], LoadedTiles]:
+        """Tiles of blocks on the device, for each choice of copies; kept from call to call where there is room."""
+        prepared: dict[tuple[int, tuple[int, ...]], LoadedTiles] = {}
+
+        def prepare(number: int, run: _Run) -> None:
+            block = self.tiles.blocks[number]
+            arrays = self.tiles.arrays(block, run.copies)
+            prepared[number, run.copies] = self.executor.placed.kept.get(
+                (self.executor.index, number, run.copies),
+                block.cells.size,
+                partial(self._load, block, run),
+                lambda tiles: tiles.corrected(self.tiles.routing(block, arrays)),
+                self.tiles.tile_gain,
+            )
+
+        each = {run.copies: run for run in self.runs}.values()
+        self.workers.run([partial(prepare, number, run) for run in each for number in blocks])
+        return prepared
+
+    def _block_sets(self) -> list[list[int]]:
+        """Blocks of tiles that are prepared together."""
+        sets: list[list[int]] = [[]]
+        cells = 0
+        for number, block in enumerate(self.tiles.blocks):
+            if sets[-1] and cells + block.cells.size > KEPT_CELLS:
+                sets.append([])
+                cells = 0
+            sets[-1].append(number)
+            cells += block.cells.size
+        return sets
+
+    def _chains(self, blocks: Sequence[int]) -> list[list[int]]:
+        """Blocks that add into other outputs than each other."""
+        chains: list[list[int]] = []
+        for number in blocks:
+            if chains and self.tiles.blocks[number].follows:
+                chains[-1].append(number)
+            else:
+                chains.append([number])
+        return chains
+
+    def _count(self, vectors: int) -> None:
+        """Count the events of all tiles: an image on an array that is recycled is written for each batch, on any device."""
+        executor, reads, counter = self.executor, self.reads, self.executor.counter
+        if counter is None:
+            return
+        timeline, use = executor.placed.timeline, self.tiles.use(reads.step)
+        spanned = (
+            (reads.first + np.array([0, max(vectors - 1, 0)])) // reads.per_batch if reads.per_batch else np.zeros(2)
+        )
+        first, last = (reads.first_batch + spanned.astype(np.int64)).tolist()
+        for block in self.tiles.blocks:
+            for copies in dict.fromkeys(run.copies for run in self.runs):
+                arrays = self.tiles.arrays(block, copies)
+                start, end = (
+                    executor.placed.written(use, block.tiles, arrays, block.cells, batch) for batch in (first, last)
+                )
+                recycled = timeline.writes_per_batch[arrays] > 0
+                counter.note_batches(start, end, np.where(recycled, last - first + 1, 1))
+            counter.reads += len(block.tiles) * vectors * executor.slices

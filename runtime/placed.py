@@ -10,6 +10,7 @@ from xbcompile.ir.corrections import Corrections, LayerCorrection
 from xbcompile.ir.schedule import share_of
 from xbcompile.program.cells import CellImages
 from xbcompile.program.program import Program
+from xbcompile.runtime.kept_tiles import KeptTiles
 from xbcompile.runtime.timeline import Clock, Timeline, VectorRange
 from xbcompile.runtime.unroll import step_uses, unrolled
 from xbcompile.targets import WrittenImages
@@ -39,6 +40,7 @@ class PlacedProgram:
         )
         self.uses = step_uses(program.network)
         self.timeline = Timeline(schedule, self.uses.uses, program.spec, self.cells)
+        self.kept = KeptTiles()
         self.clock = clock or Clock(schedule.setup_s, schedule.period_s, schedule.makespan_s)
 
     def take_steps(self, steps: Mapping[str, int]) -> None:

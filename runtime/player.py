@@ -26,6 +26,7 @@ from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.statistics import StatisticsCollector
 from xbcompile.runtime.timeline import COMMISSION_VECTOR, SIZE_VECTORS, STEP_VECTORS, VectorRange
 from xbcompile.targets import Device, Read, Write
+from xbcompile.targets.tile_routing import TileRouting
 
 
 class BatchInput(NamedTuple):
@@ -224,7 +225,7 @@ class _LayerReads:
         self.range = vector_range(player.placed, pending, first_sample, vectors, batch.samples)
         self.vectors = vectors
         blocks = self.executor.tiles.blocks
-        self.totals = [np.zeros((len(block.tiles), vectors, block.columns.shape[1])) for block in blocks]
+        self.totals = [np.zeros((len(b.tiles), vectors, b.routing.columns.shape[1])) for b in blocks]
         steps = player.placed.timeline.schedule.steps
         self.left = int(np.count_nonzero((steps["operation"] == READ) & (steps["use"] == use)))
 
@@ -240,10 +241,8 @@ class _LayerReads:
             tile = slice(reads.place, reads.place + 1)
             if self.observer is not None:
                 self.executor.show(self.observer, block, tile, arrays, reads.drives, reads.readings)
-            totals = reads.coded.added_up(reads.readings)
-            self.executor.tiles.correct(block, arrays, totals, reads.place)
-            self.totals[reads.block_number][reads.place, start:end] = totals[0]
-            self._count(reads.tile, (end - start) * reads.coded.slices)
+            self.totals[reads.block_number][reads.place, start:end] = reads.routing.totals(reads.readings)[0]
+            self._count(reads.tile, (end - start) * reads.routing.slices)
         self.left -= 1
         return self.left == 0
 
@@ -256,7 +255,7 @@ class _LayerReads:
         """The layer's output tensor of each call."""
         executor = self.executor
         for block, totals in zip(executor.tiles.blocks, self.totals, strict=True):
-            executor.tiles.add(block, totals, self.reading.sums)
+            block.routing.add(totals, self.reading.sums)
         y = executor.recombined(self.reading) * executor.correction.gain + executor.correction.shift
         y = of_type(y, self.dtype)
         ends = np.cumsum([0, *(call.sums.shape[1] for call in self.calls)]).tolist()
@@ -279,12 +278,17 @@ class _StepReads:
         self.block_number = next(i for i, b in enumerate(tiles.blocks) if number < b.first + len(b.tiles))
         self.block = tiles.blocks[self.block_number]
         self.place = number - self.block.first
-        value = layer.reading.coded.value[self.block.group, self.start : self.end]
-        self.coded = tiles.coded_drives(self.block, value).of(slice(self.place, self.place + 1))
-        self.drives = self.coded.drives()
+        value = layer.reading.coded.value[:, self.start : self.end]
+        self.routing = self._routing()
+        self.drives = self.routing.drives(value)
         self.drives.flags.writeable = False  # the device is handed views
         self.write = placed.timeline.number(self.array, int(placed.timeline.place[step]), layer.batch.number)
-        self.readings = np.empty((1, len(value), self.coded.slices, placed.program.spec.columns))
+        self.readings = np.empty((1, value.shape[1], self.routing.slices, placed.program.spec.columns))
+
+    def _routing(self) -> TileRouting:
+        tiles, block, place = self.layer.executor.tiles, self.block, self.place
+        arrays = np.full(len(block.tiles), self.array)
+        return tiles.routing(block, arrays).of(slice(place, place + 1))
 
     def at_s(self, event: int) -> float:
         """When a read starts."""
@@ -292,7 +296,7 @@ class _StepReads:
 
     def play(self, event: int, until_s: float) -> int | None:
         """Read, at least once, up to a time: the next event, None after the last."""
-        slices, columns = self.coded.slices, self.readings.shape[3]
+        slices, columns = self.routing.slices, self.readings.shape[3]
         count = self.readings.shape[1] * slices
         layer = self.layer
         first, device = layer.range.drawn_from + layer.executor.counted_from + self.start, layer.player.device

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from threading import RLock
@@ -16,7 +15,7 @@ from xbcompile.data.shaping import transposition_hint
 from xbcompile.errors import DataError, ProgramError, elided
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
-from xbcompile.ir.vectors import count_vectors, lay_out, of_type
+from xbcompile.ir.vectors import count_vectors
 from xbcompile.onnx_graph.kinds import check_kind
 from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.program.program import Program
@@ -32,6 +31,7 @@ from xbcompile.runtime.player import BatchInput, Player, vector_range
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
 from xbcompile.runtime.timeline import COMMISSION_BATCH
 from xbcompile.runtime.unroll import open_recurrences
+from xbcompile.runtime.workers import Workers
 from xbcompile.targets import BatchedDevice, Device
 
 
@@ -70,7 +70,7 @@ class Session:
         # The work is split over our own threads; a threaded BLAS below them would only compete.
         self._blas = ThreadpoolController().select(user_api="blas")
         self._name = chip_name(program, device, seed)
-        chip, workers = checked(chip_of(program, device, seed)), threads or os.cpu_count() or 1
+        chip, workers = checked(chip_of(program, device, seed)), Workers(threads)
         self.digital = self._digital_parts()
         if corrections is None:
             with self._blas.limit(limits=1):
@@ -275,9 +275,10 @@ class Session:
                 count = count_vectors(executor.layer, x.shape)
                 reads = vector_range(self.placed, at, first, count, samples)
                 with self._blas.limit(limits=1):
-                    y, shape = executor.vectors(x, reads, statistics if observe else None)
+                    outputs.append(executor.run(x, reads))
+                    if observe:
+                        executor.observe(x, reads, statistics)
                 self.counters.count_reads(self.program, at.layer, count)
-                outputs.append(lay_out(executor.layer, of_type(y, x.dtype), shape))
             return outputs
 
         return walk(self.digital, [feeds], execute)[0]
@@ -310,14 +311,14 @@ class Session:
         """The network's digital segments; for sessions that need more than a layer's input."""
         return Digital(self.program.network)
 
-    def _fitted(self, chip: Device, threads: int) -> Corrections:
+    def _fitted(self, chip: Device, workers: Workers) -> Corrections:
         """Corrections of this chip; for sessions that have executors of their own."""
-        return fitted(self.program, chip, self.digital, threads)
+        return fitted(self.program, chip, self.digital, workers)
 
-    def _make_executors(self, threads: int) -> list[LayerExecutor]:
+    def _make_executors(self, workers: Workers) -> list[LayerExecutor]:
         """Executors of all layers; for sessions that have their own."""
         on = batched(self.device)
-        return [LayerExecutor(self.placed, i, on, threads) for i in range(len(self.program.network.layers))]
+        return [LayerExecutor(self.placed, i, on, workers) for i in range(len(self.program.network.layers))]
 
     def _input(self, index: int, values: Mapping[str, Any]) -> np.ndarray:
         """A layer's input among the tensors at hand; for sessions that need more."""

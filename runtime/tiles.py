@@ -1,49 +1,37 @@
-"""The tiles of one layer as tables: what drives their rows, which columns are theirs, how readings are corrected and added."""
+"""The tiles of one layer as tables: what drives their rows, which columns are theirs, how readings are corrected and added up."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from xbcompile.runtime.placed import PlacedProgram
-from xbcompile.targets.contract import CodedDrives
+from xbcompile.targets.tile_routing import TileRouting
 
-# Tiles evaluated together at most: bounds the memory of their drives.
-BLOCK_TILES = 256
+# Cells of images that are evaluated together at most, beside one image: bounds the memory of their preparation.
+BLOCK_CELLS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class TileBlock:
-    """Tiles that add into the same output columns of one group.
+    """Some of a layer's tiles, those that add into the same outputs one after another.
 
     Args:
-        group: index of the matrix.
-        m0: first output column.
         first: position of the first tile among the layer's.
         tiles: int [n] indices into the schedule's tile table.
-        source: intp [n, rows], index of the input that drives each row; 0 where idle.
-        idle: bool [n, rows].
-        columns: intp [n, width], physical columns.
+        routing: how they are driven, and what becomes of their readings but for column offsets and tile gains.
         cells: [n, rows, columns], cells of the images that hold the tiles.
-        idle_sum: float64 [n, width], what idle rows add to one ideal read.
-        row_sign: float32 [n, rows], sign of each physical row's drive; None: all are +1.
-        column_sign: float64 [n, width], sign of each reading; None: all are +1.
+        follows: whether it adds into some of the same outputs as blocks before it.
     """
 
-    group: int
-    m0: int
     first: int
     tiles: np.ndarray
-    source: np.ndarray
-    idle: np.ndarray
-    columns: np.ndarray
+    routing: TileRouting
     cells: np.ndarray
-    idle_sum: np.ndarray
-    row_sign: np.ndarray | None = None
-    column_sign: np.ndarray | None = None
+    follows: bool
 
 
 class LayerTiles:
@@ -52,11 +40,11 @@ class LayerTiles:
     Args:
         placed: the program as the chip runs it.
         index: which matrix layer.
-        block_tiles: tiles that are evaluated together at most.
+        block_cells: cells of images that are evaluated together at most, beside one image.
     """
 
-    def __init__(self, placed: PlacedProgram, index: int, block_tiles: int = BLOCK_TILES) -> None:
-        self.block_tiles = block_tiles
+    def __init__(self, placed: PlacedProgram, index: int, block_cells: int = BLOCK_CELLS) -> None:
+        self.block_tiles = max(1, block_cells // (placed.program.spec.rows * placed.program.spec.columns))
         self.placed, self.layer = placed, placed.program.network.layers[index]
         self.spec, schedule = placed.program.spec, placed.program.schedule
         self.index = schedule.tiles_of(placed.program.network.matrices[index])
@@ -92,96 +80,81 @@ class LayerTiles:
 
     @cached_property
     def blocks(self) -> list[TileBlock]:
-        """All tiles in order of group, columns and rows; those in one block add into the same outputs."""
-        table = self.placed.program.schedule.tiles[self.index]
-        keys = np.stack([table["group"], table["m0"], table["m1"]], axis=1)
-        changes = 1 + np.flatnonzero(np.any(keys[1:] != keys[:-1], axis=1))
-        return [
-            self._block(first, min(first + self.block_tiles, end))
-            for start, end in pairwise([0, *changes.tolist(), len(keys)])
-            for first in range(start, end, self.block_tiles)
-        ]
+        """All tiles in order of group, columns and rows."""
+        new = self._new_outputs()
+        blocks, first = [], 0
+        while first < len(new):
+            end = min(first + self.block_tiles, len(new))
+            if end < len(new) and not new[end]:  # end where outputs end, if that leaves any tile
+                starts = np.flatnonzero(new[first + 1 : end]) + first + 1
+                end = int(starts[-1]) if len(starts) else end
+            blocks.append(self._block(first, end, not new[first]))
+            first = end
+        return blocks
 
-    def _block(self, first: int, end: int) -> TileBlock:
+    def _new_outputs(self) -> npt.NDArray[np.bool_]:
+        """Of each tile whether it and all behind it add into other outputs than those before it."""
+        table = self.placed.program.schedule.tiles[self.index]
+        output = table["group"].astype(np.int64) * self.layer.outputs
+        ends = np.maximum.accumulate(output + table["m1"])
+        new = np.ones(len(table), np.bool_)
+        new[1:] = (output + table["m0"])[1:] >= ends[:-1]
+        return new
+
+    def _block(self, first: int, end: int, follows: bool) -> TileBlock:
         placed, spec, tiles = self.placed, self.spec, self.index[first:end]
         table, routes = placed.program.schedule.tiles[tiles], placed.corrections.routes
-        row, row_sign, column_sign = np.arange(spec.rows), None, None
-        width = int(table["m1"][0] - table["m0"][0])
-        logical = table["column"][:, None] + np.arange(width)
+        width = (table["m1"] - table["m0"]).astype(np.intp)
+        within = np.arange(int(width.max()))
+        logical = table["column"][:, None] + np.where(within < width[:, None], within, 0)
+        row, row_sign, factor = np.arange(spec.rows), None, np.ones(logical.shape)
         if routes is not None:
             mine = [routes[image] for image in table["image"]]
             row = np.stack([np.argsort(route.row) for route in mine])  # logical row of each physical one
             row_sign = np.stack([route.row_sign[rows] for route, rows in zip(mine, row, strict=True)])
             signs = np.stack([route.column_sign for route in mine]).astype(np.float64)
-            column_sign = np.take_along_axis(signs, logical, axis=1)
+            factor = np.take_along_axis(signs, logical, axis=1)
         source = table["k0"][:, None] + row - table["row"][:, None]
         idle = (source < table["k0"][:, None]) | (source >= table["k1"][:, None])
         permutation = placed.cells.column_permutation[table["image"]]
         columns = np.take_along_axis(permutation, logical, axis=1).astype(np.intp)
         cells = placed.cells.of(table["image"])
-        idle_sum = np.zeros((len(tiles), width))
+        idle_sum = np.zeros(columns.shape)
         idle_drive = np.where(idle, spec.row_weight * spec.idle_drive, 0.0)
         if np.any(idle_drive):
             values = cells if spec.levels is None else spec.levels[cells]
             every = np.einsum("ir,irc->ic", idle_drive, values.astype(np.float64))
             idle_sum = np.take_along_axis(every, columns, axis=1)
-        return TileBlock(
-            group=int(table["group"][0]),
-            m0=int(table["m0"][0]),
-            first=first,
-            tiles=tiles,
+        routing = TileRouting(
+            tile=tiles,
+            group=table["group"].astype(np.intp),
+            output=table["m0"].astype(np.intp),
+            width=width,
             source=np.where(idle, 0, source),
             idle=idle,
-            columns=columns,
-            cells=cells,
-            idle_sum=idle_sum,
+            idle_drive=spec.idle_drive,
             row_sign=row_sign,
-            column_sign=column_sign,
-        )
-
-    def coded_drives(self, block: TileBlock, value: np.ndarray) -> CodedDrives:
-        """How coded vectors, float32 [V, K], drive the tiles of a block."""
-        return CodedDrives(
-            values=value,
-            source=block.source,
-            idle=block.idle,
-            idle_drive=self.spec.idle_drive,
-            row_sign=block.row_sign,
-            columns=block.columns,
+            columns=columns,
+            subtract=idle_sum * self.coefficients.sum(),
+            factor=factor,
             scheme=self.scheme,
             both_signs=self.both_signs,
             coefficients=self.coefficients,
         )
+        return TileBlock(first, tiles, routing, cells, follows)
 
-    def correct(self, block: TileBlock, arrays: np.ndarray, totals: np.ndarray, one: int | None = None) -> None:
-        """Take from totals [n, V, width], in place, what idle rows and column offsets add; apply signs and tile gains.
+    def routing(self, block: TileBlock, arrays: np.ndarray) -> TileRouting:
+        """A block's routing on this chip: column offsets and tile gains are in it.
 
         Args:
             block: the tiles.
-            arrays: int [n], where they were read.
-            totals: sums over slices of the tiles' readings.
-            one: the totals are those of this tile of the block alone, and so is the array.
+            arrays: int [n], where they are read.
         """
-        some = slice(None) if one is None else slice(one, one + 1)
-        columns, weight = block.columns[some], self.coefficients.sum()
-        constant = block.idle_sum[some] * weight
-        column_offset = self.placed.corrections.column_offset
+        routing, column_offset = block.routing, self.placed.corrections.column_offset
         if column_offset is not None:
-            constant = constant - np.take_along_axis(column_offset[arrays], columns, axis=1) * weight
-        totals -= constant[:, None, :]
-        if block.column_sign is not None:
-            totals *= block.column_sign[some, None, :]
+            offset = np.take_along_axis(column_offset[arrays], routing.columns, axis=1) * self.coefficients.sum()
+            routing = replace(routing, subtract=routing.subtract - offset)
         if self.tile_gain is not None:
-            gain = self.tile_gain[block.first : block.first + len(block.tiles)][some]
-            totals *= gain[:, None, : columns.shape[1]]
-
-    def add(self, block: TileBlock, totals: np.ndarray, sums: np.ndarray) -> None:
-        """Add corrected totals [n, V, width], tile after tile, to the sums [groups, V, outputs]; the totals are used up."""
-        out = sums[block.group, :, block.m0 : block.m0 + totals.shape[2]]
-        # One tile after another, whatever the number of vectors: a sum of single numbers alone would go in pairs.
-        if out.size == 1:
-            for each in totals:
-                out += each
-            return
-        totals[0] += out
-        out[...] = np.add.reduce(totals, axis=0)
+            gain = self.tile_gain[block.first : block.first + len(block.tiles), : routing.columns.shape[1]]
+            routing = replace(routing, factor=routing.factor * gain)
+        return routing

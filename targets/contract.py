@@ -5,24 +5,21 @@ draws at random is keyed by the event alone, never by the order of evaluation: w
 write), what a read draws by (chip, array, tile, vector, slice, column). Events come in order of time.
 
 Simulated devices state both methods through a batched path, which takes many events at once and gives the same readings to the
-bit. Its way in is `LoadedImages.column_sums`, which is handed input codes and the rows and columns that are used, and returns
-sums; the base here expands the codes to drives and calls `read`.
+bit: written images are loaded, and tiles of them add up the readings of coded vectors (see `loaded_images`).
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-# Values in one block of drives: small enough for the cache to help, large enough for numpy to run at full speed.
-BLOCK_VALUES = 1 << 20
-# Vectors below which all images are driven in one call.
-_FEW_VECTORS = 32
+if TYPE_CHECKING:
+    from xbcompile.targets.loaded_images import LoadedImages
 
 
 class Write(NamedTuple):
@@ -193,139 +190,6 @@ class ReadBlock:
         times = self.times
         later = None if times is None else lambda: times()[:, first : first + vectors]
         return ReadBlock(self.tiles, self.first_vector + first, self.first_slice, self.use, later)
-
-
-@dataclass(frozen=True, eq=False)
-class CodedDrives:
-    """Input codes of vectors, and how they drive the rows of several images.
-
-    Args:
-        values: float32 [vectors, inputs]: level indices, or values that drive rows as they are.
-        source: intp [images, rows], the input that drives each row; 0 where idle.
-        idle: bool [images, rows], rows that take `idle_drive`.
-        idle_drive: float32 [rows].
-        row_sign: float32 [images, rows], sign of each row's drive; None: all are +1.
-        columns: intp [images, width], the columns whose readings are wanted.
-        scheme: "thermometer" (slice t is high where the value is above t), "bitserial" (slice t is bit t) or "analogue" (one
-            slice, the value itself).
-        both_signs: rows take 2 u - 1 in place of u.
-        coefficients: float64 [slices], what the readings of each slice count.
-    """
-
-    values: np.ndarray
-    source: np.ndarray
-    idle: np.ndarray
-    idle_drive: np.ndarray
-    row_sign: np.ndarray | None
-    columns: np.ndarray
-    scheme: str
-    both_signs: bool
-    coefficients: np.ndarray
-
-    @property
-    def slices(self) -> int:
-        """Reads per vector."""
-        return len(self.coefficients)
-
-    def of(self, images: slice, vectors: slice = slice(None)) -> CodedDrives:
-        """The same for some images and vectors.
-
-        Args:
-            images: which images.
-            vectors: which vectors.
-        """
-        row_sign = None if self.row_sign is None else self.row_sign[images]
-        return replace(
-            self,
-            values=self.values[vectors],
-            source=self.source[images],
-            idle=self.idle[images],
-            row_sign=row_sign,
-            columns=self.columns[images],
-        )
-
-    def drives(self, vectors: slice = slice(None)) -> np.ndarray:
-        """Drives of some vectors, float32 [images, vectors, slices, rows].
-
-        Args:
-            vectors: which vectors.
-        """
-        values, source, idle = self.values[vectors], self.source, self.idle
-        drives = np.empty((len(source), len(values), self.slices, source.shape[1]), np.float32)
-        # An image at a time stays in the cache; few vectors are done at once, as calls would cost more than work.
-        step = len(source) if len(values) < _FEW_VECTORS else 1
-        for i in range(0, len(source), step):
-            some = slice(i, i + step)
-            self._expand(values[:, source[some]], drives[some].transpose(2, 1, 0, 3))
-        if self.row_sign is not None:
-            drives *= self.row_sign[:, None, None, :]
-        if idle.any():
-            np.copyto(drives, self.idle_drive, where=idle[:, None, None, :])
-        return drives
-
-    def _expand(self, value: np.ndarray, out: np.ndarray) -> None:
-        """Fill the slices of `out`, float32 [slices, ...], with values [...]."""
-        if self.scheme == "thermometer":
-            for t in range(self.slices):
-                np.greater_equal(value, np.float32(t + 1), out=out[t], casting="unsafe")
-        elif self.scheme == "bitserial":
-            whole = value.astype(np.int32)
-            for t in range(self.slices):
-                out[t] = (whole >> t) & 1
-        else:
-            out[0] = value
-        if self.both_signs:
-            out *= 2
-            out -= 1
-
-    def added_up(self, readings: np.ndarray) -> np.ndarray:
-        """What readings [images, vectors, slices, columns] of all columns add up to: float64 [images, vectors, width].
-
-        Args:
-            readings: float [images, vectors, slices, columns].
-        """
-        total = np.multiply(readings[:, :, 0], self.coefficients[0], dtype=np.float64)
-        for t in range(1, self.slices):  # one after another: the order never depends on the number of vectors
-            if self.coefficients[t] == 1.0:
-                total += readings[:, :, t]
-            else:
-                total += np.multiply(readings[:, :, t], self.coefficients[t], dtype=np.float64)
-        return np.take_along_axis(total, self.columns[:, None, :], axis=2)
-
-
-class LoadedImages:
-    """Several weight images as they sit in their arrays, ready for many reads. Subclasses give `read`."""
-
-    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
-        """Read all images for a block of vectors.
-
-        Args:
-            drives: float32 [images, vectors, slices, rows].
-            reads: which reads these are.
-
-        Returns:
-            float32 or float64 [images, vectors, slices, columns].
-        """
-        raise TypeError(f"{type(self).__name__} must define read")
-
-    def column_sums(self, coded: CodedDrives, reads: ReadBlock) -> np.ndarray:
-        """Readings of the wanted columns, weighted and added up over slices: float64 [images, vectors, width].
-
-        Args:
-            coded: input codes, rows and columns.
-            reads: which reads these are.
-        """
-        images, rows = coded.source.shape
-        vectors = len(coded.values)
-        size = max(1, BLOCK_VALUES // (images * rows * coded.slices))
-        if vectors <= size:
-            return coded.added_up(self.read(coded.drives(), reads))
-        sums = np.empty((images, vectors, coded.columns.shape[1]))
-        for first in range(0, vectors, size):
-            some = slice(first, first + size)
-            drives = coded.drives(some)
-            sums[:, some] = coded.added_up(self.read(drives, reads.after(first, drives.shape[1])))
-        return sums
 
 
 @runtime_checkable

@@ -32,7 +32,7 @@ MOST_COLUMNS = 4 << 16
 MOST_SLICES = 1 << 15
 MOST_VECTORS = 1 << 96
 
-_TAIL = np.uint32(1 << 16)  # of a counter: it draws further bits of what lies in a tail
+TAIL = np.uint32(1 << 16)  # of a counter: it draws further bits of what lies in a tail
 _ROW = 4096  # numbers in one row of an array of numbers
 
 _PIECES = 128  # straight pieces in an octave
@@ -40,7 +40,7 @@ _PIECE_SHIFT = np.uint32(23 - 7)  # what float32 has below the bits that choose 
 _LOWEST_OCTAVE, _HIGHEST_OCTAVE = -33, 30  # of 2**-33, a refined word's least, to 2**31, half of all words
 _FIRST_PIECE = np.uint32((127 + _LOWEST_OCTAVE) * _PIECES)  # bits of a float32 of the lowest octave
 _SIDE = (_HIGHEST_OCTAVE - _LOWEST_OCTAVE + 1) * _PIECES + 1  # pieces of one sign; 2**31 itself starts one more
-_COARSE = np.uint32(4096)  # words nearer to their end than this are refined
+COARSE = np.uint32(4096)  # words nearer to their end than this are refined
 
 
 def _quantile_pieces() -> np.ndarray:
@@ -139,7 +139,7 @@ def fill_read_words(words, counter, vector, slice_index, tail):  # type: ignore[
         counter: of the block of reads.
         vector: the vector, from the first of the block on.
         slice_index: the slice likewise.
-        tail: 0, or `_TAIL` for the bits that refine tails.
+        tail: 0, or `TAIL` for the bits that refine tails.
     """
     blocks = words.size // 4
     running = counter.vector + uint64(vector)
@@ -166,9 +166,9 @@ def fill_read_normals(normals, words, counter, vector, slice_index, pieces):  # 
         pieces: QUANTILE_PIECES.
     """
     fill_read_words(words, counter, vector, slice_index, uint32(0))
-    if _choose_pieces(normals, words) < _COARSE:
+    if choose_pieces(normals, words) < COARSE:
         further = np.empty(words.size, np.uint32)
-        fill_read_words(further, counter, vector, slice_index, _TAIL)
+        fill_read_words(further, counter, vector, slice_index, TAIL)
         _refine_tails(normals, words, further)
     value, slope = pieces[0], pieces[1]
     for i in range(words.size):
@@ -182,7 +182,7 @@ def _piece_of(t):  # type: ignore[no-untyped-def]  # numba infers uint32
 
 
 @njit(cache=True, error_model="numpy")
-def _choose_pieces(t, words):  # type: ignore[no-untyped-def]  # numba infers
+def choose_pieces(t, words):  # type: ignore[no-untyped-def]  # numba infers
     """Put into t how far words are from the nearer end, words become pieces; the distance of the nearest one."""
     least = uint32(0xFFFFFFFF)
     for i in range(words.size):
@@ -195,14 +195,20 @@ def _choose_pieces(t, words):  # type: ignore[no-untyped-def]  # numba infers
 
 
 @njit(cache=True, error_model="numpy")
+def refine(t, pieces, i, further):  # type: ignore[no-untyped-def]  # numba infers
+    """Put 32 further bits in place of the 1/2 of entry i of t."""
+    high = uint32(_SIDE) if pieces[i] >= uint32(_SIDE) else uint32(0)
+    whole = np.float64(t[i]) - 0.5
+    t[i] = np.float32(whole + (np.float64(further) + 0.5) * 2.0**-32)
+    pieces[i] = uint32(_piece_of(t[i]) + high)
+
+
+@njit(cache=True, error_model="numpy")
 def _refine_tails(t, pieces, further):  # type: ignore[no-untyped-def]  # numba infers
-    """Where t is less than `_COARSE`, put 32 further bits in place of its 1/2."""
+    """Refine all entries of t that are less than `COARSE`."""
     for i in range(t.size):
-        if t[i] < np.float32(_COARSE):
-            high = uint32(_SIDE) if pieces[i] >= uint32(_SIDE) else uint32(0)
-            whole = np.float64(t[i]) - 0.5
-            t[i] = np.float32(whole + (np.float64(further[i]) + 0.5) * 2.0**-32)
-            pieces[i] = uint32(_piece_of(t[i]) + high)
+        if t[i] < np.float32(COARSE):
+            refine(t, pieces, i, further[i])
 
 
 @njit(cache=True)

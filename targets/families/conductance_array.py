@@ -6,8 +6,6 @@ so in dot-product units; gains of the readout that all columns share are digital
 compiler sees it, is a whole weight. Subclasses say which conductances stand for a cell (`conductances`), and this base does
 the rest: line resistance, amplifier, converter, read noise.
 
-Exactness: drives are rounded to steps of 2**-24, matrices to the finest step at which float64 sums are exact, at most
-2**-28 of the largest sum, so a matrix product gives the same bits in any order.
 """
 
 from __future__ import annotations
@@ -17,18 +15,15 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from numba import njit
 
-from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages, draws_of_rows
-from xbcompile.targets.counter_random import QUANTILE_PIECES, Key, fill_read_normals, key_of, read_counter
+from xbcompile.targets.contract import SimulatedDevice, WrittenImages, draws_of_rows
+from xbcompile.targets.counter_random import Key, key_of
+from xbcompile.targets.exact_images import ExactImages, exact_matrix
 from xbcompile.targets.families.line_resistance import LineResistance
-from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import FEWEST_CODES, MOST_CODES, quantity
+from xbcompile.targets.tile_sums import Readout
 
-_DRIVE_BITS = 24
-# Bound of an image's sums where they are smaller: an image of zeros has none.
-_LEAST_SUM = 2.0**-100
 # Cells whose conductances are held at a time while images are prepared.
 _BATCH_CELLS = 1 << 20
 
@@ -78,6 +73,16 @@ class ConductanceArrayParameters(ArrayParameters):
         if not self.converter_codes or not self.rounds:
             return None
         return 2 * self.full_scale_dot / (self.converter_codes - 1)
+
+    @property
+    def readout(self) -> Readout:
+        """How sums become readings: codes have -full_scale_dot and full_scale_dot as their first and last middle."""
+        lsb, limit, lowest = self.lsb_dot, self.limit_dot, -self.full_scale_dot
+        if lsb is None:
+            noise = self.read_noise * self.full_scale_dot
+            return Readout.clipping(noise, -limit, limit)
+        ends = [np.floor((end - lowest) / lsb + 0.5) for end in (-limit, limit)]
+        return Readout.rounding(self.read_noise * self.full_scale_dot, lowest, lsb, *ends)
 
     def without(self, source: str) -> Self:
         """See `error_sources`: cells and lines are systematic; converter and amplifier saturate; the converter rounds."""
@@ -169,71 +174,10 @@ class ConductanceArray(SimulatedDevice):
         seen = lines.effective(np.stack([plus, minus], axis=3).reshape(*plus.shape[:2], -1))
         return seen[:, :, 0::2] - seen[:, :, 1::2]
 
-    def load(self, written: WrittenImages) -> ConductanceImages:
+    def load(self, written: WrittenImages) -> ExactImages:
         """See BatchedDevice."""
         matrices = self.matrices(written)
         for matrix in matrices:
-            largest = float(np.abs(matrix).sum(axis=(0, 1)).max(initial=_LEAST_SUM))
-            matrix[:] = round_to_exact(matrix, largest, 53 - _DRIVE_BITS)
-        matrices *= 2.0**-_DRIVE_BITS
-        return ConductanceImages(self, written.arrays, matrices)
-
-
-@dataclass(frozen=True, eq=False)
-class ConductanceImages(LoadedImages):
-    """Written images: matrices [images, terms, rows, columns] of drives counted in steps of 2**-24."""
-
-    device: ConductanceArray
-    arrays: np.ndarray
-    matrices: np.ndarray
-
-    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
-        """See LoadedImages; float64."""
-        p = self.device.shared
-        images, vectors, slices, rows = drives.shape
-        steps = np.multiply(drives.reshape(images, vectors * slices, rows), 2.0**_DRIVE_BITS, dtype=np.float64)
-        np.rint(steps, out=steps)
-        sums = steps @ self.matrices[:, 0]
-        if self.matrices.shape[1] > 1:
-            size, power = np.abs(steps) * 2.0**-_DRIVE_BITS, steps
-            for term in range(1, self.matrices.shape[1]):
-                power = np.rint(power * size)
-                sums += power @ self.matrices[:, term]
-        sums = sums.reshape(images, vectors, slices, -1)
-        if p.read_noise or p.lsb_dot or np.isfinite(p.limit_dot):
-            for i in range(images):
-                _read_out(
-                    sums[i],
-                    p.read_noise * p.full_scale_dot,
-                    p.limit_dot,
-                    p.lsb_dot or 0.0,
-                    p.full_scale_dot,
-                    QUANTILE_PIECES,
-                    read_counter(
-                        key_of("noise", self.device.seed, self.arrays[i], reads.tiles[i]),
-                        reads.first_vector,
-                        reads.first_slice,
-                        sums[i].shape,
-                    ),
-                )
-        return sums
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _read_out(sums, noise, limit, lsb, full_scale, pieces, counter):  # type: ignore[no-untyped-def]  # numba infers
-    """Turn exact sums [vectors, slices, columns] into readings in place: noise, range, nearest code."""
-    vectors, slices, columns = sums.shape
-    words = np.empty(4 * ((columns + 3) // 4), np.uint32)
-    error = np.empty(words.size, np.float32)
-    for v in range(vectors):
-        for t in range(slices):
-            if noise > 0:
-                fill_read_normals(error, words, counter, v, t, pieces)
-            for m in range(columns):
-                dot = sums[v, t, m]
-                if noise > 0:
-                    dot += noise * error[m]
-                dot = min(max(dot, -limit), limit)
-                if lsb > 0:
-                    dot = lsb * np.floor((dot + full_scale) / lsb + 0.5) - full_scale
-                sums[v, t, m] = dot
+            matrix[:] = exact_matrix(matrix)
+        constants = np.zeros((len(matrices), matrices.shape[3]))
+        return ExactImages(matrices, constants, self.shared.readout, "noise", self.seed, written.arrays)

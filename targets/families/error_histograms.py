@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, uint64
 
-from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
+from xbcompile.targets.contract import ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import (
     MOST_VECTORS,
     fill_read_words,
@@ -30,6 +30,7 @@ from xbcompile.targets.counter_random import (
 )
 from xbcompile.targets.families.characterization import column_offsets
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
+from xbcompile.targets.loaded_images import LoadedImages
 
 _CHARACTERIZATION_VECTOR = MOST_VECTORS // 2  # its reads are no session's
 # The paper's count, 4,160,000 dot products, as images x vectors x 64 columns; it does not say how inputs and weights

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
+from xbcompile.targets.contract import ReadBlock, SimulatedDevice, WrittenImages
+from xbcompile.targets.loaded_images import LoadedImages
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 

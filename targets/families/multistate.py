@@ -19,13 +19,12 @@ import numpy as np
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
+from xbcompile.targets.contract import SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import key_of, standard_normal
-from xbcompile.targets.fixed_point import round_to_exact
+from xbcompile.targets.exact_images import ExactImages, exact_matrix
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
-
-_DRIVE_STEP = 2.0**-24  # drives are rounded to this, so that float64 sums are exact
+from xbcompile.targets.tile_sums import Readout
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,12 @@ class MultistateArray(SimulatedDevice):
             self._tables[array] = (p.resistances_ohm + shared)[:, None, None] + p.sigma_perp_ohm * own
         return self._tables[array]
 
-    def load(self, written: WrittenImages) -> MultistateImages:
-        """See BatchedDevice."""
+    def load(self, written: WrittenImages) -> ExactImages:
+        """See BatchedDevice: each cell's resistance as (R - middle) / half of the range.
+
+        A column's voltage is V = i_max (half sum(deviation v) + middle sum(v)). The recovery subtracts the second term, 37 times
+        the first on `m2tj4`; it is left out before rounding, or it would take the digits that the first one needs.
+        """
         p, cells = self.parameters, written.cells
         row, column = np.indices((p.rows, p.columns))
         unique, which = np.unique(written.arrays, return_inverse=True)
@@ -116,22 +119,6 @@ class MultistateArray(SimulatedDevice):
         # The array's own largest deviation bounds its sums, whatever the image: rounding must not depend on what else is loaded.
         largest = np.abs((tables - middle_ohm) / half_ohm).max(axis=(1, 2, 3)) * p.rows
         for image, array in zip(deviation, which, strict=True):
-            image[:] = round_to_exact(image, float(largest[array]), 53 - 24)
-        return MultistateImages(deviation)
-
-
-@dataclass(frozen=True, eq=False)
-class MultistateImages(LoadedImages):
-    """Written images, float64 [images, rows, columns]: each cell's resistance as (R - middle) / half of the range.
-
-    A column's voltage is V = i_max (half sum(deviation v) + middle sum(v)). The recovery subtracts the second term, 37 times
-    the first on `m2tj4`; it is left out before rounding, or it would take the digits that the first one needs.
-    """
-
-    deviation: np.ndarray
-
-    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
-        """See LoadedImages: the recovered sum(A v) = (V / i_max - middle sum(v)) / half."""
-        images, vectors, slices, rows = drives.shape
-        v = np.rint(drives.reshape(images, vectors * slices, rows) / _DRIVE_STEP) * _DRIVE_STEP
-        return (v @ self.deviation).reshape(images, vectors, slices, -1)
+            image[:] = exact_matrix(image, largest=float(largest[array]))
+        constants = np.zeros((len(deviation), p.columns))
+        return ExactImages(deviation[:, None], constants, Readout.none(), "noise", self.seed, written.arrays)

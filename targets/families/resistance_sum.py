@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
-from xbcompile.targets.counter_random import QUANTILE_PIECES, fill_read_normals, key_of, read_counter, standard_normal
-from xbcompile.targets.fixed_point import round_to_exact
+from xbcompile.targets.contract import SimulatedDevice, WrittenImages
+from xbcompile.targets.counter_random import key_of, standard_normal
+from xbcompile.targets.exact_images import ExactImages, exact_matrix
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import FEWEST_CODES, MOST_CODES, quantity
+from xbcompile.targets.tile_sums import Readout
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,15 @@ class ResistanceSumParameters(ArrayParameters):
         """Energy to write the whole array: both paths of every cell, one clock cycle each."""
         paths = 2 * self.rows * self.columns
         return paths * self.v_write_volt * self.i_write_ampere / self.f_clock_hertz
+
+    @property
+    def readout(self) -> Readout:
+        """How weighted sums become readings."""
+        low, high = (0, self.tdc_codes - 1) if self.saturates else (-np.inf, np.inf)
+        first, lsb = self.dot_of_lowest_code, self.lsb_dot
+        if self.rounds:
+            return Readout.rounding(self.tdc_jitter_dot, first, lsb, low, high)
+        return Readout.clipping(self.tdc_jitter_dot, first + lsb * low, first + lsb * high)
 
     def delay_s(self, dot: np.ndarray | float) -> np.ndarray | float:
         """Delay to V_REF of a column of nominal devices at a (weighted) dot product."""
@@ -161,12 +170,11 @@ class ResistanceSumArray(SimulatedDevice):
             self._paths[array] = np.maximum(mean + sigma * z, 0.0)
         return self._paths[array]
 
-    def load(self, written: WrittenImages) -> ResistanceSumImages:
+    def load(self, written: WrittenImages) -> ExactImages:
         """See BatchedDevice: the delay is linear in the drives, so an image becomes one matrix and one constant."""
         p, arrays, cells = self.parameters, written.arrays, written.cells
         middle, half = (p.r_high_ohm + p.r_low_ohm) / 2, (p.r_high_ohm - p.r_low_ohm) / 2
-        matrices = np.empty((len(arrays), p.rows, p.columns), np.float32)
-        constants = np.empty((len(arrays), p.columns), np.float32)
+        matrices, constants = np.empty((len(arrays), 1, p.rows, p.columns)), np.empty((len(arrays), p.columns))
         for i, (array, image) in enumerate(zip(arrays, cells, strict=True)):
             high = image.astype(bool)
             left, right = self.paths(int(array))
@@ -174,76 +182,6 @@ class ResistanceSumArray(SimulatedDevice):
             complement = np.where(high, right[0], right[1])  # drive -1 selects its complement
             scale = p.row_weight[:, None] / half
             plus, minus = scale * (selected - middle), scale * (complement - middle)
-            matrix, constant = (plus - minus) / 2, (plus + minus).sum(axis=0) / 2
-            largest = float(np.max(np.abs(matrix).sum(axis=0) + np.abs(constant)))
-            matrices[i] = round_to_exact(matrix, largest, 24)
-            constants[i] = round_to_exact(constant, largest, 24)
-        return ResistanceSumImages(self, arrays, matrices, constants)
-
-
-@dataclass(frozen=True, eq=False)
-class ResistanceSumImages(LoadedImages):
-    """Written images as matrices: weighted dot product = drive @ matrix + constant, exact in float32."""
-
-    device: ResistanceSumArray
-    arrays: np.ndarray
-    matrices: np.ndarray
-    constants: np.ndarray
-
-    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
-        """See LoadedImages."""
-        p = self.device.parameters
-        images, vectors, slices, rows = drives.shape
-        sums = drives.reshape(images, vectors * slices, rows) @ self.matrices
-        sums = sums.reshape(images, vectors, slices, -1)
-        for i in range(images):
-            _convert(
-                sums[i],
-                self.constants[i],
-                np.float32(p.tdc_jitter_dot),
-                np.float32(p.tdc_lowest_dot - 1),
-                np.float32(p.lsb_dot),
-                p.tdc_codes,
-                p.saturates,
-                p.rounds,
-                np.float32(p.dot_of_lowest_code),
-                QUANTILE_PIECES,
-                read_counter(
-                    key_of("jitter", self.device.seed, self.arrays[i], reads.tiles[i]),
-                    reads.first_vector,
-                    reads.first_slice,
-                    sums[i].shape,
-                ),
-            )
-        return sums
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _convert(  # type: ignore[no-untyped-def]  # numba types its arguments
-    sums,
-    constant,
-    jitter,
-    lowest,
-    lsb,
-    codes,
-    saturates,
-    rounds,
-    middle,
-    pieces,
-    counter,
-):
-    """Turn weighted sums [vectors, slices, columns] into decoded converter readings in place."""
-    vectors, slices, columns = sums.shape
-    bottom, top, per_lsb = np.float32(0), np.float32(codes - 1), np.float32(1) / lsb
-    if not saturates:
-        bottom, top = np.float32(-np.inf), np.float32(np.inf)
-    words = np.empty(4 * ((columns + 3) // 4), np.uint32)
-    error = np.empty(words.size, np.float32)
-    for v in range(vectors):
-        for t in range(slices):
-            fill_read_normals(error, words, counter, v, t, pieces)
-            for m in range(columns):
-                dot = sums[v, t, m] + constant[m] + jitter * error[m]
-                code = (dot - lowest) * per_lsb
-                code = np.floor(code) if rounds else code - np.float32(0.5)  # code 0 stands for its middle
-                sums[v, t, m] = middle + lsb * min(max(code, bottom), top)
+            exact = exact_matrix(np.vstack([(plus - minus) / 2, (plus + minus).sum(axis=0) / 2]))
+            matrices[i, 0], constants[i] = exact[:-1], exact[-1]
+        return ExactImages(matrices, constants, p.readout, "jitter", self.seed, arrays)

@@ -109,7 +109,7 @@ def test_steps_of_a_recurrence_count_their_vectors_from_zero() -> None:
     for step in range(4):
         reads = VectorRange(1, 3, step, entry=step)
         assert reads.drawn_from == step * STEP_VECTORS + 1
-        runs = [(run.start, run.stop, run.copies) for run in executor._runs(reads, 5)]
+        runs = [(run.start, run.stop, run.copies) for run in executor.runs(reads, 5)]
         assert runs == [(0, 1, (0,)), (1, 2, (1,)), (2, 4, (0,)), (4, 5, (1,))]
 
 

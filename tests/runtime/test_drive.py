@@ -16,7 +16,7 @@ from xbcompile.ir import Contraction, Geometry, InputCode, MatrixLayer, Network,
 from xbcompile.ir.vectors import collect, gather
 from xbcompile.reference.host_graph import to_onnx
 from xbcompile.runtime.drive import code_vectors
-from xbcompile.targets.contract import CodedDrives
+from xbcompile.targets.tile_routing import TileRouting
 
 CODES = [
     InputCode("thermometer", 8),
@@ -62,18 +62,24 @@ def host_coded(layer: MatrixLayer, x: np.ndarray, opset: int) -> np.ndarray:
 def slices_of(code: InputCode, value: np.ndarray, bipolar: bool) -> np.ndarray:
     """Drives [slices, V, K] of coded vectors [V, K] on an array with a row for each input."""
     rows = np.arange(value.shape[1])[None]
-    coded = CodedDrives(
-        values=value,
+    one, none = np.ones(rows.shape), np.zeros(1, np.intp)
+    routing = TileRouting(
+        tile=none,
+        group=none,
+        output=none,
+        width=none + rows.size,
         source=rows,
         idle=np.zeros(rows.shape, bool),
         idle_drive=np.zeros(rows.size, np.float32),
         row_sign=None,
         columns=rows,
+        subtract=0 * one,
+        factor=one,
         scheme=code.scheme,
         both_signs=bipolar,
         coefficients=code.coefficients,
     )
-    return coded.drives()[0].transpose(1, 0, 2)
+    return routing.drives(value[None])[0].transpose(1, 0, 2)
 
 
 def driven(layer: MatrixLayer, x: np.ndarray, bipolar: bool) -> np.ndarray:

@@ -152,16 +152,19 @@ def test_outputs_do_not_depend_on_chunks(kind: str, device: str) -> None:
 @pytest.mark.parametrize("kind", ["conv", "dense"])
 def test_outputs_do_not_depend_on_threads_or_block_sizes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from xbcompile.runtime import layer_executor
-    from xbcompile.targets import contract
+    from xbcompile.targets import exact_images
 
     program, feeds = program_of(kind), feeds_of(kind, 40)
     expected = Session(program, seed=3, threads=1).run_samples(feeds)["y"]
     monkeypatch.setattr(layer_executor, "BLOCK_VALUES", 3000)
-    monkeypatch.setattr(contract, "BLOCK_VALUES", 700)
+    monkeypatch.setattr(exact_images, "_BLOCK_DRIVES", 7)
     assert np.array_equal(Session(program, seed=3, threads=4).run_samples(feeds)["y"], expected)
-    monkeypatch.setattr(layer_executor, "BLOCK_TILES", 1)  # the row tiles of one column come in several blocks
+    monkeypatch.setattr(layer_executor, "BLOCK_CELLS", 1)  # the row tiles of one column come in several blocks
     assert np.array_equal(Session(program, seed=3, threads=1).run_samples(feeds)["y"], expected)
-    monkeypatch.setattr(layer_executor, "PIECE_VALUES", 900)
+    monkeypatch.setattr(layer_executor, "KEPT_CELLS", 1)  # and are prepared by themselves
+    monkeypatch.setattr(layer_executor, "WAITING_BYTES", 1)
+    monkeypatch.setattr(layer_executor, "PART_VECTORS", 3)
+    monkeypatch.setattr(layer_executor, "PART_BYTES", 900)
     assert np.array_equal(Session(program, seed=3, threads=2).run_samples(feeds)["y"], expected)
 
 

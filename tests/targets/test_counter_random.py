@@ -217,7 +217,7 @@ def test_tails_are_refined_by_further_bits() -> None:
     near = np.array([0, 1, 4095, 4096], np.uint32)
     words, further = np.concatenate([near, ~near]), random_words(key_of("further", 0), (8,))
     t, pieces = np.empty(8, np.float32), words.copy()
-    assert counter_random._choose_pieces(t, pieces) == 0
+    assert counter_random.choose_pieces(t, pieces) == 0
     counter_random._refine_tails(t, pieces, further)
     found = QUANTILE_PIECES[0][pieces] + QUANTILE_PIECES[1][pieces] * t
     bits = np.where(np.tile(near < 4096, 2), (further + 0.5) * 2.0**-32, 0.5)

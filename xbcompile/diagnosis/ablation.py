@@ -23,19 +23,20 @@ from onnx import helper
 from xbcompile.errors import ProgramError
 from xbcompile.ir import MatrixLayer, Patches
 from xbcompile.ir.corrections import Corrections
-from xbcompile.ir.vectors import collect, gather
+from xbcompile.ir.vectors import collect, lay_out, of_type
 from xbcompile.onnx_graph.engine import open_session
 from xbcompile.onnx_graph.graph import reads
 from xbcompile.program.program import Program
 from xbcompile.runtime.chip_view import ColumnErrors
 from xbcompile.runtime.commissioning import fitted
 from xbcompile.runtime.dataflow import Digital
-from xbcompile.runtime.drive import CodedInput, code_vectors
+from xbcompile.runtime.drive import CodedInput
 from xbcompile.runtime.layer_executor import LayerExecutor, ReadingObserver
 from xbcompile.runtime.one_by_one import EffortCounter, batched
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.session import Session
 from xbcompile.runtime.timeline import VectorRange
+from xbcompile.runtime.workers import ALONE, Workers
 from xbcompile.targets import BatchedDevice, Device
 from xbcompile.targets.error_sources import DEVICE_SOURCES
 
@@ -142,7 +143,7 @@ class AblationExecutor(LayerExecutor):
         placed: the program as the chip runs it.
         index: which matrix layer.
         device: the device, already without the sources of its own that are off.
-        threads: worker threads.
+        workers: share the work.
         counter: see LayerExecutor.
         on: the sources that are on, of SOURCES.
         model_layer: f0; needed where weights are off.
@@ -153,18 +154,23 @@ class AblationExecutor(LayerExecutor):
         placed: PlacedProgram,
         index: int,
         device: BatchedDevice,
-        threads: int = 1,
+        workers: Workers = ALONE,
         counter: EffortCounter | None = None,
         *,
         on: frozenset[str],
         model_layer: ModelLayer | None,
     ) -> None:
-        super().__init__(placed, index, device, threads, counter)
+        super().__init__(placed, index, device, workers, counter)
         self.on = on
         self.model_layer = model_layer
         self.dequantized = self.code.dequantized().astype(np.float64)
         # Values of the tensor from which the model leads to this layer, by the identity of the input that comes with each.
         self.starts: dict[int, np.ndarray] = {}
+
+    def run(self, x: np.ndarray, reads: VectorRange | None = None) -> np.ndarray:
+        """See LayerExecutor."""
+        y, shape = self.vectors(x, reads)
+        return lay_out(self.layer, of_type(y, x.dtype), shape)
 
     def vectors_before_gain(
         self, x: np.ndarray, reads: VectorRange | None = None, observer: ReadingObserver | None = None
@@ -195,20 +201,16 @@ class AblationExecutor(LayerExecutor):
             x: input tensor.
             which: "exact" inputs, "coded" ones, or the coding's "error" (coded minus exact).
         """
-        layer, results = self.layer, []
-        shape: tuple[int, ...] = ()
-        pieces = self._pieces(x.astype(np.float32, copy=False))
-        for piece in pieces:
-            vectors, shape = gather(layer, piece)
-            values = vectors
+        source = self.input(x)
+        y = np.empty((source.count, self.layer.groups * self.layer.outputs))
+        for start, stop in self.parts(0, source.count):
+            values = vectors = source.vectors(start, stop)
             if which != "exact":
-                coded = self._decoded(code_vectors(layer, piece, vectors, self.tiles.both_signs))
+                coded = self._decoded(source.coder.code(vectors, start))
                 values = coded if which == "coded" else coded - vectors
-            y = np.matmul(values.astype(np.float64), self.dequantized)
-            results.append(y.transpose(1, 0, 2).reshape(y.shape[1], -1))
-        if len(pieces) > 1:
-            shape = (x.shape[self.sample_axis], *shape[1:])
-        return np.concatenate(results), shape
+            part = np.matmul(values.astype(np.float64), self.dequantized)
+            y[start:stop] = part.transpose(1, 0, 2).reshape(stop - start, -1)
+        return y, source.shape
 
     def _decoded(self, coded: CodedInput) -> np.ndarray:
         """The inputs that a code stands for, float64 [groups, V, K]."""
@@ -264,29 +266,29 @@ class AblationSession(Session):
         return replace(self._corrections, column_offset=None, layers=layers)
 
     def _where(self) -> list[tuple[int, BatchedDevice, int]]:
-        return [(each.index, each.device, each.threads) for each in self.executors]
+        return [(each.index, each.device, each.workers) for each in self.executors]
 
     def _executor(
         self,
         placed: PlacedProgram,
         index: int,
         device: BatchedDevice,
-        threads: int = 1,
+        workers: Workers = ALONE,
         counter: EffortCounter | None = None,
     ) -> LayerExecutor:
         return AblationExecutor(
-            placed, index, device, threads, counter, on=self._on, model_layer=self._found[index]
+            placed, index, device, workers, counter, on=self._on, model_layer=self._found[index]
         )  # fmt: skip
 
     def _digital_parts(self) -> Digital:
         return Digital(self.program.network, self._starts)
 
-    def _fitted(self, chip: Device, threads: int) -> Corrections:
-        return fitted(self.program, chip, self.digital, threads, self._executor, self._note_start)
+    def _fitted(self, chip: Device, workers: Workers) -> Corrections:
+        return fitted(self.program, chip, self.digital, workers, self._executor, self._note_start)
 
-    def _make_executors(self, threads: int) -> list[LayerExecutor]:
+    def _make_executors(self, workers: Workers) -> list[LayerExecutor]:
         on = batched(self.device)
-        return [self._executor(self.placed, i, on, threads) for i in range(len(self.program.network.layers))]
+        return [self._executor(self.placed, i, on, workers) for i in range(len(self.program.network.layers))]
 
     def _input(self, index: int, values: Mapping[str, Any]) -> np.ndarray:
         x = super()._input(index, values)

@@ -8,7 +8,6 @@ blamed on, another.
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from xbcompile.reference.host_graph import parameter_name
 from xbcompile.reference.host_recurrence import body_of, expose, scan_bodies, scan_of
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
+from xbcompile.runtime.workers import Workers
 from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.verification.differences import differences
 from xbcompile.verification.probes import probe_inputs
@@ -175,7 +175,7 @@ def check_equivalence(program: Program) -> list[str]:
         open_session(program.host_graph, once=True)  # nothing to compare, but onnxruntime must be able to load it
         return []
     values = _layer_values(program)
-    placed, ideal = PlacedProgram(program, no_corrections(program)), IdealArray(program.spec)
+    placed, ideal, workers = PlacedProgram(program, no_corrections(program)), IdealArray(program.spec), Workers()
     # The products are small: threads of the linear algebra library would spend their time waiting for each other.
     with threadpool_limits(limits=1, user_api="blas"):
         for i, layer in enumerate(layers):
@@ -183,7 +183,7 @@ def check_equivalence(program: Program) -> list[str]:
             # Probe inputs may take the model where it has no finite values; a large fixed batch is needless work.
             if x.size > LARGEST_COMPARED or not np.isfinite(x).all():
                 x, reference = _run_alone(program, layer)
-            vectors, shape = LayerExecutor(placed, i, ideal, os.cpu_count() or 1).vectors(x)
+            vectors, shape = LayerExecutor(placed, i, ideal, workers).vectors(x)
             findings += _differences(layer, x, lay_out(layer, vectors, shape), reference)
     return findings
 

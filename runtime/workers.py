@@ -1,0 +1,47 @@
+"""Worker threads of a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # pragma: no cover  # not every system tells
+        return os.cpu_count() or 1
+
+
+class Workers:
+    """Threads that are started when there is work for more than one, once for all layers of a session.
+
+    Args:
+        threads: how many; None: one per processor that the process may use.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or processors()
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="xbcompile")
+
+    def run(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Do all tasks; numpy and the kernels release the interpreter.
+
+        Args:
+            tasks: those that may be done at the same time.
+        """
+        if self.threads <= 1 or len(tasks) <= 1:
+            for task in tasks:
+                task()
+            return
+        for done in [self._pool.submit(task) for task in tasks]:
+            done.result()
+
+
+ALONE = Workers(1)

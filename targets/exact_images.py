@@ -1,0 +1,181 @@
+"""Images whose sums over rows are exact matrix products, read out by a converter: all families of linear arrays."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+
+import numpy as np
+
+from xbcompile.targets.contract import ReadBlock
+from xbcompile.targets.counter_random import QUANTILE_PIECES, Key, key_of, read_counter
+from xbcompile.targets.fixed_point import round_to_exact
+from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
+from xbcompile.targets.tile_routing import TileRouting
+from xbcompile.targets.tile_sums import SCHEMES, Readout, Tables, add_tiles, read_out
+
+# Drives are rounded to steps of 2**-24 and matrices to 24 bits of their largest sum: products of both are exact in float64, and
+# where drives are -1, 0 or 1 in float32.
+_BITS = 24
+_STEPS = 2.0**_BITS
+# Bound of an image's sums where they are smaller: an image of zeros has none.
+_LEAST_SUM = 2.0**-100
+# Bytes of drives that are on their way together, and their number (vectors x slices).
+_ROOM_BYTES = 1 << 21
+_BLOCK_DRIVES = 128
+
+
+def exact_matrix(matrix: np.ndarray, largest: float | None = None) -> np.ndarray:
+    """A matrix rounded so that sums of products with drives of at most 1 are exact: off by at most 2**-24 of the largest sum.
+
+    Args:
+        matrix: float64 [..., rows, columns].
+        largest: bound of all sums; None: that of this matrix.
+    """
+    if largest is None:
+        largest = float(np.abs(matrix).sum(axis=tuple(range(matrix.ndim - 1))).max(initial=0.0))
+    return round_to_exact(matrix, max(largest, _LEAST_SUM), _BITS)
+
+
+@dataclass(frozen=True, eq=False)
+class ExactImages(LoadedImages):
+    """Written images as matrices.
+
+    A drive u adds u M0 + u|u| M1 + u^3 M2 to its columns; a linear array has the first term alone.
+
+    Args:
+        matrices: float64 [images, terms, rows, columns], from `exact_matrix`.
+        constants: float64 [images, columns], what is added to the sums, a multiple of the same step.
+        readout: how sums become readings.
+        purpose: what the random errors are, for their keys.
+        seed: of the chip.
+        arrays: int [images], where each sits.
+    """
+
+    matrices: np.ndarray
+    constants: np.ndarray
+    readout: Readout
+    purpose: str
+    seed: int
+    arrays: np.ndarray
+
+    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
+        """See LoadedImages; float64 [images, vectors, slices, columns]."""
+        images, vectors, slices, rows = drives.shape
+        powers = _powers(drives.reshape(images, vectors * slices, rows), self.matrices.shape[1])
+        sums = powers @ (self.matrices / _STEPS).reshape(images, -1, self.matrices.shape[3])
+        sums += self.constants[:, None, :]
+        sums = sums.reshape(images, vectors, slices, -1)
+        if self.readout.converts:
+            for i, key in enumerate(self.keys(reads.tiles)):
+                counter = read_counter(key, reads.first_vector, reads.first_slice, sums[i].shape)
+                read_out(sums[i], self.readout, QUANTILE_PIECES, counter)
+        return sums
+
+    def keys(self, tiles: np.ndarray) -> list[Key]:
+        """Keys of the random errors of tiles.
+
+        Args:
+            tiles: int [images], the tile that each image is read for.
+        """
+        return [key_of(self.purpose, self.seed, *each) for each in zip(self.arrays, tiles, strict=True)]
+
+    def tiles(self, routing: TileRouting) -> LoadedTiles:
+        """See LoadedImages."""
+        return ExactTiles(self, routing)
+
+
+def _powers(drives: np.ndarray, terms: int) -> np.ndarray:
+    """u, u|u| and u^3 side by side, in steps of 2**-24: float64 [..., terms * rows]."""
+    steps = np.rint(np.multiply(drives, _STEPS, dtype=np.float64))
+    found, size = [steps], np.abs(steps) / _STEPS
+    for _ in range(1, terms):
+        found.append(np.rint(found[-1] * size))
+    return found[0] if terms == 1 else np.concatenate(found, axis=-1)
+
+
+class ExactTiles(LoadedTiles):
+    """Tiles whose used rows and columns alone are computed."""
+
+    def __init__(self, images: ExactImages, routing: TileRouting) -> None:
+        super().__init__(images, routing)
+        self.exact = images
+        self.binary = routing.scheme != "analogue" and bool(np.isin(routing.idle_drive, (-1, 0, 1)).all())
+        self.tables = _tables(images, routing, self.binary)
+        rows = int(self.tables.pattern_start[-1]) * (1 if self.binary else images.matrices.shape[1])
+        room = _ROOM_BYTES // (max(rows, 1) * self.tables.matrix.itemsize)
+        self.step = max(1, min(room, _BLOCK_DRIVES) // routing.slices)
+
+    def corrected(self, routing: TileRouting) -> LoadedTiles:
+        """See LoadedTiles."""
+        other = copy(self)
+        other.routing, other.tables = routing, self.tables._replace(**_corrections(routing))
+        return other
+
+    def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
+        """See LoadedTiles."""
+        exact, routing = self.exact, self.routing
+        terms = 1 if self.binary else exact.matrices.shape[1]
+        size = values.shape[1], routing.slices, exact.matrices.shape[3]
+        counter = read_counter((np.uint32(0), np.uint32(0)), reads.first_vector, reads.first_slice, size)
+        add_tiles(
+            values, self.tables, terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, exact.readout,
+            QUANTILE_PIECES, counter, sums, self.step,
+        )  # fmt: skip
+
+
+def _tables(images: ExactImages, routing: TileRouting, binary: bool) -> Tables:
+    """The kernel's tables of tiles."""
+    columns = images.matrices.shape[3]
+    blocks = (columns + 3) // 4
+    number_of: dict[bytes, int] = {}
+    pattern = np.zeros(routing.tiles, np.int64)
+    sources, signs, groups, matrices = [], [], [], []
+    constant = np.zeros(routing.columns.shape)
+    first_block, block_count = np.zeros(routing.tiles, np.int64), np.zeros(routing.tiles, np.int64)
+    word = np.zeros(routing.columns.shape, np.int32)
+    for i in range(routing.tiles):
+        used, width = ~routing.idle[i], int(routing.width[i])
+        source = routing.source[i, used].astype(np.int32)
+        sign = np.ones(len(source), np.float32) if routing.row_sign is None else routing.row_sign[i, used]
+        key = routing.group[i].tobytes() + source.tobytes() + sign.tobytes()
+        if key not in number_of:
+            number_of[key] = len(number_of)
+            sources.append(source)
+            signs.append(sign)
+            groups.append(routing.group[i])
+        pattern[i] = number_of[key]
+        wanted = routing.columns[i, :width]
+        matrix = images.matrices[i]
+        idle = _powers(routing.idle_drive[~used][None], len(matrix))[0]
+        constant[i, :width] = images.constants[i, wanted]
+        constant[i, :width] += idle @ (matrix[:, ~used][:, :, wanted].reshape(-1, width) / _STEPS)
+        chosen = matrix[:, used][:, :, wanted]
+        matrices.append(chosen.sum(axis=0) if binary else chosen.reshape(-1, width) / _STEPS)
+        block = wanted % blocks
+        first_block[i], block_count[i] = block.min(), block.max() - block.min() + 1
+        word[i, :width] = wanted // blocks * block_count[i] + block - first_block[i]
+    dtype = np.float32 if binary else np.float64
+    return Tables(
+        pattern_group=np.array(groups, np.int64),
+        pattern_start=np.cumsum([0, *map(len, sources)]),
+        source=np.concatenate([np.zeros(0, np.int32), *sources]),
+        sign=np.concatenate([np.zeros(0, np.float32), *signs]).astype(np.float32),
+        group=routing.group.astype(np.int64),
+        output=routing.output.astype(np.int64),
+        width=routing.width.astype(np.int64),
+        pattern=pattern,
+        matrix_start=np.cumsum([0, *(matrix.size for matrix in matrices)])[:-1],
+        matrix=np.concatenate([np.zeros(0, dtype), *(matrix.ravel() for matrix in matrices)]).astype(dtype),
+        constant=constant.astype(dtype),
+        first_block=first_block,
+        blocks=block_count,
+        word=word,
+        keys=np.array(images.keys(routing.tile), np.uint32).reshape(-1, 2),
+        **_corrections(routing),
+    )
+
+
+def _corrections(routing: TileRouting) -> dict[str, np.ndarray]:
+    changed = np.any((routing.subtract != 0) | (routing.factor != 1), axis=1)
+    return {"subtract": routing.subtract, "factor": routing.factor, "corrects": changed}

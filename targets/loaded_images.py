@@ -1,0 +1,71 @@
+"""Images as they sit in their arrays, ready for many reads; and tiles of them, ready to add readings up."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xbcompile.targets.contract import ReadBlock
+from xbcompile.targets.tile_routing import TileRouting
+
+# Values in one block of drives: small enough for the cache to help, large enough for numpy to run at full speed.
+BLOCK_VALUES = 1 << 20
+
+
+class LoadedImages:
+    """Several weight images as they sit in their arrays. Subclasses give `read`, and may give a faster `tiles`."""
+
+    def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
+        """Read all images for a block of vectors.
+
+        Args:
+            drives: float32 [images, vectors, slices, rows].
+            reads: which reads these are.
+
+        Returns:
+            float32 or float64 [images, vectors, slices, columns].
+        """
+        raise TypeError(f"{type(self).__name__} must define read")
+
+    def tiles(self, routing: TileRouting) -> LoadedTiles:
+        """One tile of each image, ready to add readings up.
+
+        Args:
+            routing: how the tiles are driven, and where their readings go.
+        """
+        return LoadedTiles(self, routing)
+
+
+class LoadedTiles:
+    """Tiles of loaded images. A subclass that is faster gives the same sums to the bit.
+
+    Args:
+        images: one for each tile.
+        routing: of the tiles.
+    """
+
+    def __init__(self, images: LoadedImages, routing: TileRouting) -> None:
+        self.images, self.routing = images, routing
+
+    def corrected(self, routing: TileRouting) -> LoadedTiles:
+        """The same tiles with other `subtract` and `factor`.
+
+        Args:
+            routing: the tiles' own but for these.
+        """
+        return LoadedTiles(self.images, routing)
+
+    def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
+        """Read the tiles for coded vectors, and add what they read to sums, tile after tile.
+
+        Args:
+            values: float32 [groups, vectors, inputs], see `TileRouting.drives`.
+            reads: which reads these are.
+            sums: float64 [groups, vectors, outputs], changed in place.
+        """
+        routing, vectors = self.routing, values.shape[1]
+        size = max(1, BLOCK_VALUES // (max(routing.source.size, 1) * routing.slices))
+        for first in range(0, vectors, size):
+            some = slice(first, min(first + size, vectors))
+            drives = routing.drives(values[:, some])
+            readings = self.images.read(drives, reads.after(first, drives.shape[1]))
+            routing.add(routing.totals(readings), sums[:, some])
