@@ -16,7 +16,7 @@ from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter, batched
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
-from xbcompile.runtime.workers import ALONE, Workers
+from xbcompile.runtime.workers import Workers
 from xbcompile.targets import BatchedDevice, Device
 from xbcompile.targets.contract import HasDefectMap, HasIdentity
 
@@ -58,7 +58,7 @@ def commission(
     program: Program,
     device: str | Device | None = None,
     seed: int = 0,
-    workers: Workers = ALONE,
+    threads: int = 1,
 ) -> Corrections:
     """Fit every device pass of the program's pipeline on a chip, on the program's calibration inputs.
 
@@ -66,7 +66,7 @@ def commission(
         program: what the chip is to run.
         device: a device name of the program's target (see `Target.device_names`), a Device, or None for the default.
         seed: which simulated chip.
-        workers: share the work.
+        threads: worker threads.
 
     Returns:
         The corrections, bound to the program and the chip, with the writes and reads that they took. The chip is not changed, but
@@ -78,7 +78,7 @@ def commission(
     """
     chip = chip_of(program, device, seed)
     with ThreadpoolController().select(user_api="blas").limit(limits=1):
-        found = fitted(program, chip, Digital(program.network), workers)
+        found = fitted(program, chip, Digital(program.network), Workers(threads))
     return replace(found, program=program.digest, chip=chip_name(program, device, seed))
 
 

@@ -338,10 +338,10 @@ class _Call:
     ) -> None:
         """Take a part through blocks of tiles."""
         self._begin(part)
-        for run in self.runs:
-            start, stop = max(run.start, part.start), min(run.stop, part.stop)
-            if start < stop:
-                for number in blocks:
+        within = [(run, max(run.start, part.start), min(run.stop, part.stop)) for run in self.runs]
+        for number in blocks:
+            for run, start, stop in within:
+                if start < stop:
                     self._add(part, self.tiles.blocks[number], run, prepared.get((number, run.copies)), start, stop)
         if last:
             self._end(part)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 
 from xbcompile.targets.contract import ReadBlock
-from xbcompile.targets.counter_random import QUANTILE_PIECES, Key, key_of, read_counter
+from xbcompile.targets.counter_random import QUANTILE_PIECES, Key, read_counter
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
 from xbcompile.targets.tile_routing import TileRouting
 from xbcompile.targets.tile_sums import SCHEMES, Readout, Tables, add_tiles, read_out
 
-# Drives are rounded to steps of 2**-24 and matrices to 24 bits of their largest sum: products of both are exact in float64, and
-# where drives are -1, 0 or 1 in float32.
-_BITS = 24
-_STEPS = 2.0**_BITS
+# Drives are rounded to steps of 2**-24, which leaves 29 of the bits of float64 for matrices; where drives are -1, 0 or 1 alone,
+# matrices of 24 bits are as exact in float32.
+_STEPS = 2.0**24
+_ANALOGUE_BITS, _BINARY_BITS = 29, 24
 # Bound of an image's sums where they are smaller: an image of zeros has none.
 _LEAST_SUM = 2.0**-100
 # Bytes of drives that are on their way together, and their number (vectors x slices).
@@ -25,16 +26,17 @@ _ROOM_BYTES = 1 << 21
 _BLOCK_DRIVES = 128
 
 
-def exact_matrix(matrix: np.ndarray, largest: float | None = None) -> np.ndarray:
-    """A matrix rounded so that sums of products with drives of at most 1 are exact: off by at most 2**-24 of the largest sum.
+def exact_matrix(matrix: np.ndarray, largest: float | None = None, binary: bool = False) -> np.ndarray:
+    """A matrix rounded so that sums of products with drives of at most 1 are exact, by 2**-29 of the largest sum at most.
 
     Args:
         matrix: float64 [..., rows, columns].
         largest: bound of all sums; None: that of this matrix.
+        binary: drives are -1, 0 or 1 alone: rounded by 2**-24, so that sums are exact in float32.
     """
     if largest is None:
         largest = float(np.abs(matrix).sum(axis=tuple(range(matrix.ndim - 1))).max(initial=0.0))
-    return round_to_exact(matrix, max(largest, _LEAST_SUM), _BITS)
+    return round_to_exact(matrix, max(largest, _LEAST_SUM), _BINARY_BITS if binary else _ANALOGUE_BITS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,17 +49,17 @@ class ExactImages(LoadedImages):
         matrices: float64 [images, terms, rows, columns], from `exact_matrix`.
         constants: float64 [images, columns], what is added to the sums, a multiple of the same step.
         readout: how sums become readings.
-        purpose: what the random errors are, for their keys.
-        seed: of the chip.
         arrays: int [images], where each sits.
+        key: gives the key of the random errors of an array that is read for a tile; None: there are none.
+        binary: drives are -1, 0 or 1 alone, which the matrices are rounded for.
     """
 
     matrices: np.ndarray
     constants: np.ndarray
     readout: Readout
-    purpose: str
-    seed: int
     arrays: np.ndarray
+    key: Callable[[int, int], Key] | None = None
+    binary: bool = False
 
     def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
         """See LoadedImages; float64 [images, vectors, slices, columns]."""
@@ -78,10 +80,14 @@ class ExactImages(LoadedImages):
         Args:
             tiles: int [images], the tile that each image is read for.
         """
-        return [key_of(self.purpose, self.seed, *each) for each in zip(self.arrays, tiles, strict=True)]
+        if self.key is None:
+            return [(np.uint32(0), np.uint32(0))] * len(tiles)
+        return [self.key(*each) for each in zip(self.arrays.tolist(), tiles.tolist(), strict=True)]
 
     def tiles(self, routing: TileRouting) -> LoadedTiles:
         """See LoadedImages."""
+        if self.binary and routing.scheme == "analogue":
+            raise ValueError(f"images for binary drives are driven with {routing.scheme} ones")
         return ExactTiles(self, routing)
 
 
@@ -100,9 +106,11 @@ class ExactTiles(LoadedTiles):
     def __init__(self, images: ExactImages, routing: TileRouting) -> None:
         super().__init__(images, routing)
         self.exact = images
-        self.binary = routing.scheme != "analogue" and bool(np.isin(routing.idle_drive, (-1, 0, 1)).all())
-        self.tables = _tables(images, routing, self.binary)
-        rows = int(self.tables.pattern_start[-1]) * (1 if self.binary else images.matrices.shape[1])
+        self.terms = (
+            images.matrices.shape[1] if routing.scheme == "analogue" else 1
+        )  # powers of -1, 0 and 1 are all alike
+        self.tables = _tables(images, routing)
+        rows = int(self.tables.pattern_start[-1]) * self.terms
         room = _ROOM_BYTES // (max(rows, 1) * self.tables.matrix.itemsize)
         self.step = max(1, min(room, _BLOCK_DRIVES) // routing.slices)
 
@@ -115,16 +123,15 @@ class ExactTiles(LoadedTiles):
     def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
         """See LoadedTiles."""
         exact, routing = self.exact, self.routing
-        terms = 1 if self.binary else exact.matrices.shape[1]
         size = values.shape[1], routing.slices, exact.matrices.shape[3]
         counter = read_counter((np.uint32(0), np.uint32(0)), reads.first_vector, reads.first_slice, size)
         add_tiles(
-            values, self.tables, terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, exact.readout,
+            values, self.tables, self.terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, exact.readout,
             QUANTILE_PIECES, counter, sums, self.step,
         )  # fmt: skip
 
 
-def _tables(images: ExactImages, routing: TileRouting, binary: bool) -> Tables:
+def _tables(images: ExactImages, routing: TileRouting) -> Tables:
     """The kernel's tables of tiles."""
     columns = images.matrices.shape[3]
     blocks = (columns + 3) // 4
@@ -151,11 +158,11 @@ def _tables(images: ExactImages, routing: TileRouting, binary: bool) -> Tables:
         constant[i, :width] = images.constants[i, wanted]
         constant[i, :width] += idle @ (matrix[:, ~used][:, :, wanted].reshape(-1, width) / _STEPS)
         chosen = matrix[:, used][:, :, wanted]
-        matrices.append(chosen.sum(axis=0) if binary else chosen.reshape(-1, width) / _STEPS)
+        matrices.append(chosen.reshape(-1, width) / _STEPS if routing.scheme == "analogue" else chosen.sum(axis=0))
         block = wanted % blocks
         first_block[i], block_count[i] = block.min(), block.max() - block.min() + 1
         word[i, :width] = wanted // blocks * block_count[i] + block - first_block[i]
-    dtype = np.float32 if binary else np.float64
+    dtype = np.float32 if images.binary else np.float64
     return Tables(
         pattern_group=np.array(groups, np.int64),
         pattern_start=np.cumsum([0, *map(len, sources)]),

@@ -210,8 +210,8 @@ def _convert(readings, sums, constant, noise, readout):  # type: ignore[no-untyp
                 code = high if code > high else code
                 out[m] = middle + lsb * code
         else:
-            for m in range(readings.shape[1]):
-                dot = np.float32(given[m] + constant[m]) + sigma * error[m]
+            for m in range(readings.shape[1]):  # of the type of sums, as exact ones stay exact
+                dot = given[m] + constant[m] + sigma * error[m]
                 dot = low if dot < low else dot
                 out[m] = high if dot > high else dot
 
@@ -276,10 +276,10 @@ def add_tiles(  # type: ignore[no-untyped-def]
     most = min(step, max(vectors, 1)) * slices
     drives_room = np.empty(most * max(rows_total, 1) * terms, tables.matrix.dtype)
     sums_room = np.empty(most * widest, tables.matrix.dtype)
-    readings_room, noise_room = np.zeros(most * widest, np.float32), np.zeros(most * widest, np.float32)
+    readings_room, noise_room = np.zeros_like(sums_room), np.zeros(most * widest, np.float32)
     total_room, out_room = np.zeros(most * widest), np.zeros(most * widest)
     words = np.empty((most, 4 * max(1, tables.blocks.max() if tiles else 1)), np.uint32)
-    nothing, chosen = np.zeros(widest, np.float32), np.empty(widest, np.uint32)
+    nothing, chosen = np.zeros(widest, sums_room.dtype), np.empty(widest, np.uint32)
     for start in range(0, vectors, step):
         stop = min(start + step, vectors)
         count = (stop - start) * slices

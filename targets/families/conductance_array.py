@@ -180,4 +180,8 @@ class ConductanceArray(SimulatedDevice):
         for matrix in matrices:
             matrix[:] = exact_matrix(matrix)
         constants = np.zeros((len(matrices), matrices.shape[3]))
-        return ExactImages(matrices, constants, self.shared.readout, "noise", self.seed, written.arrays)
+
+        def key(array: int, tile: int) -> Key:
+            return key_of("noise", self.seed, array, tile)
+
+        return ExactImages(matrices, constants, self.shared.readout, written.arrays, key)

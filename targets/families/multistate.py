@@ -121,4 +121,4 @@ class MultistateArray(SimulatedDevice):
         for image, array in zip(deviation, which, strict=True):
             image[:] = exact_matrix(image, largest=float(largest[array]))
         constants = np.zeros((len(deviation), p.columns))
-        return ExactImages(deviation[:, None], constants, Readout.none(), "noise", self.seed, written.arrays)
+        return ExactImages(deviation[:, None], constants, Readout.none(), written.arrays)

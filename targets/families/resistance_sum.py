@@ -19,7 +19,7 @@ import numpy as np
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import SimulatedDevice, WrittenImages
-from xbcompile.targets.counter_random import key_of, standard_normal
+from xbcompile.targets.counter_random import Key, key_of, standard_normal
 from xbcompile.targets.exact_images import ExactImages, exact_matrix
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import FEWEST_CODES, MOST_CODES, quantity
@@ -182,6 +182,10 @@ class ResistanceSumArray(SimulatedDevice):
             complement = np.where(high, right[0], right[1])  # drive -1 selects its complement
             scale = p.row_weight[:, None] / half
             plus, minus = scale * (selected - middle), scale * (complement - middle)
-            exact = exact_matrix(np.vstack([(plus - minus) / 2, (plus + minus).sum(axis=0) / 2]))
+            exact = exact_matrix(np.vstack([(plus - minus) / 2, (plus + minus).sum(axis=0) / 2]), binary=True)
             matrices[i, 0], constants[i] = exact[:-1], exact[-1]
-        return ExactImages(matrices, constants, p.readout, "jitter", self.seed, arrays)
+
+        def key(array: int, tile: int) -> Key:
+            return key_of("jitter", self.seed, array, tile)
+
+        return ExactImages(matrices, constants, p.readout, arrays, key, binary=True)

@@ -19,10 +19,11 @@ from xbcompile.targets import (
     load_target,
     target_names,
 )
-from xbcompile.targets.contract import CodedDrives
 from xbcompile.targets.families import error_histograms
 from xbcompile.targets.families.error_histograms import ErrorHistogramArray
 from xbcompile.targets.families.ideal import IdealArray, IdealImages
+from xbcompile.targets.loaded_images import LoadedTiles
+from xbcompile.targets.tile_routing import TileRouting
 from xbcompile.testing.targets import Case, check_device, check_target
 
 SPREAD = {"m2tj4": {"sigma_nl_ohm": 20.0, "sigma_perp_ohm": 20.0}, "sot": {"write_noise": 0.1, "read_noise": 0.01}}
@@ -190,8 +191,14 @@ class Ageless(Broken):
 
 
 class Summing(Altered):
-    def column_sums(self, coded: CodedDrives, reads: ReadBlock) -> np.ndarray:
-        return super().column_sums(coded, reads) + 1e-3
+    def tiles(self, routing: TileRouting) -> LoadedTiles:
+        return SummingTiles(self, routing)
+
+
+class SummingTiles(LoadedTiles):
+    def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
+        super().add(values, reads, sums)
+        sums += 1e-3
 
 
 class WrongSums(Broken):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.support.device_kit import read_image, write_image
 from xbcompile.targets import LoadedImages, ReadBlock, Write, WrittenImages, load_target
-from xbcompile.targets.contract import CodedDrives, SimulatedDevice, draws_of_rows
+from xbcompile.targets.contract import SimulatedDevice, draws_of_rows
+from xbcompile.targets.tile_routing import TileRouting
 
 
 class Counting(SimulatedDevice):
@@ -109,29 +110,43 @@ def test_drives_of_codes_by_loops(scheme: str, both_signs: bool, seed: int, vect
     rng, rows, slices = np.random.default_rng(seed), 5, 1 if scheme == "analogue" else 3
     top = {"thermometer": 4, "bitserial": 8, "analogue": 1}[scheme]
     values = rng.integers(0, top, (vectors, 7)) if top > 1 else rng.random((vectors, 7))
-    coded = CodedDrives(
-        values=values.astype(np.float32),
+    group = np.arange(images) % 2
+    routing = TileRouting(
+        tile=np.arange(images),
+        group=group,
+        output=rng.integers(0, 3, images),
+        width=rng.integers(1, 3, images),
         source=rng.integers(0, 7, (images, rows)),
         idle=rng.random((images, rows)) < 0.3,
         idle_drive=rng.random(rows).astype(np.float32),
         row_sign=rng.choice(np.float32([-1, 1]), (images, rows)) if seed % 2 else None,
         columns=np.array([rng.permutation(4)[:2] for _ in range(images)]),
+        subtract=rng.normal(size=(images, 2)),
+        factor=rng.choice([1.0, -2.0], (images, 2)),
         scheme=scheme,
         both_signs=both_signs,
         coefficients=rng.choice([1.0, 2.0, 0.5], slices),
     )
-    found = coded.drives()
+    values = np.stack([values, values[::-1]]).astype(np.float32)
+    found = routing.drives(values)
     assert found.shape == (images, vectors, slices, rows)
     for i, v, t, r in np.ndindex(*found.shape):
-        x = float(coded.values[v, coded.source[i, r]])
+        x = float(values[group[i], v, routing.source[i, r]])
         u = {"thermometer": float(x > t), "bitserial": float(int(x) >> t & 1), "analogue": x}[scheme]
         u = float(np.float32(u) * 2 - 1) if both_signs else u
-        u *= 1.0 if coded.row_sign is None else float(coded.row_sign[i, r])
-        assert found[i, v, t, r] == np.float32(coded.idle_drive[r] if coded.idle[i, r] else u)
+        u *= 1.0 if routing.row_sign is None else float(routing.row_sign[i, r])
+        assert found[i, v, t, r] == np.float32(routing.idle_drive[r] if routing.idle[i, r] else u)
     readings = rng.normal(size=(images, vectors, slices, 4))
-    sums = coded.added_up(readings)
-    for i, v, m in np.ndindex(*sums.shape):
-        each = [c * readings[i, v, t, coded.columns[i, m]] for t, c in enumerate(coded.coefficients)]
-        assert sums[i, v, m] == pytest.approx(sum(each), abs=1e-12)
+    totals = routing.totals(readings)
+    sums = np.zeros((2, vectors, 5))
+    for i, v, m in np.ndindex(*totals.shape):
+        each = [c * readings[i, v, t, routing.columns[i, m]] for t, c in enumerate(routing.coefficients)]
+        expected = (sum(each) - routing.subtract[i, m]) * routing.factor[i, m]
+        assert totals[i, v, m] == pytest.approx(expected, abs=1e-12)
+        if m < routing.width[i]:
+            sums[group[i], v, routing.output[i] + m] += expected
+    added = np.zeros(sums.shape)
+    routing.add(totals, added)
+    np.testing.assert_allclose(added, sums, rtol=0, atol=1e-11)
     for i in range(images):
-        np.testing.assert_array_equal(coded.of(slice(i, i + 1)).drives()[0], found[i])
+        np.testing.assert_array_equal(routing.of(slice(i, i + 1)).drives(values)[0], found[i])

@@ -117,13 +117,13 @@ def test_counters_of_one_key_never_meet(monkeypatch: pytest.MonkeyPatch) -> None
     blocks = 20
     for vector, which in places:
         counter = read_counter(KEY, vector, which, (1, 1, MOST_COLUMNS))
-        for tail in (np.uint32(0), counter_random._TAIL):
+        for tail in (np.uint32(0), counter_random.TAIL):
             fill_read_words.py_func(np.empty(4 * blocks, np.uint32), counter, 0, 0, tail)
     assert len(recorder.counters) == len(places) * 2 * blocks
     assert len(set(recorder.counters)) == len(recorder.counters)
     last = counter_random.ReadCounter(np.uint64(0), np.uint32(0), np.uint32(MOST_SLICES - 1), *KEY)
     recorder.counters.clear()
-    fill_read_words.py_func(np.empty(MOST_COLUMNS, np.uint32), last, 0, 0, counter_random._TAIL)
+    fill_read_words.py_func(np.empty(MOST_COLUMNS, np.uint32), last, 0, 0, counter_random.TAIL)
     assert {counter[3] for counter in recorder.counters} == {ONES - block for block in range(MOST_COLUMNS // 4)}
 
 
@@ -237,7 +237,7 @@ def test_a_read_takes_further_bits_of_its_own_for_its_tails() -> None:
         if distance.min() >= 4096:
             continue
         further, normals = np.empty(64, np.uint32), np.empty(64, np.float32)
-        fill_read_words(further, counter, 0, 0, counter_random._TAIL)
+        fill_read_words(further, counter, 0, 0, counter_random.TAIL)
         fill_read_normals(normals, np.empty(64, np.uint32), counter, 0, 0, QUANTILE_PIECES)
         at = int(distance.argmin())
         expected = ndtri((int(distance[at]) + (int(further[at]) + 0.5) * 2.0**-32) * 2.0**-32)

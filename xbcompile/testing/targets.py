@@ -19,9 +19,11 @@ from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.passes.pipeline import parse_pipeline, print_pipeline
 from xbcompile.targets import BatchedDevice, Device, Read, ReadBlock, Target, Write, WrittenImages
-from xbcompile.targets.contract import CodedDrives, HasDefectMap, LoadedImages
+from xbcompile.targets.contract import HasDefectMap
 from xbcompile.targets.error_sources import DEVICE_SOURCES
 from xbcompile.targets.families.ideal import IdealArray
+from xbcompile.targets.loaded_images import LoadedImages
+from xbcompile.targets.tile_routing import TileRouting
 
 IMAGES, VECTORS, SLICES, FIRST_VECTOR = 3, 6, 3, 5
 ARRAYS, TILES, NUMBERS = np.array([2, 0, 2]), np.array([7, 1, 30]), np.array([0, 0, 1])
@@ -92,7 +94,7 @@ def check_device(make: Callable[[int], Device], spec: ArraySpec, name: str = "de
     if isinstance(chip, BatchedDevice):
         _check_batched_path(case, chip, expected)
         _check_rows_written_alone(case, twin, chip)
-        _check_column_sums(case, chip)
+        _check_tiles(case, chip)
         _check_writes_that_do_not_differ(case, chip)
     _check_defect_map(case, chip, expected)
 
@@ -355,44 +357,57 @@ def _check_rows_written_alone(case: Case, chip: Device, device: BatchedDevice) -
         case.assert_same(reading, expected[vector, 0], "changes rows that a write leaves out")
 
 
-def _check_column_sums(case: Case, device: BatchedDevice) -> None:
-    """Sums from input codes are those of the drives that the codes stand for, however vectors are split."""
+def _check_tiles(case: Case, device: BatchedDevice) -> None:
+    """What tiles add up of coded vectors is what their readings say, however vectors are split."""
     loaded, reads = case.load(device), case.reads()
-    for coded in _codes(case.spec):
-        block = replace(reads, times=lambda slices=coded.slices: case.at_s[:, :, :slices])  # type: ignore[misc]
-        expected = coded.added_up(loaded.read(coded.drives(), block))
-        text = f"adds up {coded.scheme} codes otherwise than its readings"
-        case.assert_same(loaded.column_sums(coded, block), expected, text)
+    for routing, values in _routings(case.spec):
+        block = replace(reads, times=lambda slices=routing.slices: case.at_s[:, :, :slices])  # type: ignore[misc]
+        start = np.random.default_rng(1).normal(size=(2, VECTORS, routing.columns.shape[1] + 2))
+        expected = start.copy()
+        routing.add(routing.totals(loaded.read(routing.drives(values), block)), expected)
+        text, tiles = f"adds up {routing.scheme} codes otherwise than its readings", loaded.tiles(routing)
+        plain = replace(routing, subtract=0 * routing.subtract, factor=np.ones_like(routing.factor))
+        for each in (tiles, loaded.tiles(plain).corrected(routing)):
+            sums = start.copy()
+            each.add(values, block, sums)
+            case.assert_same(sums, expected, text)
         for place in range(1, VECTORS):
             some = slice(place, VECTORS)
-            sums = loaded.column_sums(coded.of(slice(None), some), block.after(place, VECTORS - place))
+            sums = start[:, some].copy()
+            tiles.add(values[:, some], block.after(place, VECTORS - place), sums)
             case.assert_same(sums, expected[:, some], f"{text}, from vector {place} on")
 
 
-def _codes(spec: ArraySpec) -> list[CodedDrives]:
-    """Random input codes for the rows of the three images, by each scheme that the array can be driven with."""
-    rng, inputs, width = np.random.default_rng(9), 2 * spec.rows, max(1, spec.columns // 2)
+def _routings(spec: ArraySpec) -> list[tuple[TileRouting, np.ndarray]]:
+    """A tile of each of the three images, for each scheme that the array can be driven with, and random coded vectors."""
+    rng, inputs, widest = np.random.default_rng(9), 2 * spec.rows, max(1, spec.columns // 2)
     binary = spec.drive in ("bipolar", "unipolar")
     coefficients = {"thermometer": [1.0, 1.0, 1.0], "bitserial": [1.0, 2.0, 4.0]} if binary else {"analogue": [1.0]}
-    source = rng.integers(0, inputs, (IMAGES, spec.rows))
     idle = rng.random((IMAGES, spec.rows)) < 0.25
-    columns = np.stack([rng.permutation(spec.columns)[:width] for _ in range(IMAGES)])
-    signs = rng.choice(np.array([-1, 1], np.float32), (IMAGES, spec.rows)) if spec.drives_both_signs else None
+    shape = IMAGES, widest
     return [
-        CodedDrives(
-            values=(rng.integers(0, len(c) + 1, (VECTORS, inputs)) if binary else rng.random((VECTORS, inputs))).astype(
-                "f"
+        (
+            TileRouting(
+                tile=np.asarray(TILES),
+                group=np.array([0, 0, 1]),
+                output=np.array([0, 0, 2]),
+                width=np.array([widest, max(1, widest - 1), widest]),
+                source=np.where(idle, 0, rng.integers(0, inputs, (IMAGES, spec.rows))),
+                idle=idle,
+                idle_drive=spec.idle_drive,
+                row_sign=rng.choice(np.float32([-1, 1]), (IMAGES, spec.rows)) if spec.drives_both_signs else None,
+                columns=np.stack([rng.permutation(spec.columns)[:widest] for _ in range(IMAGES)]),
+                subtract=rng.normal(size=shape),
+                factor=rng.choice([1.0, -1.0, 0.75], shape),
+                scheme=scheme,
+                both_signs=spec.drives_both_signs,
+                coefficients=np.array(each),
             ),
-            source=np.where(idle, 0, source),
-            idle=idle,
-            idle_drive=spec.idle_drive,
-            row_sign=signs,
-            columns=columns,
-            scheme=scheme,
-            both_signs=spec.drives_both_signs,
-            coefficients=np.array(c),
+            (
+                rng.integers(0, len(each) + 1, (2, VECTORS, inputs)) if binary else rng.random((2, VECTORS, inputs))
+            ).astype(np.float32),
         )
-        for scheme, c in coefficients.items()
+        for scheme, each in coefficients.items()
     ]
 
 

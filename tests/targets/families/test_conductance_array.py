@@ -13,7 +13,8 @@ from tests.support.device_kit import read_images, reads_of, written
 from xbcompile.targets import WrittenImages, load_target
 from xbcompile.targets.counter_random import standard_normal
 from xbcompile.targets.error_sources import DEVICE_SOURCES
-from xbcompile.targets.families.conductance_array import ConductanceArray, ConductanceArrayParameters, ConductanceImages
+from xbcompile.targets.exact_images import ExactImages
+from xbcompile.targets.families.conductance_array import ConductanceArray, ConductanceArrayParameters
 
 P = ConductanceArrayParameters(
     rows=12,
@@ -29,7 +30,7 @@ READS = reads_of(5)
 FAMILIES = ("multicell", "memristor20", "sot", "sot-single")
 
 
-def loaded(p: ConductanceArrayParameters, cells: np.ndarray, seed: int = 0) -> ConductanceImages:
+def loaded(p: ConductanceArrayParameters, cells: np.ndarray, seed: int = 0) -> ExactImages:
     return ConductanceArray(p, None, seed).load(written(3, cells))
 
 
@@ -94,7 +95,7 @@ def test_the_converter_gives_the_nearest_of_its_codes(codes: int) -> None:
     exact = loaded(P, cells).read(drives, READS)
     table = np.linspace(-1.5, 1.5, codes)
     nearest = table[np.abs(exact[..., None] - table).argmin(axis=-1)]
-    np.testing.assert_allclose(reading, nearest, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(reading, nearest, rtol=0, atol=1.5 * 2.0**-23)  # readings of a converter are float32
     assert device.lsb == pytest.approx(table[1] - table[0])
     assert device.reading_limits == (-1.5, 1.5)
     assert (0 in np.round(table, 12)) == bool(codes % 2)  # an odd number of codes has one for 0
