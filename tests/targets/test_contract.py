@@ -127,11 +127,11 @@ def test_drives_of_codes_by_loops(scheme: str, both_signs: bool, seed: int, vect
         both_signs=both_signs,
         coefficients=rng.choice([1.0, 2.0, 0.5], slices),
     )
-    values = np.stack([values, values[::-1]]).astype(np.float32)
-    found = routing.drives(values)
+    coded = np.stack([values, values[::-1]]).astype(np.float32)
+    found = routing.drives(coded)
     assert found.shape == (images, vectors, slices, rows)
     for i, v, t, r in np.ndindex(*found.shape):
-        x = float(values[group[i], v, routing.source[i, r]])
+        x = float(coded[group[i], v, routing.source[i, r]])
         u = {"thermometer": float(x > t), "bitserial": float(int(x) >> t & 1), "analogue": x}[scheme]
         u = float(np.float32(u) * 2 - 1) if both_signs else u
         u *= 1.0 if routing.row_sign is None else float(routing.row_sign[i, r])
@@ -149,4 +149,4 @@ def test_drives_of_codes_by_loops(scheme: str, both_signs: bool, seed: int, vect
     routing.add(totals, added)
     np.testing.assert_allclose(added, sums, rtol=0, atol=1e-11)
     for i in range(images):
-        np.testing.assert_array_equal(routing.of(slice(i, i + 1)).drives(values)[0], found[i])
+        np.testing.assert_array_equal(routing.of(slice(i, i + 1)).drives(coded)[0], found[i])

@@ -265,7 +265,7 @@ class AblationSession(Session):
         layers = tuple(replace(layer, tile_gain=None) for layer in self._corrections.layers)
         return replace(self._corrections, column_offset=None, layers=layers)
 
-    def _where(self) -> list[tuple[int, BatchedDevice, int]]:
+    def _where(self) -> list[tuple[int, BatchedDevice, Workers]]:
         return [(each.index, each.device, each.workers) for each in self.executors]
 
     def _executor(

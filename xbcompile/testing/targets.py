@@ -395,7 +395,9 @@ def _routings(spec: ArraySpec) -> list[tuple[TileRouting, np.ndarray]]:
                 source=np.where(idle, 0, rng.integers(0, inputs, (IMAGES, spec.rows))),
                 idle=idle,
                 idle_drive=spec.idle_drive,
-                row_sign=rng.choice(np.float32([-1, 1]), (IMAGES, spec.rows)) if spec.drives_both_signs else None,
+                row_sign=rng.choice(np.array([-1, 1], np.float32), (IMAGES, spec.rows))
+                if spec.drives_both_signs
+                else None,
                 columns=np.stack([rng.permutation(spec.columns)[:widest] for _ in range(IMAGES)]),
                 subtract=rng.normal(size=shape),
                 factor=rng.choice([1.0, -1.0, 0.75], shape),
