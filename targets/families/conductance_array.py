@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from numba import njit
 
+from xbcompile.just_in_time import njit
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages, draws_of_rows
-from xbcompile.targets.counter_random import QUANTILE_PIECES, Key, fill_read_normals, key_of, read_counter
+from xbcompile.targets.counter_random import Key, fill_read_normals, key_of, quantile_pieces, read_counter
 from xbcompile.targets.families.line_resistance import LineResistance
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.parameters import ArrayParameters
@@ -208,7 +208,7 @@ class ConductanceImages(LoadedImages):
                     p.limit_dot,
                     p.lsb_dot or 0.0,
                     p.full_scale_dot,
-                    QUANTILE_PIECES,
+                    quantile_pieces(),
                     read_counter(
                         key_of("noise", self.device.seed, self.arrays[i], reads.tiles[i]),
                         reads.first_vector,

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
+from xbcompile.just_in_time import njit
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
-from xbcompile.targets.counter_random import QUANTILE_PIECES, fill_read_normals, key_of, read_counter, standard_normal
+from xbcompile.targets.counter_random import fill_read_normals, key_of, quantile_pieces, read_counter, standard_normal
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import FEWEST_CODES, MOST_CODES, quantity
@@ -207,7 +207,7 @@ class ResistanceSumImages(LoadedImages):
                 p.saturates,
                 p.rounds,
                 np.float32(p.dot_of_lowest_code),
-                QUANTILE_PIECES,
+                quantile_pieces(),
                 read_counter(
                     key_of("jitter", self.device.seed, self.arrays[i], reads.tiles[i]),
                     reads.first_vector,
