@@ -18,7 +18,7 @@ from typing import Self
 
 import numpy as np
 
-from xbcompile.just_in_time import njit
+from xbcompile.deferred import njit
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages, draws_of_rows
 from xbcompile.targets.counter_random import Key, fill_read_normals, key_of, quantile_pieces, read_counter
 from xbcompile.targets.families.line_resistance import LineResistance

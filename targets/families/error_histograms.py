@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xbcompile.just_in_time import njit
+from xbcompile.deferred import njit
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import (
     MOST_VECTORS,

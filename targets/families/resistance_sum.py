@@ -16,9 +16,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from xbcompile.deferred import njit
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
-from xbcompile.just_in_time import njit
 from xbcompile.targets.contract import LoadedImages, ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import fill_read_normals, key_of, quantile_pieces, read_counter, standard_normal
 from xbcompile.targets.fixed_point import round_to_exact
