@@ -7,6 +7,7 @@ vector follow from float arithmetic alone: `NotDriven`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -89,14 +90,44 @@ class InputCoder:
         code = self.layer.input_code
         if code is None:
             return CodedInput(vectors, np.ones(1), np.zeros(1))
+        low, high = self._ranges_of(first, vectors, self.each)
+        return _scaled(code, _levels(code, vectors, low[:, None], high[:, None]), low, high, self.both_signs)
+
+    def _ranges_of(self, first: int, vectors: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ranges, [1] or [V], of vectors that follow each other, so many of each sample."""
+        assert self.layer.input_code is not None
         if self.ranges is None:
-            low, high = _widened(code, vectors[0].min(axis=1), vectors[0].max(axis=1), padded=False)
-        elif len(self.ranges[0]) > 1:
-            which = (first + np.arange(vectors.shape[1])) // self.each
-            low, high = (each[which] for each in self.ranges)
-        else:
-            low, high = self.ranges
-        return _in_range(code, vectors, low, high, self.both_signs)
+            return _widened(self.layer.input_code, vectors[0].min(axis=1), vectors[0].max(axis=1), padded=False)
+        if len(self.ranges[0]) == 1:
+            return self.ranges
+        which = (first + np.arange(vectors.shape[1])) // each
+        return self.ranges[0][which], self.ranges[1][which]
+
+    def values(self, samples: np.ndarray, first: int) -> np.ndarray:
+        """The codes of samples, all of whose values rows take; float32, of the same shape.
+
+        Args:
+            samples: float32 [samples, ...], of a layer whose vectors are patches.
+            first: number of the first.
+        """
+        code = self.layer.input_code
+        if code is None:
+            return samples
+        flat = samples.reshape(1, len(samples), math.prod(samples.shape[1:]))
+        low, high = self._ranges_of(first, flat, 1)
+        return _levels(code, flat, low[:, None], high[:, None]).reshape(samples.shape)
+
+    def scaled(self, values: np.ndarray, first: int) -> CodedInput:
+        """Gathered codes, float32 [groups, V, K], with what they stand for.
+
+        Args:
+            values: of `values`.
+            first: the first vector's place among all.
+        """
+        code = self.layer.input_code
+        if code is None:
+            return CodedInput(values, np.ones(1), np.zeros(1))
+        return _scaled(code, values, *self._ranges_of(first, values, self.each), self.both_signs)
 
 
 def code_vectors(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, both_signs: bool) -> CodedInput:
@@ -144,28 +175,32 @@ def _all_driven(x: np.ndarray, limit: float) -> bool:
     return not x.size or bool(-limit <= x.min() and x.max() <= limit)  # false for NaN
 
 
-def _in_range(
-    code: InputCode, vectors: np.ndarray, low: np.ndarray, high: np.ndarray, both_signs: bool
-) -> CodedInput:  # fmt: skip
-    """Vectors coded for ranges, float32 [1] or [V]."""
-    gain, shift = (high - low).astype(np.float64), low.astype(np.float64)
+def _levels(code: InputCode, values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Values as codes of ranges of the same shape, or [1]."""
     if code.steps == 0:
-        value = np.minimum(np.maximum(vectors, low[:, None]), high[:, None])
+        coded = np.minimum(np.maximum(values, low), high)
         span = high - low
-        value -= low[:, None]
-        value /= np.where(span > 0, span, np.float32(1))[:, None]
-        return CodedInput(value, gain / 2, shift + gain / 2) if both_signs else CodedInput(value, gain, shift)
+        coded -= low
+        coded /= np.where(span > 0, span, np.float32(1))
+        return coded
     step = (high - low) / np.float32(code.steps)
-    value = vectors - low[:, None]
+    coded = values - low
     # A constant vector has a step of 0 and level 0: its value is the shift, and its readings do not count.
     with np.errstate(over="ignore"):  # infinite, and clipped
-        value /= np.where(step > 0, step, np.float32(1))[:, None]
-    np.rint(value, out=value)
-    np.clip(value, 0, code.steps, out=value)
-    gain = step.astype(np.float64)
-    if both_signs:  # sum c u = 2 L - sum c
-        return CodedInput(value, gain / 2, shift + gain * code.coefficients.sum() / 2)
-    return CodedInput(value, gain, shift)
+        coded /= np.where(step > 0, step, np.float32(1))
+    np.rint(coded, out=coded)
+    return np.clip(coded, 0, code.steps, out=coded)
+
+
+def _scaled(code: InputCode, value: np.ndarray, low: np.ndarray, high: np.ndarray, both_signs: bool) -> CodedInput:
+    """Codes with what they stand for, for ranges, float32 [1] or [V]."""
+    shift = low.astype(np.float64)
+    if code.steps == 0:
+        gain, middle = (high - low).astype(np.float64), 0.5
+    else:
+        gain = ((high - low) / np.float32(code.steps)).astype(np.float64)
+        middle = code.coefficients.sum() / 2  # sum c u = 2 L - sum c
+    return CodedInput(value, gain / 2, shift + gain * middle) if both_signs else CodedInput(value, gain, shift)
 
 
 def _ranges(layer: MatrixLayer, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -17,6 +17,7 @@ from xbcompile.runtime.kept_tiles import KEPT_CELLS
 from xbcompile.runtime.layer_input import LayerInput
 from xbcompile.runtime.one_by_one import EffortCounter, OneByOne
 from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.recombination import recombine
 from xbcompile.runtime.tiles import BLOCK_CELLS, LayerTiles, TileBlock
 from xbcompile.runtime.timeline import VectorRange
 from xbcompile.runtime.workers import ALONE, Workers
@@ -35,9 +36,6 @@ PARTS_PER_THREAD = 4
 OBSERVED_READINGS = 1 << 18
 # Uses of one matrix count their vectors this far apart, so that each has its own noise; see also `timeline`.
 USE_VECTORS = 1 << 50
-
-# Takes output vectors, float64 [stop - start, groups * outputs], and the place of the first.
-Take = Callable[[int, np.ndarray], None]
 
 
 class ReadingObserver(Protocol):
@@ -77,6 +75,10 @@ class Reading:
     coded: CodedInput
     sums: np.ndarray
     shape: tuple[int, ...] = field(default=())
+
+
+# Takes the place of a first vector, and what all tiles read of it and those that follow.
+Take = Callable[[int, Reading], None]
 
 
 class LayerExecutor:
@@ -135,8 +137,12 @@ class LayerExecutor:
         source = self.input(x)
         y = np.empty((source.count, self.layer.groups * self.layer.outputs), x.dtype)
 
-        def take(start: int, part: np.ndarray) -> None:
-            y[start : start + len(part)] = of_type(part * self.correction.gain + self.correction.shift, x.dtype)
+        def take(start: int, reading: Reading) -> None:
+            some = y[start : start + reading.sums.shape[1]]
+            if x.dtype in (np.float32, np.float64):
+                self._recombine(reading, some, corrected=True)
+            else:
+                some[:] = of_type(self.recombined(reading) * self.correction.gain + self.correction.shift, x.dtype)
 
         _Call(self, source, reads or VectorRange(), take).run(0, source.count)
         return lay_out(self.layer, y, source.shape)
@@ -161,8 +167,8 @@ class LayerExecutor:
         source = self.input(x)
         y = np.empty((source.count, self.layer.groups * self.layer.outputs))
 
-        def take(start: int, part: np.ndarray) -> None:
-            y[start : start + len(part)] = part
+        def take(start: int, reading: Reading) -> None:
+            self._recombine(reading, y[start : start + reading.sums.shape[1]])
 
         _Call(self, source, reads or VectorRange(), take, observer).run(0, source.count)
         return y, source.shape
@@ -177,7 +183,7 @@ class LayerExecutor:
         """
         source = self.input(x)
         each = max(1, self.slices * sum(int(block.routing.width.sum()) for block in self.tiles.blocks))
-        _Call(self, source, reads, lambda start, part: None, observer).run(
+        _Call(self, source, reads, lambda start, reading: None, observer).run(
             0, min(source.count, max(1, OBSERVED_READINGS // each))
         )
 
@@ -250,25 +256,36 @@ class LayerExecutor:
 
     def recombined(self, reading: Reading) -> np.ndarray:
         """Undo both codes: float64 [V, groups * outputs]."""
-        code, layer, coded, sums = self.code, self.layer, reading.coded, reading.sums
-        gain, shift = coded.gain[:, None], coded.shift[:, None]
-        y = code.scale[:, None, :] * (gain * sums + shift * self.level_sum[:, None, :])
+        y = np.empty((reading.sums.shape[1], self.layer.groups * self.layer.outputs))
+        self._recombine(reading, y)
+        return y
+
+    def _recombine(self, reading: Reading, y: np.ndarray, corrected: bool = False) -> None:
+        """Undo both codes: fill y, float32 or float64 [V, groups * outputs]; with the chip's own correction, if wanted."""
+        code, layer, coded = self.code, self.layer, reading.coded
+        offset, drive_sum = np.zeros((layer.groups, 0)), np.zeros((layer.groups, 0))
         if np.any(code.offset):
-            drive_sum = coded.value.sum(axis=2, dtype=np.float64)[..., None]
+            offset, drive_sum = code.offset.astype(np.float64), coded.value.sum(axis=2, dtype=np.float64)
             if self.tiles.both_signs:
                 drive_sum = 2 * drive_sum - layer.inputs * self.tiles.coefficients.sum()
-            y += code.offset[:, None, :] * (gain * drive_sum + shift * layer.inputs)
+        own = self.correction
+        recombine(
+            y, reading.sums, coded.gain, coded.shift, code.scale.astype(np.float64), self.level_sum, offset, drive_sum,
+            layer.inputs, layer.bias.astype(np.float64), own.gain, own.shift, corrected,
+        )  # fmt: skip
         if coded.not_driven is not None:
-            self._follow_floats(coded.not_driven, y)
-        return y.transpose(1, 0, 2).reshape(sums.shape[1], layer.groups * layer.outputs) + layer.bias
+            self._follow_floats(coded.not_driven, y, corrected)
 
-    def _follow_floats(self, lost: NotDriven, y: np.ndarray) -> None:
-        """Replace, in y [groups, V, outputs], the products of vectors that the array was not driven with by what floats give."""
-        weights = self.code.dequantized().astype(np.float64)
+    def _follow_floats(self, lost: NotDriven, y: np.ndarray, corrected: bool) -> None:
+        """Replace, in y [V, groups * outputs], the outputs of vectors that the array was not driven with by what floats give."""
+        weights, outputs, own = self.code.dequantized().astype(np.float64), self.layer.outputs, self.correction
         for group in np.unique(lost.group).tolist():
-            mine = lost.group == group
+            mine, columns = lost.group == group, slice(group * outputs, (group + 1) * outputs)
             with np.errstate(invalid="ignore"):  # infinity times 0, or less infinity
-                y[group, lost.vector[mine]] = lost.values[mine].astype(np.float64) @ weights[group]
+                found = lost.values[mine].astype(np.float64) @ weights[group] + self.layer.bias[columns]
+                y[lost.vector[mine], columns] = (
+                    found * own.gain[columns] + own.shift[columns] if corrected else found
+                )  # fmt: skip
 
 
 @dataclass
@@ -298,7 +315,7 @@ class _Call:
     def run(self, start: int, stop: int) -> None:
         """Take some vectors through all tiles."""
         self._count(stop)
-        parts = [_Part(*each) for each in self.executor.parts(start, stop)]
+        parts = self._parts(start, stop)
         sets = self._block_sets()
         waiting = len(parts)
         if len(sets) > 1 and not self.executor.one_by_one:
@@ -309,6 +326,18 @@ class _Call:
             some = parts[first : first + waiting]
             for blocks in sets:
                 self._advance(some, blocks, blocks is sets[-1])
+
+    def _parts(self, start: int, stop: int) -> list[_Part]:
+        """Vectors in parts; of whole runs where each has writes of its own, unless one is larger than a part."""
+        parts = [_Part(*each) for each in self.executor.parts(start, stop)]
+        if len(self.runs) == 1 or not self.executor.rewritten or self.executor.one_by_one:
+            return parts
+        size, ends = parts[0].stop - parts[0].start if parts else 1, [start]
+        for run in self.runs:
+            if run.stop - ends[-1] > size and run.start > ends[-1]:
+                ends.append(run.start)
+            ends += range(ends[-1] + size, min(run.stop, stop), size)
+        return [_Part(a, b) for a, b in pairwise([*(end for end in ends if end < stop), stop])]
 
     def _advance(self, parts: Sequence[_Part], blocks: Sequence[int], last: bool) -> None:
         """Take parts through some blocks of tiles: part by part, or where they are few, blocks side by side."""
@@ -330,7 +359,7 @@ class _Call:
         return part.reading
 
     def _end(self, part: _Part) -> None:
-        self.take(part.start, self.executor.recombined(self._begin(part)))
+        self.take(part.start, self._begin(part))
         part.reading = None
 
     def _through(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
+from xbcompile.deferred import njit
 from xbcompile.ir import MatrixLayer, Patches
 from xbcompile.ir.vectors import count_vectors, gather
 from xbcompile.runtime.drive import CodedInput, InputCoder
@@ -23,21 +24,22 @@ class LayerInput:
     Attributes:
         count: number of vectors.
         shape: what `lay_out` needs.
+        coder: codes them.
 
     Raises:
         DataError: a size that the model leaves open is none that the weights fit.
     """
 
     def __init__(self, layer: MatrixLayer, x: np.ndarray, both_signs: bool) -> None:
-        self.layer, self.count = layer, count_vectors(layer, x.shape)
-        self._patches: _PatchGatherer | None = None
+        self.count = count_vectors(layer, x.shape)
+        self.coder = InputCoder(layer, x, self.count, both_signs)
+        self._patches: _Patches | None = None
         self._vectors = np.empty((1, 0, 0))
         if isinstance(layer.geometry, Patches):
-            self._patches = _PatchGatherer(layer, layer.geometry, x)
+            self._patches = _Patches(layer, layer.geometry, x)
             self.shape = self._patches.shape
         else:
             self._vectors, self.shape = gather(layer, x)
-        self.coder = InputCoder(layer, x, self.count, both_signs)
 
     def vectors(self, start: int, stop: int) -> np.ndarray:
         """Some vectors, float32 [groups, stop - start, K]; a view where possible.
@@ -46,9 +48,9 @@ class LayerInput:
             start: the first.
             stop: end.
         """
-        if self._patches is not None:
-            return self._patches.vectors(start, stop)
-        return self._vectors[:, start:stop].astype(np.float32, copy=False)
+        if self._patches is None:
+            return self._vectors[:, start:stop].astype(np.float32, copy=False)
+        return self._patches.gathered(start, stop, _as_they_are)
 
     def coded(self, start: int, stop: int) -> CodedInput:
         """The codes of some vectors.
@@ -57,68 +59,80 @@ class LayerInput:
             start: the first.
             stop: end.
         """
-        return self.coder.code(self.vectors(start, stop), start)
+        if self._patches is None or not self.coder.all_driven:
+            return self.coder.code(self.vectors(start, stop), start)
+        # A value is in many patches: it is coded once, and padding with it.
+        return self.coder.scaled(self._patches.gathered(start, stop, self.coder.values), start)
 
 
-class _PatchGatherer:
+def _as_they_are(samples: np.ndarray, first: int) -> np.ndarray:
+    return samples
+
+
+class _Patches:
     """Patches of a tensor with one to three spatial axes, as those of one with three."""
 
     def __init__(self, layer: MatrixLayer, geometry: Patches, x: np.ndarray) -> None:
         rank, axis = len(geometry.kernel), geometry.channel_axis
         samples, spatial = x.shape[:axis], x.shape[axis + 1 :]
         output, pads = geometry.output_size(spatial), geometry.resolved_pads(spatial)
+        ahead, none = (1,) * (3 - rank), (0,) * (3 - rank)
         self.shape = (*samples, *output)
-        self.each = math.prod(output)  # vectors of a sample
-        ahead = (1,) * (3 - rank)
         self.x = x.reshape(math.prod(samples), x.shape[axis], *ahead, *spatial)
         self.groups, self.inputs = layer.groups, layer.inputs
-        axes = (*ahead, *output), (*ahead, *geometry.kernel), (*ahead, *geometry.strides), (*ahead, *geometry.dilations)
-        self.numbers = np.array([*axes, (*(0 for _ in ahead), *pads[:rank])], np.int64)
+        self.before, after = (*none, *pads[:rank]), (*none, *pads[rank:])
+        self.size = tuple(sum(each) for each in zip(self.before, self.x.shape[2:], after, strict=True))  # padded
+        channels = x.shape[axis] // layer.groups
+        kernel, dilations = (*ahead, *geometry.kernel), (*ahead, *geometry.dilations)
+        # Where the values of a patch lie behind its first one, in a padded sample; and where the patches of a sample start.
+        self.taps = self._places((channels, *kernel), (1, *dilations)).astype(np.uint32)
+        self.starts = self._places((1, *ahead, *output), (1, *ahead, *geometry.strides)).astype(np.uint32)
+        self._held: tuple[tuple[int, int, object], np.ndarray] | None = None
 
-    def vectors(self, start: int, stop: int) -> np.ndarray:
-        """See LayerInput."""
+    def _places(self, sizes: tuple[int, ...], steps: tuple[int, ...]) -> np.ndarray:
+        """Flat places in a padded sample of a grid of channels and three spatial axes."""
+        grid = np.indices(sizes).reshape(4, -1) * np.array(steps)[:, None]
+        return np.ravel_multi_index(tuple(grid), (self.x.shape[1] + sizes[0], *self.size))
+
+    def gathered(self, start: int, stop: int, prepare: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+        """Patches as vectors, float32 [groups, stop - start, K].
+
+        Args:
+            start: the first.
+            stop: end.
+            prepare: what is done to samples before, float32 [samples, channels, A, B, C], the first of which has this number.
+        """
+        each = max(1, len(self.starts))
+        first, last = start // each, -(-stop // each)
         out = np.empty((self.groups, stop - start, self.inputs), np.float32)
-        first, last = start // max(self.each, 1), -(-stop // max(self.each, 1))
-        touched = self.x[first:last].astype(np.float32, order="C", copy=False)
-        _gather_patches(out, touched, start - first * self.each, self.numbers)
+        padded = self._padded(first, last, prepare)
+        _gather(out, padded.reshape(-1), start - first * each, self.starts, self.taps, padded[:1].size)
         return out
 
+    def _padded(self, first: int, last: int, prepare: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+        """Samples with their padding, prepared; the last ones stay, as patches of a large sample are gathered in turn."""
+        held, key = self._held, (first, last, prepare)
+        if held is not None and held[0] == key:
+            return held[1]
+        some = self.x[first:last]
+        padded = np.zeros((*some.shape[:2], *self.size), np.float32)
+        inside = tuple(slice(a, a + n) for a, n in zip(self.before, some.shape[2:], strict=True))
+        padded[(slice(None), slice(None), *inside)] = some
+        padded = prepare(padded, first)
+        self._held = key, padded
+        return padded
 
-@njit(cache=True, nogil=True)
-def _gather_patches(out, x, start, numbers):  # type: ignore[no-untyped-def]  # numba infers
-    """Fill out [groups, vectors, inputs] with patches of x [samples, channels, A, B, C], from one vector on.
 
-    Rows of numbers: sizes of the output, kernel, strides, dilations, padding before; for each of the three axes.
-    """
-    groups, vectors, _ = out.shape
-    _, channels, size_a, size_b, size_c = x.shape
-    out_a, out_b, out_c = numbers[0]
-    taps_a, taps_b, taps_c = numbers[1]
-    per_group = channels // groups
-    last_c = (taps_c - 1) * numbers[3, 2]
+@njit(cache=True, nogil=True, error_model="numpy")
+def _gather(out, x, first, starts, taps, sample_size):  # type: ignore[no-untyped-def]  # numba infers
+    """Fill out [groups, vectors, inputs] with patches of flat samples, the first of which is not the first of its sample."""
+    groups, vectors, inputs = out.shape
+    each = len(starts)
+    channels = sample_size // groups  # values of a group's channels
     for g in range(groups):
         for v in range(vectors):
-            sample, place = divmod(start + v, out_a * out_b * out_c)
-            into, at = out[g, v], 0
-            first_a = place // (out_b * out_c) * numbers[2, 0] - numbers[4, 0]
-            first_b = place // out_c % out_b * numbers[2, 1] - numbers[4, 1]
-            first_c = place % out_c * numbers[2, 2] - numbers[4, 2]
-            inside = first_c >= 0 and first_c + last_c < size_c
-            for channel in range(g * per_group, (g + 1) * per_group):
-                for i in range(taps_a):
-                    a = first_a + i * numbers[3, 0]
-                    for j in range(taps_b):
-                        b = first_b + j * numbers[3, 1]
-                        if not (0 <= a < size_a and 0 <= b < size_b):
-                            for k in range(taps_c):
-                                into[at + k] = 0
-                        elif inside:
-                            row = x[sample, channel, a, b]
-                            for k in range(taps_c):
-                                into[at + k] = row[first_c + k * numbers[3, 2]]
-                        else:
-                            row = x[sample, channel, a, b]
-                            for k in range(taps_c):
-                                c = first_c + k * numbers[3, 2]
-                                into[at + k] = row[c] if 0 <= c < size_c else np.float32(0)
-                        at += taps_c
+            sample = (first + v) // each
+            at = sample * sample_size + g * channels + starts[first + v - sample * each]
+            patch, into = x[at:], out[g, v]
+            for k in range(inputs):
+                into[k] = patch[taps[k]]

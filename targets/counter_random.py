@@ -21,12 +21,15 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from functools import lru_cache
+from functools import cache, lru_cache
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, uint32, uint64
-from scipy.special import ndtri
+
+from xbcompile.deferred import njit
+
+uint32, uint64 = np.uint32, np.uint64  # numba's own names, without loading it
 
 MOST_COLUMNS = 4 << 16
 MOST_SLICES = 1 << 15
@@ -40,24 +43,25 @@ _PIECE_SHIFT = np.uint32(23 - 7)  # what float32 has below the bits that choose 
 _LOWEST_OCTAVE, _HIGHEST_OCTAVE = -33, 30  # of 2**-33, a refined word's least, to 2**31, half of all words
 _FIRST_PIECE = np.uint32((127 + _LOWEST_OCTAVE) * _PIECES)  # bits of a float32 of the lowest octave
 _SIDE = (_HIGHEST_OCTAVE - _LOWEST_OCTAVE + 1) * _PIECES + 1  # pieces of one sign; 2**31 itself starts one more
-COARSE = np.uint32(4096)  # words nearer to their end than this are refined
+_COARSE = np.uint32(4096)  # words nearer to their end than this are refined
 
 
-def _quantile_pieces() -> np.ndarray:
-    """Straight pieces of the inverse normal distribution function of t / 2**32: value at 0 and slope, float32 [2, 2 * _SIDE].
+@cache
+def quantile_pieces() -> np.ndarray:
+    """Straight pieces of the inverse normal distribution function of t / 2**32: value at 0 and slope, float32 [2, pieces].
 
-    The first half is for the low end, where errors are negative.
+    The first half is for the low end, where errors are negative. One array for all, which cannot be written to.
     """
     octave = 2.0 ** np.arange(_LOWEST_OCTAVE, _HIGHEST_OCTAVE + 1)
     edges = (octave[:, None] * (1 + np.arange(_PIECES) / _PIECES)).ravel()
-    quantiles = ndtri(np.append(edges, 2.0**31) * 2.0**-32)
+    quantile_of = NormalDist().inv_cdf  # to float64 rounding, as scipy's; loading that takes a hundred times as long
+    quantiles = np.array([quantile_of(p) for p in (np.append(edges, 2.0**31) * 2.0**-32).tolist()])
     slope = np.diff(quantiles) / np.diff(np.append(edges, 2.0**31))
     value = quantiles[:-1] - slope * edges
     low = np.stack([np.append(value, 0.0), np.append(slope, 0.0)])  # the middle is 0
-    return np.concatenate([low, -low], axis=1).astype(np.float32)
-
-
-QUANTILE_PIECES = _quantile_pieces()
+    pieces = np.concatenate([low, -low], axis=1).astype(np.float32)
+    pieces.flags.writeable = False
+    return pieces
 
 
 class ReadCounter(NamedTuple):
@@ -154,7 +158,7 @@ def fill_read_words(words, counter, vector, slice_index, tail):  # type: ignore[
 
 
 @njit(cache=True, error_model="numpy")
-def fill_read_normals(normals, words, counter, vector, slice_index, pieces):  # type: ignore[no-untyped-def]  # as above
+def _fill_row_of_normals(normals, words, counter, vector, slice_index, pieces):  # type: ignore[no-untyped-def]  # as above
     """Fill float32 [4 * blocks] with unit normal variates of one read; see `fill_read_words`.
 
     Args:
@@ -163,10 +167,10 @@ def fill_read_normals(normals, words, counter, vector, slice_index, pieces):  # 
         counter: of the block of reads.
         vector: the vector, from the first of the block on.
         slice_index: the slice likewise.
-        pieces: QUANTILE_PIECES.
+        pieces: of `quantile_pieces`.
     """
     fill_read_words(words, counter, vector, slice_index, uint32(0))
-    if choose_pieces(normals, words) < COARSE:
+    if _choose_pieces(normals, words) < _COARSE:
         further = np.empty(words.size, np.uint32)
         fill_read_words(further, counter, vector, slice_index, TAIL)
         _refine_tails(normals, words, further)
@@ -176,13 +180,13 @@ def fill_read_normals(normals, words, counter, vector, slice_index, pieces):  # 
 
 
 @njit(cache=True, inline="always")
-def _piece_of(t):  # type: ignore[no-untyped-def]  # numba infers uint32
+def piece_of(t):  # type: ignore[no-untyped-def]  # numba infers uint32
     """The piece in which float32 t lies, of the low end."""
     return uint32(uint32(np.float32(t).view(np.uint32) >> _PIECE_SHIFT) - _FIRST_PIECE)
 
 
 @njit(cache=True, error_model="numpy")
-def choose_pieces(t, words):  # type: ignore[no-untyped-def]  # numba infers
+def _choose_pieces(t, words):  # type: ignore[no-untyped-def]  # numba infers
     """Put into t how far words are from the nearer end, words become pieces; the distance of the nearest one."""
     least = uint32(0xFFFFFFFF)
     for i in range(words.size):
@@ -190,25 +194,19 @@ def choose_pieces(t, words):  # type: ignore[no-untyped-def]  # numba infers
         distance = uint32(words[i] ^ high)
         least = min(least, distance)
         t[i] = np.float32(np.int32(distance)) + np.float32(0.5)
-        words[i] = uint32(_piece_of(t[i]) + uint32(high & uint32(_SIDE)))
+        words[i] = uint32(piece_of(t[i]) + uint32(high & uint32(_SIDE)))
     return least
 
 
 @njit(cache=True, error_model="numpy")
-def refine(t, pieces, i, further):  # type: ignore[no-untyped-def]  # numba infers
-    """Put 32 further bits in place of the 1/2 of entry i of t."""
-    high = uint32(_SIDE) if pieces[i] >= uint32(_SIDE) else uint32(0)
-    whole = np.float64(t[i]) - 0.5
-    t[i] = np.float32(whole + (np.float64(further) + 0.5) * 2.0**-32)
-    pieces[i] = uint32(_piece_of(t[i]) + high)
-
-
-@njit(cache=True, error_model="numpy")
 def _refine_tails(t, pieces, further):  # type: ignore[no-untyped-def]  # numba infers
-    """Refine all entries of t that are less than `COARSE`."""
+    """Where t is less than `_COARSE`, put 32 further bits in place of its 1/2."""
     for i in range(t.size):
-        if t[i] < np.float32(COARSE):
-            refine(t, pieces, i, further[i])
+        if t[i] < np.float32(_COARSE):
+            high = uint32(_SIDE) if pieces[i] >= uint32(_SIDE) else uint32(0)
+            whole = np.float64(t[i]) - 0.5
+            t[i] = np.float32(whole + (np.float64(further[i]) + 0.5) * 2.0**-32)
+            pieces[i] = uint32(piece_of(t[i]) + high)
 
 
 @njit(cache=True)
@@ -223,7 +221,7 @@ def _fill_words(words, counter):  # type: ignore[no-untyped-def]  # numba infers
 def _fill_normals(normals, counter, pieces):  # type: ignore[no-untyped-def]  # numba infers
     words, row = np.empty(_ROW, np.uint32), np.empty(_ROW, np.float32)
     for start in range(0, normals.size, _ROW):
-        fill_read_normals(row, words, counter, start // _ROW, 0, pieces)
+        _fill_row_of_normals(row, words, counter, start // _ROW, 0, pieces)
         normals[start : start + _ROW] = row[: normals.size - start]
 
 
@@ -247,7 +245,7 @@ def standard_normal(key: Key, shape: tuple[int, ...]) -> np.ndarray:
         shape: of the array.
     """
     normals = np.empty(int(np.prod(shape)), np.float32)
-    _fill_normals(normals, ReadCounter(np.uint64(0), np.uint32(0), np.uint32(0), *key), QUANTILE_PIECES)
+    _fill_normals(normals, ReadCounter(np.uint64(0), np.uint32(0), np.uint32(0), *key), quantile_pieces())
     return normals.reshape(shape)
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbcompile.targets.contract import ReadBlock
-from xbcompile.targets.counter_random import QUANTILE_PIECES, Key, read_counter
+from xbcompile.targets.counter_random import Key, quantile_pieces, read_counter
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
+from xbcompile.targets.read_noise import blocks_of, half_of, middle_quantiles, wanted_blocks
 from xbcompile.targets.tile_routing import TileRouting
 from xbcompile.targets.tile_sums import SCHEMES, Readout, Tables, add_tiles, read_out
 
@@ -71,7 +72,9 @@ class ExactImages(LoadedImages):
         if self.readout.converts:
             for i, key in enumerate(self.keys(reads.tiles)):
                 counter = read_counter(key, reads.first_vector, reads.first_slice, sums[i].shape)
-                read_out(sums[i], self.readout, QUANTILE_PIECES, counter)
+                read_out(
+                    sums[i], self.readout, half_of(np.arange(sums.shape[3])), middle_quantiles(), quantile_pieces(), counter
+                )  # fmt: skip
         return sums
 
     def keys(self, tiles: np.ndarray) -> list[Key]:
@@ -127,20 +130,18 @@ class ExactTiles(LoadedTiles):
         counter = read_counter((np.uint32(0), np.uint32(0)), reads.first_vector, reads.first_slice, size)
         add_tiles(
             values, self.tables, self.terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, exact.readout,
-            QUANTILE_PIECES, counter, sums, self.step,
+            blocks_of(size[2]), middle_quantiles(), quantile_pieces(), counter, sums, self.step,
         )  # fmt: skip
 
 
 def _tables(images: ExactImages, routing: TileRouting) -> Tables:
     """The kernel's tables of tiles."""
     columns = images.matrices.shape[3]
-    blocks = (columns + 3) // 4
     number_of: dict[bytes, int] = {}
     pattern = np.zeros(routing.tiles, np.int64)
     sources, signs, groups, matrices = [], [], [], []
     constant = np.zeros(routing.columns.shape)
     first_block, block_count = np.zeros(routing.tiles, np.int64), np.zeros(routing.tiles, np.int64)
-    word = np.zeros(routing.columns.shape, np.int32)
     for i in range(routing.tiles):
         used, width = ~routing.idle[i], int(routing.width[i])
         source = routing.source[i, used].astype(np.int32)
@@ -159,9 +160,7 @@ def _tables(images: ExactImages, routing: TileRouting) -> Tables:
         constant[i, :width] += idle @ (matrix[:, ~used][:, :, wanted].reshape(-1, width) / _STEPS)
         chosen = matrix[:, used][:, :, wanted]
         matrices.append(chosen.reshape(-1, width) / _STEPS if routing.scheme == "analogue" else chosen.sum(axis=0))
-        block = wanted % blocks
-        first_block[i], block_count[i] = block.min(), block.max() - block.min() + 1
-        word[i, :width] = wanted // blocks * block_count[i] + block - first_block[i]
+        first_block[i], block_count[i] = wanted_blocks(wanted, columns)
     dtype = np.float32 if images.binary else np.float64
     return Tables(
         pattern_group=np.array(groups, np.int64),
@@ -177,7 +176,7 @@ def _tables(images: ExactImages, routing: TileRouting) -> Tables:
         constant=constant.astype(dtype),
         first_block=first_block,
         blocks=block_count,
-        word=word,
+        halves=half_of(routing.columns),
         keys=np.array(images.keys(routing.tile), np.uint32).reshape(-1, 2),
         **_corrections(routing),
     )

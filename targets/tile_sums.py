@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, uint32, uint64
 
-from xbcompile.targets.counter_random import COARSE, TAIL, choose_pieces, philox, refine
+from xbcompile.deferred import njit
+from xbcompile.targets.read_noise import draw_noise
 
 SCHEMES = {"thermometer": 0, "bitserial": 1, "analogue": 2}
 
@@ -91,9 +91,9 @@ class Tables(NamedTuple):
         matrix_start: int64 [n], places in `matrix`, where [terms * rows, width] of used rows and columns follow.
         matrix: float32 or float64.
         constant: of the same type, [n, widest], added to the sums.
-        first_block: int64 [n], first block of random words that a used column needs.
+        first_block: int64 [n], first block of random words that the columns need, see `wanted_blocks`.
         blocks: int64 [n], how many.
-        word: int32 [n, widest], the place of each column's word.
+        halves: uint32 [n, widest], see `half_of`.
         keys: uint32 [n, 2], of their random errors.
         subtract: float64 [n, widest], see `TileRouting`.
         factor: float64 [n, widest].
@@ -113,7 +113,7 @@ class Tables(NamedTuple):
     constant: np.ndarray
     first_block: np.ndarray
     blocks: np.ndarray
-    word: np.ndarray
+    halves: np.ndarray
     keys: np.ndarray
     subtract: np.ndarray
     factor: np.ndarray
@@ -125,7 +125,7 @@ _njit = njit(cache=True, nogil=True, error_model="numpy")
 
 @_njit
 def _expand(drives, values, sources, signs, scheme, slices, both_signs):  # type: ignore[no-untyped-def]  # numba infers
-    """Drives of -1, 0 and 1, or analogue ones in steps of 2**-24: [vectors * slices, rows or more] of codes [vectors, inputs]."""
+    """Drives of -1, 0 and 1: [vectors * slices, rows] of codes [vectors, inputs]."""
     rows = len(sources)
     for v in range(len(values)):
         value = values[v]
@@ -135,62 +135,31 @@ def _expand(drives, values, sources, signs, scheme, slices, both_signs):  # type
                 edge = np.float32(t + 1)
                 for r in range(rows):
                     out[r] = value[sources[r]] >= edge
-            elif scheme == 1:
-                for r in range(rows):
-                    out[r] = (np.int32(value[sources[r]]) >> t) & 1
             else:
                 for r in range(rows):
-                    out[r] = value[sources[r]]
+                    out[r] = (np.int32(value[sources[r]]) >> t) & 1
             if both_signs:
                 for r in range(rows):
                     out[r] = np.float32(out[r] + out[r] - np.float32(1)) * signs[r]
 
 
 @_njit
-def _raise(drives, rows, terms):  # type: ignore[no-untyped-def]
-    """Analogue drives in steps of 2**-24, and behind them u|u| and u^3: [drives, terms * rows], in place."""
-    for row in range(len(drives)):
-        out = drives[row]
-        for r in range(rows):
-            step = np.rint(out[r] * 16777216.0)
-            size, power = abs(step) / 16777216.0, step
-            out[r] = step
-            for term in range(1, terms):
-                power = np.rint(power * size)
-                out[term * rows + r] = power
-
-
-@_njit
-def _fill(words, row, counter, k0, k1, start, first_slice, slices, first_block, blocks, tail):  # type: ignore[no-untyped-def]
-    """Random words of a row of readings, [4 * blocks]: see `counter_random`."""
-    running = counter.vector + uint64(start + row // slices)
-    low, middle, high = uint32(running), uint32(running >> uint64(32)), counter.high
-    base = uint32(uint32(counter.slice + uint32(first_slice + row % slices)) << uint32(17)) | tail
-    for b in range(blocks):
-        r0, r1, r2, r3 = philox(low, middle, high, uint32(base | uint32(uint32(first_block) + uint32(b))), k0, k1)
-        words[b] = r0
-        words[blocks + b] = r1
-        words[2 * blocks + b] = r2
-        words[3 * blocks + b] = r3
-
-
-@_njit
-def _draw(noise, words, chosen, counter, k0, k1, start, slices, first_block, blocks, word, pieces):  # type: ignore[no-untyped-def]
-    """Unit normals [vectors * slices, width] of the columns with these places among the words of a read."""
-    width = noise.shape[1]
-    for row in range(len(noise)):
-        _fill(words[row], row, counter, k0, k1, start, 0, slices, first_block, blocks, uint32(0))
-    for row in range(len(noise)):
-        given, out = words[row], noise[row]
-        for m in range(width):
-            chosen[m] = given[word[m]]
-        if choose_pieces(out, chosen[:width]) < COARSE:
-            _fill(given, row, counter, k0, k1, start, 0, slices, first_block, blocks, TAIL)
-            for m in range(width):
-                if out[m] < np.float32(COARSE):
-                    refine(out, chosen, m, given[word[m]])
-        for m in range(width):
-            out[m] = pieces[0, chosen[m]] + pieces[1, chosen[m]] * out[m]
+def _expand_analogue(drives, values, sources, signs, both_signs, terms):  # type: ignore[no-untyped-def]
+    """Analogue drives u in steps of 2**-24, and behind them u|u| and u^3: [vectors, terms * rows] of codes [vectors, inputs]."""
+    rows = len(sources)
+    for v in range(len(values)):
+        value, out = values[v], drives[v]
+        if both_signs:
+            for r in range(rows):
+                u = value[sources[r]]
+                out[r] = np.rint(np.float32(u + u - np.float32(1)) * signs[r] * 16777216.0)
+        else:
+            for r in range(rows):
+                out[r] = np.rint(value[sources[r]] * 16777216.0)
+        for term in range(1, terms):
+            before, after = (term - 1) * rows, term * rows
+            for r in range(rows):
+                out[after + r] = np.rint(out[before + r] * (abs(out[r]) / 16777216.0))
 
 
 @_njit
@@ -231,6 +200,35 @@ def _sum_slices(total, readings, constant, coefficients):  # type: ignore[no-unt
 
 
 @_njit
+def _finish(out, sums, constant, noise, readout, coefficient, subtract, factor, corrects):  # type: ignore[no-untyped-def]
+    """`_convert`, `_sum_slices` and `_accumulate` of reads of one slice, in one go."""
+    sigma, lowest, lsb, low, high, middle = (
+        readout.noise_dot, readout.lowest_dot, readout.lsb_dot, readout.lowest_code, readout.highest_code, readout.middle_dot
+    )  # fmt: skip
+    per_lsb = np.float32(1) / lsb
+    for v in range(len(out)):
+        into, given, error = out[v], sums[v], noise[v]
+        if not readout.converts:
+            for m in range(len(into)):
+                total = coefficient * np.float64(given[m] + constant[m])
+                into[m] += (total - subtract[m]) * factor[m] if corrects else total
+        elif readout.rounds:
+            for m in range(len(into)):
+                dot = np.float32(given[m] + constant[m]) + sigma * error[m]
+                code = np.floor((dot - lowest) * per_lsb)
+                code = low if code < low else code
+                code = high if code > high else code
+                total = coefficient * np.float64(middle + lsb * code)
+                into[m] += (total - subtract[m]) * factor[m] if corrects else total
+        else:
+            for m in range(len(into)):
+                dot = given[m] + constant[m] + sigma * error[m]
+                dot = low if dot < low else dot
+                total = coefficient * np.float64(high if dot > high else dot)
+                into[m] += (total - subtract[m]) * factor[m] if corrects else total
+
+
+@_njit
 def _same_outputs(tables, i, j):  # type: ignore[no-untyped-def]
     return (
         tables.group[i] == tables.group[j]
@@ -253,22 +251,23 @@ def _accumulate(out, total, subtract, factor, corrects):  # type: ignore[no-unty
 
 
 @_njit
-def read_out(sums, readout, pieces, counter):  # type: ignore[no-untyped-def]
+def read_out(sums, readout, halves, quantiles, pieces, counter):  # type: ignore[no-untyped-def]
     """Turn sums of all columns, float64 [vectors, slices, columns], into readings in place."""
     vectors, slices, columns = sums.shape
     flat = sums.reshape((vectors * slices, columns))
-    blocks = (columns + 3) // 4
     noise = np.zeros(flat.shape, np.float32)
     if readout.noise_dot > 0:
-        words, chosen = np.empty((len(flat), 4 * blocks), np.uint32), np.empty(columns, np.uint32)
-        every = np.arange(columns)
-        _draw(noise, words, chosen, counter, counter.key_low, counter.key_high, 0, slices, 0, blocks, every, pieces)
+        blocks = (columns + 7) // 8
+        words = np.empty((len(flat), 4 * blocks), np.uint32)
+        draw_noise(
+            noise, words, counter, counter.key_low, counter.key_high, 0, slices, 0, blocks, halves, quantiles, pieces
+        )  # fmt: skip
     _convert(flat, flat, np.zeros(columns), noise, readout)
 
 
 @_njit
 def add_tiles(  # type: ignore[no-untyped-def]
-    values, tables, terms, scheme, both_signs, coefficients, readout, pieces, counter, sums, step
+    values, tables, terms, scheme, both_signs, coefficients, readout, blocks, quantiles, pieces, counter, sums, step
 ):
     """Add to sums, float64 [groups, vectors, outputs], what tiles read of coded vectors, float32 [groups, vectors, inputs]."""
     vectors, tiles, patterns, slices = values.shape[1], len(tables.group), len(tables.pattern_group), len(coefficients)
@@ -278,20 +277,19 @@ def add_tiles(  # type: ignore[no-untyped-def]
     sums_room = np.empty(most * widest, tables.matrix.dtype)
     readings_room, noise_room = np.zeros_like(sums_room), np.zeros(most * widest, np.float32)
     total_room, out_room = np.zeros(most * widest), np.zeros(most * widest)
-    words = np.empty((most, 4 * max(1, tables.blocks.max() if tiles else 1)), np.uint32)
-    nothing, chosen = np.zeros(widest, sums_room.dtype), np.empty(widest, np.uint32)
+    words = np.empty((most, 4 * blocks), np.uint32)
+    nothing = np.zeros(widest, sums_room.dtype)
     for start in range(0, vectors, step):
         stop = min(start + step, vectors)
         count = (stop - start) * slices
         for p in range(patterns):
             a, b = tables.pattern_start[p], tables.pattern_start[p + 1]
             drives = drives_room[a * terms * count : b * terms * count].reshape((count, (b - a) * terms))
-            _expand(
-                drives, values[tables.pattern_group[p], start:stop], tables.source[a:b], tables.sign[a:b], scheme, slices,
-                both_signs,
-            )  # fmt: skip
+            given, source, sign = values[tables.pattern_group[p], start:stop], tables.source[a:b], tables.sign[a:b]
             if scheme == 2:
-                _raise(drives, b - a, terms)
+                _expand_analogue(drives, given, source, sign, both_signs, terms)
+            else:
+                _expand(drives, given, source, sign, scheme, slices, both_signs)
         for i in range(tiles):
             width, p = tables.width[i], tables.pattern[i]
             a, b = tables.pattern_start[p], tables.pattern_start[p + 1]
@@ -308,18 +306,22 @@ def add_tiles(  # type: ignore[no-untyped-def]
             into = sums[tables.group[i], start:stop, tables.output[i] : tables.output[i] + width]
             if first:
                 out[:] = into
-            if readout.converts:
-                readings = readings_room[: count * width].reshape((count, width))
-                noise = noise_room[: count * width].reshape((count, width))
-                if readout.noise_dot > 0:
-                    _draw(
-                        noise, words, chosen, counter, tables.keys[i, 0], tables.keys[i, 1], start, slices, tables.first_block[i],
-                        tables.blocks[i], tables.word[i], pieces,
-                    )  # fmt: skip
-                _convert(readings, product, tables.constant[i], noise, readout)
-                _sum_slices(total, readings, nothing, coefficients)
+            noise = noise_room[: count * width].reshape((count, width))
+            if readout.noise_dot > 0:
+                draw_noise(
+                    noise, words, counter, tables.keys[i, 0], tables.keys[i, 1], start, slices, tables.first_block[i],
+                    tables.blocks[i], tables.halves[i, :width], quantiles, pieces,
+                )  # fmt: skip
+            subtract, factor, constant = tables.subtract[i], tables.factor[i], tables.constant[i]
+            if slices == 1:
+                _finish(out, product, constant, noise, readout, coefficients[0], subtract, factor, tables.corrects[i])
             else:
-                _sum_slices(total, product, tables.constant[i], coefficients)
-            _accumulate(out, total, tables.subtract[i], tables.factor[i], tables.corrects[i])
+                if readout.converts:
+                    readings = readings_room[: count * width].reshape((count, width))
+                    _convert(readings, product, constant, noise, readout)
+                    _sum_slices(total, readings, nothing, coefficients)
+                else:
+                    _sum_slices(total, product, constant, coefficients)
+                _accumulate(out, total, subtract, factor, tables.corrects[i])
             if i == tiles - 1 or not _same_outputs(tables, i, i + 1):
                 into[:] = out

@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from xbcompile.deferred import njit
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.tiler.floorplan.search import Graph
 

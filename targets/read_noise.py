@@ -1,0 +1,133 @@
+"""Unit normal errors of readings, drawn with 16 bits each: see `counter_random` for counters, keys and quantiles.
+
+A reading's 16 bits choose the middle of one of 65,536 parts of equal probability. In the 64 outermost of either side, beyond 3.1
+sigma, 32 further bits choose the place within the part, so that tails are those of `counter_random`; within, values are at
+most 0.005 sigma apart. Philox with seven rounds passes BigCrush (Salmon et al., table 2), and makes eight of them at once.
+
+Column c takes half c % 2 (the lower one first) of the read's word c // 2, and in a tail, of the counters of tails, word c % 4 of
+block c // 4. Word i * blocks + b is the i-th of block b, for blocks of eight columns.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+
+import numpy as np
+
+from xbcompile.deferred import njit
+from xbcompile.targets.counter_random import TAIL, piece_of, quantile_pieces
+
+uint16, uint32, uint64 = np.uint16, np.uint32, np.uint64  # numba's own names, without loading it
+
+BLOCK_COLUMNS = 8
+_TAIL_PARTS = np.uint16(64)
+# How halves of words lie in memory: exchanged where the higher one comes first.
+_EXCHANGED = 0 if sys.byteorder == "little" else 1
+
+
+@cache
+def middle_quantiles() -> np.ndarray:
+    """The inverse normal distribution function at (h + 1/2) / 65,536 for h from 0 on, float32 [65536]; cannot be written to."""
+    low = (np.arange(1 << 15) + 0.5) * 2.0**16
+    value, slope = quantile_pieces().astype(np.float64)
+    piece = np.array([piece_of.py_func(t) for t in low.astype(np.float32)], np.intp)
+    half = value[piece] + slope[piece] * low
+    quantiles = np.concatenate([half, -half[::-1]]).astype(np.float32)
+    quantiles.flags.writeable = False
+    return quantiles
+
+
+def half_of(columns: np.ndarray) -> np.ndarray:
+    """Where the halves of columns lie in the words of a read, uint32."""
+    return (columns ^ _EXCHANGED).astype(np.uint32)
+
+
+def blocks_of(columns: int) -> int:
+    """Blocks of words in a read of so many columns."""
+    return -(-columns // BLOCK_COLUMNS)
+
+
+def wanted_blocks(used: np.ndarray, columns: int) -> tuple[int, int]:
+    """First block and number of blocks of words that hold the halves of used columns, of so many columns in all."""
+    block = used // 2 % blocks_of(columns)
+    return int(block.min(initial=columns)), int(np.ptp(block) + 1) if len(block) else 0
+
+
+@njit(cache=True, inline="always")
+def _philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]  # numba infers uint32
+    """`counter_random.philox` with seven rounds."""
+    for _ in range(7):
+        p0 = uint64(0xD2511F53) * uint64(c0)
+        p1 = uint64(0xCD9E8D57) * uint64(c2)
+        c0, c1, c2, c3 = (
+            uint32((p1 >> uint64(32)) ^ uint64(c1) ^ uint64(k0)),
+            uint32(p1),
+            uint32((p0 >> uint64(32)) ^ uint64(c3) ^ uint64(k1)),
+            uint32(p0),
+        )
+        k0 = uint32(uint64(k0) + uint64(0x9E3779B9))
+        k1 = uint32(uint64(k1) + uint64(0xBB67AE85))
+    return uint32(c0), uint32(c1), uint32(c2), uint32(c3)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_noise(  # type: ignore[no-untyped-def]  # numba infers
+    noise, words, counter, k0, k1, start, slices, first_block, blocks, halves, quantiles, pieces
+):
+    """Fill float32 [vectors * slices, columns wanted] with unit normal errors.
+
+    Args:
+        noise: what is filled.
+        words: uint32 [vectors * slices, 4 * blocks of a read], working memory.
+        counter: of the block of reads, see `read_counter`.
+        k0: low word of the key.
+        k1: high word of the key.
+        start: the first vector, from the first of the block on.
+        slices: reads of each vector.
+        first_block: of `wanted_blocks`.
+        blocks: of `wanted_blocks`.
+        halves: uint32, of `half_of`, of the columns wanted.
+        quantiles: of `middle_quantiles`.
+        pieces: of `quantile_pieces`.
+    """
+    rows, width, every = noise.shape[0], noise.shape[1], words.shape[1] // 4
+    for row in range(rows):
+        running = counter.vector + uint64(start + row // slices)
+        low, middle, high = uint32(running), uint32(running >> uint64(32)), counter.high
+        base = uint32(uint32(counter.slice + uint32(row % slices)) << uint32(17)) | uint32(first_block)
+        w0 = words[row, first_block : first_block + blocks]
+        w1 = words[row, every + first_block : every + first_block + blocks]
+        w2 = words[row, 2 * every + first_block : 2 * every + first_block + blocks]
+        w3 = words[row, 3 * every + first_block : 3 * every + first_block + blocks]
+        for b in range(blocks):
+            w0[b], w1[b], w2[b], w3[b] = _philox(low, middle, high, uint32(base + uint32(b)), k0, k1)
+    bits = words.view(np.uint16)
+    for row in range(rows):
+        out, given = noise[row], bits[row]
+        tail = uint16(0)
+        for m in range(width):
+            h = given[halves[m]]
+            out[m] = quantiles[h]
+            tail |= uint16(uint16(h + _TAIL_PARTS) < uint16(2 * _TAIL_PARTS))
+        if tail:
+            _refine(noise, bits, row, counter, k0, k1, start, slices, halves, pieces)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _refine(noise, bits, row, counter, k0, k1, start, slices, halves, pieces):  # type: ignore[no-untyped-def]
+    """Draw the errors of a row again that lie in tails."""
+    running = counter.vector + uint64(start + row // slices)
+    low, middle, high = uint32(running), uint32(running >> uint64(32)), counter.high
+    base = uint32(uint32(counter.slice + uint32(row % slices)) << uint32(17)) | TAIL
+    side = pieces.shape[1] // 2
+    for m in range(noise.shape[1]):
+        h = bits[row, halves[m]]
+        if uint16(h + _TAIL_PARTS) >= uint16(2 * _TAIL_PARTS):
+            continue
+        column = uint32(halves[m] ^ uint32(_EXCHANGED))
+        further = _philox(low, middle, high, uint32(base | (column >> uint32(2))), k0, k1)[column & uint32(3)]
+        part = h if h < _TAIL_PARTS else uint16(0xFFFF) - h
+        t = np.float32(np.float64(part) * 65536.0 + (np.float64(further) + 0.5) * 2.0**-16)
+        piece = piece_of(t) if h < _TAIL_PARTS else piece_of(t) + side
+        noise[row, m] = pieces[0, piece] + pieces[1, piece] * t
