@@ -32,8 +32,9 @@ PART_VECTORS = 128
 WAITING_BYTES = 1 << 26
 # Parts per thread, for threads to end together.
 PARTS_PER_THREAD = 4
-# Readings of a layer that are compared with exact ones, see `observe`.
+# Readings of a layer that are compared with exact ones at most, and batches with writes of their own: see `observe`.
 OBSERVED_READINGS = 1 << 18
+OBSERVED_RUNS = 8
 # Uses of one matrix count their vectors this far apart, so that each has its own noise; see also `timeline`.
 USE_VECTORS = 1 << 50
 
@@ -181,11 +182,12 @@ class LayerExecutor:
             reads: which vectors it holds.
             observer: sees readings and their exact sums.
         """
-        source = self.input(x)
+        call = _Call(self, self.input(x), reads, lambda start, reading: None, observer)
         each = max(1, self.slices * sum(int(block.routing.width.sum()) for block in self.tiles.blocks))
-        _Call(self, source, reads, lambda start, reading: None, observer).run(
-            0, min(source.count, max(1, OBSERVED_READINGS // each))
-        )
+        seen = max(1, OBSERVED_READINGS // each)
+        if self.rewritten:  # each run takes writes of its own
+            seen = min(seen, call.runs[:OBSERVED_RUNS][-1].stop)
+        call.run(0, min(call.source.count, seen))
 
     def input(self, x: np.ndarray) -> LayerInput:
         """An input tensor as vectors."""

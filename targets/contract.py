@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from xbcompile.targets.array_memory import ArrayMemory
+
 if TYPE_CHECKING:
     from xbcompile.targets.loaded_images import LoadedImages
 
@@ -218,6 +220,7 @@ class SimulatedDevice:
 
     Attributes:
         defects_known: whether a write uses the chip's defect map, see `with_known_defects`.
+        memory: what its arrays are made of.
         separable: whether the family's `without` switches the sources of error of this device off one by one.
     """
 
@@ -230,6 +233,7 @@ class SimulatedDevice:
     def __init__(self) -> None:
         self._held: dict[int, WrittenImages] = {}
         self._prepared: dict[int, LoadedImages] = {}
+        self.memory = ArrayMemory()
 
     def cell_limits(self, array: int) -> np.ndarray | None:
         """See HasDefectMap; every cell is whole unless the family says otherwise."""

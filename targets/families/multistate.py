@@ -92,16 +92,18 @@ class MultistateArray(SimulatedDevice):
         super().__init__()
         self.parameters = parameters
         self.seed = seed
-        self._tables: dict[int, np.ndarray] = {}
 
     def cell_resistances_ohm(self, array: int) -> np.ndarray:
         """Resistance of every state of every cell of one array, float64 [states, rows, columns]."""
-        if array not in self._tables:
-            p = self.parameters
+        p = self.parameters
+
+        def draw() -> np.ndarray:
             shared = p.sigma_nl_ohm * standard_normal(key_of("levels", self.seed), (p.states,)).astype(np.float64)
             own = standard_normal(key_of("cells", self.seed, array), (p.states, p.rows, p.columns)).astype(np.float64)
-            self._tables[array] = (p.resistances_ohm + shared)[:, None, None] + p.sigma_perp_ohm * own
-        return self._tables[array]
+            resistances: np.ndarray = (p.resistances_ohm + shared)[:, None, None] + p.sigma_perp_ohm * own
+            return resistances
+
+        return self.memory.get(array, draw)
 
     def load(self, written: WrittenImages) -> ExactImages:
         """See BatchedDevice: each cell's resistance as (R - middle) / half of the range.

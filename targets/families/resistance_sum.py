@@ -155,20 +155,21 @@ class ResistanceSumArray(SimulatedDevice):
         self.lsb = parameters.lsb_dot if parameters.rounds else None
         highest = parameters.dot_of_lowest_code + parameters.lsb_dot * (parameters.tdc_codes - 1)
         self.reading_limits = (parameters.dot_of_lowest_code, highest) if parameters.saturates else None
-        self._paths: dict[int, np.ndarray] = {}
 
     def paths(self, array: int) -> np.ndarray:
         """Sampled resistances, float64 [path, state, rows, columns] in Ohm: left and right path, low and high state.
 
         The two states of one path vary independently (assumed: the paper gives the spreads only).
         """
-        if array not in self._paths:
-            p = self.parameters
+        p = self.parameters
+
+        def draw() -> np.ndarray:
             z = standard_normal(key_of("paths", self.seed, array), (2, 2, p.rows, p.columns)).astype(np.float64)
             mean = np.array([p.r_low_ohm, p.r_high_ohm])[None, :, None, None]
             sigma = np.array([p.r_low_sigma_ohm, p.r_high_sigma_ohm])[None, :, None, None]
-            self._paths[array] = np.maximum(mean + sigma * z, 0.0)
-        return self._paths[array]
+            return np.maximum(mean + sigma * z, 0.0)
+
+        return self.memory.get(array, draw)
 
     def load(self, written: WrittenImages) -> ExactImages:
         """See BatchedDevice: the delay is linear in the drives, so an image becomes one matrix and one constant."""

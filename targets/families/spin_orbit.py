@@ -107,7 +107,8 @@ class SpinOrbitArray(ConductanceArray):
     def device_siemens(self, array: int) -> np.ndarray:
         """What a chip keeps: float64 [side, state, rows, columns], high- then low-resistance state, at least 0."""
         p = self.parameters
-        return self._sample(key_of("devices", self.seed, array), (p.devices_per_weight, 2, p.rows, p.columns))
+        shape = p.devices_per_weight, 2, p.rows, p.columns
+        return self.memory.get(array, lambda: self._sample(key_of("devices", self.seed, array), shape))
 
     def reference_siemens(self, array: int) -> np.ndarray:
         """Conductance of the reference in each row, float64 [rows]: both states and all reference columns averaged."""
