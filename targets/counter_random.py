@@ -21,12 +21,15 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from functools import lru_cache
+from functools import cache, lru_cache
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, uint32, uint64
-from scipy.special import ndtri
+
+from xbcompile.just_in_time import njit
+
+uint32, uint64 = np.uint32, np.uint64  # numba's own names, without loading it
 
 MOST_COLUMNS = 4 << 16
 MOST_SLICES = 1 << 15
@@ -43,21 +46,22 @@ _SIDE = (_HIGHEST_OCTAVE - _LOWEST_OCTAVE + 1) * _PIECES + 1  # pieces of one si
 COARSE = np.uint32(4096)  # words nearer to their end than this are refined
 
 
-def _quantile_pieces() -> np.ndarray:
-    """Straight pieces of the inverse normal distribution function of t / 2**32: value at 0 and slope, float32 [2, 2 * _SIDE].
+@cache
+def quantile_pieces() -> np.ndarray:
+    """Straight pieces of the inverse normal distribution function of t / 2**32: value at 0 and slope, float32 [2, pieces].
 
-    The first half is for the low end, where errors are negative.
+    The first half is for the low end, where errors are negative. One array for all, which cannot be written to.
     """
     octave = 2.0 ** np.arange(_LOWEST_OCTAVE, _HIGHEST_OCTAVE + 1)
     edges = (octave[:, None] * (1 + np.arange(_PIECES) / _PIECES)).ravel()
-    quantiles = ndtri(np.append(edges, 2.0**31) * 2.0**-32)
+    quantile_of = NormalDist().inv_cdf  # to float64 rounding, as scipy's; loading that takes a hundred times as long
+    quantiles = np.array([quantile_of(p) for p in (np.append(edges, 2.0**31) * 2.0**-32).tolist()])
     slope = np.diff(quantiles) / np.diff(np.append(edges, 2.0**31))
     value = quantiles[:-1] - slope * edges
     low = np.stack([np.append(value, 0.0), np.append(slope, 0.0)])  # the middle is 0
-    return np.concatenate([low, -low], axis=1).astype(np.float32)
-
-
-QUANTILE_PIECES = _quantile_pieces()
+    pieces = np.concatenate([low, -low], axis=1).astype(np.float32)
+    pieces.flags.writeable = False
+    return pieces
 
 
 class ReadCounter(NamedTuple):
@@ -163,7 +167,7 @@ def fill_read_normals(normals, words, counter, vector, slice_index, pieces):  # 
         counter: of the block of reads.
         vector: the vector, from the first of the block on.
         slice_index: the slice likewise.
-        pieces: QUANTILE_PIECES.
+        pieces: of `quantile_pieces`.
     """
     fill_read_words(words, counter, vector, slice_index, uint32(0))
     if choose_pieces(normals, words) < COARSE:
@@ -247,7 +251,7 @@ def standard_normal(key: Key, shape: tuple[int, ...]) -> np.ndarray:
         shape: of the array.
     """
     normals = np.empty(int(np.prod(shape)), np.float32)
-    _fill_normals(normals, ReadCounter(np.uint64(0), np.uint32(0), np.uint32(0), *key), QUANTILE_PIECES)
+    _fill_normals(normals, ReadCounter(np.uint64(0), np.uint32(0), np.uint32(0), *key), quantile_pieces())
     return normals.reshape(shape)
 
 

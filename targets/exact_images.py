@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbcompile.targets.contract import ReadBlock
-from xbcompile.targets.counter_random import QUANTILE_PIECES, Key, read_counter
+from xbcompile.targets.counter_random import Key, quantile_pieces, read_counter
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
 from xbcompile.targets.tile_routing import TileRouting
@@ -71,7 +71,7 @@ class ExactImages(LoadedImages):
         if self.readout.converts:
             for i, key in enumerate(self.keys(reads.tiles)):
                 counter = read_counter(key, reads.first_vector, reads.first_slice, sums[i].shape)
-                read_out(sums[i], self.readout, QUANTILE_PIECES, counter)
+                read_out(sums[i], self.readout, quantile_pieces(), counter)
         return sums
 
     def keys(self, tiles: np.ndarray) -> list[Key]:
@@ -127,7 +127,7 @@ class ExactTiles(LoadedTiles):
         counter = read_counter((np.uint32(0), np.uint32(0)), reads.first_vector, reads.first_slice, size)
         add_tiles(
             values, self.tables, self.terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, exact.readout,
-            QUANTILE_PIECES, counter, sums, self.step,
+            quantile_pieces(), counter, sums, self.step,
         )  # fmt: skip
 
 

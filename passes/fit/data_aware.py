@@ -32,8 +32,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from threadpoolctl import threadpool_limits
+
+from xbcompile.just_in_time import njit
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]

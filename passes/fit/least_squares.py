@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from xbcompile.just_in_time import njit
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from xbcompile.just_in_time import njit
 from xbcompile.passes.fit import exact_codes
 
 Floats = npt.NDArray[np.float64]

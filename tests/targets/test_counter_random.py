@@ -18,11 +18,11 @@ from xbcompile.targets.counter_random import (
     MOST_COLUMNS,
     MOST_SLICES,
     MOST_VECTORS,
-    QUANTILE_PIECES,
     fill_read_normals,
     fill_read_words,
     key_of,
     philox,
+    quantile_pieces,
     random_words,
     read_counter,
     standard_normal,
@@ -202,14 +202,14 @@ def test_pieces_follow_the_inverse_distribution_to_eight_sigma() -> None:
     """Of the word's distance from its end, t / 2**32: errors of quantiles, and of probabilities as shares of themselves."""
     t = np.geomspace(2.0**-33, 2.0**31, 200_001).astype(np.float32)
     piece = [int(counter_random._piece_of.py_func(each)) for each in t[::50]]
-    value, slope = QUANTILE_PIECES.astype(np.float64)
+    value, slope = quantile_pieces().astype(np.float64)
     found = value[piece] + slope[piece] * t[::50].astype(np.float64)
     probability = t[::50].astype(np.float64) * 2.0**-32
     assert np.abs(found - ndtri(probability)).max() < 4e-6
     tail = found < -2
     assert np.abs(ndtr(found) / probability - 1)[tail & (found > -8)].max() < 2e-5
-    half = QUANTILE_PIECES.shape[1] // 2
-    assert np.array_equal(QUANTILE_PIECES[:, :half], -QUANTILE_PIECES[:, half:])  # both signs alike
+    half = quantile_pieces().shape[1] // 2
+    assert np.array_equal(quantile_pieces()[:, :half], -quantile_pieces()[:, half:])  # both signs alike
 
 
 def test_tails_are_refined_by_further_bits() -> None:
@@ -219,7 +219,7 @@ def test_tails_are_refined_by_further_bits() -> None:
     t, pieces = np.empty(8, np.float32), words.copy()
     assert counter_random.choose_pieces(t, pieces) == 0
     counter_random._refine_tails(t, pieces, further)
-    found = QUANTILE_PIECES[0][pieces] + QUANTILE_PIECES[1][pieces] * t
+    found = quantile_pieces()[0][pieces] + quantile_pieces()[1][pieces] * t
     bits = np.where(np.tile(near < 4096, 2), (further + 0.5) * 2.0**-32, 0.5)
     quantile = ndtri((np.tile(near, 2) + bits) * 2.0**-32)
     np.testing.assert_allclose(found, quantile * np.repeat([1, -1], 4), rtol=0, atol=1e-5)
@@ -238,7 +238,7 @@ def test_a_read_takes_further_bits_of_its_own_for_its_tails() -> None:
             continue
         further, normals = np.empty(64, np.uint32), np.empty(64, np.float32)
         fill_read_words(further, counter, 0, 0, counter_random.TAIL)
-        fill_read_normals(normals, np.empty(64, np.uint32), counter, 0, 0, QUANTILE_PIECES)
+        fill_read_normals(normals, np.empty(64, np.uint32), counter, 0, 0, quantile_pieces())
         at = int(distance.argmin())
         expected = ndtri((int(distance[at]) + (int(further[at]) + 0.5) * 2.0**-32) * 2.0**-32)
         assert abs(normals[at]) == pytest.approx(-expected, abs=1e-5)

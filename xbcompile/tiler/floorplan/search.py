@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from scipy import sparse
 
 from xbcompile.ir.site_grid import SiteGrid
+from xbcompile.just_in_time import njit
 from xbcompile.tiler.floorplan.traffic import Traffic
 
 # Annealing (Kirkpatrick et al., Science 220, 671 (1983)) with windows that shrink as it cools, as placers of gate
