@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from xbcompile.deferred import njit
 from xbcompile.ir import MatrixLayer, Patches
 from xbcompile.ir.vectors import count_vectors, gather
 from xbcompile.runtime.drive import CodedInput, InputCoder

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xbcompile.just_in_time import njit
+from xbcompile.deferred import njit
 
 uint32, uint64 = np.uint32, np.uint64  # numba's own names, without loading it
 

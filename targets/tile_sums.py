@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, uint32, uint64
 
+from xbcompile.deferred import njit
 from xbcompile.targets.counter_random import COARSE, TAIL, choose_pieces, philox, refine
+
+uint32, uint64 = np.uint32, np.uint64  # numba's own names, without loading it
 
 SCHEMES = {"thermometer": 0, "bitserial": 1, "analogue": 2}
 

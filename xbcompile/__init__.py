@@ -10,7 +10,9 @@ outputs = session.run_samples({"input": images})
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from xbcompile.deferred import public_names
 
 __version__ = "0.1.0"
 
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
     from xbcompile.targets import Target, load_target
     from xbcompile.verification.verify import verify
 
-# Loaded on first use: importing the package stays instant.
-_PUBLIC = {
+_WHERE = {
     "CompileOptions": "xbcompile.options",
     "InferenceSession": "xbcompile.interop.inference_session",
     "Plan": "xbcompile.planning.plan",
@@ -71,9 +72,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'xbcompile' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_PUBLIC[name]), name)
+__getattr__ = public_names(__name__, _WHERE)

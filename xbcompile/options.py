@@ -15,9 +15,9 @@ from xbcompile.errors import ScheduleError
 from xbcompile.frontend.inputs import ModelInputs
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.passes.pipeline import parse_pipeline
+from xbcompile.tiler.cuts import CUTS
 from xbcompile.tiler.effort import DEFAULT_EFFORT
-from xbcompile.tiler.layout import CUTS
-from xbcompile.tiler.reuse.reuse_cells import REWRITE_MODES
+from xbcompile.tiler.reuse import REWRITE_MODES
 from xbcompile.tiler.schedule.objective import parse_objective
 from xbcompile.tiler.shapes import check_array
 

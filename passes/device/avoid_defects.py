@@ -20,14 +20,16 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from xbcompile.deferred import library
 from xbcompile.errors import PassError
 from xbcompile.ir import ArraySpec
 from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.image_route import ImageRoute, RoutingProblem
 from xbcompile.ir.schedule import tile_columns, tile_rows
 from xbcompile.passes.contract import Advice, ChipView, DevicePass, Feeds, LayerTrouble, Stage
+
+optimize = library("scipy.optimize")
 
 SEARCHES = ("all", "columns", "none")
 _MAX_ROUNDS = 50
@@ -134,7 +136,7 @@ def _assign(
     for s, each in enumerate(signs):
         for i, line in enumerate(used * each):
             costs[s, i] = (weight[i] * np.square(line - np.clip(line, low, high))).sum(axis=1)
-    _, place = linear_sum_assignment(costs.min(axis=0))
+    _, place = optimize.linear_sum_assignment(costs.min(axis=0))
     chosen = costs[:, np.arange(len(wanted)), place].argmin(axis=0)
     return place, signs[chosen] if free_signs else sign
 

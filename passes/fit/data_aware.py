@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from xbcompile.just_in_time import njit
+from xbcompile.deferred import njit
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]

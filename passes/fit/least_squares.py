@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xbcompile.just_in_time import njit
+from xbcompile.deferred import njit
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint8]

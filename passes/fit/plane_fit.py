@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbcompile.just_in_time import njit
+from xbcompile.deferred import njit
 from xbcompile.passes.fit import exact_codes
 
 Floats = npt.NDArray[np.float64]

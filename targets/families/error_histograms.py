@@ -17,8 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, uint64
 
+from xbcompile.deferred import njit
 from xbcompile.targets.contract import ReadBlock, SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import (
     MOST_VECTORS,
@@ -171,7 +171,7 @@ def _add_errors(dots, top, top_rows, bottom_rows, table, first_bin, counter):  #
                 low, high = 0, bins - 1
                 while low < high:
                     middle = (low + high) // 2
-                    if uint64(words[m]) < table[m, delta, middle]:
+                    if np.uint64(words[m]) < table[m, delta, middle]:
                         high = middle
                     else:
                         low = middle + 1

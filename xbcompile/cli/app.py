@@ -317,7 +317,7 @@ def targets_command(
     as_json: arguments.Json = False,
 ) -> None:
     """List the targets, or one target's numbers with unit and source."""
-    from xbcompile.cli.printing import print_target, print_targets, target_json
+    from xbcompile.cli.target_list import print_target, print_targets, target_json
     from xbcompile.targets import load_target, target_names
 
     targets = [load_target(name)] if name else [load_target(each) for each in target_names()]
@@ -332,7 +332,7 @@ def targets_command(
 @app.command("passes")
 def passes_command(as_json: arguments.Json = False) -> None:
     """List the passes with their options."""
-    from xbcompile.cli.printing import describe_passes, print_passes
+    from xbcompile.cli.pass_list import describe_passes, print_passes
 
     described = describe_passes()
     if as_json:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from xbcompile.api import compile as compile_model
+from xbcompile.cli.network_text import network_printer
 from xbcompile.cli.output import check_output
-from xbcompile.cli.printing import network_printer
 from xbcompile.cli.targeting import changed_target
 from xbcompile.frontend.dims import parse_dims
 from xbcompile.frontend.inputs import parse_inputs

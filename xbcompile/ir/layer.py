@@ -6,12 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.ir.geometry import Geometry
 from xbcompile.ir.input_code import InputCode
 from xbcompile.ir.weight_code import WeightCode
+
+if TYPE_CHECKING:
+    import onnx
+
+FLOAT = 1  # `onnx.TensorProto.FLOAT`: tables of layers are used without ONNX, too
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class MatrixLayer(ContentEqual):
     weights: np.ndarray
     bias: np.ndarray
     geometry: Geometry
-    element_type: int = onnx.TensorProto.FLOAT
+    element_type: int = FLOAT
     vectors_per_inference: int | None = None
     sample_axis: int = 0
     weight_code: WeightCode | None = None

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
-import onnx
 
 from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.ir.layer import DigitalSegment, LoweringRecord, MatrixLayer
 from xbcompile.ir.recurrence import Recurrence
 from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.schedule import Use
+
+if TYPE_CHECKING:
+    import onnx
 
 Executed = MatrixLayer | DigitalSegment
 NetworkNode = MatrixLayer | DigitalSegment | Recurrence
@@ -70,17 +72,6 @@ class Network(ContentEqual):
         """Whether a tensor of that name is made in the network, in a recurrence or outside; graph inputs are not."""
         inside = (recurrence.inner_names for recurrence in self.recurrences)
         return any(tensor in names for names in (*(node.output_names for node in self.nodes), *inside))
-
-    def graph(self) -> nx.DiGraph:
-        """Node names joined by the tensors between them (edge attribute `tensor`); a recurrence is one node."""
-        graph = nx.DiGraph()
-        writers = {tensor: node.name for node in self.nodes for tensor in node.output_names}
-        for node in self.nodes:
-            graph.add_node(node.name)
-            for tensor in node.input_names:
-                if tensor in writers:
-                    graph.add_edge(writers[tensor], node.name, tensor=tensor)
-        return graph
 
     def layer_dependencies(self) -> list[list[int]]:
         """For each matrix layer, the indices of the matrix layers that it waits for directly (through segments).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xbcompile.ir import ArraySpec
 from xbcompile.options import MappingOptions
 from xbcompile.planning.mapper import fewest_tiles
-from xbcompile.planning.shapes import PlannedMatrix, PlannedNetwork
+from xbcompile.planning.planned import PlannedMatrix, PlannedNetwork
 
 
 def lower_bounds(

@@ -9,7 +9,7 @@ import numpy as np
 
 from xbcompile.ir import ArraySpec, Schedule
 from xbcompile.ir.schedule import tile_columns, tile_rows
-from xbcompile.planning.shapes import PlannedNetwork
+from xbcompile.planning.planned import PlannedNetwork
 
 
 def reads_per_inference(network: PlannedNetwork, schedule: Schedule) -> int:

@@ -14,9 +14,9 @@ from xbcompile.ir import ArraySpec, Schedule
 from xbcompile.ir.schedule import READ, vectors_of
 from xbcompile.options import AUTO, PACKINGS, MappingOptions
 from xbcompile.planning.figures import figures_of
-from xbcompile.planning.shapes import PlannedNetwork
+from xbcompile.planning.planned import PlannedNetwork
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
-from xbcompile.tiler.layout import CUTS
+from xbcompile.tiler.cuts import CUTS
 from xbcompile.tiler.schedule.objective import Figures, parse_objective
 
 MANY_TILES = 100_000  # assumed: with more tiles only what takes linear time is done

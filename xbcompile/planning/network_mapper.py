@@ -12,7 +12,7 @@ from xbcompile.ir.row_weights import row_weight_of_layer
 from xbcompile.options import MappingOptions
 from xbcompile.passes.input_coding import InputCoding
 from xbcompile.planning.mapper import Mapper, Mapping
-from xbcompile.planning.shapes import planned_network
+from xbcompile.planning.planned import planned_network
 from xbcompile.tiler import Layout
 
 

@@ -15,9 +15,10 @@ from xbcompile.ir import ArraySpec, Schedule, Use
 from xbcompile.options import PlanOptions
 from xbcompile.planning.figures import layer_rows, schedule_totals
 from xbcompile.planning.mapper import Mapping
+from xbcompile.planning.planned import PlannedNetwork
 from xbcompile.planning.planner import Planner
 from xbcompile.planning.requirements import judge, parse_requirement, unmet
-from xbcompile.planning.shapes import PlannedNetwork, read_problem
+from xbcompile.planning.shapes import read_problem
 from xbcompile.program.program import Program
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler import Layout

@@ -12,7 +12,7 @@ from xbcompile.errors import VerifyError
 from xbcompile.ir import ArraySpec
 from xbcompile.options import PlanOptions
 from xbcompile.planning.mapper import Mapper, Mapping
-from xbcompile.planning.shapes import PlannedNetwork
+from xbcompile.planning.planned import PlannedNetwork
 from xbcompile.verification.schedule_checks import check_schedule
 
 

@@ -14,7 +14,7 @@ from xbcompile.options import AUTO, MOST_ROWS, PACKINGS, PlanOptions
 from xbcompile.planning.bounds import lower_bounds
 from xbcompile.planning.mapper import MANY_TILES, Mapping, fewest_tiles
 from xbcompile.planning.planner import Planner
-from xbcompile.tiler.layout import CUTS
+from xbcompile.tiler.cuts import CUTS
 from xbcompile.tiler.schedule.objective import OBJECTIVES
 from xbcompile.tiler.shapes import MAX_COLUMNS
 from xbcompile.units import si

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
+from xbcompile.deferred import library
 from xbcompile.ir.network import Network
 from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.onnx_graph import builder
-from xbcompile.onnx_graph.engine import open_session
 from xbcompile.onnx_graph.split_model import SplitModel
 from xbcompile.reference.host_graph import host_graph
 from xbcompile.reference.host_recurrence import expose, scan_bodies
 from xbcompile.reference.sequence import calls_in_sequence
+
+if TYPE_CHECKING:
+    from xbcompile.onnx_graph import engine
+else:
+    engine = library("xbcompile.onnx_graph.engine")  # it loads onnxruntime
 
 CHUNK_SAMPLES = 500  # samples per onnxruntime call: bounds the memory of intermediate tensors
 
@@ -54,7 +60,7 @@ def evaluate_model(
     wanted = [stacked.get(name, name) for name in computed]
     del graph.output[:]
     graph.output.extend(map(builder.value, wanted))
-    session = open_session(model)
+    session = engine.open_session(model)
     values = [chunk | dict(zip(computed, session.run(wanted, chunk), strict=True)) for chunk in chunks]
     return [[value[name] for value in values] for name in tensors]
 
@@ -75,7 +81,7 @@ def model_outputs(
         names: of the outputs.
         states: inputs by the output whose value of one call they take in the next; see `calls_in_sequence`.
     """
-    session = open_session(model)
+    session = engine.open_session(model)
     if not states:
         parts = [
             dict(zip(names, session.run(names, part), strict=True)) for _, part in samples.parts(feeds, CHUNK_SAMPLES)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from xbcompile.deferred import library
 from xbcompile.ir import MatrixLayer, Network, Patches
 from xbcompile.ir.vectors import collect
 from xbcompile.onnx_graph.builder import value
-from xbcompile.onnx_graph.engine import open_session
 from xbcompile.reference.evaluate import evaluate
 from xbcompile.reference.host_graph import host_graph
+
+if TYPE_CHECKING:
+    from xbcompile.onnx_graph import engine
+else:
+    engine = library("xbcompile.onnx_graph.engine")  # it loads onnxruntime
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,7 +55,7 @@ def output_importance(network: Network, feeds: dict[str, np.ndarray], step: floa
     model = host_graph(network).copy()
     for i in moved:
         _with_shift(model.skeleton.graph, network.layers[i].output, _shift_name(i))
-    session = open_session(model, threads=1)
+    session = engine.open_session(model, threads=1)
     still = {_shift_name(i): np.zeros(1, np.float32) for i in moved}
     axes, samples = network.samples, network.samples.samples(feeds)
     calls = [part for _, part in axes.parts(feeds, samples)]

@@ -10,7 +10,7 @@ from xbcompile.ir import MatrixLayer
 from xbcompile.ir.schedule import READ, tile_columns, tile_rows
 from xbcompile.onnx_graph.dimensions import advice, open_dimensions
 from xbcompile.planning.figures import layer_rows, schedule_totals
-from xbcompile.planning.shapes import planned_network
+from xbcompile.planning.planned import planned_network
 from xbcompile.program.program import FORMAT_VERSION, Program
 
 _NAMED_LAYERS = 6

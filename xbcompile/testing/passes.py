@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 import xbcompile
-from xbcompile.cli.printing import network_text
+from xbcompile.cli.network_text import network_text
 from xbcompile.errors import PassError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.ir import ArraySpec, Network

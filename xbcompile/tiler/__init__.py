@@ -6,8 +6,24 @@ By stage: `cuts/` matrices into tiles, `pack/` tiles into weight images, `schedu
 `scramble.py` the columns' seeded order.
 """
 
-from xbcompile.tiler.layout import Layout, plan_layout
-from xbcompile.tiler.schedule.make_schedule import make_schedule
-from xbcompile.tiler.shapes import MatrixShape
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xbcompile.deferred import public_names
+
+if TYPE_CHECKING:
+    from xbcompile.tiler.layout import Layout, plan_layout
+    from xbcompile.tiler.schedule.make_schedule import make_schedule
+    from xbcompile.tiler.shapes import MatrixShape
+
+_WHERE = {
+    "Layout": "xbcompile.tiler.layout",
+    "MatrixShape": "xbcompile.tiler.shapes",
+    "make_schedule": "xbcompile.tiler.schedule.make_schedule",
+    "plan_layout": "xbcompile.tiler.layout",
+}
 
 __all__ = ["Layout", "MatrixShape", "make_schedule", "plan_layout"]
+
+__getattr__ = public_names(__name__, _WHERE)

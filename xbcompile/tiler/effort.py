@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ortools.sat.python import cp_model
+from xbcompile.deferred import library
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
+else:
+    cp_model = library("ortools.sat.python.cp_model")
+
 
 DEFAULT_EFFORT = 1.0  # one unit takes some seconds of one core
 FIRST_EFFORT = 1 / 64  # searches that try larger and larger efforts start from here

@@ -9,6 +9,7 @@ import numpy as np
 
 from xbcompile.errors import ScheduleError
 from xbcompile.ir.content_equality import ContentEqual
+from xbcompile.tiler.cuts import CUTS
 from xbcompile.tiler.cuts.blocks import cut_balanced, cut_greedy
 from xbcompile.tiler.cuts.free import cut_free
 from xbcompile.tiler.cuts.free_in_order import OrderedFiller
@@ -20,7 +21,6 @@ from xbcompile.tiler.pack.regroup import regroup
 from xbcompile.tiler.pack.rules import PackingRules
 from xbcompile.tiler.shapes import MatrixShape, check_array, check_shapes, reads_of
 
-CUTS = ("greedy", "balanced", "free")
 _NEXT_EFFORT = 4  # efforts are tried from the first on, each so many times the one before;
 _MANY_LAYERS = 400  # with more layers, from 1 on
 

@@ -23,8 +23,8 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
+from xbcompile.deferred import library
 from xbcompile.errors import PassError
 from xbcompile.ir.corrections import Corrections
 from xbcompile.passes.contract import CalibratedPass, ChipView, Feeds, Stage
@@ -38,6 +38,8 @@ from xbcompile.passes.device.quiet_columns.measure import (
     sensitivity,
 )
 from xbcompile.reference.importance import output_importance
+
+optimize = library("scipy.optimize")
 
 MEASURES = ("images", "columns")
 WEIGHTS = ("outputs", "scale")
@@ -117,6 +119,6 @@ class QuietColumns(CalibratedPass):
             cost: float64 [logical, physical], what each logical column costs on each physical one.
             column: intp [logical], where they are now.
         """
-        logical, found = linear_sum_assignment(cost)
+        logical, found = optimize.linear_sum_assignment(cost)
         before = cost[logical, column].sum()
         return found.astype(np.intp) if cost[logical, found].sum() < before * (1 - 1e-12) else column

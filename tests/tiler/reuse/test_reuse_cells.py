@@ -14,7 +14,8 @@ from xbcompile.errors import ScheduleError
 from xbcompile.ir import Schedule, Use
 from xbcompile.ir.schedule import WRITE
 from xbcompile.tiler import make_schedule, plan_layout
-from xbcompile.tiler.reuse.reuse_cells import REWRITE_MODES, reuse_cells
+from xbcompile.tiler.reuse import REWRITE_MODES
+from xbcompile.tiler.reuse.reuse_cells import reuse_cells
 from xbcompile.verification.schedule_checks import check_schedule
 
 

@@ -3,6 +3,7 @@
 import heapq
 import itertools
 
+import networkx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,3 +120,19 @@ def test_solver_finds_the_better_assignment():
 def test_uses_are_ordered_by_dependency_then_index():
     assert order_by_dependency([[2], [], [1], []]) == (1, 2, 0, 3)
     assert order_by_dependency(CHAIN) == (0, 1, 2, 3, 4)
+
+
+@MANY
+@given(st.lists(st.lists(st.integers(-1, 7), max_size=2), max_size=7))
+def test_any_order_is_networkx_own(dependencies):
+    """Its lexicographical topological sort; cycles, things that wait for themselves and unknown ones are faults."""
+    graph = networkx.DiGraph((before, after) for after, waits in enumerate(dependencies) for before in waits)
+    graph.add_nodes_from(range(len(dependencies)))
+    if len(graph) > len(dependencies):
+        with pytest.raises(ValueError, match="dependencies name uses outside"):
+            order_by_dependency(dependencies)
+    elif not networkx.is_directed_acyclic_graph(graph):
+        with pytest.raises(ValueError, match="dependencies of the uses are cyclic"):
+            order_by_dependency(dependencies)
+    else:
+        assert order_by_dependency(dependencies) == tuple(networkx.lexicographical_topological_sort(graph))

@@ -4,3 +4,5 @@
 wherever that fills images best, `free_in_order.py` the same for images that follow the order of execution; `fill.py` is
 the filling that both use.
 """
+
+CUTS = ("greedy", "balanced", "free")

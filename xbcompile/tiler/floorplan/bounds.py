@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from xbcompile.deferred import library
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.tiler.floorplan.traffic import Traffic
+
+optimize = library("scipy.optimize")
 
 _ASSIGNED_ARRAYS, _ASSIGNED_SITES = 400, 1_000  # larger problems do without the assignment
 _STEPS, _ASSIGNED_WORK = 60, 4_000_000  # steps; with assignment no more than this many (array, site) costs in all
@@ -91,7 +93,7 @@ class _Splits:
         rank = self.rank(shares)
         table = np.zeros((self.arrays, self.most_neighbours), dtype=np.int64)
         table[self.owner, rank] = shares
-        array, site = linear_sum_assignment(table @ sorted_distance.T)
+        array, site = optimize.linear_sum_assignment(table @ sorted_distance.T)
         chosen = np.empty(self.arrays, dtype=np.int64)
         chosen[array] = site
         return self.pays(shares, sorted_distance[chosen[self.owner], rank])

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
+from xbcompile.deferred import library, njit
 from xbcompile.ir.site_grid import SiteGrid
-from xbcompile.just_in_time import njit
 from xbcompile.tiler.floorplan.traffic import Traffic
+
+sparse = library("scipy.sparse")
 
 # Annealing (Kirkpatrick et al., Science 220, 671 (1983)) with windows that shrink as it cools, as placers of gate
 # arrays do (Betz and Rose, VPR, FPL 1997). Chosen on random sparse graphs; assumed good elsewhere.

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xbcompile.deferred import njit
 from xbcompile.ir.site_grid import SiteGrid
-from xbcompile.just_in_time import njit
 from xbcompile.tiler.floorplan.search import Graph
 
 SOLVER_COEFFICIENTS = 4_000_000  # (arrays * sites)**2; larger problems are left to the search and the simpler bounds

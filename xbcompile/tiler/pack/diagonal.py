@@ -7,13 +7,19 @@ fixed rows, when the rows do not meet. Where on the diagonal a tile lies does no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.sat.python import cp_model
 
+from xbcompile.deferred import library
 from xbcompile.tiler.effort import Allowance
 from xbcompile.tiler.pack.bands import Bin, Kind, images_of
 from xbcompile.tiler.pack.rules import PackingRules
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
+else:
+    cp_model = library("ortools.sat.python.cp_model")
 
 
 def pack_first_fit(kinds: Sequence[Kind], counts: Sequence[int], rules: PackingRules) -> list[Bin]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import networkx as nx
-from ortools.sat.python import cp_model
-
+from xbcompile.deferred import library
 from xbcompile.tiler.effort import Allowance
 from xbcompile.tiler.pack.bands import Bin, Kind, images_of
 from xbcompile.tiler.pack.rules import PackingRules
+
+networkx = library("networkx")
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
+else:
+    cp_model = library("ortools.sat.python.cp_model")
 
 SOLVER_TILES = 60  # more residual tiles than this are left to the heuristics
 
@@ -58,7 +63,7 @@ def prove_or_improve(
 
 def _rivals(rectangles: Sequence[Kind], rows: int, columns: int) -> list[int]:
     """A largest set of rectangles of which no two can share an array."""
-    graph = nx.Graph()
+    graph = networkx.Graph()
     graph.add_nodes_from(range(len(rectangles)))
     for one, (row, height, width) in enumerate(rectangles):
         for two, (other_row, other_height, other_width) in enumerate(rectangles[:one]):
@@ -68,7 +73,7 @@ def _rivals(rectangles: Sequence[Kind], rows: int, columns: int) -> list[int]:
                 meet = height + other_height > rows
             if meet and width + other_width > columns:
                 graph.add_edge(one, two)
-    clique, _ = nx.max_weight_clique(graph, weight=None)
+    clique, _ = networkx.max_weight_clique(graph, weight=None)
     return sorted(clique)
 
 

@@ -4,3 +4,5 @@
 array is written with, `image_order.py` puts exchangeable ones in an order, `match_columns.py` assigns their columns to
 those of the images before, and `changed_cells.py` counts cells that differ.
 """
+
+REWRITE_MODES = ("all", "changed", "matched")

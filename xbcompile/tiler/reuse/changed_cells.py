@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+
+from xbcompile.deferred import library
+
+optimize = library("scipy.optimize")
 
 CellsOf = Callable[[np.ndarray], np.ndarray]
 
@@ -68,7 +71,7 @@ class PackedCells:
         pair = (min(one, two), max(one, two))
         if pair not in self._fewest:
             differing = self.differing(*pair)
-            self._fewest[pair] = int(differing[linear_sum_assignment(differing)].sum())
+            self._fewest[pair] = int(differing[optimize.linear_sum_assignment(differing)].sum())
         return self._fewest[pair]
 
     def row_profiles(self, images: np.ndarray) -> np.ndarray:

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.constraint_solver import pywrapcp, routing_enums_pb2
-from ortools.sat.python import cp_model
-from scipy.spatial.distance import cdist
 
+from xbcompile.deferred import library
 from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.tiler.effort import DEFAULT_EFFORT, Allowance
 from xbcompile.tiler.reuse.changed_cells import CellsOf, PackedCells
+
+distance = library("scipy.spatial.distance")
+if TYPE_CHECKING:
+    from ortools.constraint_solver import pywrapcp, routing_enums_pb2
+    from ortools.sat.python import cp_model
+else:
+    pywrapcp = library("ortools.constraint_solver.pywrapcp")
+    routing_enums_pb2 = library("ortools.constraint_solver.routing_enums_pb2")
+    cp_model = library("ortools.sat.python.cp_model")
 
 WHOLE_IMAGES = 100  # a longer chain is solved window by window; assumed
 _WINDOW_IMAGES = 40  # assumed: some tenths of a second each
@@ -208,7 +216,7 @@ def _walk(profiles: np.ndarray) -> list[int]:
     """Nearest neighbours from the first profile on, each profile once."""
     left, walk = np.arange(1, len(profiles)), [0]
     while len(left):
-        near = int(np.argmin(cdist(profiles[walk[-1:]], profiles[left], "cityblock")))
+        near = int(np.argmin(distance.cdist(profiles[walk[-1:]], profiles[left], "cityblock")))
         walk.append(int(left[near]))
         left = np.delete(left, near)
     return walk

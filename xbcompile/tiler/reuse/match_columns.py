@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from xbcompile.deferred import library
 from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.tiler.effort import DEFAULT_EFFORT
 from xbcompile.tiler.reuse.changed_cells import CellsOf, PackedCells
+
+optimize = library("scipy.optimize")
 
 # Assumed: about five seconds of one core. SciPy's solver was the faster one: 0.18 ms at 64 columns and 1.2 to 2 ms at 256,
 # OR-Tools' SimpleLinearSumAssignment 0.2 to 0.4 ms and 5 to 11 ms.
@@ -150,7 +152,7 @@ class _Matching:
         for image, other in fixed:
             differing = self.packed.differing(image, other)
             cost += self.neighbours[image][other] * differing[np.ix_(self.logical[image], self.logical[other])]
-        now, physical = linear_sum_assignment(cost)
+        now, physical = optimize.linear_sum_assignment(cost)
         if cost[now, physical].sum() >= cost.trace():
             return False
         source = np.argsort(physical)

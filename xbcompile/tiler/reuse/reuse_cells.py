@@ -11,13 +11,12 @@ from xbcompile.errors import ScheduleError
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.schedule import WRITE, Schedule, Use
 from xbcompile.tiler.effort import DEFAULT_EFFORT
+from xbcompile.tiler.reuse import REWRITE_MODES
 from xbcompile.tiler.reuse.changed_cells import CellsOf
 from xbcompile.tiler.reuse.image_order import order_images
 from xbcompile.tiler.reuse.match_columns import match_columns
 from xbcompile.tiler.reuse.steps import exchangeable_runs, reordered_steps, written_images
 from xbcompile.tiler.schedule.retime import retime
-
-REWRITE_MODES = ("all", "changed", "matched")
 
 
 def reuse_cells(

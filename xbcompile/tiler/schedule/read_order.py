@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.sat.python import cp_model
 
+from xbcompile.deferred import library
 from xbcompile.tiler.effort import FIRST_EFFORT, Allowance
 from xbcompile.tiler.schedule.list_scheduling import stationary_plan
 from xbcompile.tiler.schedule.timetable import VisitPlan, WriteRules, time_visits
 from xbcompile.tiler.schedule.workload import Workload
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
+else:
+    cp_model = library("ortools.sat.python.cp_model")
 
 _MOST_VISITS, _SOLVER_VISITS = 100_000, 120  # assumed: more are read in the order of their groups
 _SHARE = 1 / 8  # of the effort

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from ortools.sat.python import cp_model
 
+from xbcompile.deferred import library
 from xbcompile.tiler.effort import FIRST_EFFORT, Allowance
 from xbcompile.tiler.schedule.timetable import VisitPlan, WriteRules, time_visits
 from xbcompile.tiler.schedule.workload import Workload
+
+if TYPE_CHECKING:
+    from ortools.sat.python import cp_model
+else:
+    cp_model = library("ortools.sat.python.cp_model")
 
 SOLVER_IMAGES, SOLVER_VISITS = 60, 120  # more than this is left to list scheduling
 FEW_VISITS = 12  # their optimum is found soon

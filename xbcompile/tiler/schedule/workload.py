@@ -9,8 +9,8 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from heapq import heappop, heappush
 
-import networkx as nx
 import numpy as np
 
 from xbcompile.ir.array_spec import ArraySpec
@@ -146,15 +146,26 @@ def order_by_dependency(dependencies: Sequence[Collection[int]]) -> tuple[int, .
     Raises:
         ValueError: the dependencies are cyclic or name what does not exist (a fault of the caller).
     """
-    graph = nx.DiGraph()
-    graph.add_nodes_from(range(len(dependencies)))
-    graph.add_edges_from((before, after) for after, waits in enumerate(dependencies) for before in waits)
-    if len(graph) != len(dependencies):
-        raise ValueError(f"dependencies name uses outside 0..{len(dependencies) - 1}")
-    try:
-        return tuple(nx.lexicographical_topological_sort(graph))
-    except nx.NetworkXUnfeasible:
-        raise ValueError(f"dependencies of the uses are cyclic: {dependencies}") from None
+    count = len(dependencies)
+    waits_for = [set(waits) for waits in dependencies]
+    if not set().union(*waits_for) <= set(range(count)):
+        raise ValueError(f"dependencies name uses outside 0..{count - 1}")
+    followers: list[list[int]] = [[] for _ in range(count)]
+    for after, waits in enumerate(waits_for):
+        for before in waits:
+            followers[before].append(after)
+    waiting = [len(waits) for waits in waits_for]
+    ready = [i for i in range(count) if not waiting[i]]  # a heap as it stands
+    order = []
+    while ready:
+        order.append(heappop(ready))
+        for after in followers[order[-1]]:
+            waiting[after] -= 1
+            if not waiting[after]:
+                heappush(ready, after)
+    if len(order) < count:
+        raise ValueError(f"dependencies of the uses are cyclic: {dependencies}")
+    return tuple(order)
 
 
 def group_uses(uses: Sequence[Use]) -> list[tuple[int, ...]]:

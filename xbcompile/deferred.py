@@ -1,0 +1,92 @@
+"""What is loaded when it is first used, so that no command waits for what it does not need: libraries, kernels, names.
+
+numba, scipy and ortools take a third to half a second each, onnxruntime and onnx a tenth, as long as a listing takes in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import update_wrapper
+from importlib import import_module
+from threading import Lock
+from types import ModuleType
+from typing import Any
+
+_compiling = Lock()
+
+
+class _Library(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # questions of inspect and the like need no library
+            raise AttributeError(f"{self.__name__} is not loaded for {name!r}")
+        return getattr(import_module(self.__name__), name)
+
+
+def library(name: str) -> Any:
+    """What stands in the place of a module, which is imported when something of it is asked for.
+
+    Args:
+        name: of the module, with dots.
+    """
+    return _Library(name)
+
+
+class Kernel:
+    """A function that numba compiles when it is first called, or when a kernel that calls it is compiled.
+
+    Args:
+        function: what is compiled.
+        options: of `numba.njit`.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+        update_wrapper(self, function)
+        self._function = function
+        self._options = options
+        self._dispatcher: Any = None
+
+    def dispatcher(self) -> Any:
+        """What numba makes of the function."""
+        with _compiling:  # threads that call first at one time would each make one
+            if self._dispatcher is None:
+                from numba import njit as compiled
+
+                self._dispatcher = compiled(**self._options)(self._function)
+        return self._dispatcher
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function returns."""
+        return (self._dispatcher or self.dispatcher())(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"a kernel has no {name!r}")
+        return getattr(self.dispatcher(), name)  # numba asks for its own attributes where another kernel calls this one
+
+
+def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit`, for which numba is loaded when a kernel is first called.
+
+    Args:
+        options: those of `numba.njit`.
+
+    Returns:
+        A decorator that makes a `Kernel`.
+    """
+    return lambda function: Kernel(function, options)
+
+
+def public_names(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package (PEP 562) whose public names come from its modules, which are imported for them.
+
+    Args:
+        package: its name, for messages.
+        where: the module of each name.
+    """
+
+    def find(name: str) -> Any:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(where[name]), name)
+
+    return find
