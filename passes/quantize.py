@@ -26,7 +26,7 @@ from xbcompile.errors import PassError
 from xbcompile.ir import Contraction, MatrixLayer, Network, WeightCode
 from xbcompile.ir.vectors import gather
 from xbcompile.passes.contract import Advice, LayerTrouble, NetworkPass, PassContext
-from xbcompile.passes.fit import data_aware, exact_codes, least_squares
+from xbcompile.passes.fit import closed_forms, data_aware, exact_codes, least_squares
 from xbcompile.reference.evaluate import evaluate
 
 SCHEMES = ("binary", "ternary", "levels", "continuous")
@@ -233,7 +233,7 @@ class Quantize(NetworkPass):
         table = _exact(table)
         if self.scheme == "levels":
             return _fit_levels(columns, row_weight, table)
-        closed_form = least_squares.fit_binary if self.scheme == "binary" else least_squares.fit_ternary
+        closed_form = closed_forms.fit_binary if self.scheme == "binary" else closed_forms.fit_ternary
         codes, scale = closed_form(columns, row_weight)
         return _with_exact_codes(columns, row_weight, table, codes, scale, np.zeros_like(scale))
 

@@ -6,8 +6,8 @@ Every column of `weights` is one problem of its own, under the weight code of an
 
     [8.57, 8.58, 11.97, 12.06]  ->  codes [0, 0, 3, 3], levels at 8.575, 9.722, 10.868, 12.015
 
-`fit_binary` and `fit_ternary` have closed forms. Alternating between codes and (scale, offset), as Lloyd's algorithm
-does, stops in local optima, so `fit_levels` searches the plane of the two numbers by branch and bound (Land and Doig,
+Two and three levels about 0 have closed forms (`closed_forms.py`). Alternating between codes and (scale, offset), as Lloyd's
+algorithm does, stops in local optima, so `fit_levels` searches the plane of the two numbers by branch and bound (Land and Doig,
 Econometrica 28, 1960) and proves a lower bound. Two levels, and the single unknown under row weights, are scanned
 completely instead.
 
@@ -29,9 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbcompile.deferred import njit
-
-Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.uint8]
+from xbcompile.passes.fit.checks import Codes, Floats, checked_row_weight, checked_weights, real
 
 MAX_LEVELS = 256
 DEFAULT_MAX_BOXES = 100_000
@@ -68,62 +66,6 @@ class LevelsFit:
     squared_error: Floats
 
 
-def fit_binary(weights: npt.ArrayLike, row_weight: npt.ArrayLike | None = None) -> tuple[Codes, Floats]:
-    """Codes on the levels (-1, +1) without offset that minimise the squared error of each column.
-
-    Args:
-        weights: real [inputs, outputs], finite.
-        row_weight: real [inputs, outputs], positive factor of each cell; None means 1.
-
-    Returns:
-        codes uint8 [inputs, outputs], 1 where the weight is >= 0; scale float64 [outputs] in weight units,
-        `sum(g |w|) / sum(g^2)`, so 0 for a column of zeros.
-
-    Raises:
-        ValueError: a shape, value or dtype outside of the above.
-
-    Source: Rastegari et al., "XNOR-Net", ECCV 2016, section 3.1, with the factor g added.
-    """
-    w, g = _checked(weights, row_weight)
-    g_top = g.max(axis=0)
-    g = g / g_top
-    scale = (g * np.abs(w)).sum(axis=0) / np.square(g).sum(axis=0) / g_top
-    return (w >= 0).astype(np.uint8), scale
-
-
-def fit_ternary(weights: npt.ArrayLike, row_weight: npt.ArrayLike | None = None) -> tuple[Codes, Floats]:
-    """Codes on the levels (-1, 0, +1) without offset that minimise the squared error of each column.
-
-    With a support S of nonzero codes the best scale is `sum_S g|w| / sum_S g^2` and lowers the squared error by
-    `(sum_S g|w|)^2 / sum_S g^2`. For a given scale s a weight gains by being in S when `|w|/g > s/2`, so the best
-    support is a prefix of the weights sorted by `|w|/g`: all of them are tried.
-
-    Args:
-        weights: real [inputs, outputs], finite.
-        row_weight: real [inputs, outputs], positive factor of each cell; None means 1.
-
-    Returns:
-        codes uint8 [inputs, outputs] in {0, 1, 2}; scale float64 [outputs] in weight units. A column of zeros has
-        scale 0 and all codes 1.
-
-    Raises:
-        ValueError: a shape, value or dtype outside of the above.
-    """
-    w, g = _checked(weights, row_weight)
-    w_top, g_top = np.abs(w).max(axis=0), g.max(axis=0)
-    w_top[w_top == 0] = 1.0  # a column of zeros stays one
-    size, g = np.abs(w) / w_top, g / g_top
-    order = np.argsort(-size / g, axis=0, kind="stable")
-    sum_gw = np.cumsum(np.take_along_axis(g * size, order, axis=0), axis=0)
-    sum_gg = np.cumsum(np.take_along_axis(g * g, order, axis=0), axis=0)
-    last = np.argmax(np.square(sum_gw) / sum_gg, axis=0)[np.newaxis]
-    scale = (np.take_along_axis(sum_gw, last, axis=0) / np.take_along_axis(sum_gg, last, axis=0))[0]
-    in_support = np.empty(w.shape, dtype=np.bool_)
-    np.put_along_axis(in_support, order, np.arange(w.shape[0])[:, np.newaxis] <= last, axis=0)
-    codes = np.where(in_support, 1 + np.sign(w), 1).astype(np.uint8)
-    return codes, scale * w_top / g_top
-
-
 def fit_levels(
     weights: npt.ArrayLike,
     levels: npt.ArrayLike,
@@ -157,7 +99,8 @@ def fit_levels(
     Raises:
         ValueError: a shape, value or dtype outside of the above.
     """
-    w, g = _checked(weights, row_weight)
+    w = checked_weights(weights)
+    g = np.ones_like(w) if row_weight is None else checked_row_weight(row_weight, w.shape)
     table = _checked_levels(levels)
     if not (np.isfinite(relative_gap) and 0 <= relative_gap < 1):
         raise ValueError(f"relative_gap is {relative_gap}; allowed are 0 <= relative_gap < 1")
@@ -199,24 +142,8 @@ class _Column(NamedTuple):
     sum_vv: Floats  # [n + 1], sums of their squares
 
 
-def _checked(weights: npt.ArrayLike, row_weight: npt.ArrayLike | None) -> tuple[Floats, Floats]:
-    w = _real("weights", weights)
-    if w.ndim != 2 or w.size == 0:
-        raise ValueError(f"weights must be a non-empty array [inputs, outputs], found shape {w.shape}")
-    if row_weight is None:
-        return w, np.ones_like(w)
-    g = _real("row_weight", row_weight)
-    if g.shape != w.shape:
-        raise ValueError(f"row_weight must have the shape of weights {w.shape}, found {g.shape}")
-    if g.min() <= 0:
-        raise ValueError(
-            f"row_weight must be positive, found {g.min()} at index {np.argwhere(g == g.min())[0].tolist()}"
-        )
-    return w, g
-
-
 def _checked_levels(levels: npt.ArrayLike) -> Floats:
-    table = _real("levels", levels)
+    table = real("levels", levels)
     if table.ndim != 1 or not 2 <= table.size <= MAX_LEVELS:
         raise ValueError(f"levels must be a list of 2 to {MAX_LEVELS} values, found shape {table.shape}")
     step = np.diff(table)
@@ -228,18 +155,6 @@ def _checked_levels(levels: npt.ArrayLike) -> Floats:
         at = int(near[0])
         raise ValueError(f"levels {at} to {at + 2} lie within {_NEAREST} of the table's range: merge them")
     return table
-
-
-def _real(name: str, values: npt.ArrayLike) -> Floats:
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"{name} must be real numbers, found dtype {array.dtype}")
-    finite = np.isfinite(array)
-    if not finite.all():
-        raise ValueError(
-            f"{name} must be finite, found {array[~finite][0]} at index {np.argwhere(~finite)[0].tolist()}"
-        )
-    return array.astype(np.float64)
 
 
 def _search_plan(levels: Floats) -> _SearchPlan:

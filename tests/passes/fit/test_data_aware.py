@@ -15,7 +15,7 @@ from tests.support.model_kit import MODELS, model_of
 from tests.support.small_programs import convolution_model, dense_model, images
 from xbcompile.errors import PassError, PipelineError
 from xbcompile.ir.vectors import gather
-from xbcompile.passes.fit import data_aware, least_squares
+from xbcompile.passes.fit import closed_forms, data_aware, least_squares
 from xbcompile.passes.pipeline import parse_pipeline
 from xbcompile.passes.quantize import Quantize
 from xbcompile.testing.passes import assert_idempotent, context_of, network_of, outputs_of, spec_with
@@ -27,7 +27,7 @@ def least_squares_fit(weights, table, g=None, scheme="levels"):
     if scheme == "levels":
         fit = least_squares.fit_levels(weights, np.asarray(table, float), g)
         return data_aware.DataAwareFit(fit.codes, fit.scale, fit.offset)
-    codes, scale = {"binary": least_squares.fit_binary, "ternary": least_squares.fit_ternary}[scheme](weights, g)
+    codes, scale = {"binary": closed_forms.fit_binary, "ternary": closed_forms.fit_ternary}[scheme](weights, g)
     return data_aware.DataAwareFit(codes, scale, 0 * scale)
 
 

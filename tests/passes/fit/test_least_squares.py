@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xbcompile.passes.fit import least_squares
-from xbcompile.passes.fit.least_squares import LevelsFit, fit_binary, fit_levels, fit_ternary
+from xbcompile.passes.fit.closed_forms import fit_binary, fit_ternary
+from xbcompile.passes.fit.least_squares import LevelsFit, fit_levels
 
 Floats = npt.NDArray[np.float64]
 
