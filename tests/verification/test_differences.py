@@ -28,3 +28,6 @@ INF, NAN = np.inf, np.nan
 )
 def test_an_infinity_counts_as_the_largest_number_of_the_type(dtype, found, expected, difference) -> None:
     assert differences(np.array([found], dtype), np.array([expected], dtype)) == [difference]
+    beside = differences(np.array([2, found, 0], dtype), np.array([2, expected, 1], dtype))
+    assert beside.tolist() == [0, difference, 1]
+    assert differences(np.array(found, dtype), np.array(expected, dtype)) == difference

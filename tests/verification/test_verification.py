@@ -30,7 +30,7 @@ from xbcompile.program.program import Program
 from xbcompile.runtime import Session
 from xbcompile.verification import schedule_checks
 from xbcompile.verification.differences import differences
-from xbcompile.verification.verify import _differences, verify
+from xbcompile.verification.verify import _differences, check_cells, verify
 
 TILE_FIELDS = ("layer", "group", "k0", "k1", "m0", "m1", "image", "row", "column")
 
@@ -303,6 +303,31 @@ def test_each_code_is_compared_with_the_host_graph() -> None:
             codes.flat[position] ^= 1
             findings = verify(with_weight_code(program, layer, codes=codes))
             assert findings == [f"codes: layer {node.name!r} differs from the host graph's"]
+
+
+@pytest.mark.parametrize("target", ["m2tj4", "mram64", "ideal"])
+def test_each_cell_that_is_written_is_compared_with_the_codes(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the inputs are: one wrong cell under any weight is found, one where no tile sits harms nothing."""
+    program = convolution_program(target, None if target != "m2tj4" else "quantize,analogue")
+    cells, schedule = Program.cells, program.schedule
+    for image in range(schedule.images):
+        used = np.zeros((schedule.rows, schedule.columns), bool)
+        for tile in schedule.tiles[schedule.tiles["image"] == image]:
+            columns = schedule.column_permutation[image, tile["column"] :][: tile["m1"] - tile["m0"]]
+            used[tile["row"] : tile["row"] + tile["k1"] - tile["k0"], columns] = True
+        for k, m in [*np.argwhere(used)[::23].tolist(), *np.argwhere(~used)[:2].tolist()]:
+
+            def corrupted_cells(
+                self: Program, images: np.ndarray, at: tuple[int, int, int] = (image, k, m)
+            ) -> np.ndarray:
+                wrong = cells(self, images).copy()
+                wrong[images == at[0], at[1], at[2]] += 1
+                return wrong
+
+            monkeypatch.setattr(Program, "cells", corrupted_cells)
+            found = check_cells(program)
+            assert len(found) == used[k, m]
+            assert all(f"cells: image {image} does not hold the codes of layer" in each for each in found)
 
 
 def test_codes_beyond_the_level_table_are_found() -> None:

@@ -11,6 +11,11 @@ def differences(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     What overflows is infinite in every runtime, and sums near the limit of the type may do so in one and not in another: an
     infinity counts as the largest number of the type. NaN equals NaN, and is infinitely far from any number.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        gaps = np.asarray(np.subtract(found, expected, dtype=np.float64))
+    np.abs(gaps, out=gaps)
+    if np.isfinite(gaps.max(initial=0)):  # NaN, too, would be the largest
+        return gaps
     left, right = found.astype(np.float64), expected.astype(np.float64)
     if expected.dtype.kind == "f":
         limit = float(np.finfo(expected.dtype).max)
