@@ -228,10 +228,16 @@ class OrderedFiller:
         """Piece, row, column, height and width of the next tile: a whole piece, else the best part, else None."""
         rows, columns = self.rules.rows, self.rules.columns
         best: tuple[tuple[float, ...], tuple[int, int, int, int, int]] | None = None
+        seen: set[tuple[int, int]] = set()
         for index, (piece, _) in enumerate(pieces):
             height, width = piece[3] - piece[2], piece[5] - piece[4]
-            most_high, most_wide = min(height, rows), min(width, columns)
+            if (height, width) in seen:  # the first of equal ones stands
+                continue
+            seen.add((height, width))
             size = -_SIZES[variant.key](height, width, self.rules)
+            if best is not None and best[0][:2] < (0, size):  # a larger one goes in whole
+                continue
+            most_high, most_wide = min(height, rows), min(width, columns)
             for top, left, bottom, right in space.rectangles:
                 spare_rows, spare_columns = bottom - top - height, right - left - width
                 high = height if spare_rows >= 0 else bottom - top
