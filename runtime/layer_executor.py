@@ -166,13 +166,32 @@ class LayerExecutor:
     ) -> tuple[np.ndarray, tuple[int, ...]]:
         """`vectors` without the gain and shift of each output."""
         source = self.input(x)
-        y = np.empty((source.count, self.layer.groups * self.layer.outputs))
+        return self.some(source, 0, source.count, reads, observer), source.shape
 
-        def take(start: int, reading: Reading) -> None:
-            self._recombine(reading, y[start : start + reading.sums.shape[1]])
+    def some(
+        self,
+        source: LayerInput,
+        start: int,
+        stop: int,
+        reads: VectorRange | None = None,
+        observer: ReadingObserver | None = None,
+    ) -> np.ndarray:
+        """Output vectors of some of an input's vectors, float64 [stop - start, groups * outputs], before gain and shift.
 
-        _Call(self, source, reads or VectorRange(), take, observer).run(0, source.count)
-        return y, source.shape
+        Args:
+            source: of `input`.
+            start: the first.
+            stop: end.
+            reads: which vectors the input holds; None: the first.
+            observer: sees every reading and its exact sum.
+        """
+        y = np.empty((stop - start, self.layer.groups * self.layer.outputs))
+
+        def take(first: int, reading: Reading) -> None:
+            self._recombine(reading, y[first - start : first - start + reading.sums.shape[1]])
+
+        _Call(self, source, reads or VectorRange(), take, observer).run(start, stop)
+        return y
 
     def observe(self, x: np.ndarray, reads: VectorRange, observer: ReadingObserver) -> None:
         """Let an observer see what the first vectors of an input tensor read: about OBSERVED_READINGS.

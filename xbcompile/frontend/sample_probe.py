@@ -249,10 +249,10 @@ def place_of_parts(
     for axis in range(together.ndim):
         if together.shape != (*alone[0].shape[:axis], _summed(alone, axis), *alone[0].shape[axis + 1 :]):
             continue
-        runs, turns = np.concatenate(alone, axis), np.stack(alone, axis + 1).reshape(together.shape)
-        for inner, expected in ((False, runs), (True, turns)):
-            if by_shape or alike(together, expected, tolerance):
-                return Place(axis, together.ndim, inner)
+        if by_shape or alike(together, np.concatenate(alone, axis), tolerance):
+            return Place(axis, together.ndim)
+        if alike(together, np.stack(alone, axis + 1).reshape(together.shape), tolerance):
+            return Place(axis, together.ndim, inner=True)
     return None
 
 
@@ -335,9 +335,11 @@ def alike(found: Any, wanted: Any, tolerance: float) -> bool:
 
 
 def _close(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
-    same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
     with np.errstate(invalid="ignore", over="ignore"):
-        difference, size = np.where(same, 0, found - wanted), np.where(np.isfinite(wanted), wanted, 0)
+        difference, size = found - wanted, wanted
+        if not np.isfinite(np.abs(difference).max(initial=0)):  # NaN, too, would be the largest
+            same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
+            difference, size = np.where(same, 0, difference), np.where(np.isfinite(wanted), wanted, 0)
         if tolerance == EXACT:
             return bool(np.all(np.abs(difference) <= tolerance * np.abs(size).max(initial=0)))
         return bool(np.square(difference).sum() <= tolerance**2 * np.square(size).sum())

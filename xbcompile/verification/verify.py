@@ -31,6 +31,7 @@ from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.runtime.workers import Workers
 from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.verification.differences import differences
+from xbcompile.verification.exact_vectors import exact_vectors
 from xbcompile.verification.probes import probe_inputs
 from xbcompile.verification.schedule_checks import check_schedule, check_tables
 from xbcompile.verification.traffic import hop_values
@@ -207,7 +208,7 @@ def check_equivalence(program: Program) -> list[str]:
             # Probe inputs may take the model where it has no finite values; a large fixed batch is needless work.
             if x.size > LARGEST_COMPARED or not np.isfinite(x).all():
                 x, reference = _run_alone(program, layer)
-            vectors, shape = LayerExecutor(placed, i, ideal, workers).vectors(x)
+            vectors, shape = exact_vectors(LayerExecutor(placed, i, ideal, workers), x)
             findings += _differences(layer, x, lay_out(layer, vectors, shape), reference)
     return findings
 

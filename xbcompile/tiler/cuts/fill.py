@@ -15,6 +15,9 @@ Piece = tuple[int, int, int, int, int, int]  # layer, group, k0, k1, m0, m1
 Placed = tuple[Piece, int, int, int]  # piece, image, row, column
 
 _ORDERS = 400
+# A score is one whole number, which is compared faster than several: cuts, less cells, then what is spare, the less first.
+_SIZE_BITS, _AREA_BITS = 31, 64  # as tables are int32
+_NO_PLACE = 1 << (2 * _SIZE_BITS + _AREA_BITS + 2)
 
 
 @dataclass(frozen=True)
@@ -89,22 +92,29 @@ class Filler:
         which happens only where tiles may not share rows or columns: else there are as many cells as weights.
         """
         height, width = piece[3] - piece[2], piece[5] - piece[4]
-        best: tuple[tuple[int, int, int, int], tuple[int, int, int, int, int]] | None = None
-        seen_empty = False
+        rows, columns = min(height, self.rows), min(width, self.columns)
+        least, best, seen_empty = _NO_PLACE, None, False
         for image, space in enumerate(spaces):
-            empty = space.rectangles == [(0, 0, self.rows, self.columns)]
-            if empty and seen_empty:
-                continue
-            seen_empty |= empty
-            self.checks -= len(space.rectangles) + 1
-            for top, left, bottom, right in space.rectangles:
-                part_height, part_width = min(height, bottom - top), min(width, right - left)
-                cuts = (part_height < min(height, self.rows)) + (part_width < min(width, self.columns))
-                spare = (bottom - top - part_height, right - left - part_width)
-                score = (cuts, -part_height * part_width, min(spare), max(spare))
-                if best is None or score < best[0]:
-                    best = score, (image, top, left, part_height, part_width)
-        return None if best is None else best[1]
+            rectangles = space.rectangles
+            if len(rectangles) == 1 and rectangles[0] == (0, 0, self.rows, self.columns):
+                if seen_empty:
+                    continue
+                seen_empty = True
+            self.checks -= len(rectangles) + 1
+            for top, left, bottom, right in rectangles:
+                high, wide = bottom - top, right - left
+                if least < 0 and (high < rows or wide < columns):  # without a cut there is a place already
+                    continue
+                part_height, part_width = (height if height < high else high), (width if width < wide else wide)
+                spare, other = high - part_height, wide - part_width
+                if spare > other:
+                    spare, other = other, spare
+                cuts = (part_height < rows) + (part_width < columns)
+                score = (cuts << _AREA_BITS) - part_height * part_width
+                score = (((score << _SIZE_BITS) + spare) << _SIZE_BITS) + other
+                if score < least:
+                    least, best = score, (image, top, left, part_height, part_width)
+        return best
 
 
 def _orders(pieces: int, count: int) -> Iterator[_Order]:

@@ -26,10 +26,13 @@ _LEAST_FILLS, _FILLS_PER_EFFORT = 1_500, 20_000  # images that may be filled in 
 _TILES_PER_FILL = 6  # an image with more tiles counts as more
 _WIDEST = 24  # states of the beam
 _VARIANTS = 64  # that `_variants` gives
+_KEPT_FILLS = 50_000  # assumed: some tens of MB
 
 Run = tuple[Piece, int]  # equal pieces of so many groups: of the given one and of those behind it
 Bulk = tuple[Piece, int]  # a piece that is cut into full tiles, and the first of their images
 Placed = tuple[Piece, int, int, int]  # piece, image, row, column
+# The layer in work after an image, what is left of it, weights in the image, and its pieces with row and column.
+_Filled = tuple[int, tuple[Run, ...], int, tuple[tuple[Piece, int, int], ...]]
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class OrderedFiller:
         full = sum(s.groups * (s.inputs // rules.rows) * (s.outputs // rules.columns) for s in shapes)
         self._partial = max(self.bound - full + len(shapes), (sum(least) - full) // _TILES_PER_FILL)
         self._answers: dict[tuple[int, int, int, int], _State | None] = {}
+        self._fills: dict[tuple[int, tuple[Run, ...], _Variant], _Filled] = {}  # searches of more effort begin alike
 
     def improve(self, packing: Packing, effort: float) -> Packing:
         """A packing with fewer images, or as many and fewer reads, if one is found; else the given one."""
@@ -169,13 +173,19 @@ class OrderedFiller:
                 count = high * wide // self.rules.cells
                 pieces = (*state.pieces[:index], *rests, *state.pieces[index + 1 :])
                 return self._after(state, count, state.layer, pieces, high * wide, (), (core, state.images))
-        return self._fill(state, variant)
+        key = state.layer, state.pieces, variant
+        if key not in self._fills:
+            if len(self._fills) >= _KEPT_FILLS:
+                self._fills.clear()
+            self._fills[key] = self._fill(*key)
+        layer, pieces, weights, parts = self._fills[key]
+        added = tuple([(part, state.images, row, column) for part, row, column in parts])
+        return self._after(state, 1, layer, pieces, weights, added, None)
 
-    def _fill(self, state: _State, variant: _Variant) -> _State:
+    def _fill(self, layer: int, left: tuple[Run, ...], variant: _Variant) -> _Filled:
+        """Fill one image with what is left of a layer and with those behind it."""
         space = FreeSpace(self.rules.rows, self.rules.columns)
-        layer, pieces = state.layer, list(state.pieces)
-        added: list[Placed] = []
-        weights = 0
+        pieces, parts, weights = list(left), [], 0
         while True:
             if not pieces:
                 layer += 1
@@ -189,9 +199,9 @@ class OrderedFiller:
             space.take_tile(row, column, height, width, self.rules)
             part, rests = _take(*pieces[index], height, width, rows_first=variant.rows_first)
             pieces[index : index + 1] = rests
-            added.append((part, state.images, row, column))
+            parts.append((part, row, column))
             weights += height * width
-        return self._after(state, 1, layer, tuple(pieces), weights, tuple(added), None)
+        return layer, tuple(pieces), weights, tuple(parts)
 
     def _after(
         self,
@@ -218,10 +228,16 @@ class OrderedFiller:
         """Piece, row, column, height and width of the next tile: a whole piece, else the best part, else None."""
         rows, columns = self.rules.rows, self.rules.columns
         best: tuple[tuple[float, ...], tuple[int, int, int, int, int]] | None = None
+        seen: set[tuple[int, int]] = set()
         for index, (piece, _) in enumerate(pieces):
             height, width = piece[3] - piece[2], piece[5] - piece[4]
-            most_high, most_wide = min(height, rows), min(width, columns)
+            if (height, width) in seen:  # the first of equal ones stands
+                continue
+            seen.add((height, width))
             size = -_SIZES[variant.key](height, width, self.rules)
+            if best is not None and best[0][:2] < (0, size):  # a larger one goes in whole
+                continue
+            most_high, most_wide = min(height, rows), min(width, columns)
             for top, left, bottom, right in space.rectangles:
                 spare_rows, spare_columns = bottom - top - height, right - left - width
                 high = height if spare_rows >= 0 else bottom - top
