@@ -69,8 +69,7 @@ class Worker:
 
 def run_row(row: Row, rounds: int) -> dict[str, Any]:
     """Everything that is measured of one row."""
-    once = row.unit == "MiB"  # a warm run would hide what the first one takes
-    workers = [Worker(side, work, () if once else row.threads) for side, work in row.sides]
+    workers = [Worker(side, work, () if row.cold else row.threads) for side, work in row.sides]
     sides: dict[str, dict[str, Any]] = {}
     ready = []
     for worker in workers:
@@ -79,10 +78,10 @@ def run_row(row: Row, rounds: int) -> dict[str, Any]:
             found["setup_peak_bytes"] = found.pop("peak_bytes")
             found["threads"] = {str(threads): [] for threads in row.threads}
             ready.append(worker)
-    for _ in range(min(rounds, row.rounds or rounds)):
+    for _ in range(1 if row.once else rounds):
         for threads in row.threads:
             for worker in ready:
-                measured = worker.measure(threads, 0 if once else LEAST_SECONDS)
+                measured = worker.measure(threads, 0 if row.once else LEAST_SECONDS)
                 sides[worker.side]["threads"][str(threads)].append(measured)
     for worker in workers:
         worker.close()

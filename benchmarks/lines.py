@@ -15,7 +15,7 @@ from benchmarks.side import relative_error
 from xbcompile.targets.families.line_resistance import LineResistance
 
 SEGMENT_OHM = 3.0
-VECTORS = {"64": 2_000, "256": 100}
+VECTORS = {"64": 2_000, "256": 500}
 
 
 class Circuit:

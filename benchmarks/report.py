@@ -108,12 +108,16 @@ def speed_cells(row: Measured, limits: dict[str, float]) -> list[str]:
     cells += [rates(own), two_to_one(own), share_of_limit(own, limits)]
     for peer in PEERS:
         side = row["sides"].get(peer)
-        theirs = None if side is None else best_of(side)
-        if side is None or theirs is None:
+        if side is None or not side.get("threads"):
             cells.append(absence(side))
         else:
-            cells.append(f"{rates(side)} ({best['rate'] / theirs['rate']:.2g}x)")
+            cells.append(f"{rates(side)} ({best['rate'] / fastest(side):.2g}x)")
     return cells
+
+
+def fastest(side: Measured) -> float:
+    """The best rate of all settings: where two threads slow a peer down, it has one."""
+    return float(max(each["rate"] for each in side["threads"].values()))
 
 
 def two_to_one(side: Measured) -> str:

@@ -29,7 +29,7 @@ class Row:
         sides: who takes part, each with a name of work; ours first.
         threads: settings that are timed.
         errors: which errors are on at which side.
-        rounds: at most so many; 0: as many as the others.
+        cold: whether nothing is run before it is timed: the first run is what counts, or it is long.
     """
 
     name: str
@@ -38,7 +38,12 @@ class Row:
     sides: tuple[tuple[str, str], ...]
     threads: tuple[int, ...] = (1, 2)
     errors: str = ""
-    rounds: int = 0
+    cold: bool = False
+
+    @property
+    def once(self) -> bool:
+        """Whether there is nothing to repeat: memory is the same every time."""
+        return self.unit == "MiB"
 
 
 def simulation(name: str, title: str, unit: str, errors: str, sides: tuple[str, ...] = NOISY) -> Row:
@@ -46,9 +51,14 @@ def simulation(name: str, title: str, unit: str, errors: str, sides: tuple[str, 
     return Row(name, title, unit, tuple((side, name) for side in sides), errors=errors)
 
 
-def single(name: str, title: str, unit: str, side: str, work: str, threads: int = 2, rounds: int = 0) -> Row:
-    """A row with one side and one setting."""
-    return Row(name, title, unit, ((side, work),), (threads,), rounds=rounds)
+def command(name: str, title: str, work: str) -> Row:
+    """A row of a process from its start to its end."""
+    return Row(name, title, "s", (("command", work),), (2,))
+
+
+def memory(name: str, title: str) -> Row:
+    """A row of the memory of one run."""
+    return Row(name, title, "MiB", (("memory", name),), (2,), cold=True)
 
 
 BINARY_ERRORS = (
@@ -88,19 +98,26 @@ ROWS = (
         ("xbcompile", "onnxruntime"),
     ),
     Row("W5-64", "line resistance, 64x64", "vectors/s", (("lines", "64"), ("badcrossbar", "64")), (1,)),
-    Row("W5-256", "line resistance, 256x256", "vectors/s", (("lines", "256"), ("badcrossbar", "256")), (1,)),
-    Row("chips", "`mnist_bnn`, 100 chips x 1,000 images", "s", (("repeat", "chips"), ("sessions", "chips")), (2,)),
-    single("resnet50", "compiling ResNet-50 for `sot`", "s", "compile", "resnet50"),
-    single("python", "`python -c pass`", "s", "command", "python"),
-    single("start-help", "`xbcompile --help`", "s", "command", "--help"),
-    single("start-targets", "`xbcompile targets`", "s", "command", "targets"),
-    single("start-passes", "`xbcompile passes`", "s", "command", "passes"),
-    single("start-inspect", "`xbcompile inspect` of XOR", "s", "command", "inspect"),
-    single("M1", "W1, 60,000 images", "MiB", "memory", "M1", rounds=1),
-    single("M1e", "W1e, 60,000 images", "MiB", "memory", "M1e", rounds=1),
-    single("M2", "W2, 10,000 images", "MiB", "memory", "M2", rounds=1),
-    single("M3", "W3, 16 images", "MiB", "memory", "M3", rounds=1),
-    single("M4", "W4, 1,024 vectors", "MiB", "memory", "M4", rounds=1),
-    single("C1", "3x3 convolution, 64 channels, 32x32, 500 images", "MiB", "memory", "C1", rounds=1),
-    single("C2", "depthwise 3x3, 192 channels, 16x16, 500 images", "MiB", "memory", "C2", rounds=1),
+    Row("W5-256", "line resistance, 256x256", "vectors/s", (("lines", "256"), ("badcrossbar", "256")), (1,), cold=True),
+    Row(
+        "chips",
+        "`mnist_bnn`, 100 chips x 1,000 images",
+        "s",
+        (("repeat", "chips"), ("sessions", "chips")),
+        (2,),
+        cold=True,
+    ),
+    Row("resnet50", "compiling ResNet-50 for `sot`", "s", (("compile", "resnet50"),), (2,), cold=True),
+    command("python", "`python -c pass`", "python"),
+    command("start-help", "`xbcompile --help`", "--help"),
+    command("start-targets", "`xbcompile targets`", "targets"),
+    command("start-passes", "`xbcompile passes`", "passes"),
+    command("start-inspect", "`xbcompile inspect` of XOR", "inspect"),
+    memory("M1", "W1, 60,000 images"),
+    memory("M1e", "W1e, 60,000 images"),
+    memory("M2", "W2, 10,000 images"),
+    memory("M3", "W3, 16 images"),
+    memory("M4", "W4, 1,024 vectors"),
+    memory("C1", "3x3 convolution, 64 channels, 32x32, 500 images"),
+    memory("C2", "depthwise 3x3, 192 channels, 16x16, 500 images"),
 )
