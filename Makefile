@@ -36,8 +36,8 @@ types: $(VENV)/installed ## mypy alone, over the package, tests, models, benchma
 docs: $(VENV)/installed ## the reference of all public names, from docstrings, in build/docs/api
 	$(BIN)/python docs/build_api.py
 
-bench: $(VENV)/installed ## timings: compile and full MNIST runs, beside a plain numpy simulation
-	$(BIN)/python benchmarks/bench.py
+bench: $(VENV)/installed ## speed and memory, beside other simulators where they are installed: docs/performance.md; ARGS="--rows W1,W4"
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 bench-mapping: $(VENV)/installed ## mapping: images, writes and makespans beside their lower bounds and plainer packers
 	$(BIN)/python benchmarks/mapping.py
