@@ -37,7 +37,7 @@ from xbcompile.targets.tile_routing import TileRouting
 from xbcompile.targets.tile_sums import SCHEMES
 
 # Reads of a column (vectors x slices) that go through the kernel together.
-_BLOCK_READS = 256
+_BLOCK_READS = 512
 _CHARACTERIZATION_VECTOR = MOST_VECTORS // 2  # its reads are no session's
 # The paper's count, 4,160,000 dot products, as images x vectors x 64 columns; it does not say how inputs and weights
 # were chosen: random patterns in which the share of high cells in each half has this spread around one half (assumed).
