@@ -14,24 +14,30 @@ signal.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 
-from xbcompile.deferred import njit
+from xbcompile.targets.alias_tables import alias_tables
 from xbcompile.targets.contract import ReadBlock, SimulatedDevice, WrittenImages
-from xbcompile.targets.counter_random import (
-    MOST_VECTORS,
-    fill_read_words,
-    key_of,
-    read_counter,
-    standard_normal,
-    uniform,
-)
+from xbcompile.targets.counter_random import MOST_VECTORS, Key, key_of, read_counter, standard_normal, uniform
 from xbcompile.targets.families.characterization import column_offsets
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
-from xbcompile.targets.loaded_images import LoadedImages
+from xbcompile.targets.histogram_sums import (
+    Histograms,
+    HistogramTables,
+    add_histogram_tiles,
+    packed,
+    read_columns,
+    row_places,
+)
+from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
+from xbcompile.targets.tile_routing import TileRouting
+from xbcompile.targets.tile_sums import SCHEMES
 
+# Reads of a column (vectors x slices) that go through the kernel together.
+_BLOCK_READS = 512
 _CHARACTERIZATION_VECTOR = MOST_VECTORS // 2  # its reads are no session's
 # The paper's count, 4,160,000 dot products, as images x vectors x 64 columns; it does not say how inputs and weights
 # were chosen: random patterns in which the share of high cells in each half has this spread around one half (assumed).
@@ -57,6 +63,7 @@ class ErrorHistogramArray(SimulatedDevice):
         self.seed = seed
         self.lsb = parameters.lsb_dot
         self._histograms: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._tables: dict[int, Histograms] = {}
 
     def histograms(self, array: int) -> tuple[np.ndarray, np.ndarray]:
         """Error histograms of one array.
@@ -70,44 +77,136 @@ class ErrorHistogramArray(SimulatedDevice):
 
     def load(self, written: WrittenImages) -> EmulatedImages:
         """See BatchedDevice."""
-        tables = {}
-        for array in np.unique(written.arrays).tolist():
+        arrays, place = np.unique(written.arrays, return_inverse=True)
+        histograms = Histograms.joined([self._drawn_from(array) for array in arrays.tolist()])
+        mismatching = packed(written.cells.swapaxes(1, 2) == 0)
+        return EmulatedImages(self, written.arrays, place, mismatching, histograms)
+
+    def _drawn_from(self, array: int) -> Histograms:
+        """The histograms of one array, as they are drawn from."""
+        if array not in self._tables:
             counts, bins = self.histograms(array)
-            tables[array] = _thresholds(counts), np.float32(bins[0])
-        weights = 2.0 * written.cells.astype(np.float32) - 1.0
-        return EmulatedImages(self, written.arrays, weights.astype(np.float32), tables)
+            found = np.flatnonzero(counts.any(axis=(0, 1)))
+            step = max(1, int(np.gcd.reduce(np.diff(found))))  # dot products of a column are 2 apart, and so are codes
+            outcomes = _with_neighbours(counts[:, :, found[0] : found[-1] + 1 : step])
+            self._tables[array] = Histograms.of(alias_tables(outcomes), int(bins[found[0]]), step)
+        return self._tables[array]
 
 
 @dataclass(frozen=True, eq=False)
 class EmulatedImages(LoadedImages):
-    """Written images as plain +-1 weights [images, rows, columns]; each array's cumulative histograms and first bin."""
+    """Written images as bits, and the histograms of the arrays that they sit in.
+
+    Args:
+        device: the chip.
+        arrays: int [images], where each sits.
+        place: int [images], which of the histograms are that array's.
+        cells: uint32 [images, columns, words], bits that are 1 where a cell is low.
+        histograms: of all arrays.
+    """
 
     device: ErrorHistogramArray
     arrays: np.ndarray
-    weights: np.ndarray
-    tables: dict[int, tuple[np.ndarray, np.float32]]
+    place: np.ndarray
+    cells: np.ndarray
+    histograms: Histograms
 
     def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
         """See LoadedImages."""
         images, vectors, slices, rows = drives.shape
-        flat, half = drives.reshape(images, vectors * slices, rows), rows // 2
-        top = (flat[..., :half] @ self.weights[:, :half]).reshape(images, vectors, slices, -1)
-        dots = (flat[..., half:] @ self.weights[:, half:]).reshape(top.shape)
-        for i in range(images):
-            _add_errors(
-                dots[i],
-                top[i],
-                half,
-                rows - half,
-                *self.tables[int(self.arrays[i])],
-                read_counter(
-                    key_of("histogram", self.device.seed, self.arrays[i], reads.tiles[i]),
-                    reads.first_vector,
-                    reads.first_slice,
-                    dots[i].shape,
-                ),
-            )
-        return dots
+        readings = np.empty((images, vectors, slices, self.cells.shape[1]), np.float32)
+        bits = packed(drives > 0).transpose(0, 3, 2, 1)
+        for i, key in enumerate(self.keys(reads.tiles)):
+            counter = read_counter(key, reads.first_vector, reads.first_slice, readings.shape[1:])
+            mine = np.ascontiguousarray(bits[i])
+            read_columns(readings[i], mine, self.cells[i], self.histograms, self.place[i], rows, counter)
+        return readings
+
+    def keys(self, tiles: np.ndarray) -> list[Key]:
+        """Keys of the random errors of tiles.
+
+        Args:
+            tiles: int [images], the tile that each image is read for.
+        """
+        seed = self.device.seed
+        return [key_of("histogram", seed, *each) for each in zip(self.arrays.tolist(), tiles.tolist(), strict=True)]
+
+    def tiles(self, routing: TileRouting) -> LoadedTiles:
+        """See LoadedImages."""
+        if routing.scheme == "analogue" or not routing.both_signs:
+            raise ValueError(f"images for drives of -1 and 1 are driven with other ones: {routing.scheme}")
+        return EmulatedTiles(self, routing)
+
+
+class EmulatedTiles(LoadedTiles):
+    """Tiles whose used rows and columns alone are computed, many reads of a column together."""
+
+    def __init__(self, images: EmulatedImages, routing: TileRouting) -> None:
+        super().__init__(images, routing)
+        self.emulated, self.tables = images, _tile_tables(images, routing)
+
+    def corrected(self, routing: TileRouting) -> LoadedTiles:
+        """See LoadedTiles."""
+        other = copy(self)
+        other.routing = routing
+        other.tables = self.tables._replace(subtract=routing.subtract, factor=routing.factor)
+        return other
+
+    def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
+        """See LoadedTiles."""
+        images, routing = self.emulated, self.routing
+        size = values.shape[1], routing.slices, images.cells.shape[1]
+        counter = read_counter((np.uint32(0), np.uint32(0)), reads.first_vector, reads.first_slice, size)
+        step = max(1, _BLOCK_READS // routing.slices)
+        add_histogram_tiles(
+            values, self.tables, images.histograms, SCHEMES[routing.scheme], routing.coefficients, counter, sums, step
+        )
+
+
+def _tile_tables(images: EmulatedImages, routing: TileRouting) -> HistogramTables:
+    """The kernel's tables of tiles."""
+    columns, rows = images.cells.shape[1], routing.source.shape[1]
+    blocks, places = (columns + 3) // 4, row_places(rows)
+    turned = np.zeros(routing.idle.shape, bool) if routing.row_sign is None else routing.row_sign < 0
+    fixed = packed(np.where(routing.idle, routing.idle_drive > 0, turned))
+    number_of: dict[bytes, int] = {}
+    first_of, pattern, sources, used_places, chosen, output_of = [], [], [], [], [], []
+    for i in range(routing.tiles):
+        used = ~routing.idle[i]
+        key = b"".join(part.tobytes() for part in (routing.group[i], routing.source[i][used], used, fixed[i]))
+        if key not in number_of:
+            number_of[key] = len(first_of)
+            first_of.append(i)
+            sources.append(routing.source[i, used])
+            used_places.append(places[used])
+        pattern.append(number_of[key])
+        wanted = routing.columns[i, : routing.width[i]]
+        order = np.argsort(wanted % blocks, kind="stable")  # columns of one block of random words together
+        chosen.append(wanted[order])
+        output_of.append(order)
+    column = np.concatenate([np.zeros(0, np.int64), *chosen])
+    tile = np.repeat(np.arange(routing.tiles), routing.width)
+    return HistogramTables(
+        rows=rows,
+        pattern_group=routing.group[first_of].astype(np.int64),
+        pattern_start=np.cumsum([0, *map(len, sources)]),
+        source=np.concatenate([np.zeros(0, np.int32), *sources]).astype(np.int32),
+        place=np.concatenate([np.zeros(0, np.int32), *used_places]).astype(np.int32),
+        fixed=fixed[first_of],
+        group=routing.group.astype(np.int64),
+        output=routing.output.astype(np.int64),
+        pattern=np.array(pattern, np.int64),
+        array=images.place.astype(np.int64),
+        column_start=np.cumsum([0, *routing.width]),
+        column=column,
+        output_of=np.concatenate([np.zeros(0, np.int64), *output_of]),
+        block=(column % blocks).astype(np.uint32),
+        word=column // blocks,
+        cells=images.cells[tile, column],
+        keys=np.array(images.keys(routing.tile), np.uint32).reshape(-1, 2),
+        subtract=routing.subtract,
+        factor=routing.factor,
+    )
 
 
 def _characterize(p: ResistanceSumParameters, seed: int, array: int) -> tuple[np.ndarray, np.ndarray]:
@@ -145,34 +244,12 @@ def _delta_index(top: np.ndarray, bottom: np.ndarray, top_rows: int, bottom_rows
     return (top_rows + top) / 2 - (bottom_rows + bottom) / 2 + bottom_rows
 
 
-def _thresholds(counts: np.ndarray) -> np.ndarray:
-    """Cumulative histograms scaled to 2**32, uint64 [columns, groups, bins]; an empty group takes its nearest neighbour's."""
+def _with_neighbours(counts: np.ndarray) -> np.ndarray:
+    """Histograms int64 [columns, groups, outcomes] in which an empty group has its nearest neighbour's."""
     filled = counts.copy()
     groups = np.arange(counts.shape[1])
     for column in range(len(counts)):
         populated = groups[counts[column].sum(axis=1) > 0]
         nearest = populated[np.abs(groups[:, None] - populated).argmin(axis=1)]
         filled[column] = counts[column][nearest]
-    cumulative = filled.cumsum(axis=2)
-    return (cumulative * (2.0**32) / cumulative[:, :, -1:]).astype(np.uint64)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _add_errors(dots, top, top_rows, bottom_rows, table, first_bin, counter):  # type: ignore[no-untyped-def]  # numba infers
-    """Add to bottom-half dot products [vectors, slices, columns] the top half's and an error of the right group, in place."""
-    vectors, slices, columns = dots.shape
-    bins = table.shape[2]
-    words = np.empty(4 * ((columns + 3) // 4), np.uint32)
-    for v in range(vectors):
-        for t in range(slices):
-            fill_read_words(words, counter, v, t, 0)
-            for m in range(columns):
-                delta = int((top_rows + top[v, t, m]) / 2 - (bottom_rows + dots[v, t, m]) / 2 + bottom_rows)
-                low, high = 0, bins - 1
-                while low < high:
-                    middle = (low + high) // 2
-                    if np.uint64(words[m]) < table[m, delta, middle]:
-                        high = middle
-                    else:
-                        low = middle + 1
-                dots[v, t, m] += top[v, t, m] + first_bin + np.float32(low)
+    return filled

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.device_kit import read_image, read_images, write_image
 from xbcompile.targets import load_target
+from xbcompile.targets.alias_tables import alias_tables, draw
+from xbcompile.targets.counter_random import fill_read_words, key_of, read_counter
 from xbcompile.targets.families import error_histograms
 from xbcompile.targets.families.error_histograms import ErrorHistogramArray
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray
@@ -49,27 +51,63 @@ def test_errors_of_opposite_groups_are_biased_opposite_ways() -> None:
     assert np.nanmean(means[:, 32]) == pytest.approx(0, abs=1.0)
 
 
-def test_drawn_errors_follow_their_groups_histogram() -> None:
-    """Reads of one drive: each column stays in one group; mean and spread over 3,000 reads are the histogram's."""
-    device = chip()
+def test_a_million_drawn_errors_follow_their_groups_histograms() -> None:
+    """Each column and N_delta has the histogram's probabilities: chi-square over all outcomes that are expected 5 times."""
+    device, vectors = chip(), 1 << 14
     counts, bins = device.histograms(0)
     rng = np.random.default_rng(2)
-    cells = np.broadcast_to(rng.integers(0, 2, (64, 1), np.uint8), (64, 64)).copy()
-    drive = rng.choice(np.array([-1, 1], np.float32), 64)
-    weights = 2.0 * cells[:, 0] - 1
-    top, dot = int((weights * drive)[:32].sum()), int((weights * drive).sum())
-    delta = top - (dot - top)  # highs = (32 + dot) / 2 in each half
-    reads = 3000
-    readings = read_images(device, 0, 0, cells, np.broadcast_to(drive, (1, reads, 1, 64)).copy())
-    error = readings[0, :, 0].astype(np.float64) - dot
-    histogram = counts[:, delta // 2 + 32].astype(np.float64)
-    probability = histogram / histogram.sum(axis=1, keepdims=True)
-    mean = probability @ bins
-    sigma = np.sqrt(probability @ bins**2 - mean**2)
-    assert np.all(np.abs(error.mean(axis=0) - mean) < 5 * sigma / np.sqrt(reads))
-    np.testing.assert_allclose(error.std(axis=0), sigma, rtol=0.15)
-    drawn = np.unique(error)
-    assert set(drawn) <= set(bins)
+    cells = rng.integers(0, 2, (64, 64), np.uint8)
+    drives = rng.choice(np.array([-1, 1], np.float32), (vectors, 64))
+    weights = 2.0 * cells - 1
+    top, bottom = drives[:, :32] @ weights[:32], drives[:, 32:] @ weights[32:]
+    error = read_images(device, 0, 0, cells, drives[None, :, None])[0, :, 0] - top - bottom
+    group = (top - bottom) / 2 + 32  # highs = (32 + dot) / 2 in each half
+    outcome = error - bins[0]
+    assert np.array_equal(outcome, np.rint(outcome))
+    drawn = np.zeros(counts.shape)
+    column = np.broadcast_to(np.arange(64), error.shape)
+    np.add.at(drawn, (column, group.astype(int), outcome.astype(int)), 1)
+    share = counts / np.maximum(counts.sum(axis=2, keepdims=True), 1)
+    expected = share * drawn.sum(axis=2, keepdims=True)
+    measured = counts.sum(axis=2) > 0
+    assert not drawn[measured][counts[measured] == 0].any()
+    often = expected >= 5
+    statistic = ((drawn - expected)[often] ** 2 / expected[often]).sum()
+    degrees = often.sum() - often.any(axis=2).sum()
+    assert degrees > 5000
+    assert abs(statistic - degrees) < 5 * np.sqrt(2 * degrees)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(5, 3), (64, 64), (131, 6)])
+def test_readings_are_dot_products_and_draws_to_the_bit(
+    rows: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against numpy, word by word; halves of less, just, and more than 32 rows, columns that fill no block of words."""
+    monkeypatch.setattr(error_histograms, "CHARACTERIZATION_IMAGES", 3)
+    monkeypatch.setattr(error_histograms, "CHARACTERIZATION_VECTORS", 50)
+    parameters = load_target("mram64").with_quantities("test", rows=rows, columns=columns).parameters
+    device = ErrorHistogramArray(parameters, 4)
+    rng = np.random.default_rng(rows)
+    cells = rng.integers(0, 2, (rows, columns), np.uint8)
+    drives = rng.choice(np.array([-1, 1], np.float32), (1, 7, 2, rows))
+    found = read_images(device, 3, 0, cells, drives)[0]
+    counts, bins = device.histograms(3)
+    used = np.flatnonzero(counts.any(axis=(0, 1)))
+    outcomes = bins[used[0] : used[-1] + 1 : np.gcd.reduce(np.diff(used))]
+    weights, half, blocks = 2.0 * cells - 1, rows // 2, (columns + 3) // 4
+    for vector, which in np.ndindex(7, 2):
+        top = drives[0, vector, which, :half] @ weights[:half]
+        bottom = drives[0, vector, which, half:] @ weights[half:]
+        words = np.empty(4 * blocks, np.uint32)
+        key = key_of("histogram", 4, 3, 0)
+        fill_read_words(words, read_counter(key, 0, 0, (7, 2, columns)), vector, which, 0)
+        for column in range(columns):
+            group = int((half + top[column]) / 2 - (rows - half + bottom[column]) / 2) + rows - half
+            populated = np.flatnonzero(counts[column].sum(axis=1))
+            nearest = populated[np.abs(populated - group).argmin()]
+            table = alias_tables(counts[column, nearest][np.isin(bins, outcomes)])
+            error = outcomes[draw(table, words[column : column + 1])[0]]
+            assert found[vector, which, column] == top[column] + bottom[column] + error
 
 
 def test_an_empty_group_takes_its_nearest_neighbours_histogram() -> None:
