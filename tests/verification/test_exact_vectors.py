@@ -57,7 +57,7 @@ def test_faults_of_the_tiles_are_seen_in_the_first_middle_and_last_vectors(
     at: int, seen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the convolution's eight vectors; a real fault is in all of them."""
-    right = LayerExecutor.some
+    program, right = convolution_program(), LayerExecutor.some
 
     def wrong(self: LayerExecutor, source: LayerInput, start: int, stop: int) -> np.ndarray:
         y = right(self, source, start, stop)
@@ -66,6 +66,6 @@ def test_faults_of_the_tiles_are_seen_in_the_first_middle_and_last_vectors(
         return y
 
     monkeypatch.setattr(LayerExecutor, "some", wrong)
-    findings = check_equivalence(convolution_program())
+    findings = check_equivalence(program)
     assert len(findings) == seen
     assert all("equivalence: layer 'conv' differs from the host graph" in each for each in findings)
