@@ -21,6 +21,7 @@ from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
+from xbcompile.runtime.prepared import PreparedProgram
 from xbcompile.runtime.references import reference_outputs, step_values
 from xbcompile.runtime.tile_errors import ErrorRecorder
 from xbcompile.runtime.timeline import COMMISSION_BATCH, COMMISSION_VECTOR, MAP_VECTOR, SPREAD_VECTOR, VectorRange
@@ -57,7 +58,7 @@ class ProgramOnChip:
     """A program on a chip that is commissioned.
 
     Args:
-        program: the program.
+        prepared: the program.
         device: the chip, with the batched path; writes of `device_of(corrections)` use its defect map where that is known.
         later: the device passes that come after the one that looks.
         digital: the network's digital segments.
@@ -68,7 +69,7 @@ class ProgramOnChip:
 
     def __init__(
         self,
-        program: Program,
+        prepared: PreparedProgram,
         device_of: Callable[[Corrections], BatchedDevice],
         defect_map: object,
         later: tuple[DevicePass, ...],
@@ -78,7 +79,8 @@ class ProgramOnChip:
         before_layer: BeforeLayer | None = None,
     ) -> None:
         self._before_layer = before_layer
-        self.program, self.later, self.digital, self.counter = program, later, digital, counter
+        self.prepared, self.later, self.digital, self.counter = prepared, later, digital, counter
+        program = self.program = prepared.program
         self.network, self.schedule, self.spec = program.network, program.schedule, program.spec
         self._device_of, self._make_executor = device_of, make_executor
         self._defect_map = defect_map if isinstance(defect_map, HasDefectMap) else None
@@ -102,7 +104,7 @@ class ProgramOnChip:
 
     def executors(self, feeds: Feeds, corrections: Corrections) -> list[LayerExecutor]:
         """All layers with these corrections, for as many steps of open recurrences as these inputs make."""
-        placed = PlacedProgram(self.program, corrections, whole_writes=True)
+        placed = PlacedProgram(self.program, corrections, whole_writes=True, blocks=self.prepared.blocks)
         if open_recurrences(self.network):
             first = next(chunk for _, chunk in self.network.samples.parts(feeds, 1))
             placed.take_steps(count_steps(self.digital, first))
@@ -112,7 +114,9 @@ class ProgramOnChip:
     def column_errors(self, feeds: Feeds, corrections: Corrections) -> tuple[Floats, Floats]:
         """See ChipView."""
         names, samples = [layer.input for layer in self.network.layers], self.network.samples.samples(feeds)
-        inputs = [evaluate(self.network, part, names) for part in self._parts(feeds)]
+        inputs = self.prepared.once(
+            "inputs by part", feeds, lambda: [evaluate(self.network, part, names) for part in self._parts(feeds)]
+        )
         errors = [ColumnErrors((self.schedule.arrays, self.spec.columns)) for _ in inputs]
         for index, executor in enumerate(self.executors(feeds, corrections)):
             chunks = [part[index] for part in inputs]
@@ -133,8 +137,10 @@ class ProgramOnChip:
         """See ChipView."""
         device = self._device_of(corrections)
         recorder = ErrorRecorder(device, self.program, self.counter)
-        inputs = _first_vectors(self.program, feeds, vectors)
-        placed = PlacedProgram(self.program, corrections, whole_writes=True)
+        inputs = self.prepared.once(
+            f"first {vectors} vectors", feeds, lambda: _first_vectors(self.program, feeds, vectors)
+        )
+        placed = PlacedProgram(self.program, corrections, whole_writes=True, blocks=self.prepared.blocks)
         for index, x in enumerate(inputs):
             executor = LayerExecutor(placed, index, recorder)
             recorder.shares = executor.tiles.coefficients / executor.tiles.coefficients.sum()
@@ -156,7 +162,8 @@ class ProgramOnChip:
     ) -> Corrections:
         """See ChipView."""
         executors, network = self.executors(feeds, corrections), self.network
-        references, inside = reference_outputs(self.program, feeds), step_values(self.program, feeds)
+        references = self.prepared.once("outputs", feeds, lambda: reference_outputs(self.program, feeds))
+        inside = self.prepared.once("steps", feeds, lambda: step_values(self.program, feeds))
         samples = network.samples.samples(feeds)
         found = list(corrections.layers)
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from threadpoolctl import ThreadpoolController
-
 from xbcompile.errors import PassError, TargetError
 from xbcompile.ir.corrections import Corrections
-from xbcompile.passes.contract import Feeds
-from xbcompile.program.program import Program, device_passes
+from xbcompile.program.program import Program
 from xbcompile.runtime.chip_view import BeforeLayer, ProgramOnChip
 from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter, batched
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
-from xbcompile.runtime.workers import Workers
+from xbcompile.runtime.prepared import PreparedProgram
 from xbcompile.targets import BatchedDevice, Device
 from xbcompile.targets.contract import HasDefectMap, HasIdentity
 
@@ -58,7 +55,7 @@ def commission(
     program: Program,
     device: str | Device | None = None,
     seed: int = 0,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> Corrections:
     """Fit every device pass of the program's pipeline on a chip, on the program's calibration inputs.
 
@@ -66,7 +63,7 @@ def commission(
         program: what the chip is to run.
         device: a device name of the program's target (see `Target.device_names`), a Device, or None for the default.
         seed: which simulated chip.
-        threads: worker threads.
+        threads: worker threads; None takes one per processor.
 
     Returns:
         The corrections, bound to the program and the chip, with the writes and reads that they took. The chip is not changed, but
@@ -76,32 +73,30 @@ def commission(
         TargetError: the target has no such device, or it gives no finite readings.
         PassError: a pass cannot be fitted.
     """
-    chip = chip_of(program, device, seed)
-    with ThreadpoolController().select(user_api="blas").limit(limits=1):
-        found = fitted(program, chip, Digital(program.network), Workers(threads))
+    chip, prepared = chip_of(program, device, seed), PreparedProgram(program, threads)
+    with prepared.blas.limit(limits=1):
+        found = fitted(prepared, chip, Digital(program.network, segments=prepared.segments))
     return replace(found, program=program.digest, chip=chip_name(program, device, seed))
 
 
 def fitted(
-    program: Program,
+    prepared: PreparedProgram,
     chip: Device,
     digital: Digital,
-    workers: Workers,
     make_executor: Callable[..., LayerExecutor] = LayerExecutor,
     before_layer: BeforeLayer | None = None,
 ) -> Corrections:
     """`commission` without binding to the chip and the program.
 
     Args:
-        program: what the chip is to run.
+        prepared: what the chip is to run.
         chip: the device.
         digital: the program's digital segments.
-        workers: share the work.
         make_executor: makes executors of layers, as `LayerExecutor`.
         before_layer: called with an executor and the tensors at hand before it sees its inputs.
     """
+    program, passes = prepared.program, prepared.device_passes
     corrections = no_corrections(program)
-    passes = device_passes(program.pipeline)
     counter = EffortCounter(program.spec.rows)
     adapted = {False: batched(chip)}
 
@@ -111,23 +106,17 @@ def fitted(
         return adapted[wanted.defects_known]
 
     def make(placed: PlacedProgram, index: int, on: BatchedDevice, counted: EffortCounter) -> LayerExecutor:
-        return make_executor(placed, index, on, workers, counted)
+        return make_executor(placed, index, on, prepared.workers, counted)
 
     for number, each in enumerate(passes):
         if each.needs_calibration and not program.calibration:
             continue
         later = tuple(passes[number + 1 :])
-        view = ProgramOnChip(program, device_of, chip, later, digital, make, counter, before_layer)
-        corrections = each.fit(view, _inputs(program, each.samples), corrections)
+        view = ProgramOnChip(prepared, device_of, chip, later, digital, make, counter, before_layer)
+        corrections = each.fit(view, prepared.calibration(each.samples), corrections)
         if corrections.moves_cells and program.schedule.cells_written is not None:
             raise PassError(
                 f"{each.name} moves weights to other cells, so a write would change other rows than the schedule counts; "
                 f"compile with --rewrite all, or leave the pass out"
             )
     return replace(corrections, effort=counter.effort)
-
-
-def _inputs(program: Program, samples: int) -> Feeds:
-    """The first calibration inputs, in whole calls of the model."""
-    axes = program.network.samples
-    return axes.first(program.calibration, axes.whole(samples) or axes.per_call)

@@ -18,7 +18,8 @@ from xbcompile.runtime.layer_input import LayerInput
 from xbcompile.runtime.one_by_one import EffortCounter, OneByOne
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.recombination import recombine
-from xbcompile.runtime.tiles import BLOCK_CELLS, LayerTiles, TileBlock
+from xbcompile.runtime.tile_block import TileBlock
+from xbcompile.runtime.tiles import BLOCK_CELLS, LayerTiles
 from xbcompile.runtime.timeline import VectorRange
 from xbcompile.runtime.workers import ALONE, Workers
 from xbcompile.targets import BatchedDevice, ReadBlock, WrittenImages
@@ -194,7 +195,7 @@ class LayerExecutor:
         return y
 
     def observe(self, x: np.ndarray, reads: VectorRange, observer: ReadingObserver) -> None:
-        """Let an observer see what the first vectors of an input tensor read: about OBSERVED_READINGS.
+        """Let an observer see what the first vectors of an input tensor read: about OBSERVED_READINGS in all uses of the layer.
 
         Args:
             x: input tensor.
@@ -203,7 +204,8 @@ class LayerExecutor:
         """
         call = _Call(self, self.input(x), reads, lambda start, reading: None, observer)
         each = max(1, self.slices * sum(int(block.routing.width.sum()) for block in self.tiles.blocks))
-        seen = max(1, OBSERVED_READINGS // each)
+        steps = len(self.placed.uses.of_layer[self.index])  # of a recurrence; none stands for all
+        seen = -(-OBSERVED_READINGS // (each * steps))
         if self.rewritten:  # each run takes writes of its own
             seen = min(seen, call.runs[:OBSERVED_RUNS][-1].stop)
         call.run(0, min(call.source.count, seen))

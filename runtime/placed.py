@@ -11,6 +11,7 @@ from xbcompile.ir.schedule import share_of
 from xbcompile.program.cells import CellImages
 from xbcompile.program.program import Program
 from xbcompile.runtime.kept_tiles import KeptTiles
+from xbcompile.runtime.prepared import Blocks
 from xbcompile.runtime.timeline import Clock, Timeline, VectorRange
 from xbcompile.runtime.unroll import step_uses, unrolled
 from xbcompile.targets import WrittenImages
@@ -24,6 +25,7 @@ class PlacedProgram:
         corrections: what was fitted on the chip.
         clock: of the session.
         whole_writes: every write writes all rows, as in commissioning.
+        blocks: tables of tiles that chips share; those of corrections that move cells are the chip's own.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class PlacedProgram:
         corrections: Corrections,
         clock: Clock | None = None,
         whole_writes: bool = False,
+        blocks: Blocks | None = None,
     ) -> None:
         schedule = self._schedule = program.schedule
         self.program, self.corrections, self.whole_writes = program, corrections, whole_writes
@@ -41,6 +44,7 @@ class PlacedProgram:
         self.uses = step_uses(program.network)
         self.timeline = Timeline(schedule, self.uses.uses, program.spec, self.cells)
         self.kept = KeptTiles()
+        self.blocks: Blocks = {} if blocks is None or corrections.moves_cells else blocks
         self.clock = clock or Clock(schedule.setup_s, schedule.period_s, schedule.makespan_s)
 
     def take_steps(self, steps: Mapping[str, int]) -> None:

@@ -9,7 +9,6 @@ from threading import RLock
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from xbcompile.data.shaping import transposition_hint
 from xbcompile.errors import DataError, ProgramError, elided
@@ -24,14 +23,14 @@ from xbcompile.reference.sequence import calls_in_sequence, with_initial_states
 from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
-from xbcompile.runtime.layer_executor import LayerExecutor
+from xbcompile.runtime.layer_executor import OBSERVED_READINGS, LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.player import BatchInput, Player, vector_range
+from xbcompile.runtime.prepared import PreparedProgram
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
 from xbcompile.runtime.timeline import COMMISSION_BATCH
 from xbcompile.runtime.unroll import open_recurrences
-from xbcompile.runtime.workers import Workers
 from xbcompile.targets import BatchedDevice, Device
 
 
@@ -45,12 +44,12 @@ class Session:
     arithmetic throughout: digital segments, and the `ideal` device, follow the rounding of their libraries.
 
     Args:
-        program: what to run.
+        program: what to run; a `PreparedProgram` where several chips run it, which then share what does not depend on the chip.
         device: a device name of the program's target (see `Target.device_names`), a Device, or None for the default. A Device
             is written and read, and otherwise stays as it is.
         seed: which simulated chip.
         corrections: what was fitted on this chip; None: the program's device passes are fitted now, see `commission`.
-        threads: worker threads; None takes one per processor.
+        threads: worker threads; None takes one per processor. A prepared program has its own.
 
     Raises:
         TargetError: the target has no such device.
@@ -60,28 +59,27 @@ class Session:
 
     def __init__(
         self,
-        program: Program,
+        program: Program | PreparedProgram,
         device: str | Device | None = None,
         seed: int = 0,
         corrections: Corrections | None = None,
         threads: int | None = None,
     ) -> None:
-        self.program = program
-        # The work is split over our own threads; a threaded BLAS below them would only compete.
-        self._blas = ThreadpoolController().select(user_api="blas")
+        self.prepared = program if isinstance(program, PreparedProgram) else PreparedProgram(program, threads)
+        program = self.program = self.prepared.program
         self._name = chip_name(program, device, seed)
-        chip, workers = checked(chip_of(program, device, seed)), Workers(threads)
+        chip = checked(chip_of(program, device, seed))
         self.digital = self._digital_parts()
         if corrections is None:
-            with self._blas.limit(limits=1):
-                corrections = self._fitted(chip, workers)
+            with self.prepared.blas.limit(limits=1):
+                corrections = self._fitted(chip)
         else:
             check_corrections(corrections, program, self._name)
         self._corrections = corrections
         self.device = with_corrections(chip, corrections)
         self.counters = Counters()
-        self.placed = PlacedProgram(program, corrections)
-        self.executors = self._make_executors(workers)
+        self.placed = PlacedProgram(program, corrections, blocks=self.prepared.blocks)
+        self.executors = self._make_executors()
         self._player = None if isinstance(self.device, BatchedDevice) else self._new_player()
         self._statistics = [StatisticsCollector(each.device, each.layer.input_code) for each in self.executors]
         self._set_up = False
@@ -99,7 +97,7 @@ class Session:
 
     @property
     def statistics(self) -> list[LayerStatistics]:
-        """Per-layer statistics: of all inputs, and of the readings of the first samples of every run of samples."""
+        """Per-layer statistics: of all inputs, and of the first readings of the session's runs of samples, see `run_samples`."""
         names = [layer.name for layer in self.program.network.layers]
         return [c.result(name) for c, name in zip(self._statistics, names, strict=True)]
 
@@ -136,6 +134,7 @@ class Session:
         chunk: int | None = None,
         first_sample: int | None = None,
         states: Mapping[str, str] | None = None,
+        observe: bool = True,
     ) -> dict[str, np.ndarray]:
         """Run any number of samples, call by call; outputs are joined along their axes of samples, see `SampleAxes`.
 
@@ -147,6 +146,8 @@ class Session:
             first_sample: see `run`.
             states: inputs by the output whose value of one call they take in the next: {"new_state": "state"}. Samples then
                 follow each other, each in a batch of its own; a state that `feeds` lack starts at zeros.
+            observe: the first readings that each layer makes in the session's life, `OBSERVED_READINGS` at least where there are
+                so many, are compared with exact ones for `statistics`.
 
         Raises:
             DataError: the samples do not fill calls of the model, an input does not fit, or a state is none.
@@ -154,10 +155,10 @@ class Session:
         with self._turn:
             if states:
                 feeds = with_initial_states(self.program.network, feeds, states)
-                return self._run_in_sequence(feeds, states, progress, first_sample)
+                return self._run_in_sequence(feeds, states, progress, first_sample, observe)
             samples, size = self.axes.checked_samples(feeds), self.axes.chunk(feeds, chunk or CHUNK_SAMPLES)
             check_feeds(self.program, self.axes.part(feeds, 0, size))
-            parts = self._execute(feeds, samples, size, first_sample, progress, observe=True)
+            parts = self._execute(feeds, samples, size, first_sample, progress, observe)
             return self.axes.join(parts, stack=bool(self.axes.given_per_call(feeds)))
 
     def _run_in_sequence(
@@ -166,6 +167,7 @@ class Session:
         states: Mapping[str, str],
         progress: Callable[[int], None] | None,
         first_sample: int | None,
+        observe: bool,
     ) -> dict[str, Any]:
         """`run_samples` with states."""
         axes, batch = self.axes, self.program.schedule.batch
@@ -176,7 +178,7 @@ class Session:
             if first == 0:
                 check_feeds(self.program, part)
             start = None if first_sample is None else first_sample + first // own * -(-own // batch) * batch
-            (outputs,) = self._execute(part, own, own, start, observe=first < CHUNK_SAMPLES)
+            (outputs,) = self._execute(part, own, own, start, observe=observe and first < CHUNK_SAMPLES)
             if progress is not None:
                 progress(first + own)
             return outputs
@@ -274,9 +276,9 @@ class Session:
                 statistics.note_inputs(x)
                 count = count_vectors(executor.layer, x.shape)
                 reads = vector_range(self.placed, at, first, count, samples)
-                with self._blas.limit(limits=1):
+                with self.prepared.blas.limit(limits=1):
                     outputs.append(executor.run(x, reads))
-                    if observe:
+                    if observe and statistics.readings < OBSERVED_READINGS:
                         executor.observe(x, reads, statistics)
                 self.counters.count_reads(self.program, at.layer, count)
             return outputs
@@ -309,15 +311,15 @@ class Session:
 
     def _digital_parts(self) -> Digital:
         """The network's digital segments; for sessions that need more than a layer's input."""
-        return Digital(self.program.network)
+        return Digital(self.program.network, segments=self.prepared.segments)
 
-    def _fitted(self, chip: Device, workers: Workers) -> Corrections:
+    def _fitted(self, chip: Device) -> Corrections:
         """Corrections of this chip; for sessions that have executors of their own."""
-        return fitted(self.program, chip, self.digital, workers)
+        return fitted(self.prepared, chip, self.digital)
 
-    def _make_executors(self, workers: Workers) -> list[LayerExecutor]:
+    def _make_executors(self) -> list[LayerExecutor]:
         """Executors of all layers; for sessions that have their own."""
-        on = batched(self.device)
+        on, workers = batched(self.device), self.prepared.workers
         return [LayerExecutor(self.placed, i, on, workers) for i in range(len(self.program.network.layers))]
 
     def _input(self, index: int, values: Mapping[str, Any]) -> np.ndarray:

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.tile_block import TileBlock
 from xbcompile.targets.tile_routing import TileRouting
 
 # Cells of images that are evaluated together at most, beside one image: bounds the memory of their preparation.
 BLOCK_CELLS = 1 << 20
-
-
-@dataclass(frozen=True, eq=False)
-class TileBlock:
-    """Some of a layer's tiles, those that add into the same outputs one after another.
-
-    Args:
-        first: position of the first tile among the layer's.
-        tiles: int [n] indices into the schedule's tile table.
-        routing: how they are driven, and what becomes of their readings but for column offsets and tile gains.
-        cells: [n, rows, columns], cells of the images that hold the tiles.
-        follows: whether it adds into some of the same outputs as blocks before it.
-    """
-
-    first: int
-    tiles: np.ndarray
-    routing: TileRouting
-    cells: np.ndarray
-    follows: bool
 
 
 class LayerTiles:
@@ -81,6 +63,12 @@ class LayerTiles:
     @cached_property
     def blocks(self) -> list[TileBlock]:
         """All tiles in order of group, columns and rows."""
+        key, known = (self.number, self.block_tiles), self.placed.blocks
+        if key not in known:
+            known[key] = self._all_blocks()
+        return known[key]
+
+    def _all_blocks(self) -> list[TileBlock]:
         new = self._new_outputs()
         blocks, first = [], 0
         while first < len(new):

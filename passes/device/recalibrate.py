@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -32,6 +31,7 @@ from xbcompile.passes.device.shrinkage import Floats, Indices, kept_share
 SCOPES = ("output", "tile")
 _LEAST_VECTORS = 3  # a line through two vectors fits them whatever they are
 _ROUNDS = 20  # of the shares of shift and gain, each given the other: they settle in a few
+_VALUES_AT_ONCE = 1 << 20  # of outputs whose sums are taken together
 _FOLDS = 10  # into which samples are parted for the gains of tiles, as a fit to all but one for each takes long
 
 
@@ -95,12 +95,18 @@ def _sums(measured: np.ndarray, reference: np.ndarray, centre: Floats, sample: I
     error; float64 [samples, 5, outputs].
     """
     order = np.argsort(sample, kind="stable")
-    bounds = np.searchsorted(sample[order], np.arange(int(sample.max()) + 2))
-    sums = np.empty((len(bounds) - 1, 5, measured.shape[1]))
-    for i, (first, end) in enumerate(pairwise(bounds)):
-        mine = order[first:end]
-        x, e = measured[mine] - centre, reference[mine] - measured[mine]
-        sums[i] = np.full(x.shape[1], end - first), x.sum(0), e.sum(0), np.square(x).sum(0), (x * e).sum(0)
+    samples, starts, counts = np.unique(sample[order], return_index=True, return_counts=True)
+    sums = np.zeros((int(sample.max()) + 1, 5, measured.shape[1]))
+    sums[samples, 0] = counts[:, None]
+    at_once = max(1, _VALUES_AT_ONCE // max(1, int(counts.max()) * measured.shape[1]))
+    for first in range(0, len(samples), at_once):
+        start, some = starts[first : first + at_once], samples[first : first + at_once]
+        mine = order[start[0] : start[-1] + counts[first : first + at_once][-1]]
+        x = measured[mine]
+        e = reference[mine] - x
+        x -= centre
+        for place, values in enumerate((x, e, x * x, x * e), start=1):
+            sums[some, place] = np.add.reduceat(values, start - start[0], axis=0)
     return sums
 
 

@@ -79,6 +79,27 @@ def test_counters(done, models, folder):
     assert result["cost"]["energy_j"] == pytest.approx(6 * result["cost"]["energy_per_inference_j"])
 
 
+def test_jobs(done, cli, folder):
+    """Chips side by side in processes give what they give one after another, to the bit; faults are told as ever."""
+    x, labels = np.random.default_rng(3).random((20, 6), np.float32), np.arange(20) % 3
+    np.savez(folder / "d.npz", x=x, labels=labels)
+    onnx.save(dense_model(6, 4, 3), folder / "model.onnx")
+    done("compile", "model.onnx", "-o", "p.xbar", "--target", "sot", "--calibration", "d.npz")
+    run = ("run", "p.xbar", "--data", "d.npz", "--repeat", 3, "--json", "-o", "o.npz")
+    results, outputs = [], []
+    for jobs in (1, 2):
+        result = json.loads(done(*run, "--jobs", jobs, "--threads", 2).out)
+        results.append({key: value for key, value in result.items() if key != "seconds"})
+        outputs.append(np.load(folder / "o.npz")["y"])
+    assert results[0] == results[1]
+    assert results[0]["layers"][0]["readings"] == 20 * 4  # of the first chip alone
+    assert np.array_equal(*outputs)
+    status, out, err = cli(*run, "--jobs", 2, "--device", "none")
+    assert (status, out) == (1, "")
+    assert err.startswith("xbcompile: error: ")
+    assert "none" in err
+
+
 def test_every_chip_is_written_for_itself(done, models, folder):
     """Stationary: each of 3 chips is written once. Batches of 4: 6 samples are 2 batches on each chip, not 5 in all."""
     np.savez(folder / "d.npz", input=np.zeros((6, 784), np.float32))

@@ -263,7 +263,7 @@ def test_accuracy_of_a_network(tmp_path):
 def test_accuracy_needs_labels(tmp_path):
     np.savez(tmp_path / "x.npz", input=np.zeros((4, 64), np.float32))
     with pytest.raises(XbcompileError, match="no labels"):
-        run_study(SMALL, None, DIGITS, str(tmp_path / "x.npz"), None, lambda text: None, lambda text: None)
+        run_study(SMALL, None, DIGITS, str(tmp_path / "x.npz"), None, None, lambda text: None, lambda text: None)
 
 
 def test_errors_of_a_program_are_those_of_its_chips():

@@ -14,6 +14,7 @@ from xbcompile.runtime.dataflow import Digital
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import EffortCounter
 from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.prepared import PreparedProgram
 from xbcompile.targets import BatchedDevice, Device, Read, ReadBlock, Write, WrittenImages
 
 
@@ -81,4 +82,6 @@ def chip_view(program: Program, chip: BatchedDevice, later: tuple[DevicePass, ..
         return LayerExecutor(placed, index, on, counter=counter)
 
     counter = EffortCounter(program.spec.rows)
-    return ProgramOnChip(program, lambda _: chip, chip, later, Digital(program.network), executor, counter)
+    return ProgramOnChip(
+        PreparedProgram(program), lambda _: chip, chip, later, Digital(program.network), executor, counter
+    )

@@ -228,6 +228,8 @@ def run_command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE.npz", help="Write the outputs.")
     ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Chips at a time, each in a process of its own.")] = 1,
+    threads: arguments.Threads = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Execute a program with device errors: outputs or accuracy, counters, cost."""
@@ -238,7 +240,9 @@ def run_command(
     if output is not None:
         check_output(output, program, data, fit)
     shown = not as_json and sys.stderr.isatty()
-    result = run_program(program, data, device, seed, repeat, output, fit, state, threshold, show_progress=shown)
+    result = run_program(
+        program, data, device, seed, repeat, output, fit, state, threshold, threads, jobs, show_progress=shown
+    )
     for warning in result["warnings"]:
         terminal.warn(warning)
     if as_json:
@@ -253,6 +257,7 @@ def commission_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="CHIP.fit", help="Where to write the corrections.")],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
+    threads: arguments.Threads = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Fit a program's device passes on one chip: a file of corrections for 'run --fit', and what fitting took."""
@@ -261,7 +266,7 @@ def commission_command(
     from xbcompile.report.tables import print_commissioning
 
     check_output(output, program)
-    result = commission_program(program, output, device, seed)
+    result = commission_program(program, output, device, seed, threads)
     if as_json:
         terminal.print_json(result)
     else:
@@ -275,6 +280,7 @@ def diagnose_command(
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     threshold: arguments.Threshold = None,
+    threads: arguments.Threads = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Measure what each source of error costs, by switching it off: per layer and end to end."""
@@ -282,7 +288,7 @@ def diagnose_command(
     from xbcompile.report.diagnosis import print_diagnosis
 
     shown = not as_json and sys.stderr.isatty()
-    result = diagnose_program(program, data, device, seed, threshold, show_progress=shown)
+    result = diagnose_program(program, data, device, seed, threshold, threads, show_progress=shown)
     if as_json:
         terminal.print_json(result)
     else:
@@ -378,6 +384,7 @@ def study_command(
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for plots and study.json.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer draws, states and matrix sizes.")] = False,
+    threads: arguments.Threads = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Study the errors of a multistate array as its paper did: quantization, level offsets, the best number of states."""
@@ -386,7 +393,14 @@ def study_command(
     settings = study_settings(target, seeds, states, sigma_nl, sigma_perp, matrices, weights, quick)
     with Console(stderr=True).status("study") as status:
         result = run_study(
-            settings, output, model, data, calibration, lambda part: status.update(f"study: {part}"), terminal.warn
+            settings,
+            output,
+            model,
+            data,
+            calibration,
+            threads,
+            lambda part: status.update(f"study: {part}"),
+            terminal.warn,
         )
     if as_json:
         terminal.print_json(result)
@@ -403,12 +417,14 @@ def reproduce_command(
     seeds: Annotated[int, typer.Option(min=1, help="Chips per experiment.")] = 10,
     quick: Annotated[bool, typer.Option("--quick", help="Two chips per experiment.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="Experiments at a time; all processors if not given.")] = None,
+    threads: arguments.Threads = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Run the published systems with their networks and print published figures beside ours. Exit status 1 on a goal missed."""
     from xbcompile.cli.reproducing import print_reproduction, reproduce
 
-    result = reproduce(models, only or [], QUICK_SEEDS if quick else seeds, jobs, not as_json and sys.stderr.isatty())
+    shown = not as_json and sys.stderr.isatty()
+    result = reproduce(models, only or [], QUICK_SEEDS if quick else seeds, jobs, threads, show_progress=shown)
     if as_json:
         terminal.print_json(result)
     else:

@@ -85,6 +85,10 @@ Threshold = Annotated[
         show_default="0 for a raw logit, 0.5 for a sigmoid",
     ),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Worker threads of each process.", show_default="one per processor, shared by --jobs"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 

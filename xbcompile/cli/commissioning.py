@@ -10,10 +10,12 @@ from typing import Any
 from xbcompile.errors import ProgramError
 from xbcompile.ir.corrections import Corrections
 from xbcompile.program.program import device_passes, load_program
-from xbcompile.runtime import commission, load_corrections, save_corrections
+from xbcompile.runtime import commission, save_corrections
 
 
-def commission_program(path: Path, output: Path, device: str | None, seed: int) -> dict[str, Any]:
+def commission_program(
+    path: Path, output: Path, device: str | None, seed: int, threads: int | None = None
+) -> dict[str, Any]:
     """Commission a simulated chip for a program and write its corrections; the keys are those of `commission --json`."""
     program = load_program(path)
     passes = device_passes(program.pipeline)
@@ -22,7 +24,7 @@ def commission_program(path: Path, output: Path, device: str | None, seed: int) 
             f"program {str(path)!r} has no device passes, so there is nothing to fit on a chip; run it as it is"
         )
     started = time.perf_counter()
-    corrections = commission(program, device, seed)
+    corrections = commission(program, device, seed, threads)
     save_corrections(corrections, output)
     spec, effort = program.spec, corrections.effort
     return {
@@ -55,16 +57,9 @@ def _corrected(corrections: Corrections) -> dict[str, int]:
     }
 
 
-def read_fit(path: Path | None, repeat: int) -> Corrections | None:
-    """The corrections of a file; None without one.
-
-    Raises:
-        ProgramError: the file cannot be read, or more than one chip is to be run with it.
-    """
-    if path is None:
-        return None
+def check_one_chip(repeat: int) -> None:
+    """Raise ProgramError when more than one chip is to be run with one chip's corrections."""
     if repeat > 1:
         raise ProgramError(
             f"--fit holds the corrections of one chip, and --repeat {repeat} runs on {repeat}: leave one out"
         )
-    return load_corrections(path)

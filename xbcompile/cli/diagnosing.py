@@ -26,7 +26,14 @@ from xbcompile.runtime.accuracy import Classifier
 
 
 def diagnose_program(
-    path: Path, data: str, device: str | None, seed: int, threshold: float | None = None, *, show_progress: bool
+    path: Path,
+    data: str,
+    device: str | None,
+    seed: int,
+    threshold: float | None = None,
+    threads: int | None = None,
+    *,
+    show_progress: bool,
 ) -> dict[str, Any]:
     """Diagnose a program file; the keys are those of `diagnose --json`."""
     program = load_program(path)
@@ -44,6 +51,7 @@ def diagnose_program(
             seed,
             None if labels is None else lambda output: classifier.accuracy(output, labels),
             lambda text: status.update(escape(f"diagnosing: {text}")),
+            threads,
         )
         status.update("diagnosing: trying advice")
         trials = TrialRuns(
@@ -53,6 +61,7 @@ def diagnose_program(
             None if labels is None else lambda output: classifier.accuracy(output, labels[: len(output)]),
             device,
             seed,
+            threads,
         )
         layers = [
             _layer(program, layer, each, trials)

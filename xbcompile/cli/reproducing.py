@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from xbcompile.errors import DataError, XbcompileError
+from xbcompile.cli.processes import done_in_processes, threads_of_each
+from xbcompile.errors import DataError
 from xbcompile.experiments.reproduction import Experiment
 from xbcompile.experiments.systems import EXPERIMENTS
+from xbcompile.runtime.workers import processors
 
 _WIDE = 140  # characters; fewer would cut the cells of all columns
 _WIDE_COLUMNS = (
@@ -38,7 +35,9 @@ _WIDE_COLUMNS = (
 _NARROW_COLUMNS = ("experiment", "published", "array", "drop", "met")
 
 
-def reproduce(models: Path, only: list[str], seeds: int, jobs: int | None, show_progress: bool) -> dict[str, Any]:
+def reproduce(
+    models: Path, only: list[str], seeds: int, jobs: int | None, threads: int | None = None, *, show_progress: bool
+) -> dict[str, Any]:
     """Run experiments; the keys are those of `reproduce --json`.
 
     Raises:
@@ -55,47 +54,23 @@ def reproduce(models: Path, only: list[str], seeds: int, jobs: int | None, show_
     for each in chosen:
         each.check(models)
     started = time.perf_counter()
-    workers = min(jobs or os.cpu_count() or 1, len(chosen))
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    jobs = min(jobs or processors(), len(chosen))
+    threads = threads or threads_of_each(jobs)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rows: dict[str, dict[str, Any]] = {}
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
         task = progress.add_task("experiments", total=len(chosen))
-        with ProcessPoolExecutor(workers, initializer=_follow_parent) as pool:
-            # Long ones first, so that no processor waits for the last one.
-            order = sorted(chosen, key=lambda each: -each.weight)
-            pending = {pool.submit(_timed, each, models, seeds, threads): each for each in order}
-            try:
-                for done in as_completed(pending):
-                    rows[pending[done].name] = done.result()
-                    progress.update(task, advance=1, description=pending[done].name)
-            except BrokenProcessPool:
-                raise XbcompileError(
-                    "a worker process was ended from outside; if for want of memory, try --jobs 1"
-                ) from None
-            except BaseException:  # nobody wants the other experiments' results any more
-                for worker in multiprocessing.active_children():
-                    worker.terminate()
-                pool.shutdown(cancel_futures=True)  # soon done: its workers are dead
-                raise
+        # Long ones first, so that no processor waits for the last one.
+        order = sorted(chosen, key=lambda each: -each.weight)
+        work = [partial(_timed, each, models, seeds, threads) for each in order]
+        for number, row in done_in_processes(work, jobs):
+            rows[order[number].name] = row
+            progress.update(task, advance=1, description=order[number].name)
     return {
         "seeds": seeds,
         "rows": [rows[each.name] for each in chosen],
         "seconds": time.perf_counter() - started,
     }
-
-
-def _follow_parent() -> None:
-    """In a worker: leave an interruption to the parent, which ends the workers, and end with the parent however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _timed(experiment: Experiment, models: Path, seeds: int, threads: int) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial, reduce
+from dataclasses import asdict
+from functools import reduce
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xbcompile.cli.commissioning import read_fit
+from xbcompile.cli.chips import Bench, ChipRun, count_not_finite, run_chips
+from xbcompile.cli.commissioning import check_one_chip
 from xbcompile.cli.saving import save_outputs
-from xbcompile.data.datasets import Data, load_data
 from xbcompile.errors import DataError
-from xbcompile.ir.corrections import Effort
-from xbcompile.program.program import Program, load_program
-from xbcompile.reference.sequence import with_initial_states
-from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of
-from xbcompile.runtime.accuracy import Classifier, software_accuracy
+from xbcompile.program.program import Program
+from xbcompile.runtime import Cost
 from xbcompile.units import percent
 
 # Part of a layer's inputs outside of the range that they are coded for, above which it is told.
 CLIPPED_FRACTION = 0.01
-
-
-@dataclass(frozen=True, eq=False)
-class _ChipRun:
-    """What a run on one chip gave, beside its outputs."""
-
-    cost: Cost
-    effort: Effort
-    statistics: list[LayerStatistics]
-    has_converter: bool
 
 
 def run_program(
@@ -50,30 +37,24 @@ def run_program(
     fit: Path | None = None,
     state: Sequence[str] | None = None,
     threshold: float | None = None,
+    threads: int | None = None,
+    jobs: int = 1,
     *,
     show_progress: bool,
 ) -> dict[str, Any]:
     """Run a program on `repeat` chips; the keys are those of `run --json`."""
-    program, corrections = load_program(path), read_fit(fit, repeat)
-    states = parse_states(state or ())
-    loaded = load_data(data, program.network.inputs, program.network.samples, states.values(), finite=False)
-    if loaded.labels is None and threshold is not None:
-        raise DataError(f"--threshold {threshold:g} is for accuracy, and data {data!r} has no labels")
+    if fit is not None:
+        check_one_chip(repeat)
+    bench = Bench(path, data, device, fit, tuple(parse_states(state or ()).items()), threshold, threads)
+    program, _, loaded = bench.program, bench.corrections, bench.loaded  # in this order, faults are told
     started = time.perf_counter()
-    scored = None if loaded.labels is None else _Scored(program, loaded, states, threshold)
+    # First: labels that do not fit are told before the work.
+    software = None if loaded.labels is None else bench.software_accuracy()
     seeds = list(range(seed, seed + repeat))
-    runs: list[_ChipRun] = []
-    outputs: dict[str, Any] = {}
     with _samples_shown(loaded.samples * repeat, show_progress) as progress:
-        for done, each in enumerate(seeds):
-            session = Session(program, device, each, corrections)
-            outputs = session.run_samples(loaded.inputs, partial(progress, done * loaded.samples), states=states)
-            has_converter, cost = session.device.lsb is not None, cost_of(program, session.counters)
-            runs.append(_ChipRun(cost, session.corrections_effort, session.statistics, has_converter))
-            if scored is not None:
-                scored.add(outputs)
+        runs = run_chips(bench, seeds, jobs, output is not None, progress)
     if output is not None:
-        save_outputs(output, outputs)
+        save_outputs(output, runs[-1].outputs)
     cost, effort = reduce(add, (run.cost for run in runs)), reduce(add, (run.effort for run in runs))
     result = {
         "device": device or program.target.device_names[0],
@@ -81,8 +62,8 @@ def run_program(
         "samples": loaded.samples,
         "seeds": seeds,
         "fit": None if fit is None else str(fit),
-        "accuracy": None if scored is None else scored.result(),
-        "not_finite": {"inputs": _not_finite(loaded.inputs), "outputs": _not_finite(outputs)},
+        "accuracy": _accuracy(runs, software),
+        "not_finite": {"inputs": count_not_finite(loaded.inputs), "outputs": runs[-1].not_finite},
         "layers": [asdict(each) | _taken(program, each.layer) for each in runs[0].statistics],
         "has_converter": runs[0].has_converter,
         "counters": _counters(cost),
@@ -94,42 +75,26 @@ def run_program(
 
 
 @contextmanager
-def _samples_shown(total: int, show_progress: bool) -> Iterator[Callable[[int, int], None]]:
-    """Progress of a run over chips: it is told the samples of chips before, and those of the present one."""
+def _samples_shown(total: int, show_progress: bool) -> Iterator[Callable[[int], None]]:
+    """Progress of a run over chips: it is told the samples done, of all chips."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
         task = progress.add_task("samples", total=total)
-        yield lambda before, done: progress.update(task, completed=before + done)
+        yield lambda done: progress.update(task, completed=done)
 
 
-class _Scored:
-    """Accuracies of the chips, beside the model's own. It comes first: labels that do not fit are told before the work."""
-
-    def __init__(self, program: Program, data: Data, states: dict[str, str], threshold: float | None) -> None:
-        assert data.labels is not None
-        self.output, self.axes = program.network.outputs[0].name, program.network.samples
-        self.labels = data.labels
-        self.classifier = Classifier.of(program.network, threshold)
-        inputs = with_initial_states(program.network, data.inputs, states)
-        self.software = software_accuracy(program, inputs, data.labels, states, self.classifier)
-        self.measured: list[float] = []
-        self.rule: dict[str, Any] = {}
-
-    def add(self, outputs: dict[str, Any]) -> None:
-        """Score one chip's outputs."""
-        output = self.axes.samples_first(self.output, outputs[self.output])
-        self.measured.append(self.classifier.accuracy(output, self.labels))
-        self.rule = self.classifier.rule(output)
-
-    def result(self) -> dict[str, Any]:
-        """The key `accuracy`."""
-        return {
-            "mean": float(np.mean(self.measured)),
-            "std": float(np.std(self.measured, ddof=1)) if len(self.measured) > 1 else None,
-            "per_seed": self.measured,
-            "software": self.software,
-            "decision": self.rule,
-        }
+def _accuracy(runs: Sequence[ChipRun], software: float | None) -> dict[str, Any] | None:
+    """The key `accuracy`."""
+    measured = [run.accuracy for run in runs if run.accuracy is not None]
+    if not measured:
+        return None
+    return {
+        "mean": float(np.mean(measured)),
+        "std": float(np.std(measured, ddof=1)) if len(measured) > 1 else None,
+        "per_seed": measured,
+        "software": software,
+        "decision": runs[-1].rule,
+    }
 
 
 def parse_states(settings: Iterable[str]) -> dict[str, str]:
@@ -147,12 +112,6 @@ def parse_states(settings: Iterable[str]) -> dict[str, str]:
             )
         states[output] = name
     return states
-
-
-def _not_finite(values: dict[str, Any]) -> int:
-    """How many numbers are NaN or infinite."""
-    floats = (x for x in values.values() if isinstance(x, np.ndarray) and x.dtype.kind == "f")
-    return sum(x.size - int(np.count_nonzero(np.isfinite(x))) for x in floats)
 
 
 def _taken(program: Program, name: str) -> dict[str, Any]:

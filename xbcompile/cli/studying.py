@@ -83,6 +83,7 @@ def run_study(
     model: Path | None,
     data: str | None,
     calibration: str | None,
+    threads: int | None,
     progress: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def run_study(
     result: dict[str, Any] = {}
     if model is not None and data is not None:  # first: a fault of the user's files shows at once
         progress(f"accuracy of {model}")
-        result = {"accuracy": accuracy(settings, model, data, calibration, warn)}
+        result = {"accuracy": accuracy(settings, model, data, calibration, warn, threads)}
     result = {**study(settings, progress), **result}
     if folder is not None:
         progress("plots")

@@ -34,6 +34,7 @@ from xbcompile.runtime.drive import CodedInput
 from xbcompile.runtime.layer_executor import LayerExecutor, ReadingObserver
 from xbcompile.runtime.one_by_one import EffortCounter, batched
 from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.prepared import PreparedProgram
 from xbcompile.runtime.session import Session
 from xbcompile.runtime.timeline import VectorRange
 from xbcompile.runtime.workers import ALONE, Workers
@@ -224,7 +225,7 @@ class AblationSession(Session):
     """A session on one chip of the program's target with only these sources of error.
 
     Args:
-        program: what to run; it must hold its model where weights are off.
+        program: what to run, see Session; it must hold its model where weights are off.
         on: the sources that are on, of SOURCES.
         device: a device name of the program's target; None takes the default.
         seed: which simulated chip.
@@ -238,13 +239,15 @@ class AblationSession(Session):
 
     def __init__(
         self,
-        program: Program,
+        program: Program | PreparedProgram,
         on: Collection[str],
         device: str | None = None,
         seed: int = 0,
         layers: list[ModelLayer | None] | None = None,
         threads: int | None = None,
     ) -> None:
+        prepared = program if isinstance(program, PreparedProgram) else PreparedProgram(program, threads)
+        program = prepared.program
         found = [None] * len(program.network.layers) if "weights" in on else layers or model_layers(program)
         for layer, model_layer in zip(program.network.layers, found, strict=True):
             if "weights" not in on and model_layer is None:
@@ -255,7 +258,7 @@ class AblationSession(Session):
         off = [source for source in DEVICE_SOURCES if source not in on]
         self._on, self._found = frozenset(on), found
         self._starts = {} if "weights" in on else {each.layer.name: each.start for each in found if each is not None}
-        super().__init__(program, program.target.device(device, seed, without=off), seed, threads=threads)
+        super().__init__(prepared, program.target.device(device, seed, without=off), seed)
         self.plain = [
             self._executor(PlacedProgram(program, self._plain_corrections()), *each) for each in self._where()
         ]
@@ -281,13 +284,13 @@ class AblationSession(Session):
         )  # fmt: skip
 
     def _digital_parts(self) -> Digital:
-        return Digital(self.program.network, self._starts)
+        return Digital(self.program.network, self._starts, self.prepared.segments)
 
-    def _fitted(self, chip: Device, workers: Workers) -> Corrections:
-        return fitted(self.program, chip, self.digital, workers, self._executor, self._note_start)
+    def _fitted(self, chip: Device) -> Corrections:
+        return fitted(self.prepared, chip, self.digital, self._executor, self._note_start)
 
-    def _make_executors(self, workers: Workers) -> list[LayerExecutor]:
-        on = batched(self.device)
+    def _make_executors(self) -> list[LayerExecutor]:
+        on, workers = batched(self.device), self.prepared.workers
         return [self._executor(self.placed, i, on, workers) for i in range(len(self.program.network.layers))]
 
     def _input(self, index: int, values: Mapping[str, Any]) -> np.ndarray:

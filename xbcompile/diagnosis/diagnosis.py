@@ -39,6 +39,7 @@ from xbcompile.runtime.chip_view import MeasuredLayer
 from xbcompile.runtime.dataflow import Pending, walk
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.player import vector_range
+from xbcompile.runtime.prepared import PreparedProgram
 from xbcompile.runtime.references import reference_outputs
 from xbcompile.runtime.statistics import StatisticsCollector
 
@@ -151,6 +152,7 @@ def diagnose(
     seed: int = 0,
     score: Callable[[np.ndarray], float] | None = None,
     progress: Callable[[str], None] | None = None,
+    threads: int | None = None,
 ) -> Diagnosis:
     """Measure what each source of error costs, per layer and end to end.
 
@@ -163,6 +165,7 @@ def diagnose(
         seed: which chip.
         score: accuracy, or anything else, of the first graph output.
         progress: told what is measured next.
+        threads: worker threads; None takes one per processor.
 
     Raises:
         ProgramError: the program does not hold its model, or has layers inside a recurrence.
@@ -181,7 +184,7 @@ def diagnose(
     if samples < 2:
         raise DataError(f"{samples} sample shows no variance to measure errors against; give at least 2")
     sources = (*PROGRAM_SOURCES, *program.target.error_sources(device))
-    sessions = _Sessions(program, device, seed)
+    sessions = _Sessions(PreparedProgram(program, threads), device, seed)
     tell = progress or (lambda text: None)
     tell("layers")
     layers = _LayerWalk(program, feeds, sources, sessions).run()
@@ -199,16 +202,16 @@ def _origin(program: Program, recurrence: Recurrence) -> str:
 class _Sessions:
     """Sessions by the sources that are on, each made once."""
 
-    def __init__(self, program: Program, device: str | None, seed: int) -> None:
-        self.program, self.device, self.seed = program, device, seed
-        self.model_layers = model_layers(program)
+    def __init__(self, prepared: PreparedProgram, device: str | None, seed: int) -> None:
+        self.prepared, self.device, self.seed = prepared, device, seed
+        self.model_layers = model_layers(prepared.program)
         self._made: dict[frozenset[str], AblationSession] = {}
 
     def of(self, on: Collection[str]) -> AblationSession:
         """The session with these sources."""
         key = frozenset(on)
         if key not in self._made:
-            self._made[key] = AblationSession(self.program, key, self.device, self.seed, self.model_layers)
+            self._made[key] = AblationSession(self.prepared, key, self.device, self.seed, self.model_layers)
         return self._made[key]
 
 
@@ -389,7 +392,7 @@ def _end_to_end(
             rows.append(EndToEnd(case, source, None, None, possible=False))
             continue
         tell(" ".join(filter(None, (case, source))))
-        output = axes.samples_first(name, sessions.of(on).run_samples(feeds)[name])
+        output = axes.samples_first(name, sessions.of(on).run_samples(feeds, observe=False)[name])
         found = None if score is None else score(output)
         rows.append(EndToEnd(case, source, found, relative_error(output, reference)))
     return tuple(rows)

@@ -84,6 +84,7 @@ class TrialRuns:
         score: accuracy of the first samples of the data.
         device: a device name of the program's target; None takes the default.
         seed: which chip.
+        threads: worker threads; None takes one per processor.
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class TrialRuns:
         score: Score | None = None,
         device: str | None = None,
         seed: int = 0,
+        threads: int | None = None,
     ) -> None:
+        self._threads = threads
         self.program, self._recompile, self._score = program, recompile, score
         self._device, self._seed = device, seed
         axes, name = program.network.samples, program.network.outputs[0].name
@@ -127,6 +130,7 @@ class TrialRuns:
 
     def _figures(self, program: Program) -> Figures:
         name = program.network.outputs[0].name
-        output = Session(program, self._device, self._seed).run_samples(self._feeds)[name]
+        session = Session(program, self._device, self._seed, threads=self._threads)
+        output = session.run_samples(self._feeds, observe=False)[name]
         output = program.network.samples.samples_first(name, output)
         return Figures(relative_error(output, self._reference), None if self._score is None else self._score(output))

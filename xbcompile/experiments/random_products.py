@@ -24,6 +24,7 @@ from xbcompile.passes.contract import PassContext
 from xbcompile.passes.quantize import Quantize
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
+from xbcompile.runtime.prepared import PreparedProgram
 from xbcompile.targets import BatchedDevice, ReadBlock, Target, WrittenImages
 from xbcompile.targets.families.multistate import MultistateParameters
 
@@ -220,10 +221,11 @@ def program_errors(settings: StudySettings, target: Target, inputs: int, arrays:
     weights = random_weights(rng, settings.weights, (inputs, target.parameters.columns))
     program = one_layer_program(weights, target, arrays)
     x = rng.random((settings.vectors, inputs), np.float32)
-    exact = Session(program, "ideal", threads=1).run({"x": x})["y"].astype(np.float64)
+    prepared = PreparedProgram(program, threads=1)
+    exact = Session(prepared, "ideal").run({"x": x})["y"].astype(np.float64)
     errors = []
     for chip in np.random.SeedSequence((seed, inputs, 1)).generate_state(_CHIPS_PER_MATRIX, np.uint64):
-        y = Session(program, seed=int(chip), threads=1).run({"x": x})["y"]
+        y = Session(prepared, seed=int(chip)).run({"x": x})["y"]
         errors.append(np.sqrt(np.square(y - exact).mean()))
     return np.array(errors)
 

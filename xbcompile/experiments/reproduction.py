@@ -22,6 +22,7 @@ from xbcompile.program.program import Program
 from xbcompile.report.summary import summarize
 from xbcompile.runtime import Session
 from xbcompile.runtime.accuracy import Classifier, software_accuracy
+from xbcompile.runtime.prepared import PreparedProgram
 from xbcompile.targets import load_target
 
 
@@ -160,9 +161,10 @@ def chip_accuracies(program: Program, data: Data, device: str | None, seeds: int
     """Accuracy in per cent on the chips 0 .. seeds - 1."""
     assert data.labels is not None
     output, accuracies, classifier = program.network.outputs[0].name, [], Classifier.of(program.network)
+    prepared = PreparedProgram(program, threads)
     for seed in range(seeds):
-        session = Session(program, device, seed, threads=threads)
-        accuracies.append(100 * classifier.accuracy(session.run_samples(data.inputs)[output], data.labels))
+        outputs = Session(prepared, device, seed).run_samples(data.inputs, observe=False)
+        accuracies.append(100 * classifier.accuracy(outputs[output], data.labels))
     return accuracies
 
 

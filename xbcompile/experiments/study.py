@@ -21,9 +21,9 @@ from xbcompile.api import compile as compile_model
 from xbcompile.data.datasets import Data, load_data
 from xbcompile.errors import DataError
 from xbcompile.experiments.random_products import RandomProducts, StudySettings, program_errors, with_errors
-from xbcompile.program.program import Program
 from xbcompile.runtime import Session
 from xbcompile.runtime.accuracy import Classifier, software_accuracy
+from xbcompile.runtime.prepared import PreparedProgram
 from xbcompile.targets import Device, Target
 from xbcompile.targets.families.multistate import MultistateArray
 
@@ -283,7 +283,12 @@ def _level_resistances_ohm(target: Target, seed: int) -> list[float]:
 
 
 def accuracy(
-    settings: StudySettings, model: Path, data: str, calibration: str | None, warn: Callable[[str], None] | None = None
+    settings: StudySettings,
+    model: Path,
+    data: str,
+    calibration: str | None,
+    warn: Callable[[str], None] | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Accuracy of a network against the number of states, for the study's sigmas and without offsets.
 
@@ -295,6 +300,7 @@ def accuracy(
         data: labelled samples, as `run --data` takes them.
         calibration: inputs that passes are fitted on, or None.
         warn: called with each warning, once.
+        threads: worker threads; None takes one per processor.
 
     Raises:
         DataError: the data have no labels.
@@ -317,19 +323,19 @@ def accuracy(
                     f"data {data!r} have no labels; accuracy needs them: mnist:test, digits:test or labelled .npz"
                 )
             software = software_accuracy(program, loaded.inputs, loaded.labels)
+        prepared = PreparedProgram(program, threads)
         for pair, points in found.items():
             # Without offsets every chip is the same.
             chips = [with_errors(s.target, n, *pair).device(seed=seed) for seed in range(s.seeds if any(pair) else 1)]
-            points.append(np.array([[_accuracy_on(program, chip, loaded)] for chip in chips]))
+            points.append(np.array([[_accuracy_on(prepared, chip, loaded)] for chip in chips]))
     curves = [
         {"sigma_nl_ohm": nl, "sigma_perp_ohm": perp, "accuracy": _curve(points)} for (nl, perp), points in found.items()
     ]
     return {"model": model.stem, "data": data, "states": states, "software": software, "curves": curves}
 
 
-def _accuracy_on(program: Program, chip: Device, data: Data) -> float:
-    outputs = Session(program, chip).run_samples(data.inputs)
+def _accuracy_on(prepared: PreparedProgram, chip: Device, data: Data) -> float:
+    outputs, network = Session(prepared, chip).run_samples(data.inputs, observe=False), prepared.program.network
     assert data.labels is not None
-    name = program.network.outputs[0].name
-    scored = program.network.samples.samples_first(name, outputs[name])
-    return Classifier.of(program.network).accuracy(scored, data.labels)
+    name = network.outputs[0].name
+    return Classifier.of(network).accuracy(network.samples.samples_first(name, outputs[name]), data.labels)

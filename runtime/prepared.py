@@ -1,0 +1,90 @@
+"""What all chips that run one program share, as none of it depends on the chip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, TypeVar
+
+import onnxruntime as ort
+from threadpoolctl import ThreadpoolController
+
+from xbcompile.passes.contract import DevicePass, Feeds
+from xbcompile.program.program import Program, device_passes
+from xbcompile.runtime.dataflow import Digital
+from xbcompile.runtime.tile_block import TileBlock
+from xbcompile.runtime.workers import Workers
+
+# Bytes of tensors of the calibration inputs that are kept for the next chip; what is larger is computed again.
+KEPT_BYTES = 1 << 27
+
+# Tables of tiles by layer and tiles of a block.
+Blocks = dict[tuple[int, int], list[TileBlock]]
+Found = TypeVar("Found")
+
+
+class PreparedProgram:
+    """A program ready to run on any number of chips, which share its digital segments, the tables of its tiles, the right outputs
+    of its layers on the calibration inputs, and worker threads.
+
+    Args:
+        program: the program.
+        threads: worker threads; None takes one per processor.
+    """
+
+    def __init__(self, program: Program, threads: int | None = None) -> None:
+        self.program, self.workers = program, Workers(threads)
+        self.blocks: Blocks = {}
+        self._calibration: dict[int, Feeds] = {}
+        self._found: dict[tuple[str, int], Any] = {}
+
+    @cached_property
+    def segments(self) -> Mapping[str, ort.InferenceSession]:
+        """Sessions of the network's digital segments, by name."""
+        return Digital(self.program.network).segments
+
+    @cached_property
+    def device_passes(self) -> list[DevicePass]:
+        """What is fitted on each chip."""
+        return device_passes(self.program.pipeline)
+
+    @cached_property
+    def blas(self) -> ThreadpoolController:
+        """The libraries' own threads: work is split over ours, and a threaded BLAS below them would only compete."""
+        return ThreadpoolController().select(user_api="blas")
+
+    def calibration(self, samples: int) -> Feeds:
+        """The first calibration inputs, in whole calls of the model; the same object for each chip.
+
+        Args:
+            samples: so many at most, unless a call takes more.
+        """
+        if samples not in self._calibration:
+            axes = self.program.network.samples
+            self._calibration[samples] = axes.first(self.program.calibration, axes.whole(samples) or axes.per_call)
+        return self._calibration[samples]
+
+    def once(self, what: str, feeds: Feeds, compute: Callable[[], Found]) -> Found:
+        """What follows from calibration inputs alone, computed for the first chip that asks, if there is room to keep it.
+
+        Args:
+            what: its name.
+            feeds: as `calibration` gave them; of others nothing is kept.
+            compute: gives it.
+        """
+        key = what, id(feeds)
+        if key in self._found:
+            found: Found = self._found[key]
+            return found
+        value = compute()
+        ours = any(feeds is each for each in self._calibration.values())
+        if ours and _bytes(value) + sum(map(_bytes, self._found.values())) <= KEPT_BYTES:
+            self._found[key] = value
+        return value
+
+
+def _bytes(value: Any) -> int:
+    """Bytes of the arrays in nested sequences and mappings."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    return sum(map(_bytes, value)) if isinstance(value, list | tuple) else int(getattr(value, "nbytes", 0))
