@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.report import Cells, tables, write_docs
+from benchmarks.report import Cells, errors_of, tables, write_docs
 from benchmarks.rows import ROWS, Row
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +99,7 @@ def summed_up(sides: dict[str, dict[str, Any]], row: Row) -> dict[str, dict[str,
             seconds = statistics.median(each["seconds"] for each in measured)
             side["threads"][threads] = {
                 "seconds": seconds,
+                "processor_seconds": statistics.median(each["processor_seconds"] for each in measured),
                 "rate": side["facts"].get("samples", 1) / seconds,
                 "peak_bytes": max(each["peak_bytes"] for each in measured),
                 "all_seconds": [each["seconds"] for each in measured],
@@ -151,11 +152,11 @@ def main() -> None:
         console.print(f"{row.name}: {row.title}", highlight=False, markup=False)
         results["rows"].append(run_row(row, arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)))
         (FOLDER / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    found = tables(results, before)
-    for title, cells in found.items():
+    for title, cells in tables(results, before).items():
         show(console, title, cells)
+    console.print(*errors_of(results), sep="\n", highlight=False, markup=False)
     if arguments.write_docs:
-        write_docs(ROOT / "docs" / "performance.md", found, results["machine"])
+        write_docs(ROOT / "docs" / "performance.md", results, before)
     console.print(f"all figures: {(FOLDER / 'results.json').relative_to(ROOT)}", highlight=False)
 
 

@@ -46,7 +46,7 @@ SPEED = [
     "of the limit",
     *(SIDE_NAMES[each] for each in PEERS),
 ]
-SECONDS = ["row", "what", "s", "compared with"]
+SECONDS = ["row", "what", "s", "of processors, s", "compared with"]
 MEMORY = ["row", "what", "the run, MiB", "compiling before, MiB", "its inputs, MiB"]
 
 
@@ -147,7 +147,7 @@ def second_cells(row: Measured, python_s: float) -> list[str]:
     own = best_of(own_side(row))
     cells = [row["row"], row["title"]]
     if own is None:
-        return [*cells, absence(own_side(row)), "-"]
+        return [*cells, absence(own_side(row)), "-", "-"]
     others = [
         f"{SIDE_NAMES[name]} {rounded(found['seconds'])} ({found['seconds'] / own['seconds']:.2g}x)"
         for name, side in list(row["sides"].items())[1:]
@@ -155,7 +155,7 @@ def second_cells(row: Measured, python_s: float) -> list[str]:
     ]
     if row["row"].startswith("start-") and python_s:
         others.append(f"beyond Python's own {rounded(own['seconds'] - python_s)}")
-    return [*cells, rounded(own["seconds"]), ", ".join(others) or "-"]
+    return [*cells, rounded(own["seconds"]), rounded(own["processor_seconds"]), ", ".join(others) or "-"]
 
 
 def memory_cells(row: Measured) -> list[str]:
@@ -185,8 +185,18 @@ def markdown(cells: Cells) -> str:
     return "\n".join([head, f"|{' --- |' * len(cells[0])}", *body])
 
 
-def write_docs(page: Path, found: dict[str, Cells], machine: Measured) -> None:
+def errors_of(results: Measured) -> list[str]:
+    """Of each row that has any, which errors are on at which side."""
+    return [f"{row['row']}: {row['errors']}" for row in results["rows"] if row["errors"]]
+
+
+def write_docs(page: Path, results: Measured, before: Measured | None = None) -> None:
     """Put the tables between the two marks of a page.
+
+    Args:
+        page: with a line for each mark.
+        results: see `tables`.
+        before: see `tables`.
 
     Raises:
         ValueError: the page has no such marks.
@@ -194,8 +204,10 @@ def write_docs(page: Path, found: dict[str, Cells], machine: Measured) -> None:
     text = page.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text.split(BEGIN)[1]:
         raise ValueError(f"{page} has no lines {BEGIN} and {END}")
+    machine = results["machine"]
     said = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     parts = [f"{machine['processor']}, {machine['processors']} processors; {said}."]
-    parts += [f"**{title}**\n\n{markdown(cells)}" for title, cells in found.items()]
+    parts += [f"**{title}**\n\n{markdown(cells)}" for title, cells in tables(results, before).items()]
+    parts.append("\n".join(["Errors that are on:", "", *(f"- {each}" for each in errors_of(results))]))
     start, rest = text.split(BEGIN)
     page.write_text(f"{start}{BEGIN}\n" + "\n\n".join(parts) + f"\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")

@@ -23,7 +23,13 @@ LIMITS = {"sgemm_flops": 1e11, "dgemm_flops": 5e10, "normals": 5e8, "copied_byte
 def side(*rates: float, samples: int = 100, peak: int = 0, **facts: Any) -> dict[str, Any]:
     """A side that was measured on one thread, two, ..."""
     threads = {
-        str(i + 1): {"seconds": samples / rate, "rate": rate, "peak_bytes": peak} for i, rate in enumerate(rates)
+        str(i + 1): {
+            "seconds": samples / rate,
+            "processor_seconds": 2 * samples / rate,
+            "rate": rate,
+            "peak_bytes": peak,
+        }
+        for i, rate in enumerate(rates)
     }
     return {"facts": {"samples": samples, **facts}, "setup_peak_bytes": 3 << 20, "threads": threads}
 
@@ -61,9 +67,9 @@ def test_start_up_counts_beyond_pythons_own_and_chips_beside_sessions() -> None:
     rows.append(row("chips", "s", repeat=side(0.5, samples=1), sessions=side(0.1, samples=1)))
     cells = tables(results(*rows))["Seconds"]
     assert [each[2:] for each in cells[1:]] == [
-        ["0.02", "-"],
-        ["0.25", "beyond Python's own 0.23"],
-        ["2", "a session per chip 10 (5x)"],
+        ["0.02", "0.04", "-"],
+        ["0.25", "0.5", "beyond Python's own 0.23"],
+        ["2", "4", "a session per chip 10 (5x)"],
     ]
 
 
@@ -85,15 +91,23 @@ def test_an_earlier_run_is_set_beside_by_time_per_sample_or_memory() -> None:
 def test_tables_stand_between_the_marks_of_a_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nbehind\n")
-    machine = {"processor": "P", "processors": 2, "versions": {"numpy": "2"}, "limits": LIMITS}
+    measured = {
+        **results(),
+        "machine": {"processor": "P", "processors": 2, "versions": {"numpy": "2"}, "limits": LIMITS},
+    }
+    measured["rows"] = [{**row("W1", "images/s", xbcompile=side(10, 20)), "errors": "xbcompile: cells"}]
     for _ in range(2):
-        write_docs(page, {"Speed": [["a", "b"], ["1", "2"]]}, machine)
-        assert page.read_text() == (
-            f"before\n{BEGIN}\nP, 2 processors; numpy 2.\n\n**Speed**\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n{END}\nbehind\n"
+        write_docs(page, measured)
+        text = page.read_text()
+        assert text.startswith(
+            f"before\n{BEGIN}\nP, 2 processors; numpy 2.\n\n**Limits of the machine, one thread**\n\n| what |"
         )
+        assert "\n| W1 | W1 | images/s | 10 / 20 | 2.00 | - | - | - | - | - |\n" in text
+        assert text.endswith(f"\n- W1: xbcompile: cells\n{END}\nbehind\n")
+        assert text.count("**Speed**") == 1
     page.write_text("no marks")
     with pytest.raises(ValueError, match="has no lines"):
-        write_docs(page, {}, machine)
+        write_docs(page, measured)
 
 
 def test_rows_name_sides_and_pieces_of_work_that_there_are() -> None:
