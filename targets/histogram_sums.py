@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from xbcompile.deferred import njit
-from xbcompile.targets.counter_random import philox
+from xbcompile.targets.column_words import count_reads, draw_block, room_for_words
 
-int32, uint32, uint64 = np.int32, np.uint32, np.uint64  # numba's own names, without loading it
+int32, uint32 = np.int32, np.uint32  # numba's own names, without loading it
 
 WORD_ROWS = 32
 
@@ -168,12 +168,8 @@ def _pack(bits, level, values, sources, places, fixed, scheme):  # type: ignore[
 
 
 class _Room(NamedTuple):
-    """Working memory for some reads: counters of their random words, the words, and what becomes of them in one column."""
+    """Working memory for what becomes of many reads in one column."""
 
-    low: np.ndarray
-    middle: np.ndarray
-    base: np.ndarray
-    words: np.ndarray
     group: np.ndarray
     entry: np.ndarray
     readings: np.ndarray
@@ -181,29 +177,7 @@ class _Room(NamedTuple):
 
 @_njit
 def _room(reads):  # type: ignore[no-untyped-def]  # numba infers
-    return _Room(
-        np.empty(reads, np.uint32), np.empty(reads, np.uint32), np.empty(reads, np.uint32), np.empty((4, reads), np.uint32),
-        np.empty(reads, np.uint32), np.empty(reads, np.uint32), np.empty(reads, np.int32),
-    )  # fmt: skip
-
-
-@_njit
-def _count_on(room, counter, start, slices, vectors):  # type: ignore[no-untyped-def]
-    """Words 0, 1 and 3 of the counters of reads [slices, vectors], block 0: see `counter_random`."""
-    for t in range(slices):
-        for v in range(vectors):
-            r, running = t * vectors + v, counter.vector + uint64(start + v)
-            room.low[r], room.middle[r] = uint32(running), uint32(running >> uint64(32))
-            room.base[r] = uint32(uint32(counter.slice + uint32(t)) << uint32(17))
-
-
-@_njit
-def _draw_words(room, reads, high, block, k0, k1):  # type: ignore[no-untyped-def]
-    """Random words of a block of four columns for all reads."""
-    low, middle, base, words = room.low, room.middle, room.base, room.words
-    first, second, third, fourth = words[0], words[1], words[2], words[3]
-    for r in range(reads):
-        first[r], second[r], third[r], fourth[r] = philox(low[r], middle[r], high, uint32(base[r] | block), k0, k1)
+    return _Room(np.empty(reads, np.uint32), np.empty(reads, np.uint32), np.empty(reads, np.int32))
 
 
 @_njit
@@ -218,16 +192,11 @@ def _count_matches(readings, group, bits, cells):  # type: ignore[no-untyped-def
 
 
 @_njit
-def _read_column(room, bits, cells, word, histograms, array, column, rows):  # type: ignore[no-untyped-def]
-    """Readings of one column, int32 [reads]: dot products of bits [words, reads] and cells [words], and errors."""
+def _read_column(room, bits, cells, words, histograms, array, column, rows):  # type: ignore[no-untyped-def]
+    """Readings of one column, int32 [reads]: dot products of bits [words, reads] and cells [words], and what words draw."""
     reads, groups, size = bits.shape[1], rows + 1, histograms.cells[array]
     last = uint32(size - 1)
-    readings, group, entry, words = (
-        room.readings[:reads],
-        room.group[:reads],
-        room.entry[:reads],
-        room.words[word, :reads],
-    )
+    readings, group, entry = room.readings[:reads], room.group[:reads], room.entry[:reads]
     for r in range(reads):
         readings[r], group[r] = 0, groups // 2  # the rows of the bottom half
     _count_matches(readings, group, bits, cells)
@@ -260,12 +229,12 @@ def read_columns(out, bits, cells, histograms, array, rows, counter):  # type: i
     """
     vectors, slices, columns = out.shape
     reads, blocks = vectors * slices, (columns + 3) // 4
-    room, drives = _room(reads), bits.reshape((len(bits), reads))
-    _count_on(room, counter, 0, slices, vectors)
+    room, drawn, drives = _room(reads), room_for_words(reads), bits.reshape((len(bits), reads))
+    count_reads(drawn, counter, 0, slices, vectors)
     for block in range(blocks):
-        _draw_words(room, reads, counter.high, uint32(block), counter.key_low, counter.key_high)
+        draw_block(drawn, reads, counter.high, uint32(block), counter.key_low, counter.key_high)
         for m in range(block, columns, blocks):
-            readings = _read_column(room, drives, cells[m], m // blocks, histograms, array, m, rows)
+            readings = _read_column(room, drives, cells[m], drawn.words[m // blocks], histograms, array, m, rows)
             for t in range(slices):
                 for v in range(vectors):
                     out[v, t, m] = readings[t * vectors + v]
@@ -284,16 +253,15 @@ def _sum_slices(total, readings, coefficients):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def _add_tile(sums, i, tables, histograms, room, bits, total, coefficients, high):  # type: ignore[no-untyped-def]
+def _add_tile(sums, i, tables, histograms, room, drawn, bits, total, coefficients, high):  # type: ignore[no-untyped-def]
     """Add what the tile i reads of some vectors to sums [vectors, outputs]."""
     reads, k0, k1 = bits.shape[1], tables.keys[i, 0], tables.keys[i, 1]
     for u in range(tables.column_start[i], tables.column_start[i + 1]):
         column, m = tables.column[u], tables.output_of[u]
         if u == tables.column_start[i] or tables.block[u] != tables.block[u - 1]:
-            _draw_words(room, reads, high, tables.block[u], k0, k1)
-        readings = _read_column(
-            room, bits, tables.cells[u], tables.word[u], histograms, tables.array[i], column, tables.rows
-        )
+            draw_block(drawn, reads, high, tables.block[u], k0, k1)
+        cells, words = tables.cells[u], drawn.words[tables.word[u]]
+        readings = _read_column(room, bits, cells, words, histograms, tables.array[i], column, tables.rows)
         _sum_slices(total, readings, coefficients)
         subtract, factor = tables.subtract[i, m], tables.factor[i, m]
         at = tables.output[i] + m
@@ -319,11 +287,12 @@ def add_histogram_tiles(values, tables, histograms, scheme, coefficients, counte
     most = min(step, vectors)
     words = tables.fixed.shape[1]
     drives = np.empty(patterns * words * slices * most, np.uint32)
-    room, total, level = _room(most * slices), np.empty(most), np.empty(most, np.float32)
+    room, drawn = _room(most * slices), room_for_words(most * slices)
+    total, level = np.empty(most), np.empty(most, np.float32)
     for start in range(0, vectors, step):
         count = min(step, vectors - start)
         size = words * slices * count
-        _count_on(room, counter, start, slices, count)
+        count_reads(drawn, counter, start, slices, count)
         for p in range(patterns):
             a, b = tables.pattern_start[p], tables.pattern_start[p + 1]
             bits = drives[p * size : (p + 1) * size].reshape((words, slices, count))
@@ -333,4 +302,4 @@ def add_histogram_tiles(values, tables, histograms, scheme, coefficients, counte
             p = tables.pattern[i]
             bits = drives[p * size : (p + 1) * size].reshape((words, slices * count))
             out = sums[tables.group[i], start : start + count]
-            _add_tile(out, i, tables, histograms, room, bits, total[:count], coefficients, counter.high)
+            _add_tile(out, i, tables, histograms, room, drawn, bits, total[:count], coefficients, counter.high)
