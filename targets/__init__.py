@@ -6,8 +6,9 @@ packages add targets and families by entry points: see `xbcompile.extensions`.
 
 from __future__ import annotations
 
-from xbcompile.targets.contract import BatchedDevice, Device, Read, ReadBlock, Write, WrittenImages
+from xbcompile.targets.contract import BatchedDevice, Device, Read, Write, WrittenImages
 from xbcompile.targets.loaded_images import LoadedImages
+from xbcompile.targets.read_block import ReadBlock
 from xbcompile.targets.registry import load_target, target_names
 from xbcompile.targets.target import Target
 

@@ -13,15 +13,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from xbcompile.targets.array_memory import ArrayMemory
-
-if TYPE_CHECKING:
-    from xbcompile.targets.loaded_images import LoadedImages
+from xbcompile.targets.loaded_images import LoadedImages
+from xbcompile.targets.read_block import ReadBlock
 
 
 class Write(NamedTuple):
@@ -157,41 +156,6 @@ class WrittenImages:
         """
         numbers = np.full((len(arrays), 1), number, np.int64)
         return cls(np.asarray(arrays), np.arange(len(arrays)), cells, numbers, np.zeros(numbers.shape))
-
-
-@dataclass(frozen=True, eq=False)
-class ReadBlock:
-    """Which reads a block of readings [images, vectors, slices] holds.
-
-    Args:
-        tiles: int [images], the tile that each image is read for.
-        first_vector: running number of the first vector; the others follow.
-        first_slice: the first slice; the others follow.
-        use: which use of the matrix.
-        times: gives `at_s`, on demand; None: all at time 0.
-    """
-
-    tiles: np.ndarray
-    first_vector: int
-    first_slice: int = 0
-    use: int = 0
-    times: Callable[[], np.ndarray] | None = None
-
-    @property
-    def at_s(self) -> np.ndarray:
-        """When each read starts, float64 [images, vectors, slices], or zeros that broadcast to it; ageing needs it."""
-        return np.zeros((1, 1, 1)) if self.times is None else self.times()
-
-    def after(self, first: int, vectors: int) -> ReadBlock:
-        """The same reads of some vectors, from a later one on.
-
-        Args:
-            first: how many vectors of the block are left out.
-            vectors: how many follow.
-        """
-        times = self.times
-        later = None if times is None else lambda: times()[:, first : first + vectors]
-        return ReadBlock(self.tiles, self.first_vector + first, self.first_slice, self.use, later)
 
 
 @runtime_checkable

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xbcompile.targets.contract import ReadBlock
 from xbcompile.targets.counter_random import Key, quantile_pieces, read_counter
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
+from xbcompile.targets.read_block import ReadBlock
 from xbcompile.targets.read_noise import blocks_of, half_of, middle_quantiles, wanted_blocks
 from xbcompile.targets.tile_routing import TileRouting
 from xbcompile.targets.tile_sums import SCHEMES, Readout, Tables, add_tiles, read_out

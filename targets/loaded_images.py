@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xbcompile.targets.contract import ReadBlock
+from xbcompile.targets.read_block import ReadBlock
 from xbcompile.targets.tile_routing import TileRouting
 
 # Values in one block of drives: small enough for the cache to help, large enough for numpy to run at full speed.

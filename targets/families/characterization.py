@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xbcompile.targets.contract import ReadBlock, WrittenImages
+from xbcompile.targets.contract import WrittenImages
 from xbcompile.targets.counter_random import key_of, uniform
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
+from xbcompile.targets.read_block import ReadBlock
 
 _OPERATIONS_PER_CELL = 2  # binary multiplication and accumulation, Methods "Power consumption and efficiency"
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbcompile.targets.alias_tables import alias_tables
-from xbcompile.targets.contract import ReadBlock, SimulatedDevice, WrittenImages
+from xbcompile.targets.contract import SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import MOST_VECTORS, Key, key_of, read_counter, standard_normal, uniform
 from xbcompile.targets.families.characterization import column_offsets
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
@@ -33,6 +33,7 @@ from xbcompile.targets.histogram_sums import (
     row_places,
 )
 from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
+from xbcompile.targets.read_block import ReadBlock
 from xbcompile.targets.tile_routing import TileRouting
 from xbcompile.targets.tile_sums import SCHEMES
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbcompile.ir import ArraySpec
-from xbcompile.targets.contract import ReadBlock, SimulatedDevice, WrittenImages
+from xbcompile.targets.contract import SimulatedDevice, WrittenImages
 from xbcompile.targets.loaded_images import LoadedImages
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
+from xbcompile.targets.read_block import ReadBlock
 
 
 @dataclass(frozen=True)

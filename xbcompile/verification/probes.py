@@ -19,7 +19,7 @@ OPEN_SIZE = 8  # assumed: what an open dimension other than the samples is taken
 LARGEST_PROBE = 2**28  # assumed: elements of an input that fit into any memory
 
 
-def probe_inputs(program: Program, samples: int = 2, seed: int = 0) -> dict[str, Any]:
+def probe_inputs(program: Program, samples: int = 4, seed: int = 0) -> dict[str, Any]:
     """A few inputs that fit the model: calibration inputs where the program has them, else random ones.
 
     Open dimensions of one name have one size everywhere: the number of samples where it counts them in an input.

@@ -252,7 +252,7 @@ def _layer_values(program: Program) -> list[tuple[np.ndarray, np.ndarray]]:
     layers = program.network.layers
     tensors = [t for layer in layers for t in (layer.input, layer.output)]
     try:
-        values = _evaluate(program.host_graph, probe_inputs(program), tensors)
+        values = _evaluate(program.host_graph, probe_inputs(program, samples=2), tensors)
     except _NO_PROBES:
         open_session(program.host_graph, once=True)  # a host graph that cannot even be loaded is no matter of inputs
         return [_run_alone(program, layer) for layer in layers]
