@@ -124,38 +124,53 @@ _njit = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_njit
-def _expand(drives, values, sources, signs, scheme, slices, both_signs):  # type: ignore[no-untyped-def]  # numba infers
-    """Drives of -1, 0 and 1: [vectors * slices, rows] of codes [vectors, inputs]."""
-    rows = len(sources)
-    for v in range(len(values)):
-        value = values[v]
+def _are_neighbours(sources):  # type: ignore[no-untyped-def]
+    for r in range(len(sources)):
+        if sources[r] != sources[0] + r:
+            return False
+    return len(sources) > 0
+
+
+@_njit
+def _collect(collected, values, sources):  # type: ignore[no-untyped-def]
+    """Values [vectors, inputs] of sources, side by side: [vectors, sources]."""
+    for v in range(len(collected)):
+        for r in range(len(sources)):
+            collected[v, r] = values[v, sources[r]]
+
+
+@_njit
+def _expand(drives, values, v0, r0, signs, scheme, slices, both_signs):  # type: ignore[no-untyped-def]  # numba infers
+    """Drives of -1, 0 and 1: [vectors * slices, rows] of codes, which stand side by side in values from row v0, column r0 on."""
+    rows = drives.shape[1]
+    for v in range(len(drives) // slices):
+        given = values[v0 + v, r0 : r0 + rows]
         for t in range(slices):
             out = drives[v * slices + t]
             if scheme == 0:
                 edge = np.float32(t + 1)
                 for r in range(rows):
-                    out[r] = value[sources[r]] >= edge
+                    out[r] = given[r] >= edge
             else:
                 for r in range(rows):
-                    out[r] = (np.int32(value[sources[r]]) >> t) & 1
+                    out[r] = (np.int32(given[r]) >> t) & 1
             if both_signs:
                 for r in range(rows):
                     out[r] = np.float32(out[r] + out[r] - np.float32(1)) * signs[r]
 
 
 @_njit
-def _expand_analogue(drives, values, sources, signs, both_signs, terms):  # type: ignore[no-untyped-def]
-    """Analogue drives u in steps of 2**-24, and behind them u|u| and u^3: [vectors, terms * rows] of codes [vectors, inputs]."""
-    rows = len(sources)
-    for v in range(len(values)):
-        value, out = values[v], drives[v]
+def _expand_analogue(drives, values, v0, r0, signs, both_signs, terms):  # type: ignore[no-untyped-def]
+    """Analogue drives u in steps of 2**-24, and behind them u|u| and u^3: [vectors, terms * rows]; values as of `_expand`."""
+    rows = len(signs)
+    for v in range(len(drives)):
+        given, out = values[v0 + v, r0 : r0 + rows], drives[v]
         if both_signs:
             for r in range(rows):
-                u = value[sources[r]]
-                out[r] = np.rint(np.float32(u + u - np.float32(1)) * signs[r] * 16777216.0)
+                out[r] = np.rint(np.float32(given[r] + given[r] - np.float32(1)) * signs[r] * 16777216.0)
         else:
             for r in range(rows):
-                out[r] = np.rint(value[sources[r]] * 16777216.0)
+                out[r] = np.rint(given[r] * 16777216.0)
         for term in range(1, terms):
             before, after = (term - 1) * rows, term * rows
             for r in range(rows):
@@ -279,17 +294,22 @@ def add_tiles(  # type: ignore[no-untyped-def]
     total_room, out_room = np.zeros(most * widest), np.zeros(most * widest)
     words = np.empty((most, 4 * blocks), np.uint32)
     nothing = np.zeros(widest, sums_room.dtype)
+    values, collected_room = np.ascontiguousarray(values), np.empty(most // slices * rows_total, np.float32)
     for start in range(0, vectors, step):
         stop = min(start + step, vectors)
         count = (stop - start) * slices
         for p in range(patterns):
             a, b = tables.pattern_start[p], tables.pattern_start[p + 1]
             drives = drives_room[a * terms * count : b * terms * count].reshape((count, (b - a) * terms))
-            given, source, sign = values[tables.pattern_group[p], start:stop], tables.source[a:b], tables.sign[a:b]
+            group, source, sign = values[tables.pattern_group[p]], tables.source[a:b], tables.sign[a:b]
+            given, v0, r0 = group, start, source[0] if b > a else 0
+            if not _are_neighbours(source):
+                given, v0, r0 = collected_room[: (stop - start) * (b - a)].reshape((stop - start, b - a)), 0, 0
+                _collect(given, group[start:stop], source)
             if scheme == 2:
-                _expand_analogue(drives, given, source, sign, both_signs, terms)
+                _expand_analogue(drives, given, v0, r0, sign, both_signs, terms)
             else:
-                _expand(drives, given, source, sign, scheme, slices, both_signs)
+                _expand(drives, given, v0, r0, sign, scheme, slices, both_signs)
         for i in range(tiles):
             width, p = tables.width[i], tables.pattern[i]
             a, b = tables.pattern_start[p], tables.pattern_start[p + 1]
