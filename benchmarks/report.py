@@ -174,7 +174,7 @@ def limit_cells(limits: dict[str, float]) -> Cells:
         ["what", "per second"],
         ["single-precision product with a tile of 64x64", f"{limits['sgemm_flops'] / 1e9:.0f} GFLOP"],
         ["the same in double precision", f"{limits['dgemm_flops'] / 1e9:.0f} GFLOP"],
-        ["normals of the counter-based generator", f"{limits['normals'] / 1e6:.0f} million"],
+        ["normal errors of readings drawn", f"{limits['normals'] / 1e6:.0f} million"],
         ["memory copied", f"{limits['copied_bytes'] / 1e9:.1f} GB"],
     ]
 
