@@ -1,6 +1,6 @@
 """Speed and memory on this machine, beside other simulators and plain float inference.
 
-    python -m benchmarks.bench [--rows W1,W4] [--quick] [--rounds 3] [--before FILE] [--write-docs]
+    python -m benchmarks.bench [--rows W1,W4] [--quick] [--rounds 3] [--threads 1] [--before FILE] [--write-docs]
 
 Every side of a row is set up in a process of its own; then all take turns, A B A B, on one thread and on two, and medians
 count. Peers that are not installed are left out, and said so. All that is measured goes to build/bench/results.json, the
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,11 @@ def chosen_rows(names: str | None, quick: bool) -> list[Row]:
     return [known[name] for name in names.split(",")]
 
 
+def with_threads(rows: list[Row], threads: int | None) -> list[Row]:
+    """Rows with one setting alone, where they have it."""
+    return [replace(row, threads=(threads,)) if threads in row.threads else row for row in rows]
+
+
 def show(console: Console, title: str, cells: Cells) -> None:
     """One table on the terminal."""
     table = Table(*cells[0], title=title, title_justify="left")
@@ -141,10 +147,12 @@ def main() -> None:
     parser.add_argument("--rows", help="names, separated by commas; all of them otherwise")
     parser.add_argument("--quick", action="store_true", help="one round, without the longest rows")
     parser.add_argument("--rounds", type=int, help=f"measurements of each side ({ROUNDS}; {QUICK_ROUNDS} with --quick)")
+    parser.add_argument("--threads", type=int, choices=(1, 2), help="this setting alone, where a row has both")
     parser.add_argument("--before", type=Path, help="results.json of an earlier run on this machine, to compare with")
     parser.add_argument("--write-docs", action="store_true", help="put the tables into docs/performance.md")
     arguments = parser.parse_args()
-    rows, console = chosen_rows(arguments.rows, arguments.quick), Console(width=None if os.isatty(1) else 200)
+    rows = with_threads(chosen_rows(arguments.rows, arguments.quick), arguments.threads)
+    console = Console(width=None if os.isatty(1) else 200)
     before = json.loads(arguments.before.read_text()) if arguments.before else None
     FOLDER.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": machine(), "rows": []}

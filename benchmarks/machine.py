@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from xbcompile.targets.counter_random import key_of, standard_normal
+from xbcompile.targets.counter_random import key_of, quantile_pieces, read_counter
+from xbcompile.targets.read_noise import blocks_of, draw_noise, half_of, middle_quantiles
 
 PACKAGES = (
     "xbcompile",
@@ -32,7 +33,7 @@ PACKAGES = (
 )
 VECTORS, ROWS = 2_048, 64
 COPIED_BYTES = 1 << 28
-DRAWN = 1 << 22
+READS = 256  # of one draw of errors: what is drawn stays in the cache
 
 
 def best_seconds(function: Callable[[], object], least_seconds: float = 0.3) -> float:
@@ -54,16 +55,24 @@ def product_flops(dtype: type) -> float:
     return 2 * VECTORS * ROWS * ROWS / best_seconds(lambda: np.matmul(vectors, tile, out=result))
 
 
+def normals_per_second() -> float:
+    """Errors of readings, as the kernels draw them."""
+    noise, blocks = np.empty((READS, ROWS), np.float32), blocks_of(ROWS)
+    words, halves = np.empty((READS, 4 * blocks), np.uint32), half_of(np.arange(ROWS))
+    counter = read_counter(key_of("benchmark", 0), 0, 0, (READS, 1, ROWS))
+    keys, tables = (counter.key_low, counter.key_high), (middle_quantiles(), quantile_pieces())
+    return noise.size / best_seconds(lambda: draw_noise(noise, words, counter, *keys, 0, 1, 0, blocks, halves, *tables))
+
+
 def limits() -> dict[str, float]:
-    """Per second and thread: operations of products, normals of our generator, bytes copied."""
+    """Per second and thread: operations of products, normal errors of readings, bytes copied."""
     source = np.ones(COPIED_BYTES // 8)
     copy = np.empty_like(source)
-    key = key_of("benchmark", 0)
     with threadpool_limits(1, "blas"):
         return {
             "sgemm_flops": product_flops(np.float32),
             "dgemm_flops": product_flops(np.float64),
-            "normals": DRAWN / best_seconds(lambda: standard_normal(key, (DRAWN,))),
+            "normals": normals_per_second(),
             "copied_bytes": COPIED_BYTES / best_seconds(lambda: np.copyto(copy, source)),
         }
 

@@ -60,9 +60,11 @@ def with_before(body: Cells, rows: list[Measured], earlier: dict[str, Measured],
 
 def improvement(row: Measured, before: Measured | None) -> str:
     """Ratio of an earlier figure to this one, or the other way round where more is better."""
-    now, then = (None if each is None else best_of(own_side(each)) for each in (row, before))
-    if now is None or then is None:
+    now, then = ({} if each is None else own_side(each).get("threads", {}) for each in (row, before))
+    both = now.keys() & then.keys()
+    if not both:
         return "-"
+    now, then = (each[max(both, key=int)] for each in (now, then))
     figure = "peak_bytes" if row["unit"] == "MiB" else "seconds"
     samples = 1.0 if figure == "peak_bytes" else now["rate"] * now["seconds"] / (then["rate"] * then["seconds"])
     return f"{samples * then[figure] / now[figure]:.3g}x"
@@ -174,7 +176,7 @@ def limit_cells(limits: dict[str, float]) -> Cells:
         ["what", "per second"],
         ["single-precision product with a tile of 64x64", f"{limits['sgemm_flops'] / 1e9:.0f} GFLOP"],
         ["the same in double precision", f"{limits['dgemm_flops'] / 1e9:.0f} GFLOP"],
-        ["normals of the counter-based generator", f"{limits['normals'] / 1e6:.0f} million"],
+        ["normal errors of readings drawn", f"{limits['normals'] / 1e6:.0f} million"],
         ["memory copied", f"{limits['copied_bytes'] / 1e9:.1f} GB"],
     ]
 
