@@ -85,11 +85,7 @@ def _best_largest(size: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
     sums = np.cumsum(falling, axis=1)
     last = np.argmax(np.square(sums) / np.arange(1.0, size.shape[1] + 1), axis=1)[:, np.newaxis]
     least = np.take_along_axis(falling, last, axis=1)
-    in_support = size >= least
-    beyond = np.count_nonzero(in_support, axis=1) - 1 - last[:, 0]
-    for column in np.flatnonzero(beyond):  # of sizes that equal the least the first ones
-        equal = np.flatnonzero(size[column] == least[column])
-        in_support[column, equal[equal.size - beyond[column] :]] = False
+    in_support = size >= least  # equal ones are all in it or none: while they are added the gain is convex
     return in_support, (np.take_along_axis(sums, last, axis=1) / (last + 1))[:, 0]
 
 
