@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from xbcompile.cli.processes import done_in_processes, threads_of_each
 from xbcompile.data.datasets import Data, load_data
+from xbcompile.data.stored import StoredArray, blocks
 from xbcompile.errors import DataError, XbcompileError
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.onnx_graph.engine import ERRORS, one_line
@@ -19,7 +20,7 @@ from xbcompile.program.program import Program, load_program
 from xbcompile.reference.sequence import with_initial_states
 from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of, load_corrections
 from xbcompile.runtime.accuracy import Classifier, software_accuracy
-from xbcompile.runtime.prepared import PreparedProgram
+from xbcompile.runtime.prepared import MEMORY_BYTES, PreparedProgram
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Bench:
         states: pairs of an output and the input that takes it in the next sample.
         threshold: see `Classifier.of`.
         threads: worker threads; None takes one per processor.
+        memory_bytes: see `Session`.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class Bench:
     states: tuple[tuple[str, str], ...] = ()
     threshold: float | None = None
     threads: int | None = None
+    memory_bytes: int = MEMORY_BYTES
 
     @cached_property
     def program(self) -> Program:
@@ -95,7 +98,7 @@ class Bench:
     @cached_property
     def prepared(self) -> PreparedProgram:
         """What the chips share."""
-        return PreparedProgram(self.program, self.threads)
+        return PreparedProgram(self.program, self.threads, self.memory_bytes)
 
     @cached_property
     def corrections(self) -> Corrections | None:
@@ -107,7 +110,8 @@ class Bench:
         assert self.loaded.labels is not None
         states = dict(self.states)
         inputs = with_initial_states(self.program.network, self.loaded.inputs, states)
-        return software_accuracy(self.program, inputs, self.loaded.labels, states, self.classifier)
+        chunk = self.prepared.samples_at_once(inputs)
+        return software_accuracy(self.program, inputs, self.loaded.labels, states, self.classifier, chunk)
 
     def run(self, seed: int, first: bool, keep_outputs: bool, progress: Callable[[int], None] | None = None) -> ChipRun:
         """Run the samples on a chip.
@@ -118,19 +122,29 @@ class Bench:
             keep_outputs: hand them back.
             progress: told the number of samples done.
         """
-        session = Session(self.prepared, self.device, seed, self.corrections)
-        outputs = session.run_samples(self.loaded.inputs, progress, states=dict(self.states), observe=first)
+        session, states = Session(self.prepared, self.device, seed, self.corrections), dict(self.states)
+        network, labels, inputs = self.program.network, self.loaded.labels, self.loaded.inputs
+        scored = network.outputs[0].name
+        not_finite = 0
+
+        def wanted() -> Iterator[dict[str, Any]]:
+            nonlocal not_finite
+            for part in session.run_parts(inputs, progress, states=states, observe=first):
+                not_finite += count_not_finite(part)
+                kept = part if keep_outputs else {} if labels is None else {scored: part[scored]}
+                yield kept
+
+        outputs = session.join(inputs, wanted(), states)
         accuracy = rule = None
-        if self.loaded.labels is not None:
-            name = self.program.network.outputs[0].name
-            scored = self.program.network.samples.samples_first(name, outputs[name])
-            accuracy, rule = self.classifier.accuracy(scored, self.loaded.labels), self.classifier.rule(scored)
+        if labels is not None:
+            output = network.samples.samples_first(scored, outputs[scored])
+            accuracy, rule = self.classifier.accuracy(output, labels), self.classifier.rule(output)
         return ChipRun(
             cost_of(self.program, session.counters),
             session.corrections_effort,
             session.statistics,
             session.device.lsb is not None,
-            count_not_finite(outputs),
+            not_finite,
             accuracy,
             rule,
             outputs if keep_outputs else {},
@@ -184,5 +198,5 @@ def _kept(bench: Bench) -> Bench:
 
 def count_not_finite(values: dict[str, Any]) -> int:
     """How many numbers are NaN or infinite."""
-    floats = (x for x in values.values() if isinstance(x, np.ndarray) and x.dtype.kind == "f")
-    return sum(x.size - int(np.count_nonzero(np.isfinite(x))) for x in floats)
+    floats = (x for x in values.values() if isinstance(x, np.ndarray | StoredArray) and x.dtype.kind == "f")
+    return sum(int(np.count_nonzero(~np.isfinite(block))) for x in floats for block in blocks(x))
