@@ -171,7 +171,9 @@ def _tile_tables(images: EmulatedImages, routing: TileRouting) -> HistogramTable
     turned = np.zeros(routing.idle.shape, bool) if routing.row_sign is None else routing.row_sign < 0
     fixed = packed(np.where(routing.idle, routing.idle_drive > 0, turned))
     number_of: dict[bytes, int] = {}
-    first_of, pattern, sources, used_places, chosen, output_of = [], [], [], [], [], []
+    first_of: list[int] = []
+    pattern: list[int] = []
+    sources, used_places, chosen, output_of = [], [], [], []
     for i in range(routing.tiles):
         used = ~routing.idle[i]
         key = b"".join(part.tobytes() for part in (routing.group[i], routing.source[i][used], used, fixed[i]))
