@@ -1,4 +1,4 @@
-"""Random words of a block of four columns for many reads: loops over reads stay long however few columns are wanted."""
+"""Random words of a block of columns for many reads: loops over reads stay long however few columns are wanted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 
 from xbcompile.deferred import njit
 from xbcompile.targets.counter_random import philox
+from xbcompile.targets.read_noise import philox_seven
 
 uint32, uint64 = np.uint32, np.uint64  # numba's own names, without loading it
 
 
 class ReadWords(NamedTuple):
-    """Counters of reads and their words in one block; see `counter_random` for the layout.
+    """Counters of reads and their words in one block; see `counter_random` for their layout.
 
     Attributes:
         low: uint32 [reads], word 0 of each counter.
@@ -51,7 +52,7 @@ def count_reads(room, counter, start, slices, vectors):  # type: ignore[no-untyp
 
 @_njit
 def draw_block(room, reads, high, block, k0, k1):  # type: ignore[no-untyped-def]
-    """Draw the words of one block for the first reads; high is word 2 of all counters."""
+    """Draw the words of one block of four columns for the first reads; high is word 2 of all counters."""
     low, middle, base, words = room.low, room.middle, room.base, room.words
     first, second, third, fourth = words[0], words[1], words[2], words[3]
     for r in range(reads):
@@ -59,7 +60,11 @@ def draw_block(room, reads, high, block, k0, k1):  # type: ignore[no-untyped-def
 
 
 @_njit
-def further_word(room, read, high, block, word, tail, k0, k1):  # type: ignore[no-untyped-def]
-    """A word of the bits that refine tails, of one read and column."""
-    words = philox(room.low[read], room.middle[read], high, uint32(room.base[read] | block | tail), k0, k1)
-    return words[word]
+def draw_block_of_halves(room, reads, high, block, k0, k1):  # type: ignore[no-untyped-def]
+    """Draw the words of one block of eight columns likewise, see `read_noise`."""
+    low, middle, base, words = room.low, room.middle, room.base, room.words
+    first, second, third, fourth = words[0], words[1], words[2], words[3]
+    for r in range(reads):
+        first[r], second[r], third[r], fourth[r] = philox_seven(
+            low[r], middle[r], high, uint32(base[r] | block), k0, k1
+        )

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xbcompile.targets.column_sums import add_columns
 from xbcompile.targets.counter_random import Key, quantile_pieces, read_counter
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
 from xbcompile.targets.read_block import ReadBlock
-from xbcompile.targets.read_noise import blocks_of, half_of, middle_quantiles, wanted_blocks
+from xbcompile.targets.read_noise import block_of, blocks_of, half_of, middle_quantiles, wanted_blocks
 from xbcompile.targets.tile_routing import TileRouting
 from xbcompile.targets.tile_sums import SCHEMES, Readout, Tables, add_tiles, read_out
 
@@ -25,6 +26,8 @@ _LEAST_SUM = 2.0**-100
 # Bytes of drives that are on their way together, and their number (vectors x slices).
 _ROOM_BYTES = 1 << 21
 _BLOCK_DRIVES = 128
+# Where tiles use so few columns, and read each so often, going column by column is faster, with so many reads together.
+_FEW_COLUMNS, _READS_PER_COLUMN, _BLOCK_READS = 16, 8, 512
 
 
 def exact_matrix(matrix: np.ndarray, largest: float | None = None, binary: bool = False) -> np.ndarray:
@@ -115,7 +118,10 @@ class ExactTiles(LoadedTiles):
         self.tables = _tables(images, routing)
         rows = int(self.tables.pattern_start[-1]) * self.terms
         room = _ROOM_BYTES // (max(rows, 1) * self.tables.matrix.itemsize)
-        self.step = max(1, min(room, _BLOCK_DRIVES) // routing.slices)
+        self.step, self.column_step = (
+            max(1, min(room, most) // routing.slices) for most in (_BLOCK_DRIVES, _BLOCK_READS)
+        )
+        self.width = int(routing.width.max(initial=0))
 
     def corrected(self, routing: TileRouting) -> LoadedTiles:
         """See LoadedTiles."""
@@ -128,9 +134,12 @@ class ExactTiles(LoadedTiles):
         exact, routing = self.exact, self.routing
         size = values.shape[1], routing.slices, exact.matrices.shape[3]
         counter = read_counter((np.uint32(0), np.uint32(0)), reads.first_vector, reads.first_slice, size)
-        add_tiles(
+        reads_of_column = size[0] * size[1]
+        by_columns = self.width <= _FEW_COLUMNS and reads_of_column >= _READS_PER_COLUMN * self.width
+        kernel, step = (add_columns, self.column_step) if by_columns else (add_tiles, self.step)
+        kernel(
             values, self.tables, self.terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, exact.readout,
-            blocks_of(size[2]), middle_quantiles(), quantile_pieces(), counter, sums, self.step,
+            blocks_of(size[2]), middle_quantiles(), quantile_pieces(), counter, sums, step,
         )  # fmt: skip
 
 
@@ -140,7 +149,7 @@ def _tables(images: ExactImages, routing: TileRouting) -> Tables:
     number_of: dict[bytes, int] = {}
     pattern = np.zeros(routing.tiles, np.int64)
     sources, signs, groups, matrices = [], [], [], []
-    constant = np.zeros(routing.columns.shape)
+    constant, order = np.zeros(routing.columns.shape), np.zeros(routing.columns.shape, np.int32)
     first_block, block_count = np.zeros(routing.tiles, np.int64), np.zeros(routing.tiles, np.int64)
     for i in range(routing.tiles):
         used, width = ~routing.idle[i], int(routing.width[i])
@@ -161,6 +170,7 @@ def _tables(images: ExactImages, routing: TileRouting) -> Tables:
         chosen = matrix[:, used][:, :, wanted]
         matrices.append(chosen.reshape(-1, width) / _STEPS if routing.scheme == "analogue" else chosen.sum(axis=0))
         first_block[i], block_count[i] = wanted_blocks(wanted, columns)
+        order[i, :width] = np.argsort(block_of(wanted, columns), kind="stable")
     dtype = np.float32 if images.binary else np.float64
     return Tables(
         pattern_group=np.array(groups, np.int64),
@@ -177,6 +187,7 @@ def _tables(images: ExactImages, routing: TileRouting) -> Tables:
         first_block=first_block,
         blocks=block_count,
         halves=half_of(routing.columns),
+        order=order,
         keys=np.array(images.keys(routing.tile), np.uint32).reshape(-1, 2),
         **_corrections(routing),
     )

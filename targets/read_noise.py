@@ -48,14 +48,19 @@ def blocks_of(columns: int) -> int:
     return -(-columns // BLOCK_COLUMNS)
 
 
+def block_of(used: np.ndarray, columns: int) -> np.ndarray:
+    """The block of words that holds the half of each used column, of so many columns in all."""
+    return used // 2 % blocks_of(columns)
+
+
 def wanted_blocks(used: np.ndarray, columns: int) -> tuple[int, int]:
     """First block and number of blocks of words that hold the halves of used columns, of so many columns in all."""
-    block = used // 2 % blocks_of(columns)
+    block = block_of(used, columns)
     return int(block.min(initial=columns)), int(np.ptp(block) + 1) if len(block) else 0
 
 
 @njit(cache=True, inline="always")
-def _philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]  # numba infers uint32
+def philox_seven(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]  # numba infers uint32
     """`counter_random.philox` with seven rounds."""
     low = uint64(0xFFFFFFFF)
     c0, c1, c2, c3, k0, k1 = uint64(c0), uint64(c1), uint64(c2), uint64(c3), uint64(k0), uint64(k1)
@@ -66,6 +71,28 @@ def _philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]  # numba in
         k0 = (k0 + uint64(0x9E3779B9)) & low
         k1 = (k1 + uint64(0xBB67AE85)) & low
     return uint32(c0), uint32(c1), uint32(c2), uint32(c3)
+
+
+@njit(cache=True, inline="always")
+def in_tail(h):  # type: ignore[no-untyped-def]  # numba infers uint16
+    """Whether 16 bits lie in a tail, whose errors `tail_error` gives."""
+    return uint16(h + _TAIL_PARTS) < uint16(2 * _TAIL_PARTS)
+
+
+@njit(cache=True, inline="always")
+def column_of(half):  # type: ignore[no-untyped-def]  # numba infers uint32
+    """The column whose half lies there, see `half_of`."""
+    return uint32(half ^ uint32(_EXCHANGED))
+
+
+@njit(cache=True, error_model="numpy")
+def tail_error(h, further, pieces):  # type: ignore[no-untyped-def]
+    """The unit normal error of 16 bits in a tail and of 32 further ones."""
+    low = h < _TAIL_PARTS
+    part = h if low else uint16(0xFFFF) - h
+    t = np.float32(np.float64(part) * 65536.0 + (np.float64(further) + 0.5) * 2.0**-16)
+    piece = piece_of(t) if low else piece_of(t) + pieces.shape[1] // 2
+    return pieces[0, piece] + pieces[1, piece] * t
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -98,7 +125,7 @@ def draw_noise(  # type: ignore[no-untyped-def]  # numba infers
         w2 = words[row, 2 * every + first_block : 2 * every + first_block + blocks]
         w3 = words[row, 3 * every + first_block : 3 * every + first_block + blocks]
         for b in range(blocks):
-            w0[b], w1[b], w2[b], w3[b] = _philox(low, middle, high, uint32(base + uint32(b)), k0, k1)
+            w0[b], w1[b], w2[b], w3[b] = philox_seven(low, middle, high, uint32(base + uint32(b)), k0, k1)
     bits = words.view(np.uint16)
     for row in range(rows):
         out, given = noise[row], bits[row]
@@ -106,7 +133,7 @@ def draw_noise(  # type: ignore[no-untyped-def]  # numba infers
         for m in range(width):
             h = given[halves[m]]
             out[m] = quantiles[h]
-            tail |= uint16(uint16(h + _TAIL_PARTS) < uint16(2 * _TAIL_PARTS))
+            tail |= uint16(in_tail(h))
         if tail:
             _refine(noise, bits, row, counter, k0, k1, start, slices, halves, pieces)
 
@@ -117,14 +144,9 @@ def _refine(noise, bits, row, counter, k0, k1, start, slices, halves, pieces):  
     running = counter.vector + uint64(start + row // slices)
     low, middle, high = uint32(running), uint32(running >> uint64(32)), counter.high
     base = uint32(uint32(counter.slice + uint32(row % slices)) << uint32(17)) | TAIL
-    side = pieces.shape[1] // 2
     for m in range(noise.shape[1]):
         h = bits[row, halves[m]]
-        if uint16(h + _TAIL_PARTS) >= uint16(2 * _TAIL_PARTS):
-            continue
-        column = uint32(halves[m] ^ uint32(_EXCHANGED))
-        further = _philox(low, middle, high, uint32(base | (column >> uint32(2))), k0, k1)[column & uint32(3)]
-        part = h if h < _TAIL_PARTS else uint16(0xFFFF) - h
-        t = np.float32(np.float64(part) * 65536.0 + (np.float64(further) + 0.5) * 2.0**-16)
-        piece = piece_of(t) if h < _TAIL_PARTS else piece_of(t) + side
-        noise[row, m] = pieces[0, piece] + pieces[1, piece] * t
+        if in_tail(h):
+            column = column_of(halves[m])
+            further = philox_seven(low, middle, high, uint32(base | (column >> uint32(2))), k0, k1)[column & uint32(3)]
+            noise[row, m] = tail_error(h, further, pieces)

@@ -94,6 +94,7 @@ class Tables(NamedTuple):
         first_block: int64 [n], first block of random words that the columns need, see `wanted_blocks`.
         blocks: int64 [n], how many.
         halves: uint32 [n, widest], see `half_of`.
+        order: int32 [n, widest], outputs by the blocks of their columns, for what goes column by column.
         keys: uint32 [n, 2], of their random errors.
         subtract: float64 [n, widest], see `TileRouting`.
         factor: float64 [n, widest].
@@ -114,6 +115,7 @@ class Tables(NamedTuple):
     first_block: np.ndarray
     blocks: np.ndarray
     halves: np.ndarray
+    order: np.ndarray
     keys: np.ndarray
     subtract: np.ndarray
     factor: np.ndarray
@@ -178,7 +180,7 @@ def _expand_analogue(drives, values, v0, r0, signs, both_signs, terms):  # type:
 
 
 @_njit
-def _convert(readings, sums, constant, noise, readout):  # type: ignore[no-untyped-def]
+def convert(readings, sums, constant, noise, readout):  # type: ignore[no-untyped-def]
     """Readings of sums: the middle of a code each, or what stays within the range."""
     sigma, lowest, lsb, low, high, middle = (
         readout.noise_dot, readout.lowest_dot, readout.lsb_dot, readout.lowest_code, readout.highest_code, readout.middle_dot
@@ -201,7 +203,7 @@ def _convert(readings, sums, constant, noise, readout):  # type: ignore[no-untyp
 
 
 @_njit
-def _sum_slices(total, readings, constant, coefficients):  # type: ignore[no-untyped-def]
+def sum_slices(total, readings, constant, coefficients):  # type: ignore[no-untyped-def]
     """Add readings and constant [vectors * slices, width] up in total [vectors, width], slice after slice."""
     slices = len(coefficients)
     for v in range(len(total)):
@@ -216,7 +218,7 @@ def _sum_slices(total, readings, constant, coefficients):  # type: ignore[no-unt
 
 @_njit
 def _finish(out, sums, constant, noise, readout, coefficient, subtract, factor, corrects):  # type: ignore[no-untyped-def]
-    """`_convert`, `_sum_slices` and `_accumulate` of reads of one slice, in one go."""
+    """`convert`, `sum_slices` and `_accumulate` of reads of one slice, in one go."""
     sigma, lowest, lsb, low, high, middle = (
         readout.noise_dot, readout.lowest_dot, readout.lsb_dot, readout.lowest_code, readout.highest_code, readout.middle_dot
     )  # fmt: skip
@@ -277,7 +279,7 @@ def read_out(sums, readout, halves, quantiles, pieces, counter):  # type: ignore
         draw_noise(
             noise, words, counter, counter.key_low, counter.key_high, 0, slices, 0, blocks, halves, quantiles, pieces
         )  # fmt: skip
-    _convert(flat, flat, np.zeros(columns), noise, readout)
+    convert(flat, flat, np.zeros(columns), noise, readout)
 
 
 @_njit
@@ -338,10 +340,10 @@ def add_tiles(  # type: ignore[no-untyped-def]
             else:
                 if readout.converts:
                     readings = readings_room[: count * width].reshape((count, width))
-                    _convert(readings, product, constant, noise, readout)
-                    _sum_slices(total, readings, nothing, coefficients)
+                    convert(readings, product, constant, noise, readout)
+                    sum_slices(total, readings, nothing, coefficients)
                 else:
-                    _sum_slices(total, product, constant, coefficients)
+                    sum_slices(total, product, constant, coefficients)
                 _accumulate(out, total, subtract, factor, tables.corrects[i])
             if i == tiles - 1 or not _same_outputs(tables, i, i + 1):
                 into[:] = out
