@@ -34,7 +34,7 @@ def test_philox_has_seven_rounds_of_the_ten() -> None:
         p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
         c = [p1 >> 32 ^ c[1] ^ k[0], p1 & 0xFFFFFFFF, p0 >> 32 ^ c[3] ^ k[1], p0 & 0xFFFFFFFF]
         k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
-    assert [int(word) for word in read_noise._philox(*words)] == c
+    assert [int(word) for word in read_noise.philox_seven(*words)] == c
 
 
 def test_counters_of_one_key_never_meet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,7 @@ def test_counters_of_one_key_never_meet(monkeypatch: pytest.MonkeyPatch) -> None
         asked.append(tuple(map(int, words)))
         return (np.uint32(0),) * 4
 
-    monkeypatch.setattr(read_noise, "_philox", record)
+    monkeypatch.setattr(read_noise, "philox_seven", record)
     columns = np.array([0, 1, 7, 8, 63, 64, MOST_COLUMNS - 2, MOST_COLUMNS - 1])
     for vector, which in itertools.product((0, 1, 2**32 - 1, 2**64, 2**96 - 1), (0, 1, 32767)):
         counter = read_counter(KEY, vector, which, (1, 1, MOST_COLUMNS))
@@ -89,7 +89,7 @@ def test_tails_take_further_bits() -> None:
         read_noise._refine(noise, bits, row, counter, *KEY, 0, 1, halves, quantile_pieces())
     for row, column in np.ndindex(4, 8):
         words = [np.uint32(each) for each in (5 + row, 0, 0, int(TAIL) | column // 4, *KEY)]
-        further = int(read_noise._philox(*words)[column % 4])
+        further = int(read_noise.philox_seven(*words)[column % 4])
         part = (0, 0, 63, 63)[row] + (further + 0.5) * 2.0**-32
         assert noise[row, column] == pytest.approx((-1) ** row * ndtri(part / 65536), abs=2e-5)
     assert (noise[4] == 9).all()
