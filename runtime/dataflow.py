@@ -7,15 +7,15 @@ is left to do: `pending` says which, `give` takes their outputs. A recurrence is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import onnxruntime as ort
 
 from xbcompile.ir import MatrixLayer, Network, NetworkNode, Recurrence
-from xbcompile.ir.vectors import gather, lay_out
+from xbcompile.ir.vectors import lay_out
 from xbcompile.onnx_graph.engine import open_session
+from xbcompile.runtime.layer_input import LayerInput
 
 
 class Pending(NamedTuple):
@@ -32,6 +32,18 @@ class Pending(NamedTuple):
     entry: int = 0
 
 
+class RunsSegment(Protocol):
+    """What runs a digital segment: a session of onnxruntime."""
+
+    def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        """Outputs of these names.
+
+        Args:
+            names: of the outputs.
+            feeds: inputs by name.
+        """
+
+
 class Digital:
     """A network with its digital segments ready to run.
 
@@ -45,13 +57,13 @@ class Digital:
         self,
         network: Network,
         more_reads: Mapping[str, str] | None = None,
-        segments: Mapping[str, ort.InferenceSession] | None = None,
+        segments: Mapping[str, RunsSegment] | None = None,
     ) -> None:
         self.network = network
         self.more_reads = more_reads or {}
         self.index = {layer.name: i for i, layer in enumerate(network.layers)}
         self.known_steps: dict[str, int] = {}  # of recurrences whose number of steps the model leaves open
-        self.segments: Mapping[str, ort.InferenceSession] = segments or {
+        self.segments: Mapping[str, RunsSegment] = segments or {
             segment.name: open_session(segment.model) for segment in network.segments
         }
 
@@ -295,18 +307,62 @@ class _Loop:
 
 def count_steps(digital: Digital, feeds: Mapping[str, Any]) -> dict[str, int]:
     """How many steps each recurrence makes on these inputs: that is a matter of shapes, so layers give zeros."""
-    flow = Flow(Digital(digital.network, segments=digital.segments), feeds)
+    return _dry_run(Digital(digital.network, segments=digital.segments), feeds, lambda values, output: None).steps
+
+
+def count_bytes(digital: Digital, feeds: Mapping[str, Any]) -> int:
+    """Bytes that the tensors of a call take at most at a time: those that wait for their readers, and what a layer gives or a
+    segment takes and gives, which onnxruntime copies. A matter of shapes, too.
+    """
+    waiting = most = 0
+
+    def layer_done(values: Mapping[str, Any], output: np.ndarray) -> None:
+        nonlocal waiting, most
+        waiting = _bytes(values.values()) + output.nbytes
+        most = max(most, waiting)
+
+    def segment_done(taken: Mapping[str, Any], given: Sequence[Any]) -> None:
+        nonlocal most
+        most = max(most, waiting + _bytes(taken.values()) + 2 * _bytes(given))
+
+    watched = {name: _Watched(session, segment_done) for name, session in digital.segments.items()}
+    _dry_run(Digital(digital.network, segments=watched), feeds, layer_done)
+    return most
+
+
+def _bytes(values: Iterable[Any]) -> int:
+    return sum(getattr(value, "nbytes", 0) for value in values)
+
+
+class _Watched:
+    """A segment whose runs are told."""
+
+    def __init__(self, session: RunsSegment, done: Callable[[Mapping[str, Any], Sequence[Any]], None]) -> None:
+        self.session, self.done = session, done
+
+    def run(self, names: list[str], feeds: dict[str, Any]) -> list[Any]:
+        """See RunsSegment."""
+        given = self.session.run(names, feeds)
+        self.done(feeds, given)
+        return given
+
+
+def _dry_run(digital: Digital, feeds: Mapping[str, Any], done: Callable[[Mapping[str, Any], np.ndarray], None]) -> Flow:
+    """A flow through all nodes, with zeros from the layers; `done` is told the tensors at hand and the output of each."""
+    flow = Flow(digital, feeds)
     while not flow.done:
         at = flow.pending[0]
-        layer = digital.network.layers[at.layer]
-        flow.give(at, _zeros(layer, flow.values(at)[layer.input]))
-    return flow.steps
+        layer, values = digital.network.layers[at.layer], flow.values(at)
+        output = _zeros(layer, values[layer.input])
+        done(values, output)
+        flow.give(at, output)
+    return flow
 
 
 def _zeros(layer: MatrixLayer, x: np.ndarray) -> np.ndarray:
     """An output tensor of the shape that a layer gives for its input."""
-    vectors, shape = gather(layer, x)
-    return lay_out(layer, np.zeros((vectors.shape[1], layer.groups * layer.outputs), x.dtype), shape)
+    source = LayerInput(layer, x, both_signs=False)
+    return lay_out(layer, np.zeros((source.count, layer.groups * layer.outputs), x.dtype), source.shape)
 
 
 # In place of a matrix layer: takes the tensors at hand of several flows to its outputs, one for each.

@@ -110,7 +110,7 @@ class LayerExecutor:
         self.ideal = IdealArray(self.program.spec)
         assert self.layer.weight_code is not None
         self.code = self.layer.weight_code
-        self.level_sum = self.code.weighted_cells().sum(axis=1, dtype=np.float64)  # [groups, outputs]
+        self.level_sum = self.code.column_sums()
         matrices = self.program.network.matrices
         # How many earlier layers read the same tiles: each has noise of its own.
         self.counted_from = USE_VECTORS * matrices[:index].count(matrices[index])

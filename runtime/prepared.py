@@ -6,15 +6,21 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
-import onnxruntime as ort
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from xbcompile.onnx_graph.engine import REFUSALS, open_session
 from xbcompile.passes.contract import DevicePass, Feeds
 from xbcompile.program.program import Program, device_passes
-from xbcompile.runtime.dataflow import Digital
+from xbcompile.reference.evaluate import CHUNK_SAMPLES
+from xbcompile.runtime.dataflow import Digital, RunsSegment, count_bytes
 from xbcompile.runtime.tile_block import TileBlock
 from xbcompile.runtime.workers import Workers
 
+# What simulating takes at most, unless told otherwise, and the part of it that the tensors of a call have: the rest is for
+# vectors on their way through tiles and for tiles that stay prepared.
+MEMORY_BYTES = 1 << 29
+TENSORS_SHARE = 1 / 4
 # Bytes of tensors of the calibration inputs that are kept for the next chip; what is larger is computed again.
 KEPT_BYTES = 1 << 27
 
@@ -30,18 +36,23 @@ class PreparedProgram:
     Args:
         program: the program.
         threads: worker threads; None takes one per processor.
+        memory_bytes: see `Session`.
     """
 
-    def __init__(self, program: Program, threads: int | None = None) -> None:
-        self.program, self.workers = program, Workers(threads)
+    def __init__(self, program: Program, threads: int | None = None, memory_bytes: int = MEMORY_BYTES) -> None:
+        self.program, self.workers, self.memory_bytes = program, Workers(threads), memory_bytes
         self.blocks: Blocks = {}
         self._calibration: dict[int, Feeds] = {}
+        self._sample_bytes: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
         self._found: dict[tuple[str, int], Any] = {}
 
     @cached_property
-    def segments(self) -> Mapping[str, ort.InferenceSession]:
+    def segments(self) -> Mapping[str, RunsSegment]:
         """Sessions of the network's digital segments, by name."""
-        return Digital(self.program.network).segments
+        threads = self.workers.threads
+        return {
+            each.name: open_session(each.model, threads=threads, pooled=False) for each in self.program.network.segments
+        }
 
     @cached_property
     def device_passes(self) -> list[DevicePass]:
@@ -63,6 +74,26 @@ class PreparedProgram:
             axes = self.program.network.samples
             self._calibration[samples] = axes.first(self.program.calibration, axes.whole(samples) or axes.per_call)
         return self._calibration[samples]
+
+    def samples_at_once(self, feeds: Mapping[str, Any]) -> int:
+        """Samples whose tensors fit into their share of `memory_bytes`, in whole calls of the model, and CHUNK_SAMPLES at most.
+
+        Args:
+            feeds: graph inputs by name; the sizes of their first sample count.
+        """
+        axes = self.program.network.samples
+        if axes.call or axes.samples(feeds) <= 1:
+            return CHUNK_SAMPLES
+        one = axes.part(feeds, 0, 1)
+        sizes = tuple((name, np.shape(value)) for name, value in one.items())
+        if sizes not in self._sample_bytes:
+            digital = Digital(self.program.network, segments=self.segments)
+            try:
+                self._sample_bytes[sizes] = count_bytes(digital, one)
+            except REFUSALS:  # a segment does not take zeros for the layers' outputs
+                self._sample_bytes[sizes] = 0
+        each = self._sample_bytes[sizes]
+        return min(CHUNK_SAMPLES, max(1, int(self.memory_bytes * TENSORS_SHARE) // max(each, 1)))
 
     def once(self, what: str, feeds: Feeds, compute: Callable[[], Found]) -> Found:
         """What follows from calibration inputs alone, computed for the first chip that asks, if there is room to keep it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import RLock
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from xbcompile.data.shaping import transposition_hint
+from xbcompile.data.stored import StoredArray, is_mapped
 from xbcompile.errors import DataError, ProgramError, elided
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
@@ -23,11 +24,12 @@ from xbcompile.reference.sequence import calls_in_sequence, with_initial_states
 from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
+from xbcompile.runtime.joining import joined
 from xbcompile.runtime.layer_executor import OBSERVED_READINGS, LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.player import BatchInput, Player, vector_range
-from xbcompile.runtime.prepared import PreparedProgram
+from xbcompile.runtime.prepared import MEMORY_BYTES, PreparedProgram
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
 from xbcompile.runtime.timeline import COMMISSION_BATCH
 from xbcompile.runtime.unroll import open_recurrences
@@ -50,6 +52,8 @@ class Session:
         seed: which simulated chip.
         corrections: what was fitted on this chip; None: the program's device passes are fitted now, see `commission`.
         threads: worker threads; None takes one per processor. A prepared program has its own.
+        memory_bytes: what simulating may take, beside the program and the inputs and outputs of all samples; so many samples are
+            simulated together, though one at least. A prepared program has its own.
 
     Raises:
         TargetError: the target has no such device.
@@ -64,8 +68,10 @@ class Session:
         seed: int = 0,
         corrections: Corrections | None = None,
         threads: int | None = None,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        self.prepared = program if isinstance(program, PreparedProgram) else PreparedProgram(program, threads)
+        given = program if isinstance(program, PreparedProgram) else PreparedProgram(program, threads, memory_bytes)
+        self.prepared = given
         program = self.program = self.prepared.program
         self._name = chip_name(program, device, seed)
         chip = checked(chip_of(program, device, seed))
@@ -124,25 +130,27 @@ class Session:
             check_feeds(self.program, feeds)
             samples = self.axes.samples(feeds)
             size = samples if self.axes.mixed else self.axes.chunk(feeds, samples)
-            parts = self._execute(feeds, samples, size, first_sample)
+            parts = list(self._execute(feeds, samples, size, first_sample))
             return parts[0] if len(parts) == 1 else self.axes.join(parts)
 
     def run_samples(
         self,
-        feeds: Mapping[str, np.ndarray],
+        feeds: Mapping[str, Any],
         progress: Callable[[int], None] | None = None,
         chunk: int | None = None,
         first_sample: int | None = None,
         states: Mapping[str, str] | None = None,
         observe: bool = True,
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Any]:
         """Run any number of samples, call by call; outputs are joined along their axes of samples, see `SampleAxes`.
 
         Args:
-            feeds: graph inputs by name; those without samples once, or per call, with one more axis in front.
+            feeds: graph inputs by name; those without samples once, or per call, with one more axis in front. Of arrays in files
+                (`numpy.memmap`) no more is read at a time than one call takes.
             progress: told the number of samples done after each call.
-            chunk: samples that are simulated together; None takes 500. What the model takes in one call goes before. A device
-                without the batched path takes batch after batch.
+            chunk: samples that are simulated together; None takes up to 500, fewer where their tensors would take more than
+                `memory_bytes`. What the model takes in one call goes before. A device without the batched path takes batch after
+                batch.
             first_sample: see `run`.
             states: inputs by the output whose value of one call they take in the next: {"new_state": "state"}. Samples then
                 follow each other, each in a batch of its own; a state that `feeds` lack starts at zeros.
@@ -152,14 +160,56 @@ class Session:
         Raises:
             DataError: the samples do not fill calls of the model, an input does not fit, or a state is none.
         """
+        return self.join(feeds, self.run_parts(feeds, progress, chunk, first_sample, states, observe), states)
+
+    def run_parts(
+        self,
+        feeds: Mapping[str, Any],
+        progress: Callable[[int], None] | None = None,
+        chunk: int | None = None,
+        first_sample: int | None = None,
+        states: Mapping[str, str] | None = None,
+        observe: bool = True,
+    ) -> Iterator[dict[str, Any]]:
+        """Outputs of the calls that `run_samples` joins, as they come; other runs wait until the last one is taken.
+
+        Args:
+            feeds: see `run_samples`, as all others.
+            progress: told the number of samples done.
+            chunk: samples that are simulated together.
+            first_sample: see `run`.
+            states: inputs by the output that gives their next value.
+            observe: gather statistics of readings.
+
+        Raises:
+            DataError: see `run_samples`.
+        """
         with self._turn:
             if states:
                 feeds = with_initial_states(self.program.network, feeds, states)
-                return self._run_in_sequence(feeds, states, progress, first_sample, observe)
-            samples, size = self.axes.checked_samples(feeds), self.axes.chunk(feeds, chunk or CHUNK_SAMPLES)
-            check_feeds(self.program, self.axes.part(feeds, 0, size))
-            parts = self._execute(feeds, samples, size, first_sample, progress, observe)
-            return self.axes.join(parts, stack=bool(self.axes.given_per_call(feeds)))
+                yield from self._run_in_sequence(feeds, states, progress, first_sample, observe)
+                return
+            feeds = {
+                name: StoredArray(x) if is_mapped(x) and self.axes.cuts(name, x) else x for name, x in feeds.items()
+            }
+            samples = self.axes.checked_samples(feeds)
+            check_feeds(self.program, self.axes.part(feeds, 0, self.axes.per_call))
+            size = self.axes.chunk(feeds, chunk or self.prepared.samples_at_once(feeds))
+            yield from self._execute(feeds, samples, size, first_sample, progress, observe)
+
+    def join(
+        self, feeds: Mapping[str, Any], parts: Iterable[Mapping[str, Any]], states: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Outputs of `run_parts`, or some of each, as those of one call.
+
+        Args:
+            feeds: what it was given.
+            parts: outputs by name of each call.
+            states: what it was given.
+        """
+        ordinary = {name: value for name, value in feeds.items() if name not in (states or {}).values()}
+        stack = bool(states or self.axes.given_per_call(feeds))
+        return joined(self.axes, parts, self.axes.samples(ordinary), stack)
 
     def _run_in_sequence(
         self,
@@ -168,8 +218,8 @@ class Session:
         progress: Callable[[int], None] | None,
         first_sample: int | None,
         observe: bool,
-    ) -> dict[str, Any]:
-        """`run_samples` with states."""
+    ) -> list[dict[str, Any]]:
+        """`run_parts` with states."""
         axes, batch = self.axes, self.program.schedule.batch
         own = axes.per_call  # samples of a call, which takes whole batches
         axes.checked_samples({name: value for name, value in feeds.items() if name not in states.values()})
@@ -183,7 +233,7 @@ class Session:
                 progress(first + own)
             return outputs
 
-        return axes.join(calls_in_sequence(axes, feeds, states, call), stack=True)
+        return calls_in_sequence(axes, feeds, states, call)
 
     def _execute(
         self,
@@ -193,7 +243,7 @@ class Session:
         first_sample: int | None,
         progress: Callable[[int], None] | None = None,
         observe: bool = False,
-    ) -> list[dict[str, Any]]:
+    ) -> Iterator[dict[str, Any]]:
         """Outputs of the calls of the model that run samples, so many per call where events are taken together."""
         whole = samples <= size and not self.axes.given_per_call(feeds)
         self._follow(feeds if whole else self.axes.part(feeds, 0, size))
@@ -202,14 +252,13 @@ class Session:
             played = self._play(feeds, samples, first, observe)
             if progress is not None:
                 progress(samples)
-            return played
-        parts = []
+            yield from played
+            return
         for at, part in [(0, dict(feeds))] if whole else self.axes.parts(feeds, size):
             count = min(size, samples - at)
-            parts.append(self._run_together(part, count, first + at, observe and at == 0))
+            yield self._run_together(part, count, first + at, observe and at == 0)
             if progress is not None:
                 progress(at + count)
-        return parts
 
     def _begin(self, samples: int, first_sample: int | None) -> int:
         """Count a run of samples; the number of its first one."""

@@ -174,8 +174,10 @@ def _calibration(
     if given is None:
         return None
     if isinstance(given, dict):
-        return data_of(given, None, network.inputs, "calibration", network.samples).inputs
-    return load_data(os.fspath(given), network.inputs, network.samples).inputs
+        found = data_of(given, None, network.inputs, "calibration", network.samples)
+    else:
+        found = load_data(os.fspath(given), network.inputs, network.samples)
+    return {name: np.asarray(x) for name, x in found.inputs.items()}  # passes fit to all of them
 
 
 def _for_devices(data: dict[str, np.ndarray], pipeline: tuple[Pass, ...], network: Network) -> dict[str, np.ndarray]:

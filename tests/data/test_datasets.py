@@ -121,7 +121,7 @@ def test_digits_without_scikit_learn(monkeypatch):
         (
             "",
             "unknown data ''; allowed: mnist:test[:N], fashion-mnist:test[:N], digits:test[:N], letters:test[:N], "
-            "scenes:test[:N], or a .npz file",
+            "scenes:test[:N], or a .npz or .npy file",
         ),
         ("cifar:test", "unknown data 'cifar:test'"),
         ("mnist", "data 'mnist': part '' is unknown; allowed: train, test"),

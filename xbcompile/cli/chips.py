@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from xbcompile.cli.processes import done_in_processes, threads_of_each
 from xbcompile.data.datasets import Data, load_data
+from xbcompile.data.stored import StoredArray, blocks
 from xbcompile.errors import DataError, XbcompileError
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.onnx_graph.engine import ERRORS, one_line
@@ -118,19 +119,29 @@ class Bench:
             keep_outputs: hand them back.
             progress: told the number of samples done.
         """
-        session = Session(self.prepared, self.device, seed, self.corrections)
-        outputs = session.run_samples(self.loaded.inputs, progress, states=dict(self.states), observe=first)
+        session, states = Session(self.prepared, self.device, seed, self.corrections), dict(self.states)
+        network, labels, inputs = self.program.network, self.loaded.labels, self.loaded.inputs
+        scored = network.outputs[0].name
+        not_finite = 0
+
+        def wanted() -> Iterator[dict[str, Any]]:
+            nonlocal not_finite
+            for part in session.run_parts(inputs, progress, states=states, observe=first):
+                not_finite += count_not_finite(part)
+                kept = part if keep_outputs else {} if labels is None else {scored: part[scored]}
+                yield kept
+
+        outputs = session.join(inputs, wanted(), states)
         accuracy = rule = None
-        if self.loaded.labels is not None:
-            name = self.program.network.outputs[0].name
-            scored = self.program.network.samples.samples_first(name, outputs[name])
-            accuracy, rule = self.classifier.accuracy(scored, self.loaded.labels), self.classifier.rule(scored)
+        if labels is not None:
+            output = network.samples.samples_first(scored, outputs[scored])
+            accuracy, rule = self.classifier.accuracy(output, labels), self.classifier.rule(output)
         return ChipRun(
             cost_of(self.program, session.counters),
             session.corrections_effort,
             session.statistics,
             session.device.lsb is not None,
-            count_not_finite(outputs),
+            not_finite,
             accuracy,
             rule,
             outputs if keep_outputs else {},
@@ -184,5 +195,5 @@ def _kept(bench: Bench) -> Bench:
 
 def count_not_finite(values: dict[str, Any]) -> int:
     """How many numbers are NaN or infinite."""
-    floats = (x for x in values.values() if isinstance(x, np.ndarray) and x.dtype.kind == "f")
-    return sum(x.size - int(np.count_nonzero(np.isfinite(x))) for x in floats)
+    floats = (x for x in values.values() if isinstance(x, np.ndarray | StoredArray) and x.dtype.kind == "f")
+    return sum(int(np.count_nonzero(~np.isfinite(block))) for x in floats for block in blocks(x))

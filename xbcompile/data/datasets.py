@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from onnx import helper
 
 from xbcompile.data import synthetic
 from xbcompile.data.shaping import shaped
+from xbcompile.data.stored import is_mapped
 from xbcompile.errors import DataError
 from xbcompile.ir.sample_axes import SampleAxes
 
@@ -56,13 +58,13 @@ class Data:
 
     Args:
         name: as the user wrote it.
-        inputs: by graph input name, see `SampleAxes`.
+        inputs: arrays by graph input name, see `SampleAxes`; those of an .npy file are `StoredArray`.
         labels: int64 [samples], or None.
         samples: number of samples.
     """
 
     name: str
-    inputs: dict[str, np.ndarray]
+    inputs: dict[str, Any]
     labels: np.ndarray | None
     samples: int
 
@@ -80,7 +82,7 @@ def load_data(
     Args:
         spec: `SET:train[:N]`, `SET:test[:N]` with SET one of mnist, fashion-mnist, digits, letters, scenes; or the path of
             a .npz file whose arrays are named like the model's inputs (any name if there is one input), with an
-            optional array `labels`.
+            optional array `labels`; or of a .npy file with the only input, which is read as far as it is asked for.
         model_inputs: the model's graph inputs.
         samples: which of their axes count samples; None: axis 0 of each.
         optional: inputs that a file may lack.
@@ -90,11 +92,17 @@ def load_data(
         DataError: unknown set or part, missing or damaged file, or arrays that do not fit the model.
     """
     axes = samples or SampleAxes({value.name: 0 for value in model_inputs})
+    if spec.endswith(".npy"):
+        return data_of(
+            _one_input(spec, model_inputs, optional), None, model_inputs, spec, axes, optional, finite=finite
+        )
     if spec.endswith(".npz"):
         return _from_npz(spec, model_inputs, axes, optional, finite)
     name, _, rest = spec.partition(":")
     if name not in _SETS:
-        raise DataError(f"unknown data {spec!r}; allowed: {', '.join(f'{s}:test[:N]' for s in _SETS)}, or a .npz file")
+        raise DataError(
+            f"unknown data {spec!r}; allowed: {', '.join(f'{s}:test[:N]' for s in _SETS)}, or a .npz or .npy file"
+        )
     part, _, count_text = rest.partition(":")
     if part not in ("train", "test"):
         raise DataError(f"data {spec!r}: part {part!r} is unknown; allowed: train, test")
@@ -200,6 +208,22 @@ def _digits(part: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels[chosen], labels[chosen]
 
 
+def _one_input(
+    path: str, model_inputs: tuple[onnx.ValueInfoProto, ...], optional: Collection[str]
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """The array of a .npy file, mapped, by the name of the model's input."""
+    try:
+        x = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise DataError(f"data file {path!r} does not exist") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"data file {path!r} is no valid .npy file without pickles: {error}") from None
+    names = [value.name for value in model_inputs if value.name not in optional]
+    if len(names) != 1:
+        raise DataError(f"data {path!r} has one array, but the model has {len(model_inputs)} inputs; use a .npz file")
+    return {names[0]: x}
+
+
 def _from_npz(
     path: str, model_inputs: tuple[onnx.ValueInfoProto, ...], axes: SampleAxes, optional: Collection[str], finite: bool
 ) -> Data:
@@ -252,14 +276,15 @@ def data_of(
     for value in model_inputs:
         if value.name in arrays:
             place = f"{where}, array {value.name!r}"
-            inputs[value.name] = _in_place(_array(arrays[value.name], place), value, place, axes, finite=finite)
+            x = _in_place(_array(arrays[value.name], place), value, place, axes, finite=finite)
+            inputs[value.name] = x if axes.cuts(value.name, x) else np.asarray(x)
     whole = None if labels is None else _whole_labels(labels, where)
     return Data(where, inputs, whole, _checked_samples(inputs, whole, where, axes))
 
 
-def _array(x: object, where: str) -> np.ndarray:
+def _array(x: Any, where: str) -> np.ndarray:
     try:
-        return np.asarray(x)
+        return x if is_mapped(x) else np.asarray(x)
     except ValueError as error:  # rows of different lengths
         raise DataError(f"{where}: it is no array: {error}") from None
 
@@ -293,7 +318,7 @@ def _in_place(
     axes: SampleAxes,
     samples_first: bool = False,
     finite: bool = True,
-) -> np.ndarray:
+) -> Any:
     """`x` as the model's input wants it, its samples along the axis that counts them; see `shaped`.
 
     Args:

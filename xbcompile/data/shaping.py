@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, pairwise, permutations
 from operator import mul
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 from onnx import helper
 
+from xbcompile.data.stored import StoredArray, blocks, is_mapped
 from xbcompile.errors import DataError
 
 _MOST_AXES = 6  # of a sample whose transpositions are tried: 720 orders
@@ -18,9 +19,7 @@ _Sizes = Sequence[int | None]
 Size = TypeVar("Size")
 
 
-def shaped(
-    x: np.ndarray, value: onnx.ValueInfoProto, where: str, *, axis: int | None = 0, finite: bool = True
-) -> np.ndarray:
+def shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str, *, axis: int | None = 0, finite: bool = True) -> Any:
     """An array as a model's input wants it: its type, and its shape apart from the axis that counts samples.
 
     Only neighbouring axes are merged or split, and axes of size 1 added or left out, so that values keep their order. A
@@ -56,7 +55,7 @@ def shaped(
     )
 
 
-def converted(x: np.ndarray, dtype: np.dtype[np.generic], name: str, where: str, *, finite: bool = True) -> np.ndarray:
+def converted(x: np.ndarray, dtype: np.dtype[np.generic], name: str, where: str, *, finite: bool = True) -> Any:
     """The same numbers in another type; floats may be rounded.
 
     Args:
@@ -73,14 +72,19 @@ def converted(x: np.ndarray, dtype: np.dtype[np.generic], name: str, where: str,
         raise DataError(f"{where}: type {x.dtype} is not numeric")
     if x.dtype.kind == "f" and dtype.kind != "f":
         raise DataError(f"{where}: type {x.dtype} does not fit the model's input {name!r} of type {dtype}")
-    if finite and (strange := np.count_nonzero(~np.isfinite(x))):
+    if finite and (strange := sum(int(np.count_nonzero(~np.isfinite(each))) for each in blocks(x))):
         raise DataError(f"{where}: there are NaN or infinite values ({strange:,} of {x.size:,})")
-    with np.errstate(over="ignore"):  # told below
-        y = x.astype(dtype, copy=False)
-    fits = np.isfinite(y) | ~np.isfinite(x) if dtype.kind == "f" else y == x
-    if not fits.all():
+    if x.dtype != dtype and not all(_fits(each, dtype) for each in blocks(x)):
         raise DataError(f"{where}: there are values outside the range of the model's input {name!r}, {dtype}")
-    return y
+    if is_mapped(x):
+        return StoredArray(x, dtype)
+    return x.astype(dtype, copy=False)
+
+
+def _fits(x: np.ndarray, dtype: np.dtype[Any]) -> bool:
+    with np.errstate(over="ignore"):  # it does not fit then
+        y = x.astype(dtype)
+    return bool((np.isfinite(y) | ~np.isfinite(x) if dtype.kind == "f" else y == x).all())
 
 
 def transposition_hint(found: Sequence[int], wanted: _Sizes, axis: int | None = 0) -> str:

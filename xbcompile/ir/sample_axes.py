@@ -105,6 +105,16 @@ class SampleAxes:
         """
         return self.call or (1 if self.given_per_call(feeds) else wanted)
 
+    def cuts(self, name: str, value: Any) -> bool:
+        """Whether calls take some of an input's samples each; one that holds none, or a single one, may go with all.
+
+        Args:
+            name: of the input.
+            value: all its samples.
+        """
+        axis = self.inputs.get(name)
+        return axis is not None and np.ndim(value) > axis and int(np.shape(value)[axis]) > 1
+
     def part(self, feeds: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
         """Some samples of all inputs, as one call takes them; inputs that hold none are the same for all.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from xbcompile.ir.content_equality import ContentEqual
+
+_VALUES_AT_ONCE = 1 << 22  # that are summed
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,17 @@ class WeightCode(ContentEqual):
         if self.row_weight is None:
             return cells
         return np.multiply(self.row_weight, cells, out=None if self.levels is None else cells)
+
+    def column_sums(self) -> np.ndarray:
+        """Sums of `weighted_cells` over inputs, float64 [groups, outputs], some rows at a time."""
+        groups, inputs, outputs = self.codes.shape
+        sums, rows = np.zeros((groups, outputs)), max(1, _VALUES_AT_ONCE // max(1, groups * outputs))
+        for first in range(0, inputs, rows):
+            some = slice(first, first + rows)
+            weight = None if self.row_weight is None else self.row_weight[:, some]
+            part = replace(self, codes=self.codes[:, some], row_weight=weight)
+            sums += part.weighted_cells().sum(axis=1, dtype=np.float64)
+        return sums
 
     def dequantized(self) -> np.ndarray:
         """The real weights that the code stands for, float32 [groups, inputs, outputs]."""

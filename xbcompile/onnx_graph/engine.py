@@ -51,7 +51,12 @@ def one_line(error: BaseException) -> str:
 
 
 def open_session(
-    model: onnx.ModelProto | SplitModel, *, optimized: bool = True, threads: int = 0, once: bool = False
+    model: onnx.ModelProto | SplitModel,
+    *,
+    optimized: bool = True,
+    threads: int = 0,
+    once: bool = False,
+    pooled: bool = True,
 ) -> onnxruntime.InferenceSession:
     """The one way to a session: on the CPU, without printing warnings; large initializers are handed over as arrays.
 
@@ -61,6 +66,7 @@ def open_session(
         threads: worker threads of one node; 0 leaves the number to onnxruntime.
         once: the session is run once or twice: what depends on constants alone is computed in the run, and no copy of
             weights is kept between runs. It takes less memory, and results may differ in rounding.
+        pooled: keep the memory of a run for the next, for as many bytes as the largest run took.
 
     Raises:
         one of ERRORS: onnxruntime does not load the model.
@@ -71,12 +77,12 @@ def open_session(
     # onnxruntime would round a layer's bias to the grids of the quantizers around it.
     quantizers = all(function.domain != XBCOMPILE for function in model.skeleton.functions)
     try:
-        return _session(model, _options(optimized, threads, once, quantizers), once)
+        return _session(model, _options(optimized, threads, once, pooled, quantizers), once)
     except ort.InvalidGraph:
         if not quantizers:
             raise
         # Its own rewriting of quantizers uses Round, which opset 10 lacks.
-        return _session(model, _options(optimized, threads, once, quantizers=False), once)
+        return _session(model, _options(optimized, threads, once, pooled, quantizers=False), once)
 
 
 def run_limited(session: onnxruntime.InferenceSession, wanted: list[str], feeds: dict[str, Any]) -> list[Any]:
@@ -91,7 +97,9 @@ def run_limited(session: onnxruntime.InferenceSession, wanted: list[str], feeds:
         timer.cancel()
 
 
-def _options(optimized: bool, threads: int, once: bool, quantizers: bool) -> onnxruntime.SessionOptions:
+def _options(
+    optimized: bool, threads: int, once: bool, pooled: bool, quantizers: bool
+) -> onnxruntime.SessionOptions:  # fmt: skip
     """`quantizers`: whether onnxruntime may put integer kernels in the place of quantizers and what lies between."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -103,7 +111,7 @@ def _options(optimized: bool, threads: int, once: bool, quantizers: bool) -> onn
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if once:
         options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_cpu_mem_arena = False
+    options.enable_cpu_mem_arena = pooled and not once
     return options
 
 
