@@ -12,7 +12,7 @@ import numpy as np
 from xbcompile.errors import DataError
 from xbcompile.ir import Network
 from xbcompile.program.program import Program
-from xbcompile.reference.evaluate import model_outputs
+from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_outputs
 from xbcompile.reference.output_values import output_values
 
 # Classes that one value above or not above a threshold can stand for.
@@ -149,6 +149,7 @@ def software_accuracy(
     labels: np.ndarray,
     states: Mapping[str, str] | None = None,
     classifier: Classifier | None = None,
+    chunk: int = CHUNK_SAMPLES,
 ) -> float | None:
     """Accuracy of the original model in onnxruntime on the same inputs; None where the program does not hold it.
 
@@ -158,9 +159,10 @@ def software_accuracy(
         labels: int64 [samples].
         states: see `Session.run_samples`.
         classifier: how classes are read; None: as the network says.
+        chunk: samples of a call, where the model leaves that open.
     """
     if program.source is None:
         return None
     samples, name = program.network.samples, program.network.outputs[0].name
-    output = model_outputs(program.source, samples, inputs, [name], states)[name]
+    output = model_outputs(program.source, samples, inputs, [name], states, chunk)[name]
     return (classifier or Classifier.of(program.network)).accuracy(samples.samples_first(name, output), labels)

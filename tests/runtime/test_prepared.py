@@ -85,3 +85,20 @@ def test_readings_are_observed_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) ->
     session.run_samples({"x": X})
     assert [each.readings for each in session.statistics] == [720, 20 + 2 * 12 * 20]
     assert [each.inputs for each in session.statistics] == [37 * 70, 37 * 30]
+
+
+def test_samples_that_have_room() -> None:
+    """Per sample 70 inputs and 30 outputs of the first layer, float32, wait while the segment behind takes these and gives as
+    many, all once more for onnxruntime: 4 (70 + 30 + 30 + 2 * 30) = 760 bytes, for which there is a quarter of the memory.
+    """
+    made = program("recalibrate")
+    for memory_bytes, expected in ((1 << 29, 500), (4 * 760 * 7, 7), (1, 1)):
+        assert PreparedProgram(made, memory_bytes=memory_bytes).samples_at_once({"x": X}) == expected
+    outputs = [
+        Session(made, seed=1, memory_bytes=size).run_samples({"x": X})["y"] for size in (1, 4 * 760 * 5, 1 << 29)
+    ]
+    assert np.array_equal(outputs[0], outputs[2])
+    assert np.array_equal(outputs[1], outputs[2])
+    parts = list(Session(made, seed=1, memory_bytes=4 * 760 * 5).run_parts({"x": X}))
+    assert [len(part["y"]) for part in parts] == [5, 5, 2]
+    assert np.array_equal(np.concatenate([part["y"] for part in parts]), outputs[2])

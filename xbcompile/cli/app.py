@@ -230,6 +230,10 @@ def run_command(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Chips at a time, each in a process of its own.")] = 1,
     threads: arguments.Threads = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="MIB", help="What simulating may take in each process.", show_default="512"),
+    ] = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Execute a program with device errors: outputs or accuracy, counters, cost."""
@@ -241,7 +245,7 @@ def run_command(
         check_output(output, program, data, fit)
     shown = not as_json and sys.stderr.isatty()
     result = run_program(
-        program, data, device, seed, repeat, output, fit, state, threshold, threads, jobs, show_progress=shown
+        program, data, device, seed, repeat, output, fit, state, threshold, threads, jobs, memory, show_progress=shown
     )
     for warning in result["warnings"]:
         terminal.warn(warning)

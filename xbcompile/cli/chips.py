@@ -20,7 +20,7 @@ from xbcompile.program.program import Program, load_program
 from xbcompile.reference.sequence import with_initial_states
 from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of, load_corrections
 from xbcompile.runtime.accuracy import Classifier, software_accuracy
-from xbcompile.runtime.prepared import PreparedProgram
+from xbcompile.runtime.prepared import MEMORY_BYTES, PreparedProgram
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Bench:
         states: pairs of an output and the input that takes it in the next sample.
         threshold: see `Classifier.of`.
         threads: worker threads; None takes one per processor.
+        memory_bytes: see `Session`.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class Bench:
     states: tuple[tuple[str, str], ...] = ()
     threshold: float | None = None
     threads: int | None = None
+    memory_bytes: int = MEMORY_BYTES
 
     @cached_property
     def program(self) -> Program:
@@ -96,7 +98,7 @@ class Bench:
     @cached_property
     def prepared(self) -> PreparedProgram:
         """What the chips share."""
-        return PreparedProgram(self.program, self.threads)
+        return PreparedProgram(self.program, self.threads, self.memory_bytes)
 
     @cached_property
     def corrections(self) -> Corrections | None:
@@ -108,7 +110,8 @@ class Bench:
         assert self.loaded.labels is not None
         states = dict(self.states)
         inputs = with_initial_states(self.program.network, self.loaded.inputs, states)
-        return software_accuracy(self.program, inputs, self.loaded.labels, states, self.classifier)
+        chunk = self.prepared.samples_at_once(inputs)
+        return software_accuracy(self.program, inputs, self.loaded.labels, states, self.classifier, chunk)
 
     def run(self, seed: int, first: bool, keep_outputs: bool, progress: Callable[[int], None] | None = None) -> ChipRun:
         """Run the samples on a chip.

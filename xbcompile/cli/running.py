@@ -21,6 +21,7 @@ from xbcompile.cli.saving import save_outputs
 from xbcompile.errors import DataError
 from xbcompile.program.program import Program
 from xbcompile.runtime import Cost
+from xbcompile.runtime.prepared import MEMORY_BYTES
 from xbcompile.units import percent
 
 # Part of a layer's inputs outside of the range that they are coded for, above which it is told.
@@ -39,13 +40,16 @@ def run_program(
     threshold: float | None = None,
     threads: int | None = None,
     jobs: int = 1,
+    memory_mib: int | None = None,
     *,
     show_progress: bool,
 ) -> dict[str, Any]:
     """Run a program on `repeat` chips; the keys are those of `run --json`."""
     if fit is not None:
         check_one_chip(repeat)
-    bench = Bench(path, data, device, fit, tuple(parse_states(state or ()).items()), threshold, threads)
+    memory_bytes = MEMORY_BYTES if memory_mib is None else memory_mib << 20
+    states = tuple(parse_states(state or ()).items())
+    bench = Bench(path, data, device, fit, states, threshold, threads, memory_bytes)
     program, _, loaded = bench.program, bench.corrections, bench.loaded  # in this order, faults are told
     started = time.perf_counter()
     # First: labels that do not fit are told before the work.

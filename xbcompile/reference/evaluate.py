@@ -71,6 +71,7 @@ def model_outputs(
     feeds: Mapping[str, np.ndarray],
     names: list[str],
     states: Mapping[str, str] | None = None,
+    chunk: int = CHUNK_SAMPLES,
 ) -> dict[str, np.ndarray]:
     """Graph outputs of a model for all samples, joined.
 
@@ -80,12 +81,11 @@ def model_outputs(
         feeds: graph inputs by name.
         names: of the outputs.
         states: inputs by the output whose value of one call they take in the next; see `calls_in_sequence`.
+        chunk: samples of a call, where the model leaves that open.
     """
     session = engine.open_session(model)
     if not states:
-        parts = [
-            dict(zip(names, session.run(names, part), strict=True)) for _, part in samples.parts(feeds, CHUNK_SAMPLES)
-        ]
+        parts = [dict(zip(names, session.run(names, part), strict=True)) for _, part in samples.parts(feeds, chunk)]
         return samples.join(parts, bool(samples.given_per_call(feeds)))
     wanted = [*dict.fromkeys([*names, *states])]
     parts = calls_in_sequence(
