@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.device_kit import reads_of, written
-from xbcompile.targets import load_target
+from xbcompile.targets import BatchedDevice, load_target
 from xbcompile.targets.tile_routing import TileRouting
 
 TILES, VECTORS, FIRST = 4, 150, 2**40 - 70
@@ -60,6 +60,7 @@ def test_few_columns_give_the_sums_of_their_readings(name: str, width: int, sche
     values = (rng.random((2, VECTORS, 20)) if scheme == "analogue" else rng.integers(0, 8, (2, VECTORS, 20))).astype(
         np.float32
     )
+    assert isinstance(device, BatchedDevice)
     loaded, reads = device.load(written([0, 1, 0, 1], cells)), reads_of(routing.tile, FIRST)
     start = rng.normal(size=(2, VECTORS, 2 * width + 1))
     expected = start.copy()
