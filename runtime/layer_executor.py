@@ -34,7 +34,7 @@ WAITING_BYTES = 1 << 26
 # Parts per thread, for threads to end together.
 PARTS_PER_THREAD = 4
 # Readings of a layer that are compared with exact ones at most, and batches with writes of their own: see `observe`.
-OBSERVED_READINGS = 1 << 18
+OBSERVED_READINGS = 1 << 16
 OBSERVED_RUNS = 8
 # Uses of one matrix count their vectors this far apart, so that each has its own noise; see also `timeline`.
 USE_VECTORS = 1 << 50
@@ -364,7 +364,7 @@ class _Call:
 
     def _advance(self, parts: Sequence[_Part], blocks: Sequence[int], last: bool) -> None:
         """Take parts through some blocks of tiles: part by part, or where they are few, blocks side by side."""
-        prepared = {} if self.executor.rewritten or self.observer is not None else self._prepared(blocks)
+        prepared = {} if self.executor.rewritten else self._prepared(blocks)
         chains = self._chains(blocks)
         if len(parts) >= self.workers.threads or len(chains) == 1:
             self.workers.run([partial(self._through, part, blocks, prepared, last) for part in parts])
@@ -414,7 +414,7 @@ class _Call:
         if self.observer is None:
             (tiles or self._load(block, run)).add(values, which, sums)
             return
-        images, routing = executor.device.load(executor.written(block, run, reads)), self.tiles.routing(block, arrays)
+        images, routing = (tiles or self._load(block, run)).images, self.tiles.routing(block, arrays)
         size = max(1, BLOCK_VALUES // max(1, block.routing.source.size * executor.slices))
         for at in range(0, stop - start, size):
             drives = routing.drives(values[:, at : at + size])
