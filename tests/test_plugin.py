@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.support.model_kit import MODELS
-from tests.support.other_process import install
+from tests.support.other_process import install, run_modules
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = Path(__file__).parent / "plugin_sample"
@@ -47,9 +47,30 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def run(sample: Path) -> Run:
-    return runner(sample / "site", sample / "source")
+@pytest.fixture(scope="module")
+def program(sample: Path) -> Path:
+    """Where the commands of `printed` keep a program for the sample's target."""
+    return sample / "p.xbar"
+
+
+@pytest.fixture(scope="module")
+def printed(sample: Path, program: Path) -> dict[str, str]:
+    """What commands print that use the sample by name; one process runs them all, as most of each would be loading libraries."""
+    data = sample / "x.npz"
+    np.savez(data, input=np.random.default_rng(0).random((40, 2), dtype=np.float32))
+    (sample / "mine.toml").write_text('extends = "drifting-chip"\nname = "mine"\n')
+    compiling = ["compile", MODELS / "xor.onnx", "--target", "drifting-chip", "-o", program]
+    compiling += ["--calibration", data, "--set", "drift_sigma=0"]
+    calls: dict[str, list[object]] = {
+        "targets": ["targets", "--json"],
+        "passes": ["passes", "--json"],
+        "compile": compiling,
+        "verify": ["verify", program],
+        "run": ["run", program, "--data", data],
+        "a target of a file": ["targets", sample / "mine.toml"],
+    }
+    modules = [["xbcompile.cli", *map(str, call)] for call in calls.values()]
+    return dict(zip(calls, run_modules(sample / "site", sample / "source", modules), strict=True))
 
 
 def test_its_own_tests_pass(sample: Path) -> None:
@@ -57,29 +78,21 @@ def test_its_own_tests_pass(sample: Path) -> None:
     assert " passed" in python(sample / "site", sample / "source", *options).stdout
 
 
-def test_it_is_used_by_name_on_the_command_line(run: Run, sample: Path, tmp_path: Path) -> None:
-    listed = {each["name"]: each for each in json.loads(run("targets", "--json").stdout)["targets"]}
+def test_it_is_used_by_name_on_the_command_line(printed: dict[str, str]) -> None:
+    listed = {each["name"]: each for each in json.loads(printed["targets"])["targets"]}
     assert listed["drifting-chip"]["model"] == "drifting"
-    passes = {each["name"]: each for each in json.loads(run("passes", "--json").stdout)["passes"]}
+    passes = {each["name"]: each for each in json.loads(printed["passes"])["passes"]}
     assert passes["prune"]["options"] == {"share": 0.5, "first": True}
     assert "one-gain" in passes
-    np.savez(tmp_path / "x.npz", input=np.random.default_rng(0).random((40, 2), dtype=np.float32))
-    program = tmp_path / "p.xbar"
-    compiled = run(
-        *("compile", MODELS / "xor.onnx", "--target", "drifting-chip", "-o", program),
-        *("--calibration", tmp_path / "x.npz", "--set", "drift_sigma=0"),
-    )
-    assert "xor on drifting-chip (16x16" in compiled.stdout
-    assert "prune{share=0.25}" in compiled.stdout
-    assert "right" in run("verify", program).stdout
-    assert "40 inferences" in run("run", program, "--data", tmp_path / "x.npz").stdout
-    (tmp_path / "mine.toml").write_text('extends = "drifting-chip"\nname = "mine"\n')
-    assert "mine" in run("targets", tmp_path / "mine.toml").stdout
+    assert "xor on drifting-chip (16x16" in printed["compile"]
+    assert "prune{share=0.25}" in printed["compile"]
+    assert "right" in printed["verify"]
+    assert "40 inferences" in printed["run"]
+    assert "mine" in printed["a target of a file"]
 
 
-def test_a_program_says_what_it_misses_where_the_package_is_not(run: Run, sample: Path, tmp_path: Path) -> None:
-    program = tmp_path / "p.xbar"
-    run("compile", MODELS / "xor.onnx", "--target", "drifting-chip", "-o", program)
+@pytest.mark.usefixtures("printed")
+def test_a_program_says_what_it_misses_where_the_package_is_not(program: Path, tmp_path: Path) -> None:
     without = runner(tmp_path, tmp_path)("run", program, "--data", "x.npz", status=1)
     assert "unknown model 'drifting'; allowed: ideal, " in without.stderr
     assert "Traceback" not in without.stderr

@@ -28,6 +28,7 @@ from xbcompile.passes.quantize import Quantize
 from xbcompile.program.program import Program, load_program
 from xbcompile.runtime import Session
 from xbcompile.runtime.cost import cost_of
+from xbcompile.tiler.effort import FIRST_EFFORT
 from xbcompile.verification.verify import verify
 
 BINARY = "quantize{scheme=binary},thermometer{bits=2 low=-1 high=1}"
@@ -336,13 +337,14 @@ def shared_models(draw: st.DrawFn) -> onnx.ModelProto:
 @FUZZ
 @given(shared_models(), st.integers(0, 8), st.sampled_from(["auto", "none"]))
 def test_random_shared_networks_verify_and_equal_onnxruntime(model: onnx.ModelProto, arrays: int, packing: str) -> None:
-    program = xbcompile.compile(model, "m2tj4", passes="quantize,analogue", arrays=arrays, packing=packing)
+    options: dict[str, Any] = {"arrays": arrays, "effort": FIRST_EFFORT}  # one search of each kind, not longer ones
+    program = xbcompile.compile(model, "m2tj4", passes="quantize,analogue", packing=packing, **options)
     assert verify(program) == []
     used = {(node.input[1], node.attribute[0].i) for node in model.graph.node if node.op_type == "Gemm"}
     assert len(set(program.network.matrices)) == len(used)
     size = program.network.layers[0].inputs
     feeds = {"x": images(3, size)}
-    found = Session(xbcompile.compile(model, "ideal", arrays=arrays)).run_samples(feeds)["y"]
+    found = Session(xbcompile.compile(model, "ideal", **options)).run_samples(feeds)["y"]
     expected = run_onnxruntime(model, feeds)["y"]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
