@@ -26,6 +26,7 @@ class KeptTiles:
     def __init__(self, cells: int = KEPT_CELLS) -> None:
         self.room = cells
         self._held: dict[Key, tuple[LoadedTiles, np.ndarray | None]] = {}
+        self._without_images: set[int] = set()
         self._lock = Lock()
 
     def get(
@@ -52,8 +53,22 @@ class KeptTiles:
                 self._held[key] = tiles, gain
             return tiles
         tiles = load()
+        if key[0] in self._without_images:
+            tiles = tiles.without_images()
         with self._lock:
             if cells <= self.room:
                 self.room -= cells
                 self._held[key] = tiles, gain
         return tiles
+
+    def drop_images(self, layer: int) -> None:
+        """Keep the images of a layer's tiles no longer: nobody looks at single readings any more.
+
+        Args:
+            layer: its index.
+        """
+        if layer not in self._without_images:
+            self._without_images.add(layer)
+            for key, (tiles, gain) in self._held.items():
+                if key[0] == layer:
+                    self._held[key] = tiles.without_images(), gain

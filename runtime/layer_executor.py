@@ -414,7 +414,12 @@ class _Call:
         if self.observer is None:
             (tiles or self._load(block, run)).add(values, which, sums)
             return
-        images, routing = (tiles or self._load(block, run)).images, self.tiles.routing(block, arrays)
+        images = (
+            executor.device.load(executor.written(block, run, reads))
+            if tiles is None or tiles.images is None
+            else tiles.images
+        )
+        routing = self.tiles.routing(block, arrays)
         size = max(1, BLOCK_VALUES // max(1, block.routing.source.size * executor.slices))
         for at in range(0, stop - start, size):
             drives = routing.drives(values[:, at : at + size])

@@ -329,6 +329,8 @@ class Session:
                     outputs.append(executor.run(x, reads))
                     if observe and statistics.readings < OBSERVED_READINGS:
                         executor.observe(x, reads, statistics)
+                    else:
+                        self.placed.kept.drop_images(at.layer)
                 self.counters.count_reads(self.program, at.layer, count)
             return outputs
 

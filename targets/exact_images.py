@@ -111,10 +111,9 @@ class ExactTiles(LoadedTiles):
 
     def __init__(self, images: ExactImages, routing: TileRouting) -> None:
         super().__init__(images, routing)
-        self.exact = images
-        self.terms = (
-            images.matrices.shape[1] if routing.scheme == "analogue" else 1
-        )  # powers of -1, 0 and 1 are all alike
+        self.readout, self.columns = images.readout, images.matrices.shape[3]
+        # Powers of -1, 0 and 1 are all alike.
+        self.terms = images.matrices.shape[1] if routing.scheme == "analogue" else 1
         self.tables = _tables(images, routing)
         rows = int(self.tables.pattern_start[-1]) * self.terms
         room = _ROOM_BYTES // (max(rows, 1) * self.tables.matrix.itemsize)
@@ -129,16 +128,22 @@ class ExactTiles(LoadedTiles):
         other.routing, other.tables = routing, self.tables._replace(**_corrections(routing))
         return other
 
+    def without_images(self) -> LoadedTiles:
+        """See LoadedTiles."""
+        other = copy(self)
+        other.images = None
+        return other
+
     def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
         """See LoadedTiles."""
-        exact, routing = self.exact, self.routing
-        size = values.shape[1], routing.slices, exact.matrices.shape[3]
+        routing = self.routing
+        size = values.shape[1], routing.slices, self.columns
         counter = read_counter((np.uint32(0), np.uint32(0)), reads.first_vector, reads.first_slice, size)
         reads_of_column = size[0] * size[1]
         by_columns = self.width <= _FEW_COLUMNS and reads_of_column >= _READS_PER_COLUMN * self.width
         kernel, step = (add_columns, self.column_step) if by_columns else (add_tiles, self.step)
         kernel(
-            values, self.tables, self.terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, exact.readout,
+            values, self.tables, self.terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, self.readout,
             blocks_of(size[2]), middle_quantiles(), quantile_pieces(), counter, sums, step,
         )  # fmt: skip
 

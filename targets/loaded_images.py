@@ -39,12 +39,17 @@ class LoadedTiles:
     """Tiles of loaded images. A subclass that is faster gives the same sums to the bit.
 
     Args:
-        images: one for each tile.
+        images: one for each tile; None once they are dropped, see `without_images`.
         routing: of the tiles.
     """
 
     def __init__(self, images: LoadedImages, routing: TileRouting) -> None:
-        self.images, self.routing = images, routing
+        self.images: LoadedImages | None = images
+        self.routing = routing
+
+    def without_images(self) -> LoadedTiles:
+        """The same tiles without the images that they are of, where `add` can do without, for these take as much memory."""
+        return self
 
     def corrected(self, routing: TileRouting) -> LoadedTiles:
         """The same tiles with other `subtract` and `factor`.
@@ -52,6 +57,7 @@ class LoadedTiles:
         Args:
             routing: the tiles' own but for these.
         """
+        assert self.images is not None
         return LoadedTiles(self.images, routing)
 
     def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
@@ -62,6 +68,7 @@ class LoadedTiles:
             reads: which reads these are.
             sums: float64 [groups, vectors, outputs], changed in place.
         """
+        assert self.images is not None
         routing, vectors = self.routing, values.shape[1]
         size = max(1, BLOCK_VALUES // (max(routing.source.size, 1) * routing.slices))
         for first in range(0, vectors, size):

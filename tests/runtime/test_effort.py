@@ -66,13 +66,13 @@ class CountingImages(LoadedImages):
     def tiles(self, routing: TileRouting) -> LoadedTiles:
         with self.device.lock:
             self.device.prepared += routing.tiles
-        return CountingTiles(self.device, self.images.tiles(routing))
+        return CountingTiles(self, self.images.tiles(routing))
 
 
 class CountingTiles(LoadedTiles):
-    def __init__(self, device: CountingDevice, tiles: LoadedTiles) -> None:
-        super().__init__(tiles.images, tiles.routing)
-        self.device, self.inner = device, tiles
+    def __init__(self, images: CountingImages, tiles: LoadedTiles) -> None:
+        super().__init__(images, tiles.routing)
+        self.device, self.inner = images.device, tiles
 
     def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
         with self.device.lock:
