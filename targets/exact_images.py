@@ -27,7 +27,7 @@ _LEAST_SUM = 2.0**-100
 _ROOM_BYTES = 1 << 21
 _BLOCK_DRIVES = 128
 # Where tiles use so few columns, and read each so often, going column by column is faster, with so many reads together.
-_FEW_COLUMNS, _READS_PER_COLUMN, _BLOCK_READS = 16, 8, 512
+_FEW_COLUMNS, _READS_PER_COLUMN, _BLOCK_READS = 4, 64, 512
 
 
 def exact_matrix(matrix: np.ndarray, largest: float | None = None, binary: bool = False) -> np.ndarray:

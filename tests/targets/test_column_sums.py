@@ -9,7 +9,7 @@ from tests.support.device_kit import reads_of, written
 from xbcompile.targets import load_target
 from xbcompile.targets.tile_routing import TileRouting
 
-TILES, VECTORS, FIRST = 4, 150, 2**40 - 70
+TILES, VECTORS, FIRST = 4, 560, 2**40 - 70
 
 
 def narrow_tiles(rows: int, columns: int, width: int, scheme: str, signs: bool) -> TileRouting:
@@ -39,10 +39,10 @@ def narrow_tiles(rows: int, columns: int, width: int, scheme: str, signs: bool) 
     ("name", "width", "scheme"),
     [
         ("mram64", 1, "thermometer"),
-        ("mram64", 16, "bitserial"),
+        ("mram64", 4, "bitserial"),
         ("mram64-emulator", 3, "bitserial"),
         ("sot", 1, "analogue"),
-        ("sot", 7, "analogue"),
+        ("sot", 3, "analogue"),
         ("m2tj4", 4, "analogue"),
         ("memristor20", 2, "analogue"),
     ],
