@@ -37,7 +37,7 @@ def unit_errors(target: Target, width: int, coefficients: tuple[float, ...], vec
     noisy = target.device(None, 3, without=off)
     exact = target.device(None, 3, without=[*off, "random"])
     found, expected = (added(load_tiles(device, spec, routing), values) for device in (noisy, exact))
-    sigma = float(noisy.parameters.readout.noise_dot)
+    sigma = float(target.parameters.readout.noise_dot)
     return ((found - expected) / sigma).reshape(vectors, TILES, width)
 
 
