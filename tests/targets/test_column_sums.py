@@ -53,6 +53,7 @@ def test_few_columns_give_the_sums_of_their_readings(name: str, width: int, sche
     if "read_noise" in target.quantities:
         target = target.with_quantities("test", read_noise=0.01)
     spec, device = target.array_spec, target.device("emulator" if "emulator" in name else None, 2)
+    assert isinstance(device, BatchedDevice)
     rng = np.random.default_rng(1)
     levels = 2 if spec.levels is None else len(spec.levels)
     cells = rng.integers(0, levels, (TILES, spec.rows, spec.columns)).astype(np.uint8)
