@@ -19,8 +19,9 @@ demo: $(VENV)/installed ## compile a shipped model, run it on a simulated array 
 	$(BIN)/xbcompile verify $(DEMO)
 	$(BIN)/xbcompile run $(DEMO) --data digits:test --repeat 5
 
-test: $(VENV)/installed ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses 2
+test: export PYTHONDONTWRITEBYTECODE = # workers and the commands that tests start would compile every module again
+test: $(VENV)/installed ## the whole test suite; each worker takes whole modules while there are some, for what their tests share
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(VENV)/installed types ## ruff and mypy
 	$(BIN)/ruff check .

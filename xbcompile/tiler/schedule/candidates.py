@@ -53,8 +53,13 @@ def multiplexed(
     """
     best: Candidate | None = None
     for work in works:
+        timed: set[bytes] = set()  # several choices of images that stay often make one plan
         for plan in _plans(work, arrays, objective):
             for tried in (plan,) if work.read_once else (plan, _close_circles(work, plan)):
+                content = tried.content
+                if content in timed:
+                    continue
+                timed.add(content)
                 found = _drop_late_preloads(work, tried, rules, score)
                 if best is None or score(found) < score(best):
                     best = found

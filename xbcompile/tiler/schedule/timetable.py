@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
@@ -50,6 +51,12 @@ class VisitPlan:
     sequence: np.ndarray
     preloaded: np.ndarray
     turns: np.ndarray | None = None
+
+    @property
+    def content(self) -> bytes:
+        """A digest of the values, alike for equal plans of the same work on as many arrays."""
+        values = [self.array, self.sequence, self.preloaded] + ([] if self.turns is None else [self.turns])
+        return sha256(b"".join(each.tobytes() for each in values)).digest()
 
 
 @dataclass(frozen=True, eq=False)
