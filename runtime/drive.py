@@ -163,14 +163,17 @@ def join_coded(calls: Sequence[CodedInput], vectors: Sequence[int]) -> CodedInpu
     return CodedInput(np.concatenate([call.value for call in calls], axis=1), gain, shift, not_driven)
 
 
-def _largest_driven(code: InputCode | None) -> float:
-    """The largest size of a value that rows take, after clipping; no NaN is within it."""
+def _largest_driven(code: InputCode | None) -> np.float32:
+    """The largest size of a value that rows take, after clipping; no NaN is within it.
+
+    A number of Python would be compared in the type of what it is compared with, and be infinite as a float16.
+    """
     if code is None:
-        return float(_FLOAT32.max)
-    return float(_FLOAT32.max) / 2 if code.is_dynamic else np.inf
+        return _FLOAT32.max
+    return _FLOAT32.max / np.float32(2) if code.is_dynamic else np.float32(np.inf)
 
 
-def _all_driven(x: np.ndarray, limit: float) -> bool:
+def _all_driven(x: np.ndarray, limit: np.float32) -> bool:
     """Whether rows take all values of a tensor; two passes over it, and no memory."""
     return not x.size or bool(-limit <= x.min() and x.max() <= limit)  # false for NaN
 

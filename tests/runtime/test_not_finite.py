@@ -72,6 +72,19 @@ def test_where_no_row_clips_infinite_inputs_follow_float_arithmetic(value: float
     np.testing.assert_allclose(Session(program).run({"x": x})["y"], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("coding", ["", "quantize{scheme=continuous},analogue"])
+def test_infinite_inputs_of_other_types_are_not_driven_either(dtype: str, coding: str) -> None:
+    """On the ideal device as in onnxruntime, and a device that takes events one by one never sees them."""
+    weights = np.random.default_rng(4).normal(size=(6, 4))
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["n", 6]}, ["y"], {"w": weights}, dtype=dtype)
+    x = with_value(images(3, 6), np.inf).astype(dtype)
+    program = xbcompile.compile(model, "ideal", passes=coding)
+    expected = run_onnxruntime(model, {"x": x})["y"]
+    for device in (None, Bench(program.target.device("ideal"))):
+        np.testing.assert_allclose(Session(program, device).run({"x": x})["y"], expected, rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize("coding", CODINGS)
 def test_a_calibrated_range_clips_infinite_inputs(coding: str) -> None:
     """As it clips any value outside: 1e38 gives the same."""
