@@ -222,8 +222,8 @@ def test_recalibrate_per_tile_undoes_the_gain_of_each_tile(model: onnx.ModelProt
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim[1:]]
     errors = {}
     for per in ("output", "tile"):
-        passes = f"{coding},recalibrate{{samples=200 per={per}}}"
-        data = {"x": images(200, *shape)}
+        passes = f"{coding},recalibrate{{samples=400 per={per}}}"
+        data = {"x": images(400, *shape)}
         program = compiled(model, target, passes, calibration=data, arrays=8, embed_model=False)
         gain = np.random.default_rng(2).uniform(0.8, 1.25, (8, program.spec.columns))
         session = Session(program, FaultyColumns(program.spec, gain=gain))
