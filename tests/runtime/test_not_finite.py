@@ -77,7 +77,9 @@ def test_where_no_row_clips_infinite_inputs_follow_float_arithmetic(value: float
 def test_infinite_inputs_of_other_types_are_not_driven_either(dtype: str, coding: str) -> None:
     """On the ideal device as in onnxruntime, and a device that takes events one by one never sees them."""
     weights = np.random.default_rng(4).normal(size=(6, 4))
-    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["n", 6]}, ["y"], {"w": weights}, dtype=dtype)
+    model = model_of(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["n", 6]}, ["y"], {"w": weights}, dtype=dtype
+    )
     x = with_value(images(3, 6), np.inf).astype(dtype)
     program = xbcompile.compile(model, "ideal", passes=coding)
     expected = run_onnxruntime(model, {"x": x})["y"]
