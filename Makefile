@@ -20,7 +20,7 @@ demo: $(VENV)/installed ## compile a shipped model, run it on a simulated array 
 	$(BIN)/xbcompile run $(DEMO) --data digits:test --repeat 5
 
 test: export PYTHONDONTWRITEBYTECODE = # workers and the commands that tests start would compile every module again
-test: $(VENV)/installed ## the whole test suite; each worker takes whole modules while there are some, for what their tests share
+test: $(VENV)/installed ## the whole test suite; each worker starts on half of it, so that most modules share what their tests compile
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 check: $(VENV)/installed types ## ruff and mypy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -224,7 +226,8 @@ def test_recalibrate_per_tile_undoes_the_gain_of_each_tile(model: onnx.ModelProt
     for per in ("output", "tile"):
         passes = f"{coding},recalibrate{{samples=400 per={per}}}"
         data = {"x": images(400, *shape)}
-        program = compiled(model, target, passes, calibration=data, arrays=8, embed_model=False)
+        options: dict[str, Any] = {"calibration": data, "arrays": 8, "embed_model": False, "effort": 0}
+        program = xbcompile.compile(model, target, passes=passes, **options)
         gain = np.random.default_rng(2).uniform(0.8, 1.25, (8, program.spec.columns))
         session = Session(program, FaultyColumns(program.spec, gain=gain))
         x = {"x": images(20, *shape, seed=9)}
