@@ -258,7 +258,7 @@ class Session:
             return
         for at, part in [(0, feeds)] if whole else self.axes.parts(feeds, size):
             count = min(size, samples - at)
-            yield self._run_together(part, count, first + at, observe and at == 0)
+            yield self._run_together(part, count, first + at, observe and at < CHUNK_SAMPLES)
             if progress is not None:
                 progress(at + count)
 
