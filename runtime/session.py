@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xbcompile.data.shaping import transposition_hint
-from xbcompile.data.stored import StoredArray, is_mapped
+from xbcompile.data.stored import StoredArray, in_memory, is_mapped
 from xbcompile.errors import DataError, ProgramError, elided
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
@@ -246,6 +246,8 @@ class Session:
     ) -> Iterator[dict[str, Any]]:
         """Outputs of the calls of the model that run samples, so many per call where events are taken together."""
         whole = samples <= size and not self.axes.given_per_call(feeds)
+        if whole:
+            feeds = {name: in_memory(value) for name, value in feeds.items()}
         self._follow(feeds if whole else self.axes.part(feeds, 0, size))
         first = self._begin(samples, first_sample)
         if self._player is not None:
@@ -254,9 +256,9 @@ class Session:
                 progress(samples)
             yield from played
             return
-        for at, part in [(0, dict(feeds))] if whole else self.axes.parts(feeds, size):
+        for at, part in [(0, feeds)] if whole else self.axes.parts(feeds, size):
             count = min(size, samples - at)
-            yield self._run_together(part, count, first + at, observe and at == 0)
+            yield self._run_together(part, count, first + at, observe and at < CHUNK_SAMPLES)
             if progress is not None:
                 progress(at + count)
 

@@ -100,3 +100,14 @@ def test_runs_read_as_they_go(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert np.array_equal(found, expected)
     assert np.array_equal(again, expected)
+
+
+def test_files_of_one_call(tmp_path: Path) -> None:
+    """All samples in one call of the model, as many as that takes, and a single one."""
+    program, x = xbcompile.compile(dense_model(6, 4), "ideal", effort=0), X.reshape(30, 6)
+    expected = Session(program).run_samples({"x": x})["y"]
+    for count in (30, 1):
+        path = saved(tmp_path, x[:count])
+        data = load_data(path, program.network.inputs, program.network.samples)
+        for given in (data.inputs["x"], np.load(path, mmap_mode="r")):
+            assert np.array_equal(Session(program).run_samples({"x": given}, chunk=30)["y"], expected[:count])

@@ -85,6 +85,10 @@ def test_readings_are_observed_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) ->
     session.run_samples({"x": X})
     assert [each.readings for each in session.statistics] == [720, 20 + 2 * 12 * 20]
     assert [each.inputs for each in session.statistics] == [37 * 70, 37 * 30]
+    for chunk in (1, 5, None):  # as memory allows
+        other = Session(session.prepared)
+        other.run_samples({"x": X}, chunk=chunk)
+        assert [each.readings for each in other.statistics] == [5 * 120, 12 * 20]
 
 
 def test_samples_that_have_room() -> None:

@@ -45,7 +45,9 @@ def compile_command(  # each option is a parameter
     passes: Annotated[
         str | None, typer.Option(help="Pipeline, as in 'PASS,PASS{option=value}'; `xbcompile passes` lists them.")
     ] = None,
-    calibration: Annotated[str | None, typer.Option(help="Inputs to fit on: mnist:train:1000 or FILE.npz.")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="Inputs to fit on: mnist:train:1000, FILE.npz, or FILE.npy.")
+    ] = None,
     arrays: arguments.Arrays = None,
     batch: arguments.Batch = None,
     cuts: arguments.Cuts = None,
@@ -215,7 +217,7 @@ def inspect_command(
 @app.command("run")
 def run_command(
     program: arguments.Program,
-    data: Annotated[str, typer.Option(help="mnist:test[:N], another set, or FILE.npz.")],
+    data: Annotated[str, typer.Option(help="mnist:test[:N], another set, FILE.npz, or FILE.npy.")],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
@@ -280,7 +282,7 @@ def commission_command(
 @app.command("diagnose")
 def diagnose_command(
     program: arguments.Program,
-    data: Annotated[str, typer.Option(help="mnist:train:500, another set, or FILE.npz.")],
+    data: Annotated[str, typer.Option(help="mnist:train:500, another set, FILE.npz, or FILE.npy.")],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     threshold: arguments.Threshold = None,

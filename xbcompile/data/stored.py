@@ -73,6 +73,15 @@ def release(x: np.ndarray) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
+def in_memory(x: Any) -> Any:
+    """An array in a file as one in memory; anything else as it is.
+
+    Args:
+        x: an input of a model.
+    """
+    return x[...] if isinstance(x, StoredArray) else x
+
+
 def is_mapped(x: object) -> bool:
     """Whether an array lies in a file."""
     return isinstance(x, np.memmap) and x.ndim > 0
