@@ -264,7 +264,7 @@ def test_errors_of_slices_count_per_read(code, measure):
 
 @pytest.mark.parametrize(("passes", "share"), [("", 0.5), (",calibrate-offsets", 0.9), (",recalibrate", 1.0)])
 def test_errs_less_on_sampled_chips(passes, share):
-    """The physics of mram64: deviating paths, converter and jitter, three tiles of an output on one array; four chips together."""
+    """The physics of mram64: deviating paths, converter and jitter, three tiles of an output on one array; four chips."""
     text = f"quantize{{scheme=binary}},thermometer{{bits=4}},quiet-columns{passes}"
     model, feeds = dense_model(150, 8), {"x": images(300, 150)}
     found = []
