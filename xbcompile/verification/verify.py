@@ -26,6 +26,7 @@ from xbcompile.onnx_graph.split_model import SplitModel, is_apart
 from xbcompile.program.program import Program
 from xbcompile.reference.host_graph import parameter_name
 from xbcompile.reference.host_recurrence import body_of, expose, scan_bodies, scan_of
+from xbcompile.runtime.kept_tiles import KeptTiles
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
 from xbcompile.runtime.workers import Workers
@@ -201,6 +202,7 @@ def check_equivalence(program: Program) -> list[str]:
         return []
     values = _layer_values(program)
     placed, ideal, workers = PlacedProgram(program, no_corrections(program)), IdealArray(program.spec), Workers()
+    placed.kept = KeptTiles(0)  # each layer is run once
     # The products are small: threads of the linear algebra library would spend their time waiting for each other.
     with threadpool_limits(limits=1, user_api="blas"):
         for i, layer in enumerate(layers):
@@ -210,6 +212,7 @@ def check_equivalence(program: Program) -> list[str]:
                 x, reference = _run_alone(program, layer)
             vectors, shape = exact_vectors(LayerExecutor(placed, i, ideal, workers), x)
             findings += _differences(layer, x, lay_out(layer, vectors, shape), reference)
+            placed.blocks.clear()
     return findings
 
 
