@@ -31,8 +31,6 @@ PART_BYTES = 1 << 22
 PART_VECTORS = 128
 # Bytes that wait for further tiles, where a layer has more than are prepared together.
 WAITING_BYTES = 1 << 26
-# Parts per thread, for threads to end together.
-PARTS_PER_THREAD = 4
 # Readings of a layer that are compared with exact ones at most, and batches with writes of their own: see `observe`.
 OBSERVED_READINGS = 1 << 16
 OBSERVED_RUNS = 8
@@ -228,7 +226,7 @@ class LayerExecutor:
         """Ranges of vectors that go through the tiles together."""
         layer = self.layer
         values = layer.groups * (2 * 4 * layer.inputs + 2 * 8 * layer.outputs)
-        share = -(-(stop - start) // (self.workers.threads * PARTS_PER_THREAD))
+        share = -(-(stop - start) // self.workers.threads)
         size = stop - start if self.one_by_one else max(PART_VECTORS, min(share, PART_BYTES // max(values, 1)))
         for first in range(start, stop, max(size, 1)):
             yield first, min(first + size, stop)
