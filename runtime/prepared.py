@@ -12,7 +12,6 @@ from threadpoolctl import ThreadpoolController
 from xbcompile.onnx_graph.engine import REFUSALS, open_session
 from xbcompile.passes.contract import DevicePass, Feeds
 from xbcompile.program.program import Program, device_passes
-from xbcompile.reference.evaluate import CHUNK_SAMPLES
 from xbcompile.runtime.dataflow import Digital, RunsSegment, count_bytes
 from xbcompile.runtime.tile_block import TileBlock
 from xbcompile.runtime.workers import Workers
@@ -21,6 +20,8 @@ from xbcompile.runtime.workers import Workers
 # vectors on their way through tiles and for tiles that stay prepared.
 MEMORY_BYTES = 1 << 29
 TENSORS_SHARE = 1 / 4
+# Samples that are simulated together at most: more leave no less between calls for one thread alone.
+MOST_SAMPLES = 1000
 # Bytes of tensors of the calibration inputs that are kept for the next chip; what is larger is computed again.
 KEPT_BYTES = 1 << 27
 
@@ -76,14 +77,14 @@ class PreparedProgram:
         return self._calibration[samples]
 
     def samples_at_once(self, feeds: Mapping[str, Any]) -> int:
-        """Samples whose tensors fit into their share of `memory_bytes`, in whole calls of the model, and CHUNK_SAMPLES at most.
+        """Samples whose tensors fit into their share of `memory_bytes`, in whole calls of the model, and MOST_SAMPLES at most.
 
         Args:
             feeds: graph inputs by name; the sizes of their first sample count.
         """
         axes = self.program.network.samples
         if axes.call or axes.samples(feeds) <= 1:
-            return CHUNK_SAMPLES
+            return MOST_SAMPLES
         one = axes.part(feeds, 0, 1)
         sizes = tuple((name, np.shape(value)) for name, value in one.items())
         if sizes not in self._sample_bytes:
@@ -93,7 +94,7 @@ class PreparedProgram:
             except REFUSALS:  # a segment does not take zeros for the layers' outputs
                 self._sample_bytes[sizes] = 0
         each = self._sample_bytes[sizes]
-        return min(CHUNK_SAMPLES, max(1, int(self.memory_bytes * TENSORS_SHARE) // max(each, 1)))
+        return min(MOST_SAMPLES, max(1, int(self.memory_bytes * TENSORS_SHARE) // max(each, 1)))
 
     def once(self, what: str, feeds: Feeds, compute: Callable[[], Found]) -> Found:
         """What follows from calibration inputs alone, computed for the first chip that asks, if there is room to keep it.

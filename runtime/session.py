@@ -148,7 +148,7 @@ class Session:
             feeds: graph inputs by name; those without samples once, or per call, with one more axis in front. Of arrays in files
                 (`numpy.memmap`) no more is read at a time than one call takes.
             progress: told the number of samples done after each call.
-            chunk: samples that are simulated together; None takes up to 500, fewer where their tensors would take more than
+            chunk: samples that are simulated together; None takes up to 1,000, fewer where their tensors would take more than
                 `memory_bytes`. What the model takes in one call goes before. A device without the batched path takes batch after
                 batch.
             first_sample: see `run`.

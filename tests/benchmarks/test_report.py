@@ -145,23 +145,3 @@ def test_batches_and_errors() -> None:
 
 def test_products_are_counted_by_their_operations() -> None:
     assert 1e8 < product_flops(np.float32) < 1e13
-
-
-def test_torch_runs_the_models_as_onnxruntime_does() -> None:
-    """With layers of torch in the place of another simulator's, binary slices included."""
-    torch = pytest.importorskip("torch")
-    from benchmarks.torch_network import analogue_network
-
-    for name in ("W1", "W2", "W3"):
-        work, model = WORKS[name], WORKS[name].model()
-        x = np.abs(uniform_like(model, 3))
-        network = analogue_network(model, torch.from_numpy(x), lambda layer, largest, work: layer, work)
-        with torch.no_grad():
-            found = network(torch.from_numpy(x)).numpy()
-        expected = float_outputs(model, {model.graph.input[0].name: x})
-        assert relative_error(found, expected) < 1e-5
-
-
-def uniform_like(model: Any, samples: int) -> np.ndarray:
-    (x,) = uniform(model, samples).values()
-    return x

@@ -96,7 +96,7 @@ def test_samples_that_have_room() -> None:
     many, all once more for onnxruntime: 4 (70 + 30 + 30 + 2 * 30) = 760 bytes, for which there is a quarter of the memory.
     """
     made = program("recalibrate")
-    for memory_bytes, expected in ((1 << 29, 500), (4 * 760 * 7, 7), (1, 1)):
+    for memory_bytes, expected in ((1 << 29, 1000), (4 * 760 * 7, 7), (1, 1)):
         assert PreparedProgram(made, memory_bytes=memory_bytes).samples_at_once({"x": X}) == expected
     outputs = [
         Session(made, seed=1, memory_bytes=size).run_samples({"x": X})["y"] for size in (1, 4 * 760 * 5, 1 << 29)
