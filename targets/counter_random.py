@@ -115,18 +115,24 @@ def read_counter(key: Key, first_vector: int, first_slice: int, size: tuple[int,
 
 
 @njit(cache=True, inline="always")
-def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]  # numba infers uint32
-    """Four random 32-bit words of a 128-bit counter and a 64-bit key (Philox 4x32, ten rounds)."""
+def philox_rounds(c0, c1, c2, c3, k0, k1, rounds):  # type: ignore[no-untyped-def]  # numba infers uint32
+    """Four random 32-bit words of a 128-bit counter and a 64-bit key: Philox 4x32."""
     low = uint64(0xFFFFFFFF)
     # In 64 bits whose upper halves are left as they come: the products take lower halves alone, so no lane is ever moved.
     c0, c1, c2, c3, k0, k1 = uint64(c0), uint64(c1), uint64(c2), uint64(c3), uint64(k0), uint64(k1)
-    for _ in range(10):
+    for _ in range(rounds):
         p0 = uint64(0xD2511F53) * (c0 & low)
         p1 = uint64(0xCD9E8D57) * (c2 & low)
         c0, c1, c2, c3 = (p1 >> uint64(32)) ^ c1 ^ k0, p1, (p0 >> uint64(32)) ^ c3 ^ k1, p0
         k0 = (k0 + uint64(0x9E3779B9)) & low
         k1 = (k1 + uint64(0xBB67AE85)) & low
     return uint32(c0), uint32(c1), uint32(c2), uint32(c3)
+
+
+@njit(cache=True, inline="always")
+def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]  # as above
+    """`philox_rounds` with ten rounds."""
+    return philox_rounds(c0, c1, c2, c3, k0, k1, 10)
 
 
 @njit(cache=True, error_model="numpy")

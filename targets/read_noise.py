@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 
 from xbcompile.deferred import njit
-from xbcompile.targets.counter_random import TAIL, piece_of, quantile_pieces
+from xbcompile.targets.counter_random import TAIL, philox_rounds, piece_of, quantile_pieces
 
 uint16, uint32, uint64 = np.uint16, np.uint32, np.uint64  # numba's own names, without loading it
 
@@ -61,16 +61,8 @@ def wanted_blocks(used: np.ndarray, columns: int) -> tuple[int, int]:
 
 @njit(cache=True, inline="always")
 def philox_seven(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]  # numba infers uint32
-    """`counter_random.philox` with seven rounds."""
-    low = uint64(0xFFFFFFFF)
-    c0, c1, c2, c3, k0, k1 = uint64(c0), uint64(c1), uint64(c2), uint64(c3), uint64(k0), uint64(k1)
-    for _ in range(7):
-        p0 = uint64(0xD2511F53) * (c0 & low)
-        p1 = uint64(0xCD9E8D57) * (c2 & low)
-        c0, c1, c2, c3 = (p1 >> uint64(32)) ^ c1 ^ k0, p1, (p0 >> uint64(32)) ^ c3 ^ k1, p0
-        k0 = (k0 + uint64(0x9E3779B9)) & low
-        k1 = (k1 + uint64(0xBB67AE85)) & low
-    return uint32(c0), uint32(c1), uint32(c2), uint32(c3)
+    """`philox_rounds` with seven rounds."""
+    return philox_rounds(c0, c1, c2, c3, k0, k1, 7)
 
 
 @njit(cache=True, inline="always")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xbcompile.deferred import njit
-from xbcompile.targets.read_noise import draw_noise
+from xbcompile.targets.read_noise import BLOCK_COLUMNS, draw_noise
 
 SCHEMES = {"thermometer": 0, "bitserial": 1, "analogue": 2}
 
@@ -179,6 +179,15 @@ def _expand_analogue(drives, values, v0, r0, signs, both_signs, terms):  # type:
                 out[after + r] = np.rint(out[before + r] * (abs(out[r]) / 16777216.0))
 
 
+@njit(cache=True, inline="always")
+def _middle_of_code(dot, lowest, per_lsb, lsb, low, high, middle):  # type: ignore[no-untyped-def]  # numba infers float32
+    """The reading of a sum with its error by a converter."""
+    code = np.floor((dot - lowest) * per_lsb)
+    code = low if code < low else code
+    code = high if code > high else code
+    return middle + lsb * code
+
+
 @_njit
 def convert(readings, sums, constant, noise, readout):  # type: ignore[no-untyped-def]
     """Readings of sums: the middle of a code each, or what stays within the range."""
@@ -191,10 +200,7 @@ def convert(readings, sums, constant, noise, readout):  # type: ignore[no-untype
         if readout.rounds:
             for m in range(readings.shape[1]):
                 dot = np.float32(given[m] + constant[m]) + sigma * error[m]
-                code = np.floor((dot - lowest) * per_lsb)
-                code = low if code < low else code
-                code = high if code > high else code
-                out[m] = middle + lsb * code
+                out[m] = _middle_of_code(dot, lowest, per_lsb, lsb, low, high, middle)
         else:
             for m in range(readings.shape[1]):  # of the type of sums, as exact ones stay exact
                 dot = given[m] + constant[m] + sigma * error[m]
@@ -232,10 +238,7 @@ def _finish(out, sums, constant, noise, readout, coefficient, subtract, factor, 
         elif readout.rounds:
             for m in range(len(into)):
                 dot = np.float32(given[m] + constant[m]) + sigma * error[m]
-                code = np.floor((dot - lowest) * per_lsb)
-                code = low if code < low else code
-                code = high if code > high else code
-                total = coefficient * np.float64(middle + lsb * code)
+                total = coefficient * np.float64(_middle_of_code(dot, lowest, per_lsb, lsb, low, high, middle))
                 into[m] += (total - subtract[m]) * factor[m] if corrects else total
         else:
             for m in range(len(into)):
@@ -274,7 +277,7 @@ def read_out(sums, readout, halves, quantiles, pieces, counter):  # type: ignore
     flat = sums.reshape((vectors * slices, columns))
     noise = np.zeros(flat.shape, np.float32)
     if readout.noise_dot > 0:
-        blocks = (columns + 7) // 8
+        blocks = -(-columns // BLOCK_COLUMNS)
         words = np.empty((len(flat), 4 * blocks), np.uint32)
         draw_noise(
             noise, words, counter, counter.key_low, counter.key_high, 0, slices, 0, blocks, halves, quantiles, pieces
@@ -283,12 +286,32 @@ def read_out(sums, readout, halves, quantiles, pieces, counter):  # type: ignore
 
 
 @_njit
+def _expand_patterns(  # type: ignore[no-untyped-def]
+    drives_room, collected_room, values, tables, terms, scheme, both_signs, start, stop, slices
+):
+    """Fill drives of all patterns, one behind the other, with those of vectors from start to stop."""
+    count = (stop - start) * slices
+    for p in range(len(tables.pattern_group)):
+        a, b = tables.pattern_start[p], tables.pattern_start[p + 1]
+        drives = drives_room[a * terms * count : b * terms * count].reshape((count, (b - a) * terms))
+        group, source, sign = values[tables.pattern_group[p]], tables.source[a:b], tables.sign[a:b]
+        given, v0, r0 = group, start, source[0] if b > a else 0
+        if not _are_neighbours(source):
+            given, v0, r0 = collected_room[: (stop - start) * (b - a)].reshape((stop - start, b - a)), 0, 0
+            _collect(given, group[start:stop], source)
+        if scheme == 2:
+            _expand_analogue(drives, given, v0, r0, sign, both_signs, terms)
+        else:
+            _expand(drives, given, v0, r0, sign, scheme, slices, both_signs)
+
+
+@_njit
 def add_tiles(  # type: ignore[no-untyped-def]
     values, tables, terms, scheme, both_signs, coefficients, readout, blocks, quantiles, pieces, counter, sums, step
 ):
     """Add to sums, float64 [groups, vectors, outputs], what tiles read of coded vectors, float32 [groups, vectors, inputs]."""
-    vectors, tiles, patterns, slices = values.shape[1], len(tables.group), len(tables.pattern_group), len(coefficients)
-    widest, rows_total = tables.constant.shape[1], tables.pattern_start[patterns]
+    vectors, tiles, slices = values.shape[1], len(tables.group), len(coefficients)
+    widest, rows_total = tables.constant.shape[1], tables.pattern_start[-1]
     most = min(step, max(vectors, 1)) * slices
     drives_room = np.empty(most * max(rows_total, 1) * terms, tables.matrix.dtype)
     sums_room = np.empty(most * widest, tables.matrix.dtype)
@@ -300,18 +323,7 @@ def add_tiles(  # type: ignore[no-untyped-def]
     for start in range(0, vectors, step):
         stop = min(start + step, vectors)
         count = (stop - start) * slices
-        for p in range(patterns):
-            a, b = tables.pattern_start[p], tables.pattern_start[p + 1]
-            drives = drives_room[a * terms * count : b * terms * count].reshape((count, (b - a) * terms))
-            group, source, sign = values[tables.pattern_group[p]], tables.source[a:b], tables.sign[a:b]
-            given, v0, r0 = group, start, source[0] if b > a else 0
-            if not _are_neighbours(source):
-                given, v0, r0 = collected_room[: (stop - start) * (b - a)].reshape((stop - start, b - a)), 0, 0
-                _collect(given, group[start:stop], source)
-            if scheme == 2:
-                _expand_analogue(drives, given, v0, r0, sign, both_signs, terms)
-            else:
-                _expand(drives, given, v0, r0, sign, scheme, slices, both_signs)
+        _expand_patterns(drives_room, collected_room, values, tables, terms, scheme, both_signs, start, stop, slices)
         for i in range(tiles):
             width, p = tables.width[i], tables.pattern[i]
             a, b = tables.pattern_start[p], tables.pattern_start[p + 1]
