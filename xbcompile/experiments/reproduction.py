@@ -9,9 +9,9 @@ deliverable D4.2 (2026) for `m2tj4`. What each figure assumes is told in docs/re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -90,6 +90,8 @@ class Experiment:
         device: device name; None takes the target's first.
         has_spread: whether chips differ; otherwise one stands for all.
         weight: rough seconds with ten chips: long experiments start first.
+        procedure: "paper": as the paper did it; "ours".
+        networks: further files of models, trained by the same recipe from other seeds: every chip runs each of them.
     """
 
     name: str
@@ -106,10 +108,13 @@ class Experiment:
     device: str | None = None
     has_spread: bool = True
     weight: float = 10
+    procedure: Literal["paper", "ours"] = "ours"
+    networks: tuple[str, ...] = ()
 
     def check(self, models: Path) -> None:
-        """Raise DataError when the network is not there."""
-        model_path(models, self.model)
+        """Raise DataError when a network is not there."""
+        for name in (self.model, *self.networks):
+            model_path(models, name)
 
     def compiled(self, models: Path, quantities: dict[str, float]) -> Program:
         """The program for the target with these of its numbers changed."""
@@ -123,6 +128,22 @@ class Experiment:
 
     def run(self, models: Path, seeds: int, threads: int) -> dict[str, Any]:
         """Compile and run on `seeds` chips: one entry of the `rows` of `reproduce --json`."""
+        found = [replace(self, model=name)._run(models, seeds, threads) for name in (self.model, *self.networks)]
+        software = float(np.mean([each["software"] for each in found]))
+        arrays = [accuracy for each in found for accuracy in each["array_per_seed"]]
+        row = found[0] | self._accuracies(software, arrays, len(found))
+        if len(found) > 1:
+            row["software_per_network"] = [each["software"] for each in found]
+            row["array_per_network"] = [each["array_mean"] for each in found]
+            row["network_std"] = float(np.std(row["array_per_network"], ddof=1))
+            row["array_std"] = float(np.sqrt(np.mean([each["array_std"] ** 2 for each in found])))
+        if self.goal is not None:
+            totals = {name: row[name] for name in ("weight_updates", "reads_per_inference")}
+            row["met"] = self.goal.met(software, arrays, totals)
+        return row
+
+    def _run(self, models: Path, seeds: int, threads: int) -> dict[str, Any]:
+        """The row of one network."""
         program = self.compiled(models, self.quantities)
         data = load_data(self.data, program.network.inputs, program.network.samples)
         if data.labels is None:
@@ -131,6 +152,19 @@ class Experiment:
         assert software is not None  # the program holds the model
         arrays = chip_accuracies(program, data, self.device, seeds if self.has_spread else 1, threads)
         return self.row(100 * software, arrays, summarize(program), data.samples)
+
+    def _accuracies(self, software: float, arrays: list[float], networks: int) -> dict[str, Any]:
+        """What a row says of accuracies in per cent: over all chips of all networks."""
+        return {
+            "software": software,
+            "array_mean": float(np.mean(arrays)),
+            "array_median": float(np.median(arrays)),
+            "array_std": float(np.std(arrays, ddof=1)) if len(arrays) > 1 else 0.0,
+            "array_worst": float(np.min(arrays)),
+            "array_per_seed": arrays,
+            "seeds": len(arrays) // networks,
+            "networks": networks,
+        }
 
     def row(self, software: float, arrays: list[float], summary: dict[str, Any], samples: int) -> dict[str, Any]:
         """One entry of `rows`, from accuracies in per cent and the program's summary."""
@@ -141,13 +175,9 @@ class Experiment:
             "title": self.title,
             "published_software": self.published[0],
             "published_array": self.published[1],
-            "software": software,
-            "array_mean": float(np.mean(arrays)),
-            "array_median": float(np.median(arrays)),
-            "array_std": float(np.std(arrays)),
-            "array_worst": float(np.min(arrays)),
-            "array_per_seed": arrays,
-            "seeds": len(arrays),
+            "target": self.target,
+            "procedure": self.procedure,
+            **self._accuracies(software, arrays, 1),
             "samples": samples,
             "weight_updates": totals["weight_updates"],
             "reads_per_inference": totals["reads_per_inference"],
