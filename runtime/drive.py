@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xbcompile.deferred import njit
 from xbcompile.ir import Contraction, InputCode, MatrixLayer
 
 
@@ -91,7 +92,7 @@ class InputCoder:
         if code is None:
             return CodedInput(vectors, np.ones(1), np.zeros(1))
         low, high = self._ranges_of(first, vectors, self.each)
-        return _scaled(code, _levels(code, vectors, low[:, None], high[:, None]), low, high, self.both_signs)
+        return _scaled(code, _levels(code, vectors, low, high), low, high, self.both_signs)
 
     def _ranges_of(self, first: int, vectors: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
         """Ranges, [1] or [V], of vectors that follow each other, so many of each sample."""
@@ -115,7 +116,7 @@ class InputCoder:
             return samples
         flat = samples.reshape(1, len(samples), math.prod(samples.shape[1:]))
         low, high = self._ranges_of(first, flat, 1)
-        return _levels(code, flat, low[:, None], high[:, None]).reshape(samples.shape)
+        return _levels(code, flat, low, high).reshape(samples.shape)
 
     def scaled(self, values: np.ndarray, first: int) -> CodedInput:
         """Gathered codes, float32 [groups, V, K], with what they stand for.
@@ -179,20 +180,36 @@ def _all_driven(x: np.ndarray, limit: np.float32) -> bool:
 
 
 def _levels(code: InputCode, values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Values as codes of ranges of the same shape, or [1]."""
-    if code.steps == 0:
-        coded = np.minimum(np.maximum(values, low), high)
-        span = high - low
-        coded -= low
-        coded /= np.where(span > 0, span, np.float32(1))
-        return coded
-    step = (high - low) / np.float32(code.steps)
-    coded = values - low
-    # A constant vector has a step of 0 and level 0: its value is the shift, and its readings do not count.
-    with np.errstate(over="ignore"):  # infinite, and clipped
-        coded /= np.where(step > 0, step, np.float32(1))
-    np.rint(coded, out=coded)
-    return np.clip(coded, 0, code.steps, out=coded)
+    """Values [groups, vectors, inputs] as codes of ranges [1] or [vectors]; float32."""
+    coded = np.empty(values.shape, np.float32)
+    _code(coded, np.ascontiguousarray(values, np.float32), low, high, np.float32(code.steps))
+    return coded
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _code(coded, values, low, high, steps):  # type: ignore[no-untyped-def]  # numba infers float32
+    """`_levels`; NaN stays."""
+    zero, one = np.float32(0), np.float32(1)
+    for g in range(coded.shape[0]):
+        for v in range(coded.shape[1]):
+            lowest, highest = low[v % len(low)], high[v % len(low)]
+            given, out = values[g, v], coded[g, v]
+            if steps == zero:
+                span = highest - lowest
+                span = span if span > zero else one
+                for k in range(len(out)):
+                    value = given[k]
+                    value = lowest if value < lowest else value
+                    value = highest if value > highest else value
+                    out[k] = (value - lowest) / span
+            else:
+                # A constant vector has a step of 0 and level 0: its value is the shift, and its readings do not count.
+                step = (highest - lowest) / steps
+                step = step if step > zero else one
+                for k in range(len(out)):
+                    level = np.rint((given[k] - lowest) / step)
+                    level = zero if level < zero else level
+                    out[k] = steps if level > steps else level
 
 
 def _scaled(code: InputCode, value: np.ndarray, low: np.ndarray, high: np.ndarray, both_signs: bool) -> CodedInput:

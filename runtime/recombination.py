@@ -27,18 +27,15 @@ def recombine(  # type: ignore[no-untyped-def]  # numba infers
         corrected: whether that is applied.
     """
     groups, vectors, outputs = sums.shape
-    for v in range(vectors):
-        row = out[v]
-        gain_v, shift_v = gain[v % len(gain)], shift[v % len(shift)]
-        for g in range(groups):
-            given, factor, levels = sums[g, v], scale[g], level_sum[g]
-            first = g * outputs
+    for g in range(groups):
+        factor, levels, first = scale[g], level_sum[g], g * outputs
+        added, own, further = bias[first:], own_gain[first:], own_shift[first:]
+        for v in range(vectors):
+            gain_v, shift_v = gain[v % len(gain)], shift[v % len(shift)]
             shifted = gain_v * drive_sum[g, v] + shift_v * inputs if drive_sum.shape[1] else 0.0
-            to, added = row[first : first + outputs], bias[first : first + outputs]
-            own, further = own_gain[first : first + outputs], own_shift[first : first + outputs]
             for m in range(outputs):
-                y = factor[m] * (gain_v * given[m] + shift_v * levels[m])
+                y = factor[m] * (gain_v * sums[g, v, m] + shift_v * levels[m])
                 if offset.shape[1]:
                     y += offset[g, m] * shifted
                 y += added[m]
-                to[m] = y * own[m] + further[m] if corrected else y
+                out[v, first + m] = y * own[m] + further[m] if corrected else y

@@ -1,6 +1,6 @@
 """Reading tiles column by column over many reads: the kernel of `tile_sums` for tiles of few columns.
 
-What it gives is the same to the bit: sums over rows are exact in any order, and all that follows is done number by number.
+What it gives is the same to the bit: sums over rows are added up in one order, and all that follows is done number by number.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from xbcompile.deferred import njit
 from xbcompile.targets.column_words import count_reads, draw_block_of_halves, room_for_words
 from xbcompile.targets.counter_random import TAIL
+from xbcompile.targets.ordered_product import ordered_product
 from xbcompile.targets.read_noise import column_of, in_tail, philox_seven, tail_error
 from xbcompile.targets.tile_sums import convert, sum_slices
 
@@ -71,7 +72,8 @@ def _expand(drives, level, values, sources, signs, scheme, both_signs):  # type:
 
 @_njit
 def _expand_analogue(drives, level, values, sources, signs, both_signs):  # type: ignore[no-untyped-def]
-    """Analogue drives u in steps of 2**-24, and behind them u|u| and u^3: [terms, rows, vectors] of codes [vectors, inputs]."""
+    """Analogue drives as those of `tile_sums`: [terms, rows, vectors] of codes [vectors, inputs]."""
+    exact = drives.itemsize == 8
     for j in range(len(sources)):
         for v in range(len(values)):
             level[v] = values[v, sources[j]]
@@ -79,7 +81,7 @@ def _expand_analogue(drives, level, values, sources, signs, both_signs):  # type
         for v in range(len(values)):
             u = level[v]
             drive = np.float32(u + u - np.float32(1)) * signs[j] if both_signs else u
-            out[v] = np.rint(drive * 16777216.0)
+            out[v] = np.rint(drive * 16777216.0) if exact else drive
         for term in range(1, len(drives)):
             before, after = drives[term - 1, j], drives[term, j]
             for v in range(len(values)):
@@ -121,10 +123,7 @@ def _add_tile(sums, i, tables, room, drawn, drives, coefficients, readout, noise
     rows, reads = drives.shape
     vectors, width, at, last_block = len(sums), tables.width[i], tables.matrix_start[i], -1
     products, total = room.products[: width * reads].reshape((width, reads)), room.total[:vectors]
-    if rows:
-        np.dot(tables.matrix[at : at + rows * width].reshape((rows, width)).T, drives, products)
-    else:
-        products[:] = 0
+    ordered_product(tables.matrix[at : at + rows * width].reshape((rows, width)).T, drives, products)
     for place in range(width):
         m = tables.order[i, place]
         product, constant = products[m], tables.constant[i, m]

@@ -1,4 +1,4 @@
-"""Images whose sums over rows are exact matrix products, read out by a converter: all families of linear arrays."""
+"""Images whose sums over rows are matrix products, exact or in single precision, read out by a converter: all linear arrays."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from xbcompile.targets.column_sums import add_columns
 from xbcompile.targets.counter_random import Key, quantile_pieces, read_counter
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
+from xbcompile.targets.ordered_product import ordered_product
 from xbcompile.targets.read_block import ReadBlock
 from xbcompile.targets.read_noise import block_of, blocks_of, half_of, middle_quantiles, wanted_blocks
 from xbcompile.targets.tile_routing import TileRouting
 from xbcompile.targets.tile_sums import SCHEMES, Readout, Tables, add_tiles, read_out
 
-# Drives are rounded to steps of 2**-24, which leaves 29 of the bits of float64 for matrices; where drives are -1, 0 or 1 alone,
-# matrices of 24 bits are as exact in float32.
+# For exact sums drives are rounded to steps of 2**-24, which leaves 29 of the bits of float64 for matrices; where drives are
+# -1, 0 or 1 alone, matrices of 24 bits are as exact in float32. Sums in single precision need neither.
 _STEPS = 2.0**24
 _ANALOGUE_BITS, _BINARY_BITS = 29, 24
 # Bound of an image's sums where they are smaller: an image of zeros has none.
@@ -50,12 +51,14 @@ class ExactImages(LoadedImages):
     A drive u adds u M0 + u|u| M1 + u^3 M2 to its columns; a linear array has the first term alone.
 
     Args:
-        matrices: float64 [images, terms, rows, columns], from `exact_matrix`.
+        matrices: float64 [images, terms, rows, columns], from `exact_matrix`; float32 and of one term where `single`.
         constants: float64 [images, columns], what is added to the sums, a multiple of the same step.
         readout: how sums become readings.
         arrays: int [images], where each sits.
         key: gives the key of the random errors of an array that is read for a tile; None: there are none.
         binary: drives are -1, 0 or 1 alone, which the matrices are rounded for.
+        single: matrices are any float32 numbers, and sums are rounded row by row (`ordered_product`): of n rows they are off by
+            n 2**-24 of the sum of sizes at most, for arrays whose own errors are far larger.
     """
 
     matrices: np.ndarray
@@ -64,13 +67,13 @@ class ExactImages(LoadedImages):
     arrays: np.ndarray
     key: Callable[[int, int], Key] | None = None
     binary: bool = False
+    single: bool = False
 
     def read(self, drives: np.ndarray, reads: ReadBlock) -> np.ndarray:
-        """See LoadedImages; float64 [images, vectors, slices, columns]."""
+        """See LoadedImages; float64 [images, vectors, slices, columns], float32 where `single`."""
         images, vectors, slices, rows = drives.shape
-        powers = _powers(drives.reshape(images, vectors * slices, rows), self.matrices.shape[1])
-        sums = powers @ (self.matrices / _STEPS).reshape(images, -1, self.matrices.shape[3])
-        sums += self.constants[:, None, :]
+        sums = self._sums(drives.reshape(images, vectors * slices, rows))
+        sums += self.constants[:, None, :].astype(sums.dtype)
         sums = sums.reshape(images, vectors, slices, -1)
         if self.readout.converts:
             for i, key in enumerate(self.keys(reads.tiles)):
@@ -78,6 +81,16 @@ class ExactImages(LoadedImages):
                 read_out(
                     sums[i], self.readout, half_of(np.arange(sums.shape[3])), middle_quantiles(), quantile_pieces(), counter
                 )  # fmt: skip
+        return sums
+
+    def _sums(self, drives: np.ndarray) -> np.ndarray:
+        """Sums over rows, [images, reads, columns], of drives [images, reads, rows]."""
+        images, terms, _, columns = self.matrices.shape
+        if not self.single:
+            return np.asarray(_powers(drives, terms) @ (self.matrices / _STEPS).reshape(images, -1, columns))
+        sums = np.empty((*drives.shape[:2], columns), np.float32)
+        for i in range(images):
+            ordered_product(np.asarray(drives[i], np.float32), self.matrices[i, 0], sums[i])
         return sums
 
     def keys(self, tiles: np.ndarray) -> list[Key]:
@@ -94,6 +107,8 @@ class ExactImages(LoadedImages):
         """See LoadedImages."""
         if self.binary and routing.scheme == "analogue":
             raise ValueError(f"images for binary drives are driven with {routing.scheme} ones")
+        if self.single and np.any(routing.idle_drive[routing.idle.any(axis=0)]):
+            return LoadedTiles(self, routing)  # in single precision idle rows have their place in the order
         return ExactTiles(self, routing)
 
 
@@ -169,14 +184,17 @@ def _tables(images: ExactImages, routing: TileRouting) -> Tables:
         pattern[i] = number_of[key]
         wanted = routing.columns[i, :width]
         matrix = images.matrices[i]
-        idle = _powers(routing.idle_drive[~used][None], len(matrix))[0]
         constant[i, :width] = images.constants[i, wanted]
-        constant[i, :width] += idle @ (matrix[:, ~used][:, :, wanted].reshape(-1, width) / _STEPS)
         chosen = matrix[:, used][:, :, wanted]
-        matrices.append(chosen.reshape(-1, width) / _STEPS if routing.scheme == "analogue" else chosen.sum(axis=0))
+        if images.single:
+            matrices.append(chosen[0])
+        else:
+            idle = _powers(routing.idle_drive[~used][None], len(matrix))[0]
+            constant[i, :width] += idle @ (matrix[:, ~used][:, :, wanted].reshape(-1, width) / _STEPS)
+            matrices.append(chosen.reshape(-1, width) / _STEPS if routing.scheme == "analogue" else chosen.sum(axis=0))
         first_block[i], block_count[i] = wanted_blocks(wanted, columns)
         order[i, :width] = np.argsort(block_of(wanted, columns), kind="stable")
-    dtype = np.float32 if images.binary else np.float64
+    dtype = np.float32 if images.binary or images.single else np.float64
     return Tables(
         pattern_group=np.array(groups, np.int64),
         pattern_start=np.cumsum([0, *map(len, sources)]),

@@ -21,6 +21,7 @@ from xbcompile.targets.counter_random import TAIL, philox_rounds, piece_of, quan
 uint16, uint32, uint64 = np.uint16, np.uint32, np.uint64  # numba's own names, without loading it
 
 BLOCK_COLUMNS = 8
+_MANY_BLOCKS = 4  # from so many on, blocks of one read are drawn at once
 _TAIL_PARTS = np.uint16(64)
 # How halves of words lie in memory: exchanged where the higher one comes first.
 _EXCHANGED = 0 if sys.byteorder == "little" else 1
@@ -88,6 +89,44 @@ def tail_error(h, further, pieces):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _draw_block_by_block(words, rows, counter, k0, k1, start, slices, first_block, blocks):  # type: ignore[no-untyped-def]
+    """Fill the words of reads, eight blocks at once."""
+    every = words.shape[1] // 4
+    for row in range(rows):
+        running = counter.vector + uint64(start + row // slices)
+        low, middle, high = uint32(running), uint32(running >> uint64(32)), counter.high
+        base = uint32(uint32(counter.slice + uint32(row % slices)) << uint32(17)) | uint32(first_block)
+        w0 = words[row, first_block : first_block + blocks]
+        w1 = words[row, every + first_block : every + first_block + blocks]
+        w2 = words[row, 2 * every + first_block : 2 * every + first_block + blocks]
+        w3 = words[row, 3 * every + first_block : 3 * every + first_block + blocks]
+        for b in range(blocks):
+            w0[b], w1[b], w2[b], w3[b] = philox_seven(low, middle, high, uint32(base + uint32(b)), k0, k1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _draw_read_by_read(words, rows, counter, k0, k1, start, slices, first_block, blocks):  # type: ignore[no-untyped-def]
+    """The same where blocks are few, eight reads at once."""
+    every, high = words.shape[1] // 4, counter.high
+    low, middle, base = np.empty(rows, np.uint32), np.empty(rows, np.uint32), np.empty(rows, np.uint32)
+    for row in range(rows):
+        running = counter.vector + uint64(start + row // slices)
+        low[row], middle[row] = uint32(running), uint32(running >> uint64(32))
+        base[row] = uint32(counter.slice + uint32(row % slices)) << uint32(17)
+    w0, w1 = np.empty(rows, np.uint32), np.empty(rows, np.uint32)
+    w2, w3 = np.empty(rows, np.uint32), np.empty(rows, np.uint32)
+    for b in range(first_block, first_block + blocks):
+        for row in range(rows):
+            w0[row], w1[row], w2[row], w3[row] = philox_seven(
+                low[row], middle[row], high, uint32(base[row] | uint32(b)), k0, k1
+            )
+        for row in range(rows):
+            words[row, b], words[row, every + b], words[row, 2 * every + b], words[row, 3 * every + b] = (
+                w0[row], w1[row], w2[row], w3[row]
+            )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def draw_noise(  # type: ignore[no-untyped-def]  # numba infers
     noise, words, counter, k0, k1, start, slices, first_block, blocks, halves, quantiles, pieces
 ):
@@ -107,17 +146,11 @@ def draw_noise(  # type: ignore[no-untyped-def]  # numba infers
         quantiles: of `middle_quantiles`.
         pieces: of `quantile_pieces`.
     """
-    rows, width, every = noise.shape[0], noise.shape[1], words.shape[1] // 4
-    for row in range(rows):
-        running = counter.vector + uint64(start + row // slices)
-        low, middle, high = uint32(running), uint32(running >> uint64(32)), counter.high
-        base = uint32(uint32(counter.slice + uint32(row % slices)) << uint32(17)) | uint32(first_block)
-        w0 = words[row, first_block : first_block + blocks]
-        w1 = words[row, every + first_block : every + first_block + blocks]
-        w2 = words[row, 2 * every + first_block : 2 * every + first_block + blocks]
-        w3 = words[row, 3 * every + first_block : 3 * every + first_block + blocks]
-        for b in range(blocks):
-            w0[b], w1[b], w2[b], w3[b] = philox_seven(low, middle, high, uint32(base + uint32(b)), k0, k1)
+    rows, width = noise.shape
+    if blocks < _MANY_BLOCKS:
+        _draw_read_by_read(words, rows, counter, k0, k1, start, slices, first_block, blocks)
+    else:
+        _draw_block_by_block(words, rows, counter, k0, k1, start, slices, first_block, blocks)
     bits = words.view(np.uint16)
     for row in range(rows):
         out, given = noise[row], bits[row]

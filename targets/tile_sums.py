@@ -1,8 +1,7 @@
 """Reading many tiles in one go: codes become drives, sums, readings and a layer's sums without leaving the cache.
 
-Every sum over rows is exact (see `fixed_point`), so that a library's matrix product gives the same bits whatever the number of
-vectors; what follows is done number by number in a fixed order: noise, range and code in float32, the sum over slices and
-tiles in float64.
+Sums over rows are added up in a fixed order (see `ordered_product`), so that they have the same bits whatever the number of
+vectors, and so is what follows, number by number: noise, range and code in float32, the sum over slices and tiles in float64.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xbcompile.deferred import njit
+from xbcompile.targets.ordered_product import ordered_product
 from xbcompile.targets.read_noise import BLOCK_COLUMNS, draw_noise
 
 SCHEMES = {"thermometer": 0, "bitserial": 1, "analogue": 2}
@@ -163,16 +163,22 @@ def _expand(drives, values, v0, r0, signs, scheme, slices, both_signs):  # type:
 
 @_njit
 def _expand_analogue(drives, values, v0, r0, signs, both_signs, terms):  # type: ignore[no-untyped-def]
-    """Analogue drives u in steps of 2**-24, and behind them u|u| and u^3: [vectors, terms * rows]; values as of `_expand`."""
-    rows = len(signs)
+    """Analogue drives u, and behind them u|u| and u^3: [vectors, terms * rows]; values as of `_expand`.
+
+    In float64 they are in steps of 2**-24, see `fixed_point`; in float32 there is one term.
+    """
+    rows, exact = len(signs), drives.itemsize == 8
     for v in range(len(drives)):
         given, out = values[v0 + v, r0 : r0 + rows], drives[v]
         if both_signs:
             for r in range(rows):
-                out[r] = np.rint(np.float32(given[r] + given[r] - np.float32(1)) * signs[r] * 16777216.0)
+                out[r] = np.float32(given[r] + given[r] - np.float32(1)) * signs[r]
         else:
             for r in range(rows):
-                out[r] = np.rint(given[r] * 16777216.0)
+                out[r] = given[r]
+        if exact:
+            for r in range(rows):
+                out[r] = np.rint(out[r] * 16777216.0)
         for term in range(1, terms):
             before, after = (term - 1) * rows, term * rows
             for r in range(rows):
@@ -272,7 +278,7 @@ def _accumulate(out, total, subtract, factor, corrects):  # type: ignore[no-unty
 
 @_njit
 def read_out(sums, readout, halves, quantiles, pieces, counter):  # type: ignore[no-untyped-def]
-    """Turn sums of all columns, float64 [vectors, slices, columns], into readings in place."""
+    """Turn sums of all columns, float32 or float64 [vectors, slices, columns], into readings in place."""
     vectors, slices, columns = sums.shape
     flat = sums.reshape((vectors * slices, columns))
     noise = np.zeros(flat.shape, np.float32)
@@ -282,7 +288,7 @@ def read_out(sums, readout, halves, quantiles, pieces, counter):  # type: ignore
         draw_noise(
             noise, words, counter, counter.key_low, counter.key_high, 0, slices, 0, blocks, halves, quantiles, pieces
         )  # fmt: skip
-    convert(flat, flat, np.zeros(columns), noise, readout)
+    convert(flat, flat, np.zeros(columns, sums.dtype), noise, readout)
 
 
 @_njit
@@ -330,10 +336,7 @@ def add_tiles(  # type: ignore[no-untyped-def]
             rows, at = (b - a) * terms, tables.matrix_start[i]
             drives = drives_room[a * terms * count : b * terms * count].reshape((count, rows))
             product = sums_room[: count * width].reshape((count, width))
-            if rows:
-                np.dot(drives, tables.matrix[at : at + rows * width].reshape((rows, width)), product)
-            else:
-                product[:] = 0
+            ordered_product(drives, tables.matrix[at : at + rows * width].reshape((rows, width)), product)
             total = total_room[: (stop - start) * width].reshape((stop - start, width))
             out = out_room[: (stop - start) * width].reshape((stop - start, width))
             first = i == 0 or not _same_outputs(tables, i - 1, i)

@@ -76,6 +76,40 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return lambda function: Kernel(function, options)
 
 
+class Intrinsic:
+    """A function that writes code, which numba is told of when a kernel that calls it is compiled.
+
+    Args:
+        function: of the typing context and the types of arguments; returns a signature and a code generator.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._made: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "_numba_type_":  # numba's own question of what it finds in a kernel's module
+            raise AttributeError(f"an intrinsic has no {name!r}")
+        with _compiling:
+            if self._made is None:
+                from numba.core.registry import cpu_target
+                from numba.extending import intrinsic as made
+
+                self._made = made(self._function)
+                cpu_target.typing_context.refresh()
+                self._type = cpu_target.typing_context.resolve_value_type(self._made)
+        return self._type
+
+
+def intrinsic(function: Callable[..., Any]) -> Intrinsic:
+    """`numba.extending.intrinsic`, for which numba is loaded when a kernel that calls it is compiled.
+
+    Args:
+        function: see `Intrinsic`.
+    """
+    return Intrinsic(function)
+
+
 def public_names(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
     """The `__getattr__` of a package (PEP 562) whose public names come from its modules, which are imported for them.
 
