@@ -124,12 +124,13 @@ class LayerExecutor:
         """Reads per vector and tile."""
         return self.layer.slices
 
-    def run(self, x: np.ndarray, reads: VectorRange | None = None) -> np.ndarray:
+    def run(self, x: np.ndarray, reads: VectorRange | None = None, alone: bool = False) -> np.ndarray:
         """Evaluate the layer, corrections included.
 
         Args:
             x: input tensor.
             reads: which vectors it holds; None: the first.
+            alone: in the thread that calls, as further ones are at work beside it.
 
         Returns:
             the output tensor, of x's type.
@@ -144,7 +145,7 @@ class LayerExecutor:
             else:
                 some[:] = of_type(self.recombined(reading) * self.correction.gain + self.correction.shift, x.dtype)
 
-        _Call(self, source, reads or VectorRange(), take).run(0, source.count)
+        _Call(self, source, reads or VectorRange(), take, alone=alone).run(0, source.count)
         return lay_out(self.layer, y, source.shape)
 
     def vectors(
@@ -222,11 +223,11 @@ class LayerExecutor:
         sums = np.zeros((self.layer.groups, stop - start, self.layer.outputs))
         return Reading(source.coded(start, stop), sums, source.shape)
 
-    def parts(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Ranges of vectors that go through the tiles together."""
+    def parts(self, start: int, stop: int, threads: int | None = None) -> Iterator[tuple[int, int]]:
+        """Ranges of vectors that go through the tiles together, on so many threads; None: on all."""
         layer = self.layer
         values = layer.groups * (2 * 4 * layer.inputs + 2 * 8 * layer.outputs)
-        share = -(-(stop - start) // self.workers.threads)
+        share = -(-(stop - start) // (threads or self.workers.threads))
         size = stop - start if self.one_by_one else max(PART_VECTORS, min(share, PART_BYTES // max(values, 1)))
         for first in range(start, stop, max(size, 1)):
             yield first, min(first + size, stop)
@@ -328,9 +329,10 @@ class _Call:
         reads: VectorRange,
         take: Take,
         observer: ReadingObserver | None = None,
+        alone: bool = False,
     ) -> None:
         self.executor, self.source, self.reads, self.take, self.observer = executor, source, reads, take, observer
-        self.tiles, self.workers = executor.tiles, executor.workers if observer is None else ALONE
+        self.tiles, self.workers = executor.tiles, executor.workers if observer is None and not alone else ALONE
         self.runs = list(executor.runs(reads, source.count))
 
     def run(self, start: int, stop: int) -> None:
@@ -350,7 +352,7 @@ class _Call:
 
     def _parts(self, start: int, stop: int) -> list[_Part]:
         """Vectors in parts; of whole runs where each has writes of its own, unless one is larger than a part."""
-        parts = [_Part(*each) for each in self.executor.parts(start, stop)]
+        parts = [_Part(*each) for each in self.executor.parts(start, stop, self.workers.threads)]
         if len(self.runs) == 1 or not self.executor.rewritten or self.executor.one_by_one:
             return parts
         size, ends = parts[0].stop - parts[0].start if parts else 1, [start]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import operator
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import nullcontext
 from dataclasses import replace
-from threading import RLock
-from typing import Any
+from functools import partial
+from threading import Lock, RLock
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,7 +29,7 @@ from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_cor
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
 from xbcompile.runtime.joining import joined
-from xbcompile.runtime.layer_executor import OBSERVED_READINGS, LayerExecutor
+from xbcompile.runtime.layer_executor import OBSERVED_READINGS, PART_VECTORS, LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.player import BatchInput, Player, vector_range
@@ -61,6 +65,8 @@ class Session:
             program's batch is not made of whole calls of the model.
     """
 
+    calls_share_nothing: ClassVar[bool] = True  # but what stays as it is: several may be made at one time
+
     def __init__(
         self,
         program: Program | PreparedProgram,
@@ -88,8 +94,8 @@ class Session:
         self.executors = self._make_executors()
         self._player = None if isinstance(self.device, BatchedDevice) else self._new_player()
         self._statistics = [StatisticsCollector(each.device, each.layer.input_code) for each in self.executors]
-        self._set_up = False
-        self._turn = RLock()
+        self._set_up = self._warm = False
+        self._turn, self._noting = RLock(), Lock()
 
     @property
     def corrections(self) -> Corrections:
@@ -195,7 +201,7 @@ class Session:
             samples = self.axes.checked_samples(feeds)
             check_feeds(self.program, self.axes.part(feeds, 0, self.axes.per_call))
             size = self.axes.chunk(feeds, chunk or self.prepared.samples_at_once(feeds))
-            yield from self._execute(feeds, samples, size, first_sample, progress, observe)
+            yield from self._execute(feeds, samples, size, first_sample, progress, observe, by_samples=chunk is None)
 
     def join(
         self, feeds: Mapping[str, Any], parts: Iterable[Mapping[str, Any]], states: Mapping[str, str] | None = None
@@ -243,8 +249,12 @@ class Session:
         first_sample: int | None,
         progress: Callable[[int], None] | None = None,
         observe: bool = False,
+        by_samples: bool = False,
     ) -> Iterator[dict[str, Any]]:
-        """Outputs of the calls of the model that run samples, so many per call where events are taken together."""
+        """Outputs of the calls of the model that run samples, so many per call where events are taken together.
+
+        With `by_samples`, calls are shared out among threads, which meet at their ends alone and not after each layer.
+        """
         whole = samples <= size and not self.axes.given_per_call(feeds)
         if whole:
             feeds = {name: in_memory(value) for name, value in feeds.items()}
@@ -256,11 +266,61 @@ class Session:
                 progress(samples)
             yield from played
             return
-        for at, part in [(0, feeds)] if whole else self.axes.parts(feeds, size):
-            count = min(size, samples - at)
-            yield self._run_together(part, count, first + at, observe and at < CHUNK_SAMPLES)
-            if progress is not None:
-                progress(at + count)
+        alone = self._samples_at_once_alone(feeds, samples, size) if by_samples else 0
+        at = 0
+        if not alone or not self._warm or (observe and self._wants_readings()):
+            # What is loaded once and what is observed comes first, with all threads at work on each layer.
+            last = size if alone else samples
+            for at, part in [(0, feeds)] if whole else self.axes.parts(feeds, size):
+                if at >= last:
+                    break
+                count = min(size, samples - at)
+                yield self._run_together(part, count, first + at, observe and at < CHUNK_SAMPLES)
+                if progress is not None:
+                    progress(at + count)
+            self._warm = True
+            at = min(last, samples)
+        if at < samples:
+            yield from self._run_side_by_side(feeds, (at, samples, alone), first, progress)
+
+    def _wants_readings(self) -> bool:
+        return any(each.readings < OBSERVED_READINGS for each in self._statistics)
+
+    def _samples_at_once_alone(self, feeds: Mapping[str, Any], samples: int, size: int) -> int:
+        """Samples per call where each thread makes calls of its own; 0: threads share each layer instead."""
+        threads, axes, schedule = self.prepared.workers.threads, self.axes, self.program.schedule
+        fixed = axes.call or axes.given_per_call(feeds) or axes.mixed or self.program.network.recurrences
+        in_turn = any(each.rewritten or each.one_by_one for each in self.executors)
+        if threads == 1 or fixed or in_turn or not self.calls_share_nothing:
+            return 0
+        most = max((int(use.vectors) for use in self.placed.uses.uses), default=1)
+        alone = -(-min(size, samples) // threads)
+        alone = -(-alone // schedule.batch) * schedule.batch
+        return alone if alone < samples and alone * most >= PART_VECTORS else 0
+
+    def _run_side_by_side(
+        self, feeds: Mapping[str, Any], cut: tuple[int, int, int], first: int, progress: Callable[[int], None] | None
+    ) -> Iterator[dict[str, Any]]:
+        """Calls on a thread each, from a first sample to an end, so many samples each; what they give comes in order."""
+        start, stop, size = cut
+        workers, blas = self.prepared.workers, self.prepared.blas
+        waiting: deque[tuple[int, Future[dict[str, Any]]]] = deque()
+        try:
+            for at in range(start, stop, size):
+                end = min(at + size, stop)
+                part = self.axes.part(feeds, at, end)
+                work = partial(self._run_together, part, end - at, first + at, observe=False, alone=True)
+                waiting.append((end, workers.start(work)))
+                if len(waiting) > workers.threads or end == stop:
+                    for _ in range(len(waiting) if end == stop else 1):
+                        done, outputs = waiting.popleft()
+                        with blas.limit(limits=1):
+                            given = outputs.result()
+                        yield given
+                        if progress is not None:
+                            progress(done)
+        finally:
+            wait([each for _, each in waiting])
 
     def _begin(self, samples: int, first_sample: int | None) -> int:
         """Count a run of samples; the number of its first one."""
@@ -316,24 +376,27 @@ class Session:
             self.digital.known_steps = count_steps(self.digital, feeds)
             self.placed.take_steps(self.digital.known_steps)
 
-    def _run_together(self, feeds: Mapping[str, Any], samples: int, first: int, observe: bool) -> dict[str, Any]:
-        """One call of the model, all events of each layer together."""
+    def _run_together(
+        self, feeds: Mapping[str, Any], samples: int, first: int, observe: bool, alone: bool = False
+    ) -> dict[str, Any]:
+        """One call of the model, all events of each layer together; `alone` in its thread beside other calls."""
 
         def execute(at: Pending, values: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
             executor, statistics = self.executors[at.layer], self._statistics[at.layer]
             outputs = []
             for each in values:
                 x = self._input(at.layer, each)
-                statistics.note_inputs(x)
                 count = count_vectors(executor.layer, x.shape)
                 reads = vector_range(self.placed, at, first, count, samples)
-                with self.prepared.blas.limit(limits=1):
-                    outputs.append(executor.run(x, reads))
+                with nullcontext() if alone else self.prepared.blas.limit(limits=1):
+                    outputs.append(executor.run(x, reads, alone))
                     if observe and statistics.readings < OBSERVED_READINGS:
                         executor.observe(x, reads, statistics)
                     else:
                         self.placed.kept.drop_images(at.layer)
-                self.counters.count_reads(self.program, at.layer, count)
+                with self._noting:
+                    statistics.note_inputs(x)
+                    self.counters.count_reads(self.program, at.layer, count)
             return outputs
 
         return walk(self.digital, [feeds], execute)[0]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from typing import TypeVar
+
+Done = TypeVar("Done")
 
 
 def processors() -> int:
@@ -42,6 +45,14 @@ class Workers:
             return
         for done in [self._pool.submit(task) for task in tasks]:
             done.result()
+
+    def start(self, task: Callable[[], Done]) -> Future[Done]:
+        """Begin a task, which must not call `run`.
+
+        Args:
+            task: what is done.
+        """
+        return self._pool.submit(task)
 
 
 ALONE = Workers(1)

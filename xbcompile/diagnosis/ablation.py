@@ -168,7 +168,7 @@ class AblationExecutor(LayerExecutor):
         # Values of the tensor from which the model leads to this layer, by the identity of the input that comes with each.
         self.starts: dict[int, np.ndarray] = {}
 
-    def run(self, x: np.ndarray, reads: VectorRange | None = None) -> np.ndarray:
+    def run(self, x: np.ndarray, reads: VectorRange | None = None, alone: bool = False) -> np.ndarray:
         """See LayerExecutor."""
         y, shape = self.vectors(x, reads)
         return lay_out(self.layer, of_type(y, x.dtype), shape)
@@ -236,6 +236,8 @@ class AblationSession(Session):
         TargetError: no such device, or its errors cannot be told apart.
         ProgramError: weights are off, and the model has no such layer.
     """
+
+    calls_share_nothing = False
 
     def __init__(
         self,
