@@ -128,6 +128,7 @@ def test_a_references_error_is_common_to_all_columns_and_averages_out() -> None:
     for array in (0, 1):  # its devices are no weights' devices, of this array or another one
         weights = device.device_siemens(array)[0].mean(axis=(0, 2))
         assert abs(np.corrcoef(device.reference_siemens(0), weights)[0, 1]) < 0.2
+    p = replace(p, rows=40)
     nominal = replace(p, **NO_SPREAD)
     cells, drives = case(p)
 
@@ -136,8 +137,9 @@ def test_a_references_error_is_common_to_all_columns_and_averages_out() -> None:
             return SpinOrbitArray(nominal).device_siemens(array)
 
     difference = read(OnlyReference(p, 3), cells, drives) - read(SpinOrbitArray(nominal), cells, drives)
-    assert np.ptp(difference, axis=1).max() < 1e-6
-    assert np.abs(difference).min(axis=1).max() > 1e-3
+    rounded = 42 * 2.0**-24 * 40 * 1.5  # sums of 40 rows in single precision; weights of one device reach 1.5
+    assert np.ptp(difference, axis=1).max() < 4 * rounded
+    assert np.abs(difference).min(axis=1).max() > 100 * rounded
 
 
 def test_line_resistance_of_a_shared_reference_column() -> None:
