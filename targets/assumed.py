@@ -1,8 +1,8 @@
 """Assumed numbers of a description: those whose source says so, and between which values each may well lie.
 
-A source that has the word "assumed" in it makes a number an assumed one. A description's table `[assumed]` gives the range to
-try, `tmr = [0.8, 2.0]`; a number that is not there takes half and one and a half times its value. `xbcompile sensitivity` sets each
-to both ends of its range.
+A source with the word "assumed" in it makes a number an assumed one. A description's table `[assumed]` gives the range to
+try, `tmr = [0.8, 2.0]`; a number that is not there takes half and one and a half times its value. `xbcompile sensitivity` sets
+each to both ends of its range.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def assumed_ranges(
 
 def _relative(value: float, quantity: Quantity) -> AssumedRange:
     """Half and one and a half times a number, whole where it must be, within what is allowed."""
-    ends = (float(f"{value * factor:.6g}") for factor in (1 - RELATIVE_RANGE, 1 + RELATIVE_RANGE))  # as one would write them
+    ends = (
+        float(f"{value * factor:.6g}") for factor in (1 - RELATIVE_RANGE, 1 + RELATIVE_RANGE)
+    )  # as one would write them
     low, high = sorted(ends)
     if quantity.kind is not float:
         low, high = int(low), int(high)

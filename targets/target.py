@@ -226,4 +226,6 @@ class Target:
         target = cls(**{key: table[key] for key in _KEYS})
         parse_quantities(load_family(target.model, where), model_quantities(target.quantities), where)
         parse_control(target.quantities, where)
-        return replace(target, assumed=parse_ranges(table.get("assumed", {}), target.quantities, target.declared, where))
+        return replace(
+            target, assumed=parse_ranges(table.get("assumed", {}), target.quantities, target.declared, where)
+        )
