@@ -21,8 +21,6 @@ app = typer.Typer(
     help="Compile ONNX networks to tiled analogue crossbar arrays and execute them with device errors.",
 )
 
-QUICK_SEEDS = 2
-
 
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -417,23 +415,28 @@ def study_command(
 @app.command("reproduce")
 def reproduce_command(
     only: Annotated[
-        list[str] | None, typer.Argument(metavar="EXPERIMENT", help="Names or patterns; none: all experiments.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Names or patterns of experiments, measurements, figures; none: all."),
     ] = None,
     models: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the example networks.")] = Path("models"),
     seeds: Annotated[int, typer.Option(min=1, help="Chips per experiment.")] = 10,
-    quick: Annotated[bool, typer.Option("--quick", help="Two chips per experiment.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two chips per experiment, coarse figures.")] = False,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also draw the papers' figures: PNG, SVG and JSON files in DIR.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Experiments at a time; all processors if not given.")] = None,
     threads: arguments.Threads = None,
     as_json: arguments.Json = False,
 ) -> None:
-    """Run the published systems with their networks and print published figures beside ours. Exit status 1 on a goal missed."""
-    from xbcompile.cli.reproducing import print_reproduction, reproduce
+    """Run the published systems: published accuracies, numbers and figures beside ours. Exit status 1 on a goal missed."""
+    from xbcompile.cli.reproducing import reproduce
+    from xbcompile.report.reproduction import print_reproduction
 
     shown = not as_json and sys.stderr.isatty()
-    result = reproduce(models, only or [], QUICK_SEEDS if quick else seeds, jobs, threads, show_progress=shown)
+    result = reproduce(models, only or [], seeds, jobs, threads, quick=quick, figures=figures, show_progress=shown)
     if as_json:
         terminal.print_json(result)
     else:
         print_reproduction(terminal.console(), result)
-    if any(row["met"] is False for row in result["rows"]):
+    if any(row["met"] is False for row in (*result["rows"], *result["measurements"])):
         raise typer.Exit(1)

@@ -287,7 +287,6 @@ def _draw_map(place: SubFigure, axes: Axes, matrix: Values) -> None:
     axes.grid(visible=False)
     _name_cells(axes, matrix)
     bar = place.colorbar(shown, ax=axes)
-    bar.solids.set_clip_path(None)  # a path of its own would have another name in every SVG file
     bar.set_label(_wrapped(matrix["name"], _AXES_HEIGHT - 0.4, _LABEL_SIZE))
     if max(values.shape, default=0) <= _MOST_PRINTED:
         _print_values(axes, values)

@@ -56,7 +56,7 @@ def new_figure(
 
 
 def rendered(figure: Figure) -> dict[str, bytes]:
-    """A figure's files by ending: png and svg, the same bytes for the same figure."""
+    """A figure's files by ending: png and svg, without the time when they were made."""
     files = {}
     for kind, metadata in (("png", None), ("svg", {"Date": None})):
         buffer = io.BytesIO()
