@@ -179,7 +179,7 @@ def test_numbers_are_short(value: float, text: str) -> None:
 
 
 def test_all_of_the_papers_have_names_of_their_own_and_can_go_to_another_process() -> None:
-    everything = (*EXPERIMENTS, *MEASUREMENTS, *FIGURES)
+    everything: tuple[Any, ...] = (*EXPERIMENTS, *MEASUREMENTS, *FIGURES)
     names = [each.name for each in everything]
     assert len(set(names)) == len(names)
     targets = target_names()

@@ -63,7 +63,7 @@ def reproduce(
     """
     _check_names(only, figures)
     experiments, measurements = _chosen(EXPERIMENTS, only), _chosen(MEASUREMENTS, only)
-    drawn = _chosen(FIGURES, only) if figures is not None else []
+    drawn = [] if figures is None else [(each, figures) for each in _chosen(FIGURES, only)]
     for each in experiments:
         each.check(models)
     if figures is not None:
@@ -74,14 +74,14 @@ def reproduce(
     tasks: list[tuple[str, float, Callable[[], dict[str, Any]]]] = [
         *((each.name, each.weight, partial(_experiment, each, effort)) for each in experiments),
         *((each.name, each.weight, partial(_measurement, each, effort)) for each in measurements),
-        *((each.name, each.weight, partial(_figure, each, effort, figures)) for each in drawn),
+        *((each.name, each.weight, partial(_figure, each, effort, folder)) for each, folder in drawn),
     ]
     found = _all_done(tasks, jobs, show_progress)
     return {
         "seeds": effort.seeds,
         "rows": [found[each.name] for each in experiments],
         "measurements": [found[each.name] for each in measurements],
-        "figures": [found[each.name] for each in drawn],
+        "figures": [found[each.name] for each, _ in drawn],
         "seconds": time.perf_counter() - started,
     }
 

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 _WIDE = 140  # characters; fewer would cut the cells of all columns
 _LEFT = {"experiment", "measurement", "by", "goal", "basis", "unit", "note"}
-_ROWS_WIDE = (
+_ROWS_WIDE: tuple[str, ...] = (
     "experiment",
     "by",
     "published",
@@ -30,9 +30,9 @@ _ROWS_WIDE = (
     "goal",
     "met",
 )
-_ROWS_NARROW = ("experiment", "by", "published", "array", "drop", "met")
-_NUMBERS_WIDE = ("measurement", "by", "published", "here", "unit", "basis", "goal", "met", "note")
-_NUMBERS_NARROW = ("measurement", "by", "published", "here", "basis", "met")
+_ROWS_NARROW: tuple[str, ...] = ("experiment", "by", "published", "array", "drop", "met")
+_NUMBERS_WIDE: tuple[str, ...] = ("measurement", "by", "published", "here", "unit", "basis", "goal", "met", "note")
+_NUMBERS_NARROW: tuple[str, ...] = ("measurement", "by", "published", "here", "basis", "met")
 
 
 def system_of(target: str) -> str:
