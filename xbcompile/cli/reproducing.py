@@ -63,32 +63,32 @@ def reproduce(
     """
     _check_names(only, figures)
     experiments, measurements = _chosen(EXPERIMENTS, only), _chosen(MEASUREMENTS, only)
-    drawn = [] if figures is None else [(each, figures) for each in _chosen(FIGURES, only)]
+    pictures = [] if figures is None else [(each, figures) for each in _chosen(FIGURES, only)]
     for each in experiments:
         each.check(models)
     if figures is not None:
         make_folder(figures)
     started = time.perf_counter()
-    jobs = min(jobs or processors(), len(experiments) + len(measurements) + len(drawn))
+    jobs = min(jobs or processors(), len(experiments) + len(measurements) + len(pictures))
     effort = Effort(models, QUICK_SEEDS if quick else seeds, threads or threads_of_each(jobs), quick)
     tasks: list[tuple[str, float, Callable[[], dict[str, Any]]]] = [
         *((each.name, each.weight, partial(_experiment, each, effort)) for each in experiments),
         *((each.name, each.weight, partial(_measurement, each, effort)) for each in measurements),
-        *((each.name, each.weight, partial(_figure, each, effort, folder)) for each, folder in drawn),
+        *((each.name, each.weight, partial(_figure, each, effort, folder)) for each, folder in pictures),
     ]
     found = _all_done(tasks, jobs, show_progress)
     return {
         "seeds": effort.seeds,
         "rows": [found[each.name] for each in experiments],
         "measurements": [found[each.name] for each in measurements],
-        "figures": [found[each.name] for each, _ in drawn],
+        "figures": [found[each.name] for each, _ in pictures],
         "seconds": time.perf_counter() - started,
     }
 
 
 def _check_names(only: Sequence[str], figures: Path | None) -> None:
     """Raise DataError for names that nothing has, and for those of figures alone where none is to be drawn."""
-    names = [each.name for each in (*EXPERIMENTS, *MEASUREMENTS)]
+    names = [*(each.name for each in EXPERIMENTS), *(each.name for each in MEASUREMENTS)]
     pictures = [each.name for each in FIGURES]
     unknown = [pattern for pattern in only if not any(fnmatchcase(name, pattern) for name in (*names, *pictures))]
     if unknown:

@@ -70,14 +70,13 @@ def run_sensitivity(
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
         task = progress.add_task("compiling and running", total=len(ends) + 1)
         work: list[Callable[[], Accuracies | str]] = [trial.run, *(partial(trial.run_end, *end) for end in ends)]
-        for number, result in done_in_processes(work, jobs):
-            if number == 0:
-                assert not isinstance(result, str)
-                baseline = result
-            else:
-                found[ends[number - 1]] = result
+        for number, accuracies in done_in_processes(work, jobs):
+            if number > 0:
+                found[ends[number - 1]] = accuracies
+            elif isinstance(accuracies, Accuracies):
+                baseline = accuracies
             progress.update(task, advance=1)
-    result = {
+    result: dict[str, Any] = {
         "model": str(trial.model),
         "target": trial.target.name,
         "device": trial.target.device_name(trial.device),
