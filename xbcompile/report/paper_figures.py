@@ -28,7 +28,7 @@ _LINE = 1.35 / 72  # height of a line, likewise
 _TITLE_SIZE, _LABEL_SIZE, _NOTE_SIZE = 11.0, 9.0, 8.0
 _MARKERS = "osD^vP"
 _DASHES = ("--", ":", "-.")
-_MOST_MARKED = 60  # points of a line with a mark each
+_MOST_MARKED = 30  # marks on a line, which colours alone may not tell from others
 _MOST_TICKS = 12  # names along an axis of a map
 _MOST_PRINTED = 14  # rows or columns of a map whose numbers are printed
 
@@ -213,8 +213,8 @@ def _draw_line(
     is_logarithmic: bool,
 ) -> None:
     """With a band of one standard deviation."""
-    marks: Any = {"marker": marker, "markersize": 3.5} if len(x) <= _MOST_MARKED else {}
-    axes.plot(x, y, color=colour, linewidth=1.3, label=label, **marks)
+    every = math.ceil(len(x) / _MOST_MARKED) or 1
+    axes.plot(x, y, color=colour, linewidth=1.3, label=label, marker=marker, markersize=3.5, markevery=every)
     if len(spread):
         low = np.maximum(y - spread, 0.05 * y) if is_logarithmic else y - spread  # above zero
         axes.fill_between(x, low, y + spread, color=colour, alpha=0.2, linewidth=0)

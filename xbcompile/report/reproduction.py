@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -46,7 +46,7 @@ def print_reproduction(console: Console, result: dict[str, Any]) -> None:
     rows, numbers = result["rows"], result["measurements"]
     if rows:
         columns = _ROWS_WIDE if wide else _ROWS_NARROW
-        console.print(_table(columns, rows, lambda row: _row_cells(row, wide)))
+        console.print(_table(columns, rows, lambda row: _row_cells(row, wide), wide))
         console.print(
             "accuracies in per cent, drops in points; by: the paper's own procedure or ours; ± over chips, and under it over "
             "networks: sample standard deviations",
@@ -54,7 +54,7 @@ def print_reproduction(console: Console, result: dict[str, Any]) -> None:
         )
     if numbers:
         columns = _NUMBERS_WIDE if wide else _NUMBERS_NARROW
-        console.print(_table(columns, numbers, lambda row: _number_cells(row, wide)))
+        console.print(_table(columns, numbers, lambda row: _number_cells(row, wide), wide))
         console.print(
             "basis: predicted from published numbers alone; calibrated so that this or a related number comes out; or resting on "
             "assumed numbers",
@@ -70,12 +70,17 @@ def print_reproduction(console: Console, result: dict[str, Any]) -> None:
     )
 
 
-def _table(columns: Iterable[str], rows: list[Row], cells: Callable[[Row], dict[str, str]]) -> Table:
-    """Rows under a heading for each system, in their order."""
+def _table(columns: Sequence[str], rows: list[Row], cells: Callable[[Row], dict[str, str]], wide: bool) -> Table:
+    """Rows under a heading for each system, in their order; where there is room, no name is broken."""
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    columns = tuple(columns)
+    longest = max(len(row[columns[0]]) for row in rows)
     for name in columns:
-        table.add_column(name, justify="left" if name in _LEFT else "right", overflow="fold")
+        table.add_column(
+            name,
+            justify="left" if name in _LEFT else "right",
+            overflow="fold",
+            min_width=longest if wide and name == columns[0] else None,
+        )
     for system, members in groupby(rows, lambda row: system_of(row["target"])):
         table.add_section()
         table.add_row(f"[bold]{escape(system)}[/]")
@@ -93,7 +98,7 @@ def _row_cells(row: Row, wide: bool) -> dict[str, str]:
         array += f" ± {row['array_std']:.2f}"
     between = f"{networks} ± {row['network_std']:.2f}" if networks > 1 else ""
     return {
-        "experiment": escape(f"{row['title']} ({name})" if wide else name),
+        "experiment": escape(f"{row['title']}\n{name}" if wide else name),
         "by": row["procedure"],
         "published": _published(row),
         "software": f"{row['software']:.2f}",
@@ -116,7 +121,7 @@ def _number_cells(row: Row, wide: bool) -> dict[str, str]:
     if row["spread"] is not None:
         here += f" ± {number(row['spread'], 2)}"
     return {
-        "measurement": escape(f"{row['title']} ({name})" if wide else name),
+        "measurement": escape(f"{row['title']}\n{name}" if wide else name),
         "by": row["procedure"],
         "published": "none" if row["published"] is None else escape(number(row["published"]) + unit),
         "here": escape(here + unit),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from rich import box
@@ -75,13 +76,19 @@ def plot_sensitivity(result: Result) -> dict[str, bytes]:
         if result["noise"]:
             label = f"may be noise of {result['repeat']} chips"
             axes.axvspan(
-                own - result["noise"], own + result["noise"], color="#999999", alpha=0.25, linewidth=0, label=label
+                own - result["noise"],
+                own + result["noise"],
+                color="#999999",
+                alpha=0.25,
+                linewidth=0,
+                label=label,
+                zorder=0,
             )
         axes.axvline(own, color="black", linewidth=1, label=f"as described: {_accuracy(result['baseline'])} %")
         axes.set_yticks(range(len(rows)), [_row_label(row) for row in rows])
         axes.invert_yaxis()
         axes.set_xlabel(f"accuracy on the array (%), {result['samples']:,} samples of {result['data']}")
-        axes.set_title(f"{result['model']} on {result['target']}: assumed numbers", fontsize=9)
+        axes.set_title(f"{os.path.basename(result['model'])} on {result['target']}: assumed numbers", fontsize=9)
         axes.margins(x=0.08)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return rendered(figure)
