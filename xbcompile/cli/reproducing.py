@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from xbcompile.errors import DataError
 from xbcompile.experiments.figure import Effort, PaperFigure
 from xbcompile.experiments.measurement import Measurement
 from xbcompile.experiments.reproduction import Experiment
+from xbcompile.experiments.shared import shared_folder
 from xbcompile.experiments.systems import EXPERIMENTS, FIGURES, MEASUREMENTS
 from xbcompile.program.archive import write_atomically
 from xbcompile.runtime.workers import processors
@@ -31,6 +33,7 @@ class _Named(Protocol):
 
 
 Kind = TypeVar("Kind", bound=_Named)
+Task = tuple[str, float, Callable[[], dict[str, Any]]]  # name, weight, work
 
 
 def reproduce(
@@ -71,12 +74,14 @@ def reproduce(
     started = time.perf_counter()
     jobs = min(jobs or processors(), len(experiments) + len(measurements) + len(pictures))
     effort = Effort(models, QUICK_SEEDS if quick else seeds, threads or threads_of_each(jobs), quick)
-    tasks: list[tuple[str, float, Callable[[], dict[str, Any]]]] = [
+    tasks: list[Task] = [
         *((each.name, each.weight, partial(_experiment, each, effort)) for each in experiments),
         *((each.name, each.weight, partial(_measurement, each, effort)) for each in measurements),
-        *((each.name, each.weight, partial(_figure, each, effort, folder)) for each, folder in pictures),
+        *((each.name, each.weight, partial(_drawn, each, effort, folder)) for each, folder in pictures),
     ]
-    found = _all_done(tasks, jobs, show_progress)
+    with TemporaryDirectory(prefix="xbcompile-") as shared:
+        work = [(name, weight, partial(_timed, task, Path(shared))) for name, weight, task in tasks]
+        found = _all_done(work, jobs, show_progress)
     return {
         "seeds": effort.seeds,
         "rows": [found[each.name] for each in experiments],
@@ -104,10 +109,8 @@ def _chosen(all_of_a_kind: Sequence[Kind], only: Sequence[str]) -> list[Kind]:
     return [each for each in all_of_a_kind if not only or any(fnmatchcase(each.name, pattern) for pattern in only)]
 
 
-def _all_done(
-    tasks: Sequence[tuple[str, float, Callable[[], dict[str, Any]]]], jobs: int, show_progress: bool
-) -> dict[str, dict[str, Any]]:
-    """Results by name of tasks, (name, weight, work): long ones first, so that no processor waits for the last one."""
+def _all_done(tasks: Sequence[Task], jobs: int, show_progress: bool) -> dict[str, dict[str, Any]]:
+    """Results by name of tasks: long ones first, so that no processor waits for the last one."""
     order = sorted(tasks, key=lambda task: -task[1])
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     found: dict[str, dict[str, Any]] = {}
@@ -120,21 +123,19 @@ def _all_done(
     return found
 
 
-def _timed(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _timed(work: Callable[[], dict[str, Any]], shared: Path) -> dict[str, Any]:
+    """In a worker: do it, with the results that others left in a folder."""
     started = time.perf_counter()
-    return work() | {"seconds": time.perf_counter() - started}
+    with shared_folder(shared):
+        return work() | {"seconds": time.perf_counter() - started}
 
 
 def _experiment(experiment: Experiment, effort: Effort) -> dict[str, Any]:
-    return _timed(lambda: experiment.run(effort.models, effort.seeds, effort.threads))
+    return experiment.run(effort.models, effort.seeds, effort.threads)
 
 
 def _measurement(measurement: Measurement, effort: Effort) -> dict[str, Any]:
-    return _timed(lambda: measurement.run(effort))
-
-
-def _figure(paper_figure: PaperFigure, effort: Effort, folder: Path) -> dict[str, Any]:
-    return _timed(lambda: _drawn(paper_figure, effort, folder))
+    return measurement.run(effort)
 
 
 def _drawn(paper_figure: PaperFigure, effort: Effort, folder: Path) -> dict[str, Any]:
