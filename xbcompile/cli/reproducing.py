@@ -33,7 +33,8 @@ class _Named(Protocol):
 
 
 Kind = TypeVar("Kind", bound=_Named)
-Task = tuple[str, float, Callable[[], dict[str, Any]]]  # name, weight, work
+Key = tuple[str, str]  # kind and name, of which each kind has its own
+Task = tuple[Key, float, Callable[[], dict[str, Any]]]  # with weight and work
 
 
 def reproduce(
@@ -75,18 +76,18 @@ def reproduce(
     jobs = min(jobs or processors(), len(experiments) + len(measurements) + len(pictures))
     effort = Effort(models, QUICK_SEEDS if quick else seeds, threads or threads_of_each(jobs), quick)
     tasks: list[Task] = [
-        *((each.name, each.weight, partial(_experiment, each, effort)) for each in experiments),
-        *((each.name, each.weight, partial(_measurement, each, effort)) for each in measurements),
-        *((each.name, each.weight, partial(_drawn, each, effort, folder)) for each, folder in pictures),
+        *((("experiment", each.name), each.weight, partial(_experiment, each, effort)) for each in experiments),
+        *((("measurement", each.name), each.weight, partial(_measurement, each, effort)) for each in measurements),
+        *((("figure", each.name), each.weight, partial(_drawn, each, effort, folder)) for each, folder in pictures),
     ]
     with TemporaryDirectory(prefix="xbcompile-") as shared:
-        work = [(name, weight, partial(_timed, task, Path(shared))) for name, weight, task in tasks]
+        work = [(key, weight, partial(_timed, task, Path(shared))) for key, weight, task in tasks]
         found = _all_done(work, jobs, show_progress)
     return {
         "seeds": effort.seeds,
-        "rows": [found[each.name] for each in experiments],
-        "measurements": [found[each.name] for each in measurements],
-        "figures": [found[each.name] for each, _ in pictures],
+        "rows": [found["experiment", each.name] for each in experiments],
+        "measurements": [found["measurement", each.name] for each in measurements],
+        "figures": [found["figure", each.name] for each, _ in pictures],
         "seconds": time.perf_counter() - started,
     }
 
@@ -109,17 +110,17 @@ def _chosen(all_of_a_kind: Sequence[Kind], only: Sequence[str]) -> list[Kind]:
     return [each for each in all_of_a_kind if not only or any(fnmatchcase(each.name, pattern) for pattern in only)]
 
 
-def _all_done(tasks: Sequence[Task], jobs: int, show_progress: bool) -> dict[str, dict[str, Any]]:
-    """Results by name of tasks: long ones first, so that no processor waits for the last one."""
+def _all_done(tasks: Sequence[Task], jobs: int, show_progress: bool) -> dict[Key, dict[str, Any]]:
+    """Results by kind and name of tasks: long ones first, so that no processor waits for the last one."""
     order = sorted(tasks, key=lambda task: -task[1])
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[Key, dict[str, Any]] = {}
     with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
         shown = progress.add_task("experiments", total=len(order))
         for number, result in done_in_processes([work for _, _, work in order], jobs):
-            name = order[number][0]
-            found[name] = result
-            progress.update(shown, advance=1, description=name)
+            key = order[number][0]
+            found[key] = result
+            progress.update(shown, advance=1, description=key[1])
     return found
 
 
