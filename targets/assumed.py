@@ -1,8 +1,8 @@
 """Assumed numbers of a description: those whose source says so, and between which values each may well lie.
 
 A source with the word "assumed" in it makes a number an assumed one. A description's table `[assumed]` gives the range to
-try, `tmr = [0.8, 2.0]`; a number that is not there takes half and one and a half times its value. `xbcompile sensitivity` sets
-each to both ends of its range.
+try, `tmr = [0.8, 2.0]`; a number that is not there takes half and one and a half times its value, a flag both of its values.
+`xbcompile sensitivity` sets each to both ends of its range.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def assumed_ranges(
 
 
 def _relative(value: float, quantity: Quantity) -> AssumedRange:
-    """Half and one and a half times a number, whole where it must be, within what is allowed."""
+    """Half and one and a half times a number, whole where it must be, within what is allowed; both values of a flag."""
+    if quantity.kind is bool:
+        return AssumedRange(0, 1, given=False)
     ends = (
         float(f"{value * factor:.6g}") for factor in (1 - RELATIVE_RANGE, 1 + RELATIVE_RANGE)
     )  # as one would write them

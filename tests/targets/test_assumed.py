@@ -33,12 +33,14 @@ def test_every_number_that_the_source_calls_assumed_has_a_range(name: str) -> No
 
 def test_without_a_range_half_and_one_and_a_half_times(tmp_path: Path) -> None:
     text = OWN + '[quantities]\nrows = { value = 5, unit = "1", source = "Assumed, as columns" }\n'
+    text += 'shares_rows = { value = true, unit = "1", source = "assumed" }\n'
     text += 'read_noise = { value = 0.2, unit = "1", source = "assumed" }\ntmr = { value = 2, unit = "1", source = "measured" }\n'
     target = load_target(written(tmp_path, text))
     ranges = target.assumed_ranges
     assert (ranges["rows"].low, ranges["rows"].high, ranges["rows"].given) == (2, 7, False)
     assert ranges["read_noise"].low == pytest.approx(0.1)  # not the range that sot gives for its own
     assert "tmr" not in ranges
+    assert (ranges["shares_rows"].low, ranges["shares_rows"].high) == (0, 1)
     assert ranges["reference_columns"] == load_target("sot").assumed_ranges["reference_columns"]
 
 
