@@ -84,4 +84,9 @@ def _extended(table: dict[str, Any], where: str, extending: tuple[str, ...]) -> 
     quantities = table.pop("quantities", {})
     if not isinstance(quantities, dict):
         raise TargetError(f"{where}: quantities must be a table")
-    return {**base, **table, "quantities": {**base["quantities"], **quantities}}
+    # What it gives anew has no range of the other's any more.
+    ranges = {name: pair for name, pair in base.get("assumed", {}).items() if name not in quantities}
+    own = table.pop("assumed", {})
+    if not isinstance(own, dict):
+        raise TargetError(f"{where}: assumed must be a table, NAME = [low, high]")
+    return {**base, **table, "quantities": {**base["quantities"], **quantities}, "assumed": {**ranges, **own}}

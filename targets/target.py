@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
+from xbcompile.targets.assumed import AssumedRange, assumed_ranges, parse_ranges, says_assumed
 from xbcompile.targets.contract import Device, HasDefectMap, SimulatedDevice
 from xbcompile.targets.control import ASSUMED, ControlParameters, model_quantities, parse_control
 from xbcompile.targets.error_sources import DEVICE_SOURCES, without_sources
@@ -37,6 +38,8 @@ class Target:
         paper: where its numbers come from.
         pipeline: default pass pipeline as text.
         quantities: the description's numbers, name -> {value, unit, source}; those of `control` where they are given.
+        assumed: ranges that the description gives for assumed numbers, name -> (low, high); no program embeds them, and targets
+            that differ in nothing else are equal.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Target:
     paper: str
     pipeline: str
     quantities: dict[str, dict[str, Any]]
+    assumed: dict[str, tuple[float, float]] = field(default_factory=dict, compare=False)
 
     @cached_property
     def parameters(self) -> Any:
@@ -66,6 +70,11 @@ class Target:
     def declared(self) -> dict[str, Quantity]:
         """All quantities that a description of this model may give, by name: unit, range and what each is."""
         return {**declared_quantities(self._family), **declared_quantities(ControlParameters)}
+
+    @property
+    def assumed_ranges(self) -> dict[str, AssumedRange]:
+        """Between which values each number that the description calls assumed may well lie, by name."""
+        return assumed_ranges(self.quantities, self.assumed, self.declared)
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -180,7 +189,9 @@ class Target:
             name: {**known[name], "value": self.declared[name].as_declared(value), "source": source}
             for name, value in values.items()
         }
-        table = {key: getattr(self, key) for key in _KEYS} | {"quantities": {**self.quantities, **changed}}
+        quantities = {**self.quantities, **changed}
+        ranges = {name: pair for name, pair in self.assumed.items() if says_assumed(quantities[name]["source"])}
+        table = {key: getattr(self, key) for key in _KEYS} | {"quantities": quantities, "assumed": ranges}
         return Target.from_table(table, f"target {self.name!r}")
 
     def to_json(self) -> str:
@@ -198,9 +209,10 @@ class Target:
         Raises:
             TargetError: unknown or missing key, unknown model, or a faulty quantity.
         """
-        unknown = sorted(set(table) - _KEYS)
+        unknown = sorted(set(table) - _KEYS - {"assumed"})
         if unknown:
-            raise TargetError(f"{where}: unknown key {unknown[0]!r}; allowed: {', '.join(sorted(_KEYS))}, extends")
+            allowed = ", ".join([*sorted(_KEYS), "assumed", "extends"])
+            raise TargetError(f"{where}: unknown key {unknown[0]!r}; allowed: {allowed}")
         missing = sorted(_KEYS - set(table))
         if missing:
             raise TargetError(f"{where}: key {missing[0]!r} is missing")
@@ -211,7 +223,9 @@ class Target:
             raise TargetError(f"{where}: quantities must be a table")
         if not table["name"].strip() or not table["name"].isprintable():
             raise TargetError(f"{where}: name = {table['name']!r} is no text of one line that can be read")
-        target = cls(**table)
+        target = cls(**{key: table[key] for key in _KEYS})
         parse_quantities(load_family(target.model, where), model_quantities(target.quantities), where)
         parse_control(target.quantities, where)
-        return target
+        return replace(
+            target, assumed=parse_ranges(table.get("assumed", {}), target.quantities, target.declared, where)
+        )

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import xbcompile
-from xbcompile.cli.reproducing import print_reproduction
 from xbcompile.data.datasets import load_data
 from xbcompile.errors import DataError
 from xbcompile.experiments.reproduction import Experiment, Goal
@@ -150,17 +147,3 @@ def test_command_prints_the_rows(cli, models):
     text = cli("reproduce", "memristor20-letters", "--models", models, "--quick", "--jobs", 1).out
     assert "82.34 → 81.4" in text
     assert "goals met" in text
-
-
-def test_table_fits_its_console():
-    """At 80 columns no cell is cut or wrapped; at 160 all columns are there. The spread is the sample's: 0.16 / sqrt(2)."""
-    name = "memristor20-letters-oblivious"  # the longest
-    row = SMALL.row(98.19, [97.61, 97.77], {"totals": TOTALS, "layers": []}, 10) | {"experiment": name}
-    for width in (80, 160):
-        stream = StringIO()
-        print_reproduction(Console(file=stream, width=width), {"rows": [row], "seconds": 1.0})
-        text = stream.getvalue()
-        for cell in (name, "98 → 90", "97.69 ± 0.11", "0.50"):
-            assert cell in text
-        assert "…" not in text
-        assert ("digital MACs" in text) == (width == 160)

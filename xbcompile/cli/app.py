@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +19,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # with it, :train: in a help text becomes a picture of a train
     help="Compile ONNX networks to tiled analogue crossbar arrays and execute them with device errors.",
 )
-
-QUICK_SEEDS = 2
 
 
 @app.callback(invoke_without_command=True)
@@ -45,9 +42,7 @@ def compile_command(  # each option is a parameter
     passes: Annotated[
         str | None, typer.Option(help="Pipeline, as in 'PASS,PASS{option=value}'; `xbcompile passes` lists them.")
     ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="Inputs to fit on: mnist:train:1000, FILE.npz, or FILE.npy.")
-    ] = None,
+    calibration: arguments.Calibration = None,
     arrays: arguments.Arrays = None,
     batch: arguments.Batch = None,
     cuts: arguments.Cuts = None,
@@ -245,7 +240,7 @@ def run_command(
 
     if output is not None:
         check_output(output, program, data, fit)
-    shown = not as_json and sys.stderr.isatty()
+    shown = terminal.shows_progress(as_json)
     result = run_program(
         program, data, device, seed, repeat, output, fit, state, threshold, threads, jobs, memory, show_progress=shown
     )
@@ -293,7 +288,7 @@ def diagnose_command(
     from xbcompile.cli.diagnosing import diagnose_program
     from xbcompile.report.diagnosis import print_diagnosis
 
-    shown = not as_json and sys.stderr.isatty()
+    shown = terminal.shows_progress(as_json)
     result = diagnose_program(program, data, device, seed, threshold, threads, show_progress=shown)
     if as_json:
         terminal.print_json(result)
@@ -417,23 +412,86 @@ def study_command(
 @app.command("reproduce")
 def reproduce_command(
     only: Annotated[
-        list[str] | None, typer.Argument(metavar="EXPERIMENT", help="Names or patterns; none: all experiments.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Names or patterns of experiments, measurements, figures; none: all."),
     ] = None,
     models: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the example networks.")] = Path("models"),
     seeds: Annotated[int, typer.Option(min=1, help="Chips per experiment.")] = 10,
-    quick: Annotated[bool, typer.Option("--quick", help="Two chips per experiment.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two chips per experiment, coarse figures.")] = False,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also draw the papers' figures: PNG, SVG and JSON files in DIR.")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Experiments at a time; all processors if not given.")] = None,
     threads: arguments.Threads = None,
     as_json: arguments.Json = False,
 ) -> None:
-    """Run the published systems with their networks and print published figures beside ours. Exit status 1 on a goal missed."""
-    from xbcompile.cli.reproducing import print_reproduction, reproduce
+    """Run the published systems: published accuracies, numbers and figures beside ours. Exit status 1 on a goal missed."""
+    from xbcompile.cli.reproducing import reproduce
+    from xbcompile.report.reproduction import print_reproduction
 
-    shown = not as_json and sys.stderr.isatty()
-    result = reproduce(models, only or [], QUICK_SEEDS if quick else seeds, jobs, threads, show_progress=shown)
+    shown = terminal.shows_progress(as_json)
+    result = reproduce(models, only or [], seeds, jobs, threads, quick=quick, figures=figures, show_progress=shown)
     if as_json:
         terminal.print_json(result)
     else:
         print_reproduction(terminal.console(), result)
-    if any(row["met"] is False for row in result["rows"]):
+    if any(row["met"] is False for row in (*result["rows"], *result["measurements"])):
         raise typer.Exit(1)
+
+
+@app.command("sensitivity")
+def sensitivity_command(
+    context: typer.Context,
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
+    data: Annotated[str, typer.Option(help="Labelled samples: mnist:test:1000, another set, or FILE.npz.")],
+    only: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Names or patterns of assumed numbers; none: all.")
+    ] = None,
+    target: arguments.Target = None,
+    set_quantity: arguments.Settings = None,
+    passes: Annotated[str | None, typer.Option(help="Pipeline, as for compile.", show_default="the target's")] = None,
+    calibration: arguments.Calibration = None,
+    arrays: arguments.Arrays = None,
+    digital: arguments.Digital = None,
+    dims: arguments.Dims = None,
+    batch_axis: arguments.BatchAxis = None,
+    fixed_inputs: arguments.FixedInputs = None,
+    device: Annotated[str | None, typer.Option(help="Device of the target; see 'xbcompile targets'.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 3,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Write a tornado plot (.png, .svg) or all (.json); repeatable."
+        ),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Programs at a time; all processors if not given.")] = None,
+    threads: arguments.Threads = None,
+    as_json: arguments.Json = False,
+) -> None:
+    """What a target's assumed numbers are worth: accuracy with each at the low and the high end of its range."""
+    from xbcompile.cli.compiling import DEFAULT_TARGET, given_options
+    from xbcompile.cli.sensitivity import run_sensitivity
+    from xbcompile.cli.targeting import changed_target
+    from xbcompile.experiments.sensitivity import Trial
+    from xbcompile.options import CompileOptions
+    from xbcompile.report.sensitivity import print_sensitivity
+
+    options = given_options(arguments.given(context, CompileOptions))
+    trial = Trial(
+        model,
+        changed_target(target or DEFAULT_TARGET, set_quantity),
+        data,
+        calibration,
+        device,
+        repeat,
+        options=options,
+    )
+    result = run_sensitivity(
+        trial, only or [], output or [], jobs, threads, show_progress=terminal.shows_progress(as_json)
+    )
+    for warning in result["warnings"]:
+        terminal.warn(warning)
+    if as_json:
+        terminal.print_json(result)
+    else:
+        print_sensitivity(terminal.console(), result)

@@ -45,6 +45,7 @@ Target = Annotated[
     str | None,
     typer.Option(help="Name of a shipped target, or path of a .toml description.", show_default="mram64"),
 ]
+Calibration = Annotated[str | None, typer.Option(help="Inputs to fit on: mnist:train:1000, FILE.npz, or FILE.npy.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),

@@ -1,121 +1,158 @@
-"""The reproduce command's work: experiments in parallel processes, one table."""
+"""The reproduce command's work: experiments, measurements and figures in parallel processes."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from xbcompile.cli.output import make_folder
 from xbcompile.cli.processes import done_in_processes, threads_of_each
 from xbcompile.errors import DataError
+from xbcompile.experiments.figure import Effort, PaperFigure
+from xbcompile.experiments.measurement import Measurement
 from xbcompile.experiments.reproduction import Experiment
-from xbcompile.experiments.systems import EXPERIMENTS
+from xbcompile.experiments.shared import shared_folder
+from xbcompile.experiments.systems import EXPERIMENTS, FIGURES, MEASUREMENTS
+from xbcompile.program.archive import write_atomically
 from xbcompile.runtime.workers import processors
 
-_WIDE = 140  # characters; fewer would cut the cells of all columns
-_WIDE_COLUMNS = (
-    "experiment",
-    "published",
-    "software",
-    "array",
-    "worst",
-    "drop",
-    "chips",
-    "reads",
-    "digital MACs",
-    "goal",
-    "met",
-)
-_NARROW_COLUMNS = ("experiment", "published", "array", "drop", "met")
+QUICK_SEEDS = 2
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Kind = TypeVar("Kind", bound=_Named)
+Key = tuple[str, str]  # kind and name, of which each kind has its own
+Task = tuple[Key, float, Callable[[], dict[str, Any]]]  # with weight and work
 
 
 def reproduce(
-    models: Path, only: list[str], seeds: int, jobs: int | None, threads: int | None = None, *, show_progress: bool
+    models: Path,
+    only: list[str],
+    seeds: int,
+    jobs: int | None,
+    threads: int | None = None,
+    *,
+    quick: bool = False,
+    figures: Path | None = None,
+    show_progress: bool,
 ) -> dict[str, Any]:
-    """Run experiments; the keys are those of `reproduce --json`.
+    """Run experiments, measure, draw; the keys are those of `reproduce --json`.
+
+    Args:
+        models: folder of the example networks.
+        only: names and patterns of experiments, measurements and figures; none: all.
+        seeds: chips per experiment, and repetitions of what is measured or drawn; `quick` takes 2.
+        jobs: of them at a time; None: as many as there are processors.
+        threads: worker threads of each; None: the processors, shared.
+        quick: coarse answers will do.
+        figures: folder for figures, which is made; None: none is drawn.
+        show_progress: on the error output.
 
     Raises:
-        DataError: no experiment has such a name, or a model or data set is missing.
+        DataError: nothing has such a name, or a model or data set is missing.
+        ProgramError: the folder cannot be made or written.
         XbcompileError: a worker process was ended from outside.
     """
-    names = [each.name for each in EXPERIMENTS]
-    unknown = [pattern for pattern in only if not any(fnmatchcase(name, pattern) for name in names)]
-    if unknown:
-        raise DataError(
-            f"no experiment is called {', '.join(unknown)}; allowed: {', '.join(names)}, or patterns of these"
-        )
-    chosen = [e for e in EXPERIMENTS if not only or any(fnmatchcase(e.name, pattern) for pattern in only)]
-    for each in chosen:
+    _check_names(only, figures)
+    experiments, measurements = _chosen(EXPERIMENTS, only), _chosen(MEASUREMENTS, only)
+    pictures = [] if figures is None else [(each, figures) for each in _chosen(FIGURES, only)]
+    for each in experiments:
         each.check(models)
+    if figures is not None:
+        make_folder(figures)
     started = time.perf_counter()
-    jobs = min(jobs or processors(), len(chosen))
-    threads = threads or threads_of_each(jobs)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    rows: dict[str, dict[str, Any]] = {}
-    with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
-        task = progress.add_task("experiments", total=len(chosen))
-        # Long ones first, so that no processor waits for the last one.
-        order = sorted(chosen, key=lambda each: -each.weight)
-        work = [partial(_timed, each, models, seeds, threads) for each in order]
-        for number, row in done_in_processes(work, jobs):
-            rows[order[number].name] = row
-            progress.update(task, advance=1, description=order[number].name)
+    jobs = min(jobs or processors(), len(experiments) + len(measurements) + len(pictures))
+    effort = Effort(models, QUICK_SEEDS if quick else seeds, threads or threads_of_each(jobs), quick)
+    tasks: list[Task] = [
+        *((("experiment", each.name), each.weight, partial(_experiment, each, effort)) for each in experiments),
+        *((("measurement", each.name), each.weight, partial(_measurement, each, effort)) for each in measurements),
+        *((("figure", each.name), each.weight, partial(_drawn, each, effort, folder)) for each, folder in pictures),
+    ]
+    with TemporaryDirectory(prefix="xbcompile-") as shared:
+        work = [(key, weight, partial(_timed, task, Path(shared))) for key, weight, task in tasks]
+        found = _all_done(work, jobs, show_progress)
     return {
-        "seeds": seeds,
-        "rows": [rows[each.name] for each in chosen],
+        "seeds": effort.seeds,
+        "rows": [found["experiment", each.name] for each in experiments],
+        "measurements": [found["measurement", each.name] for each in measurements],
+        "figures": [found["figure", each.name] for each, _ in pictures],
         "seconds": time.perf_counter() - started,
     }
 
 
-def _timed(experiment: Experiment, models: Path, seeds: int, threads: int) -> dict[str, Any]:
+def _check_names(only: Sequence[str], figures: Path | None) -> None:
+    """Raise DataError for names that nothing has, and for those of figures alone where none is to be drawn."""
+    names = [*(each.name for each in EXPERIMENTS), *(each.name for each in MEASUREMENTS)]
+    pictures = [each.name for each in FIGURES]
+    unknown = [pattern for pattern in only if not any(fnmatchcase(name, pattern) for name in (*names, *pictures))]
+    if unknown:
+        raise DataError(
+            f"no experiment is called {', '.join(unknown)}; allowed: {', '.join((*names, *pictures))}, or patterns of these"
+        )
+    undrawn = [pattern for pattern in only if not any(fnmatchcase(name, pattern) for name in names)]
+    if undrawn and figures is None:
+        raise DataError(f"{', '.join(undrawn)} can be drawn, but no folder is given: add --figures DIR")
+
+
+def _chosen(all_of_a_kind: Sequence[Kind], only: Sequence[str]) -> list[Kind]:
+    return [each for each in all_of_a_kind if not only or any(fnmatchcase(each.name, pattern) for pattern in only)]
+
+
+def _all_done(tasks: Sequence[Task], jobs: int, show_progress: bool) -> dict[Key, dict[str, Any]]:
+    """Results by kind and name of tasks: long ones first, so that no processor waits for the last one."""
+    order = sorted(tasks, key=lambda task: -task[1])
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    found: dict[Key, dict[str, Any]] = {}
+    with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
+        shown = progress.add_task("experiments", total=len(order))
+        for number, result in done_in_processes([work for _, _, work in order], jobs):
+            key = order[number][0]
+            found[key] = result
+            progress.update(shown, advance=1, description=key[1])
+    return found
+
+
+def _timed(work: Callable[[], dict[str, Any]], shared: Path) -> dict[str, Any]:
+    """In a worker: do it, with the results that others left in a folder."""
     started = time.perf_counter()
-    row = experiment.run(models, seeds, threads)
-    return row | {"seconds": time.perf_counter() - started}
+    with shared_folder(shared):
+        return work() | {"seconds": time.perf_counter() - started}
 
 
-def print_reproduction(console: Console, result: dict[str, Any]) -> None:
-    """Published figures beside ours; on a narrow console names instead of titles, and the main figures alone."""
-    wide = console.width >= _WIDE
-    columns = _WIDE_COLUMNS if wide else _NARROW_COLUMNS
-    table = Table(header_style="bold")
-    for name in columns:
-        table.add_column(name, justify="left" if name in ("experiment", "goal") else "right")
-    for row in result["rows"]:
-        cells = _cells(row)
-        cells["experiment"] = f"{row['title']} ({row['experiment']})" if wide else row["experiment"]
-        table.add_row(*(cells[name] for name in columns))
-    console.print(table)
-    asked = [row for row in result["rows"] if row["met"] is not None]
-    console.print(
-        f"{sum(row['met'] for row in asked)} of {len(asked)} goals met; "
-        f"accuracies in per cent, ± from chip to chip; {result['seconds']:.0f} s"
-    )
+def _experiment(experiment: Experiment, effort: Effort) -> dict[str, Any]:
+    return experiment.run(effort.models, effort.seeds, effort.threads)
 
 
-def _cells(row: dict[str, Any]) -> dict[str, str]:
-    """A row's cells by the name of their column."""
-    return {
-        "published": _published(row),
-        "software": f"{row['software']:.2f}",
-        "array": f"{row['array_mean']:.2f} ± {row['array_std']:.2f}",
-        "worst": f"{row['array_worst']:.2f}",
-        "drop": f"{row['software'] - row['array_mean']:.2f}",
-        "chips": str(row["seeds"]),
-        "reads": f"{row['reads_per_inference']:,}",
-        "digital MACs": f"{row['digital_macs_per_inference'] or 0:,}",
-        "goal": row["goal"] or "",
-        "met": {True: "yes", False: "[bold]no[/]", None: ""}[row["met"]],
+def _measurement(measurement: Measurement, effort: Effort) -> dict[str, Any]:
+    return measurement.run(effort)
+
+
+def _drawn(paper_figure: PaperFigure, effort: Effort, folder: Path) -> dict[str, Any]:
+    """Compute a figure and write its files, each whole or not at all; an entry of `figures`."""
+    from xbcompile.report.paper_figures import draw_figure
+
+    figure = paper_figure.make(effort)
+    files = {
+        folder / f"{paper_figure.name}.{ending}": content
+        for ending, content in draw_figure(paper_figure.name, paper_figure.title, figure.as_json()).items()
     }
-
-
-def _published(row: dict[str, Any]) -> str:
-    software, array = row["published_software"], row["published_array"]
-    if software is None and array is None:
-        return "none"
-    return f"{'?' if software is None else f'{software:g}'} → {'?' if array is None else f'{array:g}'}"
+    for path, content in files.items():
+        write_atomically(path, content)
+    return {
+        "figure": paper_figure.name,
+        "title": paper_figure.title,
+        "note": figure.note,
+        "files": [str(path) for path in files],
+    }

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from xbcompile.errors import ProgramError, TargetError
+from xbcompile.cli.output import make_folder
+from xbcompile.errors import TargetError
 from xbcompile.experiments.random_products import StudySettings, states_between
 from xbcompile.experiments.study import accuracy, study
 from xbcompile.program.archive import write_atomically
@@ -98,7 +99,7 @@ def run_study(
             "--model and --data go together (and --calibration with them): MODEL.onnx and mnist:test:1000"
         )
     if folder is not None:
-        _check_folder(folder)
+        make_folder(folder)
     result: dict[str, Any] = {}
     if model is not None and data is not None:  # first: a fault of the user's files shows at once
         progress(f"accuracy of {model}")
@@ -108,18 +109,6 @@ def run_study(
         progress("plots")
         result["files"] = _write(folder, result)
     return result
-
-
-def _check_folder(folder: Path) -> None:
-    """Make the folder, before the work and not after it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise ProgramError(f"output {str(folder)!r} is a file; give the name of a folder") from None
-    except OSError as error:
-        raise ProgramError(f"cannot make folder {str(folder)!r}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):
-        raise ProgramError(f"cannot write into folder {str(folder)!r}: permission denied")
 
 
 def _write(folder: Path, result: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -32,10 +33,15 @@ def print_target(console: Console, target: Target) -> None:
     console.print(
         f"devices: {', '.join(target.device_names)}\ndefault passes: {target.pipeline or 'none'}", markup=False
     )
-    table = Table("quantity", "value", "unit", "what", "source", header_style="bold")
+    table = Table("quantity", "value", "range", "unit", "what", "source", header_style="bold")
+    ranges = target.assumed_ranges
     for name, entry in target.quantities.items():
-        table.add_row(name, f"{entry['value']:g}", entry["unit"], target.declared[name].doc, escape(entry["source"]))
+        tried = f"{ranges[name].low:g} to {ranges[name].high:g}" if name in ranges else ""
+        what, source = target.declared[name].doc, escape(entry["source"])
+        table.add_row(name, f"{entry['value']:g}", tried, entry["unit"], what, source)
     console.print(table)
+    if ranges:
+        console.print("range: of assumed numbers, to be tried by 'xbcompile sensitivity'", markup=False)
 
 
 def target_json(target: Target) -> dict[str, Any]:
@@ -48,4 +54,5 @@ def target_json(target: Target) -> dict[str, Any]:
         "pipeline": target.pipeline,
         "devices": list(target.device_names),
         "quantities": target.quantities,
+        "assumed": {name: asdict(each) for name, each in target.assumed_ranges.items()},
     }

@@ -28,3 +28,8 @@ def print_notes(console: Console, notes: list[str]) -> None:
 def warn(text: str) -> None:
     """A warning, on the error output."""
     print(f"xbcompile: warning: {text}", file=sys.stderr)
+
+
+def shows_progress(as_json: bool) -> bool:
+    """Whether somebody looks at the error output while a command works."""
+    return not as_json and sys.stderr.isatty()

@@ -5,11 +5,12 @@ Bands are one standard deviation over seeds on either side of the mean. matplotl
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from xbcompile.report.plot_style import COLOURS, legend_below, logarithmic, new_figure, plot_style, rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,19 +18,6 @@ if TYPE_CHECKING:
 
 Result = dict[str, Any]
 
-# Okabe and Ito, "Color Universal Design" (2008): told apart with any colour vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLE: Any = {
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "figure.constrained_layout.h_pad": 0.08,
-    "figure.constrained_layout.w_pad": 0.08,
-    "svg.hashsalt": "xbcompile",  # the same file for the same figures
-}
 _PRODUCT_ERROR = "RMSE of the product"
 _STATES = "states per cell N"
 _NL, _PERP = r"$\sigma_\mathrm{NL}$", r"$\sigma_\perp$"
@@ -41,8 +29,6 @@ def plot_study(result: Result) -> dict[str, bytes]:
     Returns:
         file contents by file name: a PNG and an SVG of each plot.
     """
-    from matplotlib import rc_context
-
     plots: dict[str, Callable[[Result], Figure]] = {
         "fig13_quantization": _plot_quantization,
         "fig14_levels": _plot_levels,
@@ -56,28 +42,12 @@ def plot_study(result: Result) -> dict[str, bytes]:
         "accuracy": _plot_accuracy,
     }
     files: dict[str, bytes] = {}
-    with rc_context(_STYLE):
+    with plot_style():
         for name, plot in plots.items():
             if name == "accuracy" and "accuracy" not in result:
                 continue
-            figure = plot(result)
-            files[f"{name}.png"] = _render(figure, "png", None)
-            files[f"{name}.svg"] = _render(figure, "svg", {"Date": None})
+            files |= {f"{name}.{ending}": content for ending, content in rendered(plot(result)).items()}
     return files
-
-
-def _render(figure: Figure, kind: str, metadata: dict[str, Any] | None) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return buffer.getvalue()
-
-
-def _figure(columns: int = 1, width: float = 4.4, height: float = 3.4, **options: Any) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * columns, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False, **options)
-    return figure, list(axes[0])
 
 
 def _line(axes: Axes, x: Iterable[float], curve: Result, colour: str, label: str, marker: str = "o") -> None:
@@ -85,26 +55,6 @@ def _line(axes: Axes, x: Iterable[float], curve: Result, colour: str, label: str
     at, mean, std = np.asarray(list(x)), np.asarray(curve["mean"]), np.asarray(curve["std"])
     axes.plot(at, mean, marker=marker, markersize=3.5, linewidth=1.2, color=colour, label=label)
     axes.fill_between(at, np.maximum(mean - std, 0.05 * mean), mean + std, color=colour, alpha=0.2, linewidth=0)
-
-
-def _legend(figure: Figure, axes: Axes, columns: int = 1) -> None:
-    """The legend below the curves, never on them."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-
-
-def _logarithmic(axes: Axes, x: bool = True, y: bool = True) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    for wanted, set_scale, axis in ((x, axes.set_xscale, axes.xaxis), (y, axes.set_yscale, axes.yaxis)):
-        if not wanted:
-            continue
-        set_scale("log")
-        low, high = sorted(axis.get_view_interval())
-        subs = (1.0, 2.0, 3.0, 5.0) if high / low < 15 else (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
-        axis.set_major_locator(LogLocator(subs=subs, numticks=20))
-        axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
 
 
 def _states_axis(axes: Axes) -> None:
@@ -134,38 +84,38 @@ def _curve_of(result: Result, sigma_nl_ohm: float, sigma_perp_ohm: float) -> Res
 def _plot_quantization(result: Result) -> Figure:
     part = result["by_states"]
     states, curve = np.asarray(part["states"]), _curve_of(result, 0.0, 0.0)
-    figure, (axes,) = _figure()
+    figure, (axes,) = new_figure()
     for key, name, label, colour in (
-        ("rmse", "quantization_exponent", "product", _COLOURS[0]),
-        ("rmse_weight", "quantization_weight_exponent", "weights", _COLOURS[2]),
+        ("rmse", "quantization_exponent", "product", COLOURS[0]),
+        ("rmse_weight", "quantization_weight_exponent", "weights", COLOURS[2]),
     ):
         exponent = part[name]
         text = f"{label}: slope {exponent['mean']:.3f} ± {exponent['std']:.3f}"
         _line(axes, states, curve[key], colour, text)
     axes.plot(states, 1 / states, color="black", linestyle="--", linewidth=1, label="1 / N")
     _states_axis(axes)
-    _logarithmic(axes, x=False)
+    logarithmic(axes, x=False)
     axes.set_ylabel("RMSE (quantization alone)")
-    _legend(figure, axes, 2)
+    legend_below(figure, axes, 2)
     return figure
 
 
 def _plot_levels(result: Result) -> Figure:
     levels = result["levels_ohm"]
     nominal = levels["nominal"]
-    figure, (axes,) = _figure()
+    figure, (axes,) = new_figure()
     index = np.arange(1, len(nominal) + 1)
     for number, ohm in enumerate(nominal):
         axes.axhline(ohm, color="black", linestyle="--", linewidth=0.9, label="equidistant" if number == 0 else None)
     markers = "osv^D"
     for chip, ohms in enumerate(levels["chips"]):
-        options: dict[str, Any] = {"color": _COLOURS[chip % len(_COLOURS)], "linewidth": 0.8, "markersize": 5}
+        options: dict[str, Any] = {"color": COLOURS[chip % len(COLOURS)], "linewidth": 0.8, "markersize": 5}
         axes.plot(index, ohms, marker=markers[chip % len(markers)], label=f"chip {chip}", **options)
     axes.set_xticks(index)
     axes.set_xlabel("state")
     axes.set_ylabel("resistance (Ω)")
     axes.set_title(f"{_NL} = {_ohm(result['settings']['sigma_nl_ohm'])}", fontsize=9)
-    _legend(figure, axes, 3)
+    legend_below(figure, axes, 3)
     return figure
 
 
@@ -176,33 +126,33 @@ def _sigma_sweep(axes: Axes, result: Result, name: str) -> None:
     curve, symbol = (part["nl"], _NL) if name == "nl" else (part["perp"][0]["rmse"], _PERP)
     slope = part[f"slope_{name}_per_ohm"]["mean"]
     plateau = part["plateau"]["mean"]
-    _line(axes, sigma, curve, _COLOURS[0] if name == "nl" else _COLOURS[1], f"all errors, N = {part['states']}")
+    _line(axes, sigma, curve, COLOURS[0] if name == "nl" else COLOURS[1], f"all errors, N = {part['states']}")
     axes.axhline(plateau, color="black", linestyle=":", linewidth=1, label=f"quantization: {plateau:.3f}")
     straight = sigma * slope
     shown = straight > plateau / 6
     axes.plot(
         sigma[shown], straight[shown], color="black", linestyle="--", linewidth=1, label=f"{slope:.4f} / Ω · {symbol}"
     )
-    _logarithmic(axes)
+    logarithmic(axes)
     axes.set_xlabel(f"{symbol} (Ω)")
     axes.set_ylabel(_PRODUCT_ERROR)
 
 
 def _plot_sigma_nl(result: Result) -> Figure:
-    figure, (axes,) = _figure()
+    figure, (axes,) = new_figure()
     _sigma_sweep(axes, result, "nl")
-    _legend(figure, axes, 2)
+    legend_below(figure, axes, 2)
     return figure
 
 
 def _plot_sigma_perp(result: Result) -> Figure:
     part = result["by_sigma"]
-    figure, (left, right) = _figure(2)
+    figure, (left, right) = new_figure(2)
     _sigma_sweep(left, result, "perp")
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     sigma = part["sigma_ohm"]
-    _line(right, sigma, part["nl"], _COLOURS[0], f"{_NL}, shared by all cells")
-    _line(right, sigma, part["perp"][0]["rmse"], _COLOURS[1], f"{_PERP}, each cell's own", "s")
+    _line(right, sigma, part["nl"], COLOURS[0], f"{_NL}, shared by all cells")
+    _line(right, sigma, part["perp"][0]["rmse"], COLOURS[1], f"{_PERP}, each cell's own", "s")
     right.set_xlabel(f"{_NL} or {_PERP} (Ω)")
     right.set_ylabel(_PRODUCT_ERROR)
     right.set_title(f"slopes {part['slope_ratio']:.2f} : 1", fontsize=9)
@@ -212,25 +162,25 @@ def _plot_sigma_perp(result: Result) -> Figure:
 
 def _plot_combined(result: Result) -> Figure:
     part = result["by_sigma"]
-    figure, (axes,) = _figure()
+    figure, (axes,) = new_figure()
     for number, each in enumerate(part["perp"]):
-        colour = _COLOURS[number]
+        colour = COLOURS[number]
         label = f"{_NL} = {_ohm(each['sigma_nl_ohm'])}, plateau {each['plateau']['mean']:.3f}"
         _line(axes, part["sigma_ohm"], each["rmse"], colour, label, "osD"[number])
         axes.axhline(each["plateau"]["mean"], color=colour, linestyle=":", linewidth=1)
-    _logarithmic(axes)
+    logarithmic(axes)
     axes.set_xlabel(f"{_PERP} (Ω)")
     axes.set_ylabel(f"{_PRODUCT_ERROR}, N = {part['states']}")
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
 def _plot_best_states(result: Result) -> Figure:
     part = result["best_states"]
-    figure, panels = _figure(len(part["best"]), width=3.0, sharey=True)
+    figure, panels = new_figure(len(part["best"]), width=3.0, sharey=True)
     places, few = np.arange(len(part["states"])), result["settings"]["target_states"]
     for number, (axes, best) in enumerate(zip(panels, part["best"], strict=True)):
-        axes.bar(places, 100 * np.asarray(best["fraction"]), width=0.85, color=_COLOURS[number % len(_COLOURS)])
+        axes.bar(places, 100 * np.asarray(best["fraction"]), width=0.85, color=COLOURS[number % len(COLOURS)])
         mean = float(np.interp(best["mean"]["mean"], part["states"], places))
         axes.axvline(mean, color="black", linestyle="--", linewidth=1)
         axes.set_xticks(places[::3], [str(n) for n in part["states"][::3]])
@@ -252,58 +202,58 @@ def _plot_sources(result: Result) -> Figure:
     """One panel per sigma_perp: quantization, each offset alone, all together."""
     s = result["settings"]
     states, nl = result["by_states"]["states"], s["sigma_nl_ohm"]
-    figure, panels = _figure(len(s["sigma_perp_ohm"]), width=3.1, height=3.8, sharey=True)
+    figure, panels = new_figure(len(s["sigma_perp_ohm"]), width=3.1, height=3.8, sharey=True)
     fewest = {best["sigma_perp_ohm"]: best["fewest_states"] for best in result["best_states"]["best"]}
     for axes, perp in zip(panels, s["sigma_perp_ohm"], strict=True):
-        _line(axes, states, _curve_of(result, 0.0, 0.0)["rmse"], _COLOURS[0], "quantization alone")
+        _line(axes, states, _curve_of(result, 0.0, 0.0)["rmse"], COLOURS[0], "quantization alone")
         for pair, colour, label, marker in (
-            ((nl, 0.0), _COLOURS[2], f"{_NL} alone", "s"),
-            ((0.0, perp), _COLOURS[4], f"{_PERP} alone", "^"),
+            ((nl, 0.0), COLOURS[2], f"{_NL} alone", "s"),
+            ((0.0, perp), COLOURS[4], f"{_PERP} alone", "^"),
         ):
             if any(pair):
                 _line(axes, states, _curve_of(result, *pair)["rmse_device"], colour, label, marker)
-        _line(axes, states, _curve_of(result, nl, perp)["rmse"], _COLOURS[1], "all together", "D")
+        _line(axes, states, _curve_of(result, nl, perp)["rmse"], COLOURS[1], "all together", "D")
         if fewest[perp] is not None:
             label = f"fewest states within {100 * s['tolerance']:g} % of the lowest"
             axes.axvline(fewest[perp], color="black", linestyle="--", linewidth=1, label=label)
         _states_axis(axes)
-        _logarithmic(axes, x=False)
+        logarithmic(axes, x=False)
         axes.set_title(f"{_NL} = {_ohm(nl)}, {_PERP} = {_ohm(perp)}", fontsize=9)
     panels[0].set_ylabel(_PRODUCT_ERROR)
-    _legend(figure, panels[0], 3)
+    legend_below(figure, panels[0], 3)
     return figure
 
 
 def _plot_inputs(result: Result) -> Figure:
     part = result["by_inputs"]
-    figure, (axes,) = _figure()
+    figure, (axes,) = new_figure()
     labels = {
-        "nl": (f"{_NL}", _COLOURS[0], "o"),
-        "perp": (f"{_PERP}, an array per tile", _COLOURS[1], "s"),
-        "perp_one_array": (f"{_PERP}, one array for all tiles", _COLOURS[3], "^"),
+        "nl": (f"{_NL}", COLOURS[0], "o"),
+        "perp": (f"{_PERP}, an array per tile", COLOURS[1], "s"),
+        "perp_one_array": (f"{_PERP}, one array for all tiles", COLOURS[3], "^"),
     }
     for name, (label, colour, marker) in labels.items():
         slope = part["exponents"][name]
         text = label if slope is None else f"{label}: slope {slope['mean']:.2f} ± {slope['std']:.2f}"
         _line(axes, part["inputs"], part[name], colour, text, marker)
-    _logarithmic(axes)
+    logarithmic(axes)
     axes.set_xticks(part["inputs"])
     axes.set_xlabel("inputs of the matrix")
     axes.set_ylabel("RMSE of the device alone")
     axes.set_title(f"N = {part['states']}, σ = {_ohm(part['sigma_ohm'])}", fontsize=9)
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
 def _plot_law(result: Result) -> Figure:
     s, law = result["settings"], result["best_states"]["law"]
-    figure, (axes,) = _figure()
+    figure, (axes,) = new_figure()
     held = list(dict.fromkeys(point["sigma_nl_ohm"] for point in law["points"]))
     low, high = s["states"][0], s["states"][-1]
     for number, nl in enumerate(held):
         points = [p for p in law["points"] if p["sigma_nl_ohm"] == nl and p["fewest_states"] is not None]
         options: dict[str, Any] = {
-            "color": _COLOURS[number],
+            "color": COLOURS[number],
             "marker": "osD"[number],
             "markersize": 5,
             "linestyle": "none",
@@ -323,25 +273,25 @@ def _plot_law(result: Result) -> Figure:
             linewidth=1,
             label=f"k = {law['k']:.2f} (hollow: not fitted)",
         )
-    _logarithmic(axes)
+    logarithmic(axes)
     axes.set_xlabel(rf"$(R_\mathrm{{max}} - R_\mathrm{{min}})\,/\,\sqrt{{{_NL[1:-1]}^2 + {_PERP[1:-1]}^2}}$")
     axes.set_ylabel(f"fewest states within {100 * s['tolerance']:g} %\nof the lowest RMSE")
-    _legend(figure, axes, 2)
+    legend_below(figure, axes, 2)
     return figure
 
 
 def _plot_accuracy(result: Result) -> Figure:
     part = result["accuracy"]
-    figure, (axes,) = _figure()
+    figure, (axes,) = new_figure()
     for number, curve in enumerate(part["curves"]):
         percent = {key: 100 * np.asarray(curve["accuracy"][key]) for key in ("mean", "std")}
         label = f"{_NL} = {_ohm(curve['sigma_nl_ohm'])}, {_PERP} = {_ohm(curve['sigma_perp_ohm'])}"
-        _line(axes, part["states"], percent, _COLOURS[number % len(_COLOURS)], label)
+        _line(axes, part["states"], percent, COLOURS[number % len(COLOURS)], label)
     if part["software"] is not None:
         label = f"software: {100 * part['software']:.2f} %"
         axes.axhline(100 * part["software"], color="black", linestyle=":", linewidth=1, label=label)
     _states_axis(axes)
     axes.set_ylabel("accuracy (%)")
     axes.set_title(f"{part['model']}, {part['data']}", fontsize=9)
-    _legend(figure, axes, 1)
+    legend_below(figure, axes, 1)
     return figure
