@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from xbcompile.experiments.figure import PaperFigure
-from xbcompile.experiments.measurement import Measurement
+from xbcompile.experiments import multistate_figures
+from xbcompile.experiments.figure import Effort, PaperFigure
+from xbcompile.experiments.measurement import Measured, Measurement
 from xbcompile.experiments.reproduction import Experiment, Goal
 
 _DATA_AWARE = "quantize{method=data-aware}"
@@ -102,6 +105,74 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
 )
 
-MEASUREMENTS: tuple[Measurement, ...] = ()
 
-FIGURES: tuple[PaperFigure, ...] = ()
+def _measured(
+    name: str, title: str, published: float | None, measure: Callable[[Effort], Measured], weight: float, **options: Any
+) -> Measurement:
+    """A number of the report; the distributions of weights and inputs are assumed where random products are meant."""
+    defaults: dict[str, Any] = {"unit": "", "basis": "assumed"}
+    return Measurement(
+        name=f"m2tj4-{name}",
+        title=title,
+        target="m2tj4",
+        published=published,
+        procedure="paper",
+        measure=measure,
+        weight=weight,
+        **(defaults | options),
+    )
+
+
+MEASUREMENTS: tuple[Measurement, ...] = (
+    _measured(
+        "components",
+        "principal components for 90 % of the variance (section 3.2.3)",
+        87,
+        multistate_figures.components_needed,
+        10,
+        basis="predicted",
+        low=87,
+        high=87,
+    ),
+    _measured(
+        "xor-corners",
+        "XOR: largest difference from software at the four points that matter (section 3.1.3)",
+        None,
+        multistate_figures.xor_difference,
+        3,
+        basis="predicted",
+        high=0.01,
+    ),
+    _measured(
+        "plateau",
+        "error of random products at 4 states, no offsets (section 4.4)",
+        0.25,
+        partial(multistate_figures.plateau, 0.0),
+        5,
+        low=0.2,
+        high=0.3,
+    ),
+    _measured(
+        "plateau-10-ohm", "the same, shared offsets of 10 Ohm", 0.3, partial(multistate_figures.plateau, 10.0), 5
+    ),
+    *(
+        _measured(
+            f"best-states-{sigma:g}-ohm",
+            f"states of the least error, median, sigma_perp = {sigma:g} Ohm (Fig. 18)",
+            None,
+            partial(multistate_figures.median_best_states, sigma),
+            30,
+        )
+        for sigma in (5.0, 30.0, 60.0)
+    ),
+)
+
+FIGURES: tuple[PaperFigure, ...] = (
+    PaperFigure("m2tj4-fig4-8-9", "XOR in software and on the array (Figs. 4, 8, 9)", multistate_figures.figure_xor, 3),
+    PaperFigure("m2tj4-fig12", "variance that components keep (Fig. 12)", multistate_figures.figure_12, 10),
+    PaperFigure("m2tj4-fig13", "error against the number of states (Fig. 13)", multistate_figures.figure_13, 10),
+    PaperFigure(
+        "m2tj4-fig15-16-17", "error against offsets (Figs. 15, 16, 17)", multistate_figures.figures_15_to_17, 30
+    ),
+    PaperFigure("m2tj4-fig18", "number of states of the least error (Fig. 18)", multistate_figures.figure_18, 90),
+)
