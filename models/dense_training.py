@@ -13,7 +13,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: Adam with a cosine learning rate and L2 weight decay inside the gradient.
+    """How to train: Adam with a cosine or a fixed learning rate, and L2 weight decay inside the gradient.
 
     The decay is deliberately Adam's own (not decoupled as in AdamW): where a weight gets no gradient from the
     data, as for a pixel that is never on, Adam normalises the decay alone to full steps, and the weight
@@ -24,8 +24,12 @@ class Recipe:
     batch: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 1e-5
-    average_from: float = 0.5  # the shipped weights are a running average that starts after this part
+    average_from: float = (
+        0.5  # the weights given back are a running average that starts after this part; 1: the last ones
+    )
     seed: int = 0
+    annealed: bool = True  # whether the learning rate falls along a cosine to 0
+    glorot: bool = False  # uniform in +-sqrt(6 / (inputs + outputs)), biases 0, instead of torch's own start
 
 
 def unchanged(batch: torch.Tensor) -> torch.Tensor:
@@ -43,6 +47,10 @@ def fit(
     """Train inputs-hidden-10 on images that `distort` changes anew each time; return the averaged network."""
     torch.manual_seed(recipe.seed)
     network = nn.Sequential(nn.Linear(images.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, 10))
+    if recipe.glorot:
+        for layer in (network[0], network[2]):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
     return train(network, images, labels, recipe, distort)
 
 
@@ -61,7 +69,8 @@ def train(
     data, target = torch.from_numpy(images), torch.from_numpy(labels)
     steps_per_epoch = len(data) // recipe.batch
     total = recipe.epochs * steps_per_epoch
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+    fixed = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total) if recipe.annealed else fixed
     step = 0
     for _ in range(recipe.epochs):
         order = torch.randperm(len(data))

@@ -15,6 +15,7 @@ from common import MODELS_DIR, accuracy, command_line, load_mnist, predict
 
 from xbcompile.data.datasets import load_set
 
+_PAPER = ("mnist_mlp_paper", "mnist_mlp_pca87_paper", "mnist_bnn_paper")
 MNIST_MODELS = (
     "mnist_mlp",
     "mnist_mlp_pca87",
@@ -29,6 +30,7 @@ MNIST_MODELS = (
     "mnist_lstm",
     "mnist_tanh",
     "mnist_tanh32",
+    *(f"{name}{suffix}" for name in _PAPER for suffix in ("", "_1", "_2")),
 )
 
 

@@ -268,6 +268,10 @@ class ChipView(Protocol):
     def lsb(self) -> float | None:
         """See `Device`."""
 
+    @property
+    def reading_limits(self) -> tuple[float, float] | None:
+        """See `Device`."""
+
     def cell_limits(self, array: int) -> np.ndarray | None:
         """The defect map, see `xbcompile.targets.contract.HasDefectMap`; None where the chip has none, or no defect there.
 

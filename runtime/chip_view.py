@@ -90,6 +90,11 @@ class ProgramOnChip:
         """See ChipView."""
         return self._device_of(no_corrections(self.program)).lsb
 
+    @cached_property
+    def reading_limits(self) -> tuple[float, float] | None:
+        """See ChipView."""
+        return self._device_of(no_corrections(self.program)).reading_limits
+
     def cell_limits(self, array: int) -> np.ndarray | None:
         """See ChipView."""
         return None if self._defect_map is None else self._defect_map.cell_limits(array)

@@ -32,7 +32,7 @@ class Characterization:
         absolute_error_by_dot_lsb: mean absolute error likewise.
         delay_shortest_s: shortest measured-cell delay to V_REF (all cells low, fastest column).
         delay_longest_s: longest (all cells high, slowest column).
-        tera_operations_per_s_per_w: throughput per power while reading.
+        tera_operations_per_s_per_w: operations per energy of a read: of array and converters, without anything digital.
         e_write_array_j: energy to write the whole array.
     """
 
@@ -60,6 +60,27 @@ def column_offsets(error: np.ndarray) -> np.ndarray:
     return -np.rint(error.reshape(-1, error.shape[-1]).mean(axis=0))
 
 
+def errors_when_high(device: ResistanceSumArray, vectors: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read a chip whose cells are all high with random drives of every dot product.
+
+    Args:
+        device: the chip; its first array is read.
+        vectors: input vectors per dot product.
+
+    Returns:
+        dot products float64 [rows + 1], and errors float64 [rows + 1, vectors, columns]: measured code minus the code of the
+        dot product, before digital offsets.
+    """
+    p = device.parameters
+    drives = np.stack([vectors_of_dot(p.rows, highs, vectors, device.seed) for highs in range(p.rows + 1)])
+    loaded = device.load(WrittenImages.once(np.zeros(1, int), np.ones((1, p.rows, p.columns), np.uint8)))
+    readings = loaded.read(drives.reshape(1, -1, 1, p.rows), ReadBlock(np.zeros(1, int), 0))
+    dots = 2.0 * np.arange(p.rows + 1) - p.rows
+    measured = (readings.reshape(p.rows + 1, vectors, p.columns).astype(np.float64) - p.dot_of_lowest_code) / p.lsb_dot
+    right = np.clip(np.floor((dots - (p.tdc_lowest_dot - 1)) / p.lsb_dot), 0, p.tdc_codes - 1)
+    return dots, measured - right[:, None, None]
+
+
 def characterize(parameters: ResistanceSumParameters, seed: int = 0, vectors: int = 1000) -> Characterization:
     """Measure one simulated chip.
 
@@ -70,23 +91,14 @@ def characterize(parameters: ResistanceSumParameters, seed: int = 0, vectors: in
     """
     p = parameters
     device = ResistanceSumArray(p, seed)
-    drives = np.stack([vectors_of_dot(p.rows, highs, vectors, seed) for highs in range(p.rows + 1)])
-    array = np.zeros(1, int)
-    loaded = device.load(WrittenImages.once(array, np.ones((1, p.rows, p.columns), np.uint8)))
-    readings = loaded.read(drives.reshape(1, -1, 1, p.rows), ReadBlock(array, 0)).reshape(
-        p.rows + 1, vectors, p.columns
-    )
-    dots = 2.0 * np.arange(p.rows + 1) - p.rows
-    measured = (readings.astype(np.float64) - p.dot_of_lowest_code) / p.lsb_dot
-    right = np.clip(np.floor((dots - (p.tdc_lowest_dot - 1)) / p.lsb_dot), 0, p.tdc_codes - 1)
-    error = measured - right[:, None, None]
+    dots, error = errors_when_high(device, vectors)
     low, high = p.tdc_lowest_dot, p.tdc_lowest_dot + 2 * (p.tdc_dots_per_code * p.tdc_codes - 1)
     covered = (dots >= low) & (dots <= high)
     offsets = column_offsets(error[covered])
     error += offsets
     absolute = np.abs(error)
     shortest, longest = _delays(device)
-    operations_per_s = _OPERATIONS_PER_CELL * p.rows * p.columns * p.f_clock_hertz
+    operations = _OPERATIONS_PER_CELL * p.rows * p.columns
     return Characterization(
         dot_products=error.size,
         mean_absolute_error_lsb=float(absolute[covered].mean()),
@@ -97,7 +109,7 @@ def characterize(parameters: ResistanceSumParameters, seed: int = 0, vectors: in
         absolute_error_by_dot_lsb=absolute.mean(axis=(1, 2)).tolist(),
         delay_shortest_s=shortest,
         delay_longest_s=longest,
-        tera_operations_per_s_per_w=operations_per_s / p.p_read_watt / 1e12,
+        tera_operations_per_s_per_w=operations / p.e_read_j / 1e12,
         e_write_array_j=p.e_write_array_j,
     )
 
@@ -112,12 +124,22 @@ def _delays(device: ResistanceSumArray) -> tuple[float, float]:
     return float(p.delay_per_time_constant * low.min()), float(p.delay_per_time_constant * high.max())
 
 
-def calibrate_jitter(parameters: ResistanceSumParameters, error_lsb: float, seeds: int = 3) -> float:
-    """Converter jitter (dot-product units) at which the mean absolute error over covered dot products is `error_lsb`."""
+def calibrate_jitter(
+    parameters: ResistanceSumParameters, error_lsb: float, seeds: int = 3, covered: bool = True
+) -> float:
+    """Converter jitter (dot-product units) at which the mean absolute error is `error_lsb`.
+
+    Args:
+        parameters: the array's numbers.
+        error_lsb: the mean absolute error, in codes.
+        seeds: chips that are measured.
+        covered: over the dot products that the converter covers; else over all.
+    """
     low, high = 0.0, 4 * parameters.lsb_dot
     for _ in range(20):
         middle = (low + high) / 2
         trial = replace(parameters, tdc_jitter_dot=middle)
-        found = np.mean([characterize(trial, seed, 200).mean_absolute_error_lsb for seed in range(seeds)])
+        each = [characterize(trial, seed, 200) for seed in range(seeds)]
+        found = np.mean([e.mean_absolute_error_lsb if covered else e.mean_absolute_error_all_lsb for e in each])
         low, high = (middle, high) if found < error_lsb else (low, middle)
     return (low + high) / 2

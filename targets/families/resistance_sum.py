@@ -6,6 +6,9 @@ Source: Jung et al., "A crossbar array of magnetoresistive memory devices for in
     (equation 3, Elmore) tau = C_P sum_k sum_{j<=k} R_j + C_L sum_k R_k
 weighs row j by C_P (N - j + 1) + C_L; dividing by the effective capacitance C = (N + 1) C_P / 2 + C_L (equation 5)
 makes the mean weight 1. A time-to-digital converter codes the delay; out-of-range delays saturate.
+    Clock (Methods "Operating frequency", Extended Data Fig. 5b): half a period is for the delay, the other half for the
+    reset, so that 29 ns allow 17.2 MHz in principle; what the control takes is lost too. Longer delays are cut off: the
+    counter stands where it was when the half period ended.
 """
 
 from __future__ import annotations
@@ -49,9 +52,11 @@ class ResistanceSumParameters(ArrayParameters):
         "1", 0, 1024, "standard deviation of the converter's random error, dot-product units"
     )
     delay_per_time_constant: float = quantity("1", 1e-6, 100, "ln(V / (V - V_REF)): delay to V_REF over tau")
-    f_clock_hertz: float = quantity("Hz", 1, 1e12, "clock; one read per cycle")
+    f_clock_hertz: float = quantity("Hz", 1, 1e12, "clock; one read per cycle, half of which is for the delay")
+    t_control_s: float = quantity("s", 0, 1, "part of half a clock period that control takes from the delay")
     write_cycles_per_row: int = quantity("1", 1, 1024, "clock cycles to write one row")
-    p_read_watt: float = quantity("W", 0, 1e3, "power of array and converters while reading")
+    p_read_watt: float = quantity("W", 0, 1e3, "power of array and converters while reading, at f_power_hertz")
+    f_power_hertz: float = quantity("Hz", 1, 1e12, "clock at which p_read_watt was measured")
     v_write_volt: float = quantity("V", 0, 1e3, "write voltage over a path")
     i_write_ampere: float = quantity("A", 0, 1, "write current through a path")
     saturates: bool = True
@@ -64,6 +69,13 @@ class ResistanceSumParameters(ArrayParameters):
             )
         if self.c_cell_farad == self.c_load_farad == 0:
             raise TargetError("c_cell_farad and c_load_farad are both 0; a column without capacitance has no delay")
+        if self.saturates and self.highest_code < 1:
+            needed_s = float(self.delay_s(self.dot_of_lowest_code + self.lsb_dot / 2))
+            fastest_hertz = 1 / (2 * (needed_s + self.t_control_s))
+            raise TargetError(
+                f"f_clock_hertz = {self.f_clock_hertz:g} leaves {1e9 * self.t_delay_s:.3g} ns for delays, of which the "
+                f"converter's second code needs {1e9 * needed_s:.3g} ns; allowed: below {fastest_hertz:.4g}"
+            )
 
     @property
     def row_weight(self) -> np.ndarray:
@@ -83,6 +95,24 @@ class ResistanceSumParameters(ArrayParameters):
         return self.tdc_lowest_dot + self.tdc_dots_per_code - 1
 
     @property
+    def t_delay_s(self) -> float:
+        """What a clock cycle leaves for the delay: half a period less what the control takes; longer delays are cut off."""
+        return 0.5 / self.f_clock_hertz - self.t_control_s
+
+    @property
+    def highest_code(self) -> int:
+        """The largest code that the converter can give: its last one, or that of the longest delay that the clock leaves."""
+        shortest_s, step_s = self.delay_s(0.0), self.delay_s(1.0) - self.delay_s(0.0)
+        longest_dot = (self.t_delay_s - shortest_s) / step_s
+        reached = np.floor((longest_dot - self.dot_of_lowest_code) / self.lsb_dot + 0.5)
+        return int(np.clip(reached, 0, self.tdc_codes - 1))
+
+    @property
+    def e_read_j(self) -> float:
+        """Energy of a read; the same at every clock, as what it charges and counts is (assumed: no power flows between reads)."""
+        return self.p_read_watt / self.f_power_hertz
+
+    @property
     def e_write_array_j(self) -> float:
         """Energy to write the whole array: both paths of every cell, one clock cycle each."""
         paths = 2 * self.rows * self.columns
@@ -91,7 +121,7 @@ class ResistanceSumParameters(ArrayParameters):
     @property
     def readout(self) -> Readout:
         """How weighted sums become readings."""
-        low, high = (0, self.tdc_codes - 1) if self.saturates else (-np.inf, np.inf)
+        low, high = (0, self.highest_code) if self.saturates else (-np.inf, np.inf)
         first, lsb = self.dot_of_lowest_code, self.lsb_dot
         if self.rounds:
             return Readout.rounding(self.tdc_jitter_dot, first, lsb, low, high)
@@ -117,7 +147,7 @@ class ResistanceSumParameters(ArrayParameters):
             t_write_row_s=self.write_cycles_per_row * t_cycle_s,
             t_read_s=t_cycle_s,
             e_write_row_j=self.e_write_array_j / rows,
-            e_read_j=self.p_read_watt * t_cycle_s,
+            e_read_j=self.e_read_j,
         )
 
     def state_names(self) -> list[str]:
@@ -153,7 +183,7 @@ class ResistanceSumArray(SimulatedDevice):
         self.parameters = parameters
         self.seed = seed
         self.lsb = parameters.lsb_dot if parameters.rounds else None
-        highest = parameters.dot_of_lowest_code + parameters.lsb_dot * (parameters.tdc_codes - 1)
+        highest = parameters.dot_of_lowest_code + parameters.lsb_dot * parameters.highest_code
         self.reading_limits = (parameters.dot_of_lowest_code, highest) if parameters.saturates else None
 
     def paths(self, array: int) -> np.ndarray:

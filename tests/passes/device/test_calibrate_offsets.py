@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+import xbcompile
+from tests.support.small_programs import dense_model
 from xbcompile.errors import PassError
 from xbcompile.passes.contract import DevicePass, Stage
-from xbcompile.passes.device.calibrate_offsets import CalibrateOffsets, column_offset, repeated_error
+from xbcompile.passes.device.calibrate_offsets import (
+    CalibrateOffsets,
+    column_offset,
+    covered,
+    random_drives,
+    repeated_error,
+)
+from xbcompile.targets import load_target
+from xbcompile.targets.families.resistance_sum import ResistanceSumArray
 
 
 def test_without_a_converter():
@@ -48,3 +60,58 @@ def test_contract():
     assert str(CalibrateOffsets()) == "calibrate-offsets"
     with pytest.raises(PassError, match="samples=0 is out of range; allowed: 1 or more"):
         CalibrateOffsets(samples=0)
+
+
+def test_random_drives_have_every_number_of_high_rows() -> None:
+    """66 drives of 10 rows: 0 to 10 high ones, each six times; low ones are -1 or 0, as the rows take."""
+    for target, low in (("mram64", -1), ("m2tj4", 0)):
+        spec = replace(load_target(target).array_spec, rows=10, **rows_of(10))
+        drives = random_drives(spec, 66, array=0)
+        assert drives.dtype == np.float32
+        assert set(np.unique(drives)) == {low, 1}
+        assert np.bincount((drives == 1).sum(axis=1), minlength=11).tolist() == [6] * 11
+        assert not np.array_equal(drives, random_drives(spec, 66, array=1))
+        assert np.array_equal(drives, random_drives(spec, 66, array=0))
+
+
+def rows_of(rows: int) -> dict[str, np.ndarray]:
+    return {
+        "row_weight": np.ones(rows),
+        "idle_drive": np.zeros(rows, np.float32),
+        "neutral_level": np.zeros(rows, np.uint8),
+    }
+
+
+def test_sums_beyond_the_converter_do_not_count() -> None:
+    """Outermost readings -44 and 46 in codes of 6: from -47 up to 49."""
+    exact = np.array([-47.1, -47, 0, 48.9, 49])
+    assert covered(exact, (-44, 46), 6.0).tolist() == [False, True, True, True, False]
+    assert covered(exact, None, None).all()
+
+
+def test_offsets_at_high_cells_are_those_of_the_devices() -> None:
+    """By hand, from the device's own resistances: without jitter and rounding, the mean error of column m over drives u is that
+    of sum_k g_k (R_km(u) - nominal) / half, where R is the left path's high state for u = 1, the right one's low state for -1.
+    """
+    changes = {"tdc_jitter_dot": 0.0, "tdc_codes": 2**16, "tdc_dots_per_code": 1, "tdc_lowest_dot": -60000.0}
+    target = load_target("mram64").with_quantities("test", **changes)
+    passes = "fold-batchnorm,quantize{scheme=binary},thermometer{bits=8},calibrate-offsets{at=high samples=2000}"
+    program = xbcompile.compile(dense_model(8, 6, 3), target, passes=passes)
+    session = xbcompile.Session(program, seed=5)
+    found = session.corrections.column_offset
+    assert found is not None
+    p, drives = target.parameters, random_drives(target.array_spec, 2000, 0).astype(np.float64)
+    left, right = ResistanceSumArray(p, 5).paths(0)
+    weight = p.row_weight[:, None] / 6500
+    error = (drives > 0) @ (weight * (left[1] - 26e3)) + (drives < 0) @ (weight * (right[0] - 13e3))
+    error = error.mean(axis=0)
+    assert np.abs(found[0] + error).max() <= 1.2  # codes of 2, and what is not kept
+    assert np.corrcoef(found[0], -error)[0, 1] > 0.95
+    assert np.abs(error).max() > 3
+
+
+def test_high_cells_need_no_calibration_inputs() -> None:
+    each = CalibrateOffsets(at="high")
+    assert (each.needs_calibration, str(each)) == (False, "calibrate-offsets{at=high}")
+    with pytest.raises(PassError, match="at=low is unknown; allowed: program, high"):
+        CalibrateOffsets(at="low")

@@ -21,6 +21,7 @@ CASES = [
     ("avoid-defects{tries=1}", "memristor20"),
     ("quiet-columns{samples=20 vectors=20}", "mram64"),
     ("calibrate-offsets{samples=40}", "mram64"),
+    ("calibrate-offsets{at=high samples=130}", "mram64"),
     ("recalibrate{samples=40}", "mram64"),
     ("recalibrate{samples=40 per=tile}", "m2tj4"),
 ]

@@ -85,7 +85,7 @@ def test_readings_are_dot_products_and_draws_to_the_bit(
     """Against numpy, word by word; halves of less, just, and more than 32 rows, columns that fill no block of words."""
     monkeypatch.setattr(error_histograms, "CHARACTERIZATION_IMAGES", 3)
     monkeypatch.setattr(error_histograms, "CHARACTERIZATION_VECTORS", 50)
-    parameters = load_target("mram64").with_quantities("test", rows=rows, columns=columns).parameters
+    parameters = load_target("mram64").with_quantities("test", rows=rows, columns=columns, f_clock_hertz=1e6).parameters
     device = ErrorHistogramArray(parameters, 4)
     rng = np.random.default_rng(rows)
     cells = rng.integers(0, 2, (rows, columns), np.uint8)

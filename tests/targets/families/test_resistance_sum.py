@@ -189,3 +189,48 @@ def test_neutral_cells_nearly_cancel() -> None:
     idle = (spec.row_weight * spec.idle_drive * spec.levels[spec.neutral_level]).sum()
     assert idle == pytest.approx(-32 * 2.1 / 101.25)
     assert abs(idle) < spec.row_weight[0]
+
+
+def test_a_fast_clock_cuts_delays_off() -> None:
+    """Against the delays themselves: a column gives the code that its own delay gives where it fits into half a period less
+    control, else that of the longest delay that fits. At 11.1 MHz all fit (45 - 4.3 = 40.7 ns), at 15 MHz 29 ns as published.
+    """
+    assert P.t_delay_s == pytest.approx(40.75e-9, abs=1e-11)
+    assert replace(P, f_clock_hertz=15e6).t_delay_s == pytest.approx(29e-9, abs=1e-10)
+    assert P.highest_code == replace(P, f_clock_hertz=15e6).highest_code == 15
+    drive = np.ones((65, 64), np.float32)
+    for lows in range(65):
+        drive[lows, :lows] = -1
+    edges_s = np.array([EVEN_ROWS.delay_s(EVEN_ROWS.tdc_lowest_dot - 1 + 6 * code) for code in range(1, 16)])
+    seen = set()
+    for f_clock_hertz in (11.1e6, 17.2e6, 20e6, 23e6):
+        # Without control, at delays shorter by the same: the capacitance at the end alone makes them a third as long.
+        p = replace(
+            EVEN_ROWS, delay_per_time_constant=P.delay_per_time_constant * 101.25 / 33, f_clock_hertz=f_clock_hertz
+        )
+        scale = 101.25 / 33
+        readings = read_images(ResistanceSumArray(p), 0, 0, np.ones((64, 64), np.uint8), drive[None, :, None])[
+            0, :, 0, 0
+        ]
+        for reading, dot in zip(readings, drive.sum(axis=1), strict=True):
+            counted_s = min(float(p.delay_s(float(dot))), 0.5 / f_clock_hertz - 4.3e-9)
+            assert (reading + 44) / 6 == np.count_nonzero(counted_s >= edges_s * scale)
+        seen.add(int((readings.max() + 44) / 6))
+    assert len(seen) == 4
+    assert max(seen) == 15
+
+
+def test_a_clock_that_leaves_one_code_is_refused() -> None:
+    """Half a period of 30 MHz less control is 12.4 ns: shorter than any delay. What the message allows is allowed."""
+    with pytest.raises(TargetError, match=r"f_clock_hertz = 3e\+07 leaves 12\.4 ns for delays") as found:
+        replace(P, f_clock_hertz=30e6)
+    fastest_hertz = float(str(found.value).rsplit(" ", 1)[1])
+    assert replace(P, f_clock_hertz=0.999 * fastest_hertz).highest_code == 1
+    with pytest.raises(TargetError, match="leaves"):
+        replace(P, f_clock_hertz=1.001 * fastest_hertz)
+    assert replace(P, f_clock_hertz=30e6, saturates=False).lsb_dot == P.lsb_dot
+
+
+def test_the_energy_of_a_read_does_not_follow_the_clock() -> None:
+    """347 uW / 11.1 MHz, so that no clock gives more operations per joule than the published 262e12."""
+    assert replace(P, f_clock_hertz=17.2e6).array_spec().e_read_j == pytest.approx(347e-6 / 11.1e6)
