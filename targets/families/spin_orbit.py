@@ -9,6 +9,9 @@ Conductances spread from device to device in proportion to their means (Fig. 2c)
 each state. Its two deviations have the correlation `state_correlation` (assumed: the paper gives the spread of each state
 alone), as area and barrier of a junction move both states together. A write adds noise in proportion. A reading sees one state of
 each device, so a network does not depend on the correlation as long as no device is written otherwise; the on/off ratios do.
+
+Writes of compiled programs always succeed. Pulses that switch with a probability, for training on the array and for sampling,
+are those of `switching` (`SpinOrbitParameters.curves`).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from xbcompile.ir import ArraySpec
 from xbcompile.targets.counter_random import Key, key_of, standard_normal
 from xbcompile.targets.families.conductance_array import ConductanceArray, ConductanceArrayParameters
 from xbcompile.targets.families.line_resistance import LineResistance
+from xbcompile.targets.families.switching import PulseLengths, SwitchingCurves
 from xbcompile.targets.quantity import quantity
 
 
@@ -46,6 +50,13 @@ class SpinOrbitParameters(ConductanceArrayParameters):
     t_write_pulse_s: float = quantity("s", 0, 1, "length of a write pulse")
     write_pulses_per_row: int = quantity("1", 1, 1024, "write pulses in time to write one row")
     e_write_device_j: float = quantity("J", 0, 1, "energy to write one device")
+    endurance_writes: float = quantity("1", 1, 1e18, "write pulses that a device stands")
+    switching_threshold_volt: float = quantity("V", 1e-6, 1e3, "mean voltage at which half of the write pulses switch")
+    switching_window_volt: float = quantity("V", 1e-9, 1e3, "between the voltages at which 1 % and 99 % of them switch")
+    switching_threshold_sigma: float = quantity("1", 0, 1, "relative spread of the devices' switching thresholds")
+    t_short_pulse_s: float = quantity("s", 1e-15, 1, "length of a short pulse, whose curves are known too")
+    short_pulse_threshold_volt: float = quantity("V", 1e-6, 1e3, "as switching_threshold_volt, for short pulses")
+    short_pulse_window_volt: float = quantity("V", 1e-9, 1e3, "as switching_window_volt, for short pulses")
 
     @property
     def state_siemens(self) -> tuple[float, float]:
@@ -64,6 +75,24 @@ class SpinOrbitParameters(ConductanceArrayParameters):
         return LineResistance(
             self.r_row_segment_ohm, self.r_column_segment_ohm, self.r_row_contact_ohm, self.r_column_contact_ohm
         )
+
+    def curves(self, pulse_s: float | None = None) -> SwitchingCurves:
+        """Probability of switching against voltage.
+
+        Args:
+            pulse_s: length of the pulses, from `t_short_pulse_s` to `t_write_pulse_s`; None: the latter.
+
+        Raises:
+            TargetError: another length.
+        """
+        spread = self.switching_threshold_sigma
+        lengths = PulseLengths(
+            self.t_write_pulse_s,
+            self.t_short_pulse_s,
+            SwitchingCurves(self.switching_threshold_volt, self.switching_window_volt, spread),
+            SwitchingCurves(self.short_pulse_threshold_volt, self.short_pulse_window_volt, spread),
+        )
+        return lengths.at(self.t_write_pulse_s if pulse_s is None else pulse_s)
 
     @property
     def levels(self) -> np.ndarray:
