@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xbcompile.experiments.figure import PaperFigure
+from xbcompile.experiments.graphs.figures import GRAPH_FIGURES, GRAPH_MEASUREMENTS
 from xbcompile.experiments.measurement import Measurement
 from xbcompile.experiments.reproduction import Experiment, Goal
 
@@ -46,6 +47,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
 )
 
-MEASUREMENTS: tuple[Measurement, ...] = ()
+MEASUREMENTS: tuple[Measurement, ...] = (*GRAPH_MEASUREMENTS,)
 
-FIGURES: tuple[PaperFigure, ...] = ()
+FIGURES: tuple[PaperFigure, ...] = (*GRAPH_FIGURES,)
