@@ -108,17 +108,23 @@ def _test_images(models: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(data.inputs["input"][::_EVERY]), data.labels[::_EVERY]
 
 
-def rounded_accuracy(models: Path, bits: int) -> float:
-    """Accuracy in per cent of the float network, each weight matrix rounded to 2^bits - 1 values up to its largest.
+def rounded(weights: np.ndarray, bits: int) -> np.ndarray:
+    """Each weight as the nearest of 2^bits - 1 values equally far apart, the outermost the largest magnitude, float32.
 
-    Exact cells hold them: levels are equally far apart and symmetrical about 0, so 2 bits are -1, 0, +1.
+    Args:
+        weights: of any shape.
+        bits: at least 2, which are -1, 0 and +1 times the largest magnitude.
     """
+    step = np.abs(weights).max() / (2 ** (bits - 1) - 1)
+    return (np.rint(weights / step) * step).astype(np.float32)
+
+
+def rounded_accuracy(models: Path, bits: int) -> float:
+    """Accuracy in per cent of the float network on exact cells, each weight matrix `rounded`."""
     model = onnx.load(model_path(models, "mnist_lenet5"))
     for tensor in model.graph.initializer:
         if tensor.name.endswith(".weight"):
-            weights = numpy_helper.to_array(tensor)
-            step = np.abs(weights).max() / (2 ** (bits - 1) - 1)
-            tensor.CopyFrom(numpy_helper.from_array((np.rint(weights / step) * step).astype(np.float32), tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(rounded(numpy_helper.to_array(tensor), bits), tensor.name))
     images, labels = _test_images(models)
     found = open_session(model, threads=1).run(None, {"input": images})[0]
     return 100 * float(np.mean(found.argmax(axis=1) == labels))

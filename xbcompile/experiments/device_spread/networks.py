@@ -10,7 +10,7 @@ from __future__ import annotations
 from xbcompile.experiments.reproduction import Experiment
 
 NETWORK = "mnist_lenet5_paper"
-MORE_NETWORKS = ("mnist_lenet5_paper_b",)
+MORE_NETWORKS = ("mnist_lenet5_paper_b", "mnist_lenet5_paper_c")
 NOISE_TRAINED = {0.0: NETWORK, 0.1: f"{NETWORK}_noise10", 0.3: f"{NETWORK}_noise30"}
 PLAIN = "quantize{scheme=ternary},analogue"
 RECALIBRATED = f"{PLAIN},recalibrate{{samples=500}}"
