@@ -45,6 +45,17 @@ def test_single_rows_read_the_sampled_edges(options: MappingOptions) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3, 99])
+def test_parts_of_a_wave_drive_each_row_of_a_tile_once_and_few_at_a_time(rows: int) -> None:
+    tiled = TiledGraph(random_graph(41), small(), TiledSampling(rows_at_a_time=rows, threshold=0.5))
+    new = np.random.default_rng(0).random((5, 41)) < 0.7
+    parts = [tiled.rows_of_tiles(new, part) for part in range(17)]
+    for index, tile in enumerate(tiled.tiles):
+        driven = np.stack([part[index] for part in parts])
+        np.testing.assert_array_equal(driven.sum(axis=0), new[:, tile["k0"] : tile["k1"]])
+        assert driven.sum(axis=2).max() <= rows
+
+
+@pytest.mark.parametrize("rows", [1, 3, 99])
 def test_without_errors_waves_reach_what_the_sampled_graph_reaches(rows: int) -> None:
     graph = random_graph(60, 3.0, seed=2)
     tiled = TiledGraph(graph, small(), TiledSampling(rows_at_a_time=rows, threshold=0.5, spread_curves=False))
