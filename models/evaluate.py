@@ -30,6 +30,7 @@ MNIST_MODELS = (
     "mnist_lenet5_paper_b",
     "mnist_lenet5_paper_c",
     "mnist_lenet5_paper_noise10",
+    "mnist_lenet5_paper_noise20",
     "mnist_lenet5_paper_noise30",
     "mnist_lstm",
     "mnist_tanh",

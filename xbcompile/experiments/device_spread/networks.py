@@ -11,7 +11,7 @@ from xbcompile.experiments.reproduction import Experiment
 
 NETWORK = "mnist_lenet5_paper"
 MORE_NETWORKS = ("mnist_lenet5_paper_b", "mnist_lenet5_paper_c")
-NOISE_TRAINED = {0.0: NETWORK, 0.1: f"{NETWORK}_noise10", 0.3: f"{NETWORK}_noise30"}
+NOISE_TRAINED = {0.0: NETWORK, 0.1: f"{NETWORK}_noise10", 0.2: f"{NETWORK}_noise20", 0.3: f"{NETWORK}_noise30"}
 PLAIN = "quantize{scheme=ternary},analogue"
 RECALIBRATED = f"{PLAIN},recalibrate{{samples=500}}"
 STAYS = {"arrays": 0}  # the whole network is written once
