@@ -77,9 +77,13 @@ class TernaryLayer(nn.Module):
         self.gain = torch.ones_like(self.bias)
         self.offset = torch.zeros_like(self.bias)
 
+    def codes(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the layer is written as: see `ternary`."""
+        return ternary(self.latent)
+
     def forward(self, value: torch.Tensor) -> torch.Tensor:
         """Return the sums, recalibrated, plus bias."""
-        codes, scale = ternary(self.latent)
+        codes, scale = self.codes()
         error = self.chip if self.chip is not None else pair_error(codes) if self.noisy else torch.zeros_like(codes)
         weight = self.latent + (scale * (codes + error) - self.latent).detach()
         if self.padding is None:

@@ -190,7 +190,7 @@ def weight_parts(name: str, layer: nn.Module) -> Part:
     """Build the weights: float, or int8 codes -> DequantizeLinear with a scale per output, axis 0."""
     if not isinstance(layer, TernaryLayer):
         return [], [constant(f"{name}.weight", layer.weight.numpy())]
-    codes, scale = ternary(layer.latent)
+    codes, scale = layer.codes()
     constants = [
         constant(f"{name}.codes", codes.numpy().astype(np.int8)),
         constant(f"{name}.scale", scale.flatten().numpy()),

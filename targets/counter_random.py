@@ -162,7 +162,7 @@ def fill_read_words(words, counter, vector, slice_index, tail):  # type: ignore[
 
 
 @njit(cache=True, error_model="numpy")
-def _fill_row_of_normals(normals, words, counter, vector, slice_index, pieces):  # type: ignore[no-untyped-def]  # as above
+def fill_row_of_normals(normals, words, counter, vector, slice_index, pieces):  # type: ignore[no-untyped-def]  # as above
     """Fill float32 [4 * blocks] with unit normal variates of one read; see `fill_read_words`.
 
     Args:
@@ -225,7 +225,7 @@ def _fill_words(words, counter):  # type: ignore[no-untyped-def]  # numba infers
 def _fill_normals(normals, counter, pieces):  # type: ignore[no-untyped-def]  # numba infers
     words, row = np.empty(_ROW, np.uint32), np.empty(_ROW, np.float32)
     for start in range(0, normals.size, _ROW):
-        _fill_row_of_normals(row, words, counter, start // _ROW, 0, pieces)
+        fill_row_of_normals(row, words, counter, start // _ROW, 0, pieces)
         normals[start : start + _ROW] = row[: normals.size - start]
 
 

@@ -5,8 +5,13 @@ Source: Liu et al., "Evaluation of Wafer-Scale SOT-MRAM for Analog Crossbar Arra
 +1, high is -1, read against a shared reference column, here of devices of the same kind: per row one in each state, the two
 conductances averaged (assumed), and averaged again over `reference_columns`; its deviations are common to all columns.
 
-Conductances spread from device to device in proportion to their means, each device having its own fixed value in each
-state, the two independent (assumed; the paper gives the spread of each state). A write adds noise in proportion.
+Conductances spread from device to device in proportion to their means (Fig. 2c), each device having its own fixed value in
+each state. Its two deviations have the correlation `state_correlation` (assumed: the paper gives the spread of each state
+alone), as area and barrier of a junction move both states together. A write adds noise in proportion. A reading sees one state of
+each device, so a network does not depend on the correlation as long as no device is written otherwise; the on/off ratios do.
+
+Writes of compiled programs always succeed. Pulses that switch with a probability, for training on the array and for sampling,
+are those of `switching` (`SpinOrbitParameters.curves`).
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from xbcompile.ir import ArraySpec
 from xbcompile.targets.counter_random import Key, key_of, standard_normal
 from xbcompile.targets.families.conductance_array import ConductanceArray, ConductanceArrayParameters
 from xbcompile.targets.families.line_resistance import LineResistance
+from xbcompile.targets.families.switching import PulseLengths, SwitchingCurves
 from xbcompile.targets.quantity import quantity
 
 
@@ -34,6 +40,7 @@ class SpinOrbitParameters(ConductanceArrayParameters):
     tmr: float = quantity("1", 1e-6, 1e4, "tunnel magnetoresistance: r_high / r_low - 1")
     low_sigma: float = quantity("1", 0, 1, "relative spread of conductances in the low-resistance state")
     high_sigma: float = quantity("1", 0, 1, "relative spread of conductances in the high-resistance state")
+    state_correlation: float = quantity("1", -1, 1, "correlation of a device's deviations in its two states")
     write_noise: float = quantity("1", 0, 1, "relative standard deviation of a conductance from write to write")
     reference_columns: int = quantity("1", 1, 4096, "reference columns averaged; used with single devices")
     r_row_segment_ohm: float = quantity("Ohm", 0, 1e6, "row line between neighbouring devices")
@@ -43,6 +50,13 @@ class SpinOrbitParameters(ConductanceArrayParameters):
     t_write_pulse_s: float = quantity("s", 0, 1, "length of a write pulse")
     write_pulses_per_row: int = quantity("1", 1, 1024, "write pulses in time to write one row")
     e_write_device_j: float = quantity("J", 0, 1, "energy to write one device")
+    endurance_writes: float = quantity("1", 1, 1e18, "write pulses that a device stands")
+    switching_threshold_volt: float = quantity("V", 1e-6, 1e3, "mean voltage at which half of the write pulses switch")
+    switching_window_volt: float = quantity("V", 1e-9, 1e3, "between the voltages at which 1 % and 99 % of them switch")
+    switching_threshold_sigma: float = quantity("1", 0, 1, "relative spread of the devices' switching thresholds")
+    t_short_pulse_s: float = quantity("s", 1e-15, 1, "length of a short pulse, whose curves are known too")
+    short_pulse_threshold_volt: float = quantity("V", 1e-6, 1e3, "as switching_threshold_volt, for short pulses")
+    short_pulse_window_volt: float = quantity("V", 1e-9, 1e3, "as switching_window_volt, for short pulses")
 
     @property
     def state_siemens(self) -> tuple[float, float]:
@@ -61,6 +75,24 @@ class SpinOrbitParameters(ConductanceArrayParameters):
         return LineResistance(
             self.r_row_segment_ohm, self.r_column_segment_ohm, self.r_row_contact_ohm, self.r_column_contact_ohm
         )
+
+    def curves(self, pulse_s: float | None = None) -> SwitchingCurves:
+        """Probability of switching against voltage.
+
+        Args:
+            pulse_s: length of the pulses, from `t_short_pulse_s` to `t_write_pulse_s`; None: the latter.
+
+        Raises:
+            TargetError: another length.
+        """
+        spread = self.switching_threshold_sigma
+        lengths = PulseLengths(
+            self.t_write_pulse_s,
+            self.t_short_pulse_s,
+            SwitchingCurves(self.switching_threshold_volt, self.switching_window_volt, spread),
+            SwitchingCurves(self.short_pulse_threshold_volt, self.short_pulse_window_volt, spread),
+        )
+        return lengths.at(self.t_write_pulse_s if pulse_s is None else pulse_s)
 
     @property
     def levels(self) -> np.ndarray:
@@ -96,6 +128,20 @@ class SpinOrbitParameters(ConductanceArrayParameters):
         ]
 
 
+def correlated_states(normals: np.ndarray, correlation: float) -> np.ndarray:
+    """Deviations of the two states of devices, unit normal with this correlation: float64 [side, state, rows, columns].
+
+    z_low = r z_high + sqrt(1 - r^2) z, with the two given variates for z_high and z: those of the high-resistance state do not
+    depend on the correlation.
+
+    Args:
+        normals: independent unit normals of the same shape; state 0 is that of high resistance.
+        correlation: r, from -1 to 1.
+    """
+    high = normals[:, 0].astype(np.float64)
+    return np.stack([high, correlation * high + np.sqrt(1 - correlation**2) * normals[:, 1]], axis=1)
+
+
 class SpinOrbitArray(ConductanceArray):
     """A chip of two-state devices, each with its own conductance in each state, and a little different after each write."""
 
@@ -108,18 +154,22 @@ class SpinOrbitArray(ConductanceArray):
         """What a chip keeps: float64 [side, state, rows, columns], high- then low-resistance state, at least 0."""
         p = self.parameters
         shape = p.devices_per_weight, 2, p.rows, p.columns
-        return self.memory.get(array, lambda: self._sample(key_of("devices", self.seed, array), shape))
+        key = key_of("devices", self.seed, array)
+        return self.memory.get(array, lambda: self._sample(key, shape, p.state_correlation))
 
     def reference_siemens(self, array: int) -> np.ndarray:
-        """Conductance of the reference in each row, float64 [rows]: both states and all reference columns averaged."""
+        """Conductance of the reference in each row, float64 [rows]: both states and all reference columns averaged.
+
+        The two states are those of two devices, whose deviations are independent.
+        """
         p = self.parameters
         key = key_of("reference columns", self.seed, array)
-        return self._sample(key, (1, 2, p.rows, p.reference_columns))[0].mean(axis=(0, 2))
+        return self._sample(key, (1, 2, p.rows, p.reference_columns), 0.0)[0].mean(axis=(0, 2))
 
-    def _sample(self, key: Key, shape: tuple[int, int, int, int]) -> np.ndarray:
+    def _sample(self, key: Key, shape: tuple[int, int, int, int], correlation: float) -> np.ndarray:
         p = self.parameters
-        sigma = np.array([p.high_sigma, p.low_sigma])[:, None, None]
-        relative = 1 + sigma * standard_normal(key, shape)
+        deviation = correlated_states(standard_normal(key, shape), correlation)
+        relative = 1 + np.array([p.high_sigma, p.low_sigma])[:, None, None] * deviation
         return np.maximum(np.array(p.state_siemens)[:, None, None] * relative, 0.0)
 
     def conductances(self, array: int, numbers: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -237,7 +237,7 @@ def test_a_read_takes_further_bits_of_its_own_for_its_tails() -> None:
             continue
         further, normals = np.empty(64, np.uint32), np.empty(64, np.float32)
         fill_read_words(further, counter, 0, 0, counter_random.TAIL)
-        counter_random._fill_row_of_normals(normals, np.empty(64, np.uint32), counter, 0, 0, quantile_pieces())
+        counter_random.fill_row_of_normals(normals, np.empty(64, np.uint32), counter, 0, 0, quantile_pieces())
         at = int(distance.argmin())
         expected = ndtri((int(distance[at]) + (int(further[at]) + 0.5) * 2.0**-32) * 2.0**-32)
         assert abs(normals[at]) == pytest.approx(-expected, abs=1e-5)

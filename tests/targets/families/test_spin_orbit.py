@@ -91,9 +91,30 @@ def test_devices_have_the_described_spread_in_each_state() -> None:
         relative = states[:, state] / mean - 1
         assert abs(relative.mean()) < 5 * sigma / np.sqrt(relative.size)
         assert relative.std() == pytest.approx(sigma, rel=0.03)
-    assert abs(np.corrcoef(states[:, 0].ravel(), states[:, 1].ravel())[0, 1]) < 0.03
     assert not np.array_equal(states, device.device_siemens(1))
     np.testing.assert_array_equal(states, SpinOrbitArray(p, seed=1).device_siemens(0))
+
+
+@pytest.mark.parametrize("correlation", [-0.5, 0.0, 0.8, 1.0])
+def test_states_of_a_device_are_correlated_and_its_tmr_follows(correlation: float) -> None:
+    """TMR + 1 = G_low / G_high: relative variance s_l^2 + s_h^2 - 2 r s_l s_h to first order; both spreads stay as they are."""
+    states = SpinOrbitArray(replace(PAIR, rows=200, columns=100, state_correlation=correlation), 1).device_siemens(0)
+    high, low = (states[:, state].ravel() / mean - 1 for state, mean in enumerate((G_HIGH, G_LOW)))
+    assert np.corrcoef(high, low)[0, 1] == pytest.approx(correlation, abs=0.02)
+    assert (high.std(), low.std()) == pytest.approx((0.094, 0.102), rel=0.02)
+    tmr = states[:, 1] / states[:, 0] - 1
+    expected = 2.66 * np.sqrt(0.102**2 + 0.094**2 - 2 * correlation * 0.102 * 0.094)
+    assert tmr.std() == pytest.approx(expected, rel=0.08)  # the quotient has higher terms, of 5 % at r = -0.5
+
+
+def test_two_sides_of_a_pair_and_the_devices_of_a_reference_are_not_correlated() -> None:
+    states = SpinOrbitArray(replace(PAIR, rows=200, columns=100), 1).device_siemens(0)
+    for one, other in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        assert abs(np.corrcoef(states[0, one].ravel(), states[1, other].ravel())[0, 1]) < 0.04
+    references = [
+        SpinOrbitArray(replace(SINGLE, state_correlation=r), 3).reference_siemens(0) for r in (0.0, 0.8)
+    ]  # one device in each state: two devices
+    np.testing.assert_array_equal(*references)
 
 
 @pytest.mark.parametrize("base", [PAIR, SINGLE])

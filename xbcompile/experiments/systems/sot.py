@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from xbcompile.experiments.device_spread import networks
+from xbcompile.experiments.device_spread.figures import SPREAD_FIGURES, SPREAD_MEASUREMENTS
 from xbcompile.experiments.figure import PaperFigure
+from xbcompile.experiments.graphs.figures import GRAPH_FIGURES, GRAPH_MEASUREMENTS
 from xbcompile.experiments.measurement import Measurement
 from xbcompile.experiments.reproduction import Experiment, Goal
 
@@ -10,6 +13,7 @@ from xbcompile.experiments.reproduction import Experiment, Goal
 _STAYS = {"arrays": 0}
 
 EXPERIMENTS: tuple[Experiment, ...] = (
+    *networks.EXPERIMENTS,
     Experiment(
         "sot-lenet5-ternary",
         "LeNet-5 ternary on sot, full spread",
@@ -46,6 +50,6 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
 )
 
-MEASUREMENTS: tuple[Measurement, ...] = ()
+MEASUREMENTS: tuple[Measurement, ...] = (*SPREAD_MEASUREMENTS, *GRAPH_MEASUREMENTS)
 
-FIGURES: tuple[PaperFigure, ...] = ()
+FIGURES: tuple[PaperFigure, ...] = (*SPREAD_FIGURES, *GRAPH_FIGURES)
