@@ -256,6 +256,7 @@ def value_info(name: str, array: Any, dims: Sequence[int | str | None] | None = 
 def open_session(model: onnx.ModelProto, optimized: bool = True) -> onnxruntime.InferenceSession:
     """A session of onnxruntime on one thread."""
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate at 16 bits
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4

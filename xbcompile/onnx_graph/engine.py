@@ -106,6 +106,8 @@ def _options(
     options.intra_op_num_threads = threads
     # Idle workers of onnxruntime would spin on the processors that matrix layers need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Processors without VNNI would saturate sums of products of two bytes at 16 bits.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     options.add_session_config_entry("session.disable_quant_qdq", "0" if quantizers else "1")
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
