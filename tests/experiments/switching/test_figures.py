@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from xbcompile.experiments.figure import Effort
+from xbcompile.experiments.shared import shared_folder
 from xbcompile.experiments.switching import figures, measurements, trainings
 from xbcompile.experiments.switching.measurements import MEASUREMENTS
 from xbcompile.experiments.switching.network import TrainingData
@@ -20,7 +21,7 @@ QUICK = Effort(Path("models"), seeds=2, quick=True)
 
 
 @pytest.fixture
-def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def few_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Random patterns in place of Fashion-MNIST, every training anew, and nothing measured or searched at length."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, 500)
@@ -31,11 +32,8 @@ def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(trainings, "MEASURED_PULSES", 1)
     monkeypatch.setattr(trainings, "SEARCHED_BIAS_V", (0.2,))
     monkeypatch.setattr(trainings, "SEARCHED_GAIN_V", (0.03,))
-    for kept in (trainings.trained, trainings.searched_bias):
-        kept.cache_clear()
-    yield
-    for kept in (trainings.trained, trainings.searched_bias):
-        kept.cache_clear()
+    with shared_folder(tmp_path):
+        yield
 
 
 @pytest.mark.parametrize(("make", "window_v"), [(figures.figure_3c, 0.05), (figures.figure_3d, 0.5)])

@@ -24,6 +24,7 @@ from itertools import pairwise
 import numpy as np
 
 from xbcompile.experiments.figure import Effort
+from xbcompile.experiments.shared import shared
 from xbcompile.experiments.switching.network import SIZES, TrainingData, load_training_data
 from xbcompile.experiments.switching.rules import Deterministic, DevicePulses, IdealStochastic, Rule, Sigmoidal
 from xbcompile.experiments.switching.training import ChipWeights, Recipe, Trained, train
@@ -152,7 +153,7 @@ def training_data(held_out: int, images: int | None) -> TrainingData:
     return load_training_data(held_out, images)
 
 
-@lru_cache(maxsize=64)
+@shared
 def searched_bias(seed: int) -> tuple[float, float]:
     """Bias and gain that train a chip best in one pass through a part of the images, looked at with those held out."""
     data = training_data(HELD_OUT, SEARCH_IMAGES)
@@ -161,9 +162,8 @@ def searched_bias(seed: int) -> tuple[float, float]:
     return tries[int(np.argmax(found))]
 
 
-@lru_cache(maxsize=256)
 def trained(rule: str, size: Size, seed: int, conductances: bool = False) -> Trained:
-    """One training by the rule of this name in RULES; kept.
+    """One training by the rule of this name in RULES; kept, and not to be changed.
 
     Args:
         rule: its name.
@@ -171,6 +171,11 @@ def trained(rule: str, size: Size, seed: int, conductances: bool = False) -> Tra
         seed: the chip.
         conductances: whether weights are the chip's conductances, with their spread, instead of -1 and +1.
     """
+    return _trained(rule, size, seed, conductances)
+
+
+@shared
+def _trained(rule: str, size: Size, seed: int, conductances: bool) -> Trained:
     data = training_data(0 if size.test_images else HELD_OUT, size.images)
     weights = ChipWeights(parameters(), seed) if conductances else None
     return train(data, RULES[rule](seed), Recipe(size.epochs), seed, weights)
