@@ -80,7 +80,7 @@ def figure_3e(effort: Effort) -> Figure:
 
 def _learning(rule: str, name: str, effort: Effort) -> Series:
     """Accuracy after each epoch: mean and sample deviation over chips."""
-    found = accuracies(rule, size_for(effort))
+    found = accuracies(rule, size_for(effort, rule))
     spread = numbers(found.std(axis=0, ddof=1)) if len(found) > 1 else []
     return Series(name, numbers(np.arange(1, found.shape[1] + 1)), numbers(found.mean(axis=0)), spread)
 
@@ -119,7 +119,7 @@ def figure_3f(effort: Effort) -> Figure:
     ]
     images = "all" if size.images is None else f"the first {size.images:,}"
     note = (
-        f"{_TRAINING} {size.chips} chips (rules without curves: one), {images} training images in each of {size.epochs} epochs. "
+        f"{_TRAINING} {size.chips} chips (rules without curves: one), {images} training images in each epoch. "
         "Left: rules without voltages all at one learning rate, at which the sign of an updated weight never changes and the "
         "sigmoid hardly sees an update; at rates of their own (right) both learn, which the paper does not show. The text gives "
         "no number for these rules."

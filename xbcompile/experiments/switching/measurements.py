@@ -33,7 +33,7 @@ def last_accuracy(rule: str, conductances: bool = False) -> Callable[[Effort], M
     """Accuracy after the last epoch."""
 
     def measure(effort: Effort) -> Measured:
-        size = size_for(effort)
+        size = size_for(effort, "conductances" if conductances else rule)
         found = accuracies(rule, size, conductances)
         note = f"test images after epoch {size.epochs}; best epoch {found.mean(axis=0).max():.2f}"
         if rule == "per array":
