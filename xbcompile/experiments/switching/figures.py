@@ -82,7 +82,8 @@ def _learning(rule: str, name: str, effort: Effort) -> Series:
     """Accuracy after each epoch: mean and sample deviation over chips."""
     found = accuracies(rule, size_for(effort, rule))
     spread = numbers(found.std(axis=0, ddof=1)) if len(found) > 1 else []
-    return Series(name, numbers(np.arange(1, found.shape[1] + 1)), numbers(found.mean(axis=0)), spread)
+    epochs = numbers(np.arange(1, found.shape[1] + 1))
+    return Series(name, epochs, numbers(found.mean(axis=0)), spread, "line" if len(epochs) > 1 else "points")
 
 
 def figure_3f(effort: Effort) -> Figure:
@@ -91,7 +92,7 @@ def figure_3f(effort: Effort) -> Figure:
     paper = {
         "single": "one curve (published: 83 on average)",
         "multiple": "spread of curves (published: 76 at most)",
-        "ideal": "ideal stochastic (published: close above one curve)",
+        "ideal": "ideal stochastic (published: one curve is close to it)",
         "deterministic": "deterministic (published: below the spread)",
         "sigmoidal": "sigmoidal (published: below the spread)",
     }
