@@ -90,6 +90,24 @@ class SwitchingCurves:
         threshold = self.threshold_v if threshold_v is None else threshold_v
         return to * (threshold + self.sigma_v * special.ndtri(wanted))
 
+    def counted_switches(
+        self, thresholds_v: np.ndarray, voltages_v: np.ndarray, pulses: int, seed: int, array: int
+    ) -> np.ndarray:
+        """How many of some pulses switch each device, uint32 [voltages, ...]; before each, the device is set to the other state.
+
+        Args:
+            thresholds_v: of the devices, of any shape.
+            voltages_v: magnitudes, [voltages].
+            pulses: given at each voltage.
+            seed: the chip.
+            array: the array.
+        """
+        counts = np.zeros((len(voltages_v), *thresholds_v.shape), np.uint32)
+        for index, voltage_v in enumerate(voltages_v):
+            normals = standard_normal(key_of("counted switches", seed, array, index), (pulses, *thresholds_v.shape))
+            counts[index] = (voltage_v > thresholds_v + self.sigma_v * normals).sum(axis=0)
+        return counts
+
 
 @dataclass(frozen=True)
 class PulseLengths:
@@ -134,14 +152,14 @@ class PulseLengths:
 def estimated_thresholds(switched: np.ndarray, voltages_v: np.ndarray, pulses: int) -> np.ndarray:
     """Thresholds of devices from counts of pulses that switched, float64 [...]: the Spearman-Karber estimate.
 
-    It is the mean of the distribution whose values at the voltages are the shares that switched: v[-1] less the area below
-    them, by trapezoids. Lowest and highest voltage must switch none and all.
+    It is the mean of the distribution whose values at the voltages are the shares that switched: the highest voltage less the
+    area below them, by trapezoids. Lowest and highest voltage must switch none and all.
 
     Args:
-        switched: pulses that switched, [..., voltages].
+        switched: of `SwitchingCurves.counted_switches`, [voltages, ...].
         voltages_v: float64 [voltages], rising.
         pulses: given at each voltage.
     """
     share = np.asarray(switched, np.float64) / pulses
     step = np.diff(np.asarray(voltages_v, np.float64))
-    return voltages_v[-1] - ((share[..., 1:] + share[..., :-1]) / 2) @ step
+    return voltages_v[-1] - np.tensordot(step, (share[1:] + share[:-1]) / 2, axes=1)

@@ -109,3 +109,19 @@ def test_thresholds_are_found_again_from_shares_that_switched(shift: float) -> N
     volts = np.linspace(true - 0.06, true + 0.07, 53)
     shares = CURVES.probability(volts, true)
     assert estimated_thresholds(shares * 50, volts, 50) == pytest.approx(true, abs=1e-6)
+
+
+def test_counted_pulses_follow_the_curve_and_tell_the_thresholds() -> None:
+    """The estimate's variance is that of a sum of shares, step^2 sum p (1 - p) / pulses: step sigma / (sqrt(pi) pulses)."""
+    curves = SwitchingCurves(0.25, 0.05, 0.05)
+    thresholds = curves.thresholds(1, 0, (40, 50))
+    volts, pulses = np.arange(0.1, 0.4, 0.01), 20
+    counts = curves.counted_switches(thresholds, volts, pulses, 1, 0)
+    expected = curves.probability(volts[:, None, None], thresholds)
+    assert abs(counts.mean() / pulses - expected.mean()) < 5 * sqrt(
+        np.mean(expected * (1 - expected)) / counts.size / pulses
+    )
+    found = estimated_thresholds(counts, volts, pulses) - thresholds
+    sigma = sqrt(0.01 * curves.sigma_v / sqrt(np.pi) / pulses)
+    assert abs(found.mean()) < 5 * sigma / sqrt(found.size)
+    assert found.std() == pytest.approx(sigma, rel=0.1)
