@@ -13,7 +13,8 @@ Rules:
 Assumed: 60 epochs; outputs aimed at +-0.85; devices start anywhere in the lowest fifth of the range; sets come before
 resets; the wanted change is the gradient times a rate that falls by 5 % per epoch; the computer reads conductances exactly. Drawn
 by chip: thresholds, stuck devices, starts. The lines' resistance counts in inference. These settings were chosen on the training
-patterns, of which the figure is; other ones move it: see the note of figure `memristor20-in-situ`.
+patterns, of which the figure is; other ones move it: see figure
+`memristor20-in-situ-choices`.
 """
 
 from __future__ import annotations

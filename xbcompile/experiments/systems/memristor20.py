@@ -4,15 +4,18 @@ crossbar circuits", Nature Communications 9, 2331 (2018).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xbcompile.data.datasets import load_data
-from xbcompile.experiments.figure import PaperFigure
-from xbcompile.experiments.measurement import Measurement
+from xbcompile.experiments import memristor_switching as switching
+from xbcompile.experiments.figure import Effort, PaperFigure
+from xbcompile.experiments.measurement import Measured, Measurement
 from xbcompile.experiments.reproduction import Experiment, chip_accuracies
 from xbcompile.report.summary import summarize
 from xbcompile.runtime.accuracy import software_accuracy
@@ -106,6 +109,84 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
 )
 
-MEASUREMENTS: tuple[Measurement, ...] = ()
 
-FIGURES: tuple[PaperFigure, ...] = ()
+def _measurement(
+    name: str, title: str, measure: Callable[[Effort], Measured], unit: str = "%", **fields: Any
+) -> Measurement:
+    defaults: dict[str, Any] = {"published": None, "basis": "assumed", "procedure": "paper"}
+    return Measurement(f"memristor20-{name}", title, "memristor20", unit, measure=measure, **(defaults | fields))
+
+
+MEASUREMENTS: tuple[Measurement, ...] = (
+    _measurement(
+        "in-situ-fixed",
+        "training on the array, pulses of fixed amplitude, three classes",
+        partial(switching.trained_fidelity, rule="fixed"),
+        published=70.0,
+        low=55.0,
+        high=85.0,
+        weight=10,
+    ),
+    _measurement(
+        "in-situ-fixed-no-spread",
+        "the same, all devices with the same switching thresholds",
+        partial(switching.trained_fidelity, rule="fixed", spread=False),
+        weight=10,
+    ),
+    _measurement(
+        "in-situ-variable",
+        "the same, amplitudes for the wanted changes of nominal devices, which the authors expect to do better",
+        partial(switching.trained_fidelity, rule="variable"),
+        weight=10,
+    ),
+    _measurement(
+        "in-situ-variable-gain",
+        "variable less fixed amplitude, chip by chip",
+        switching.variable_gain,
+        "points",
+        low=0.0,
+        weight=20,
+    ),
+    _measurement(
+        "in-situ-own",
+        "the same, amplitudes for each device's own thresholds",
+        partial(switching.trained_fidelity, rule="own"),
+        procedure="ours",
+        weight=10,
+    ),
+    _measurement(
+        "tuning-pulses",
+        "write pulses to tune a device to the next of 13 levels within 7.5 % (Supplementary Note 2)",
+        switching.tuning_pulses,
+        "pulses",
+        published=45.0,
+        weight=10,
+    ),
+    _measurement(
+        "voltage-drop",
+        "worst voltage drop of a line of 70 devices of 10 uS (Supplementary Note 1)",
+        switching.voltage_drop,
+        published=7.0,
+        basis="calibrated",
+        low=6.5,
+        high=7.5,
+        weight=1,
+    ),
+)
+
+FIGURES: tuple[PaperFigure, ...] = (
+    PaperFigure("memristor20-in-situ", "Training on the array (Supplementary Fig. 7)", switching.training_figure, 30),
+    PaperFigure(
+        "memristor20-in-situ-choices",
+        "Training on the array under other assumptions (ours)",
+        switching.choices_figure,
+        90,
+    ),
+    PaperFigure(
+        "memristor20-tuning", "Write and verify with half-selected devices (Fig. 5a, b)", switching.tuning_figure, 60
+    ),
+    PaperFigure("memristor20-fig2", "Set and reset thresholds (Fig. 2)", switching.thresholds_figure, 1),
+    PaperFigure(
+        "memristor20-sfig8", "Voltage drop along a line (Supplementary Fig. 8)", switching.voltage_drop_figure, 2
+    ),
+)
