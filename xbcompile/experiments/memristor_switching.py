@@ -129,8 +129,8 @@ def training_figure(effort: Effort) -> Figure:
     return Figure(
         [fidelity, _kinetics()],
         f"Mean and standard deviation over {chips} chips. Assumed: the switching equation with its speed and scale, outputs "
-        "aimed at +-0.85, 60 epochs, starts in the lowest fifth of the range, our letters; figure memristor20-in-situ-choices shows "
-        "other choices. The published curve is of the error; of it the text gives 70 % alone.",
+        "aimed at +-0.85, 60 epochs, starts in the lowest fifth of the range, our letters; figure memristor20-in-situ-choices "
+        "shows others. The published curve is of the error; of it the text gives 70 % alone.",
     )
 
 
@@ -243,8 +243,8 @@ def tuning_figure(effort: Effort) -> Figure:
             Panel("what is left of it", "tuning error (%)", "devices within (%)", by_error),
         ],
         f"Arrays of 400 devices: {chips}; conductances uniform in the logarithm over 10 to 100 uS, tuned from the lowest; "
-        "amplitudes from 0.5 V in steps of 0.05 V (assumed). Half-selected devices drift while others are tuned, hence errors beyond the "
-        "tolerance, as the paper had them (Fig. 5a, b). V/3 biasing gives every device of the array a third of the amplitude, of "
+        "amplitudes from 0.5 V in steps of 0.05 V (assumed). Half-selected devices drift while others are tuned, hence errors "
+        "beyond the tolerance, as the paper had them (Fig. 5a, b). V/3 biasing gives every device of the array a third of the amplitude, of "
         "the other sign on most: with resets up to 1.9 V it sets those of the lowest set thresholds.",
     )
 
