@@ -244,8 +244,8 @@ def tuning_figure(effort: Effort) -> Figure:
         ],
         f"Arrays of 400 devices: {chips}; conductances uniform in the logarithm over 10 to 100 uS, tuned from the lowest; "
         "amplitudes from 0.5 V in steps of 0.05 V (assumed). Half-selected devices drift while others are tuned, hence errors "
-        "beyond the tolerance, as the paper had them (Fig. 5a, b). V/3 biasing gives every device of the array a third of the amplitude, of "
-        "the other sign on most: with resets up to 1.9 V it sets those of the lowest set thresholds.",
+        "beyond the tolerance, as the paper had them (Fig. 5a, b). V/3 biasing gives every device of the array a third of the "
+        "amplitude, of the other sign on most: with resets up to 1.9 V it sets those of the lowest set thresholds.",
     )
 
 

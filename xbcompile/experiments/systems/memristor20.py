@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from xbcompile.data.datasets import load_data
+from xbcompile.experiments import array_costs as costs
+from xbcompile.experiments import memristor_errors as errors
 from xbcompile.experiments import memristor_switching as switching
 from xbcompile.experiments.figure import Effort, PaperFigure
 from xbcompile.experiments.measurement import Measured, Measurement
@@ -60,52 +62,41 @@ class DefectExperiment(Experiment):
 _STAYS = {"arrays": 0}
 _LETTERS = "quantize{scheme=continuous per=matrix},analogue"
 
+
+def _letters(name: str, title: str, passes: str, published: tuple[float, float], **fields: Any) -> DefectExperiment:
+    defaults: dict[str, Any] = {"options": _STAYS, "weight": 60}
+    return DefectExperiment(
+        f"memristor20-letters{name}",
+        title,
+        "letters_mlp",
+        "memristor20",
+        None,
+        published,
+        passes,
+        "letters:train",
+        "letters:test",
+        {"stuck_fraction": 0.025, "tuning_tolerance": 0.3},
+        **(defaults | fields),
+    )
+
+
+_OBLIVIOUS = _letters(
+    "-oblivious", "letters on memristor20, defect map unknown", _LETTERS, (82.34, 79.06), procedure="paper"
+)
+_GOAL = {"training": "letters:train", "within": 1.5}
+
 EXPERIMENTS: tuple[Experiment, ...] = (
-    DefectExperiment(
-        "memristor20-letters",
+    _OBLIVIOUS,
+    _letters(
+        "-partners", "the same, map known: partners make up", f"{_LETTERS},avoid-defects{{search=none}}", (82.34, 81.4)
+    ),
+    _letters("-plain", "the same, routed around defects too", f"{_LETTERS},avoid-defects", (82.34, 81.4), **_GOAL),
+    _letters(
+        "",
         "letters on memristor20, defect map known, recalibrated",
-        "letters_mlp",
-        "memristor20",
-        None,
-        (82.34, 81.4),
         f"{_LETTERS},avoid-defects,recalibrate{{samples=40}}",
-        "letters:train",
-        "letters:test",
-        {"stuck_fraction": 0.025, "tuning_tolerance": 0.3},
-        training="letters:train",
-        within=1.5,
-        options=_STAYS,
-        weight=60,
-    ),
-    DefectExperiment(
-        "memristor20-letters-plain",
-        "the same, not recalibrated",
-        "letters_mlp",
-        "memristor20",
-        None,
         (82.34, 81.4),
-        f"{_LETTERS},avoid-defects",
-        "letters:train",
-        "letters:test",
-        {"stuck_fraction": 0.025, "tuning_tolerance": 0.3},
-        training="letters:train",
-        within=1.5,
-        options=_STAYS,
-        weight=60,
-    ),
-    DefectExperiment(
-        "memristor20-letters-oblivious",
-        "the same, map unknown",
-        "letters_mlp",
-        "memristor20",
-        None,
-        (82.34, 79.06),
-        _LETTERS,
-        "letters:train",
-        "letters:test",
-        {"stuck_fraction": 0.025, "tuning_tolerance": 0.3},
-        options=_STAYS,
-        weight=60,
+        **_GOAL,
     ),
 )
 
@@ -171,6 +162,68 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         low=6.5,
         high=7.5,
         weight=1,
+    ),
+    _measurement(
+        "tuning-cost",
+        "test accuracy that tuning to within 30 % costs by itself",
+        partial(errors.accuracy_cost, experiment=_OBLIVIOUS, switched_on=("tuning_tolerance",)),
+        "points",
+        procedure="ours",
+        weight=20,
+    ),
+    _measurement(
+        "contact-cost",
+        "test accuracy that the contacts of the lines cost by themselves",
+        partial(errors.accuracy_cost, experiment=_OBLIVIOUS, switched_on=("r_row_contact_ohm", "r_column_contact_ohm")),
+        "points",
+        procedure="ours",
+        weight=10,
+    ),
+    _measurement(
+        "segment-cost",
+        "test accuracy that the lines' own resistance costs by itself",
+        partial(errors.accuracy_cost, experiment=_OBLIVIOUS, switched_on=("r_row_segment_ohm", "r_column_segment_ohm")),
+        "points",
+        procedure="ours",
+        weight=10,
+    ),
+    _measurement(
+        "patterns-per-second",
+        "patterns a second through both crossbars",
+        partial(costs.patterns_per_second, experiment=_OBLIVIOUS),
+        "1/s",
+        published=300_000.0,
+        basis="calibrated",
+        weight=5,
+    ),
+    _measurement(
+        "time-per-pattern",
+        "time from inputs to outputs",
+        partial(costs.total, experiment=_OBLIVIOUS, key="makespan_s", factor=1e6),
+        "us",
+        published=3.33,
+        basis="calibrated",
+        weight=5,
+    ),
+    _measurement(
+        "energy-arrays",
+        "energy of a pattern, all devices of both arrays at full drive and mean conductance",
+        partial(
+            costs.total,
+            experiment=_OBLIVIOUS,
+            key="e_per_inference_j",
+            factor=1e9,
+            note="without amplifiers and switches",
+        ),
+        "nJ",
+        weight=5,
+    ),
+    _measurement(
+        "energy-used",
+        "the same of the devices that hold weights, real patterns",
+        partial(costs.used_energy, experiment=_OBLIVIOUS, unit_j=1e-9, full_drive=False),
+        "nJ",
+        weight=5,
     ),
 )
 
