@@ -228,6 +228,9 @@ MEASUREMENTS: tuple[Measurement, ...] = (
 )
 
 FIGURES: tuple[PaperFigure, ...] = (
+    PaperFigure(
+        "memristor20-sfig5", "Hidden neurons and import errors (Supplementary Fig. 5)", errors.import_error_figure, 30
+    ),
     PaperFigure("memristor20-in-situ", "Training on the array (Supplementary Fig. 7)", switching.training_figure, 30),
     PaperFigure(
         "memristor20-in-situ-choices",
