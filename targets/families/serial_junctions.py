@@ -12,6 +12,9 @@ sum of these, which is solved for I by Newton's method. The current as a functio
 u a0 + u|u| a1 + u^3 a2, which interpolates current / u at three Chebyshev nodes. Its largest error, with the shipped numbers,
 is 4e-5 of the current for N = 1, 6e-7 for N = 4 and 1e-7 for N = 7 (tests/targets/families/test_serial_junctions.py).
 
+Two things that the paper's theory leaves out can be switched on: `open_loop_writing`, one programming voltage per state, so that
+cells end in wrong states (`junction_switching`), and `divider_loads`, each branch's voltage over its own sum of conductances.
+
 Levels belong to nominal junctions and to their effective conductance: the least-squares slope of the current against drives
 that are uniform over the amplitude, which makes the mean squared error of a nominal cell's current the least.
 """

@@ -102,5 +102,7 @@ def _mean_squares(experiment: Experiment, effort: Effort, full_drive: bool) -> l
 def _drive_squares(layer: MatrixLayer, x: np.ndarray) -> np.ndarray:
     code = layer.input_code
     assert code is not None
+    assert code.low is not None
+    assert code.high is not None
     drive = 2 * (np.clip(x.astype(np.float64), code.low, code.high) - code.low) / (code.high - code.low) - 1
     return np.asarray(np.square(drive).reshape(-1, layer.inputs).mean(axis=0))
