@@ -48,6 +48,16 @@ class MemristorParameters(ConductanceArrayParameters):
     t_write_pulse_s: float = quantity("s", 0, 1e3, "length of a write pulse")
     t_verify_pulse_s: float = quantity("s", 0, 1e3, "length of a verifying read")
     v_write_volt: float = quantity("V", 0, 100, "write voltage")
+    v_set_threshold_volt: float = quantity("V", 1e-3, 100, "mean threshold of switching towards g_max")
+    v_set_threshold_sigma_volt: float = quantity("V", 0, 100, "its standard deviation from device to device")
+    v_reset_threshold_volt: float = quantity("V", 1e-3, 100, "mean threshold of switching towards g_min, magnitude")
+    v_reset_threshold_sigma_volt: float = quantity("V", 0, 100, "its standard deviation from device to device")
+    v_switch_scale_volt: float = quantity("V", 1e-6, 100, "amplitude that makes switching e times as fast")
+    threshold_change: float = quantity(
+        "1", 1e-9, 1, "part of what is left to the range's end by which a pulse at the threshold switches"
+    )
+    v_set_max_volt: float = quantity("V", 0, 100, "largest amplitude of a pulse towards g_max")
+    v_reset_max_volt: float = quantity("V", 0, 100, "largest amplitude of a pulse towards g_min")
 
     def __post_init__(self) -> None:
         if self.g_min_siemens >= self.g_max_siemens:

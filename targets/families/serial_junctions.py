@@ -12,6 +12,9 @@ sum of these, which is solved for I by Newton's method. The current as a functio
 u a0 + u|u| a1 + u^3 a2, which interpolates current / u at three Chebyshev nodes. Its largest error, with the shipped numbers,
 is 4e-5 of the current for N = 1, 6e-7 for N = 4 and 1e-7 for N = 7 (tests/targets/families/test_serial_junctions.py).
 
+Two things that the paper's theory leaves out can be switched on: `open_loop_writing`, one programming voltage per state, so that
+cells end in wrong states (`junction_switching`), and `divider_loads`, each branch's voltage over its own sum of conductances.
+
 Levels belong to nominal junctions and to their effective conductance: the least-squares slope of the current against drives
 that are uniform over the amplitude, which makes the mean squared error of a nominal cell's current the least.
 """
@@ -30,11 +33,11 @@ from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import WrittenImages
 from xbcompile.targets.counter_random import key_of, standard_normal
 from xbcompile.targets.families.conductance_array import ConductanceArray, ConductanceArrayParameters
+from xbcompile.targets.families.junction_switching import SwitchingCells, current_at, programming_volts
 from xbcompile.targets.quantity import quantity
 
 # Standard deviations that a read must stay below the mean switching threshold.
 _THRESHOLD_MARGIN = 4
-_NEWTON_STEPS = 5
 # Chebyshev nodes of 0..1, at which the current is fitted.
 _NODES = 0.5 + 0.5 * np.cos(np.pi * (np.arange(3) + 0.5) / 3)
 # Levels closer than this are one level: as float32 they could not be told apart.
@@ -59,6 +62,13 @@ class SerialJunctionParameters(ConductanceArrayParameters):
     slope_sigma: float = quantity("1", 0, 1, "relative spread of a junction's slopes")
     v_switch_volt: float = quantity("V", 1e-6, 100, "mean voltage at which a junction switches, either way")
     v_switch_sigma_volt: float = quantity("V", 0, 100, "its standard deviation")
+    open_loop_writing: bool = quantity("1", 0, 1, "whether cells stay as one programming voltage per state leaves them")
+    divider_loads: bool = quantity(
+        "1", 0, 1, "whether a column's voltage is over its own sums of conductances, not a common one"
+    )
+    amplifiers_per_neuron: int = quantity("1", 0, 100, "operational amplifiers of a column")
+    i_amplifier_ampere: float = quantity("A", 0, 1, "current of one")
+    v_supply_volt: float = quantity("V", 0, 100, "supply of the amplifiers")
     v_write_per_junction_volt: float = quantity("V", 0, 100, "write voltage of a cell over its junctions")
     t_write_cycle_s: float = quantity("s", 0, 1e3, "one programming cycle")
 
@@ -169,14 +179,7 @@ def fit_current(ohm: np.ndarray, slope: np.ndarray, v_full_volt: float) -> np.nd
     linear = v_full_volt / ohm.sum(axis=0)
     if not np.any(slope):
         return np.stack([linear, np.zeros_like(linear), np.zeros_like(linear)])
-    per_drive = []
-    for u in _NODES:
-        current = u * linear
-        for _ in range(_NEWTON_STEPS):
-            damped = 1 / (1 - current * slope)
-            held = ohm * damped
-            current = current - (current * held.sum(axis=0) - u * v_full_volt) / (held * damped).sum(axis=0)
-        per_drive.append(current / u)
+    per_drive = [current_at(ohm, slope, u * v_full_volt) / u for u in _NODES]
     inverse = np.linalg.inv(_NODES[:, None] ** np.arange(3))
     return np.tensordot(inverse, np.stack(per_drive), axes=1)
 
@@ -202,13 +205,33 @@ class SerialJunctionArray(ConductanceArray):
         sampled = ohm * np.maximum(1 + p.resistance_sigma * z[0], 0.01)  # a junction is never a short
         return sampled, slope * (1 + p.slope_sigma * z[1])
 
+    def antiparallel(self, array: int, cells: np.ndarray) -> np.ndarray:
+        """Which junctions are antiparallel after cells were written: bool [side, junction, rows, columns].
+
+        Written until right: the first n of state n, which are as good as any. In an open loop: those that one programming
+        voltage has switched, so some cells end in other states than wanted.
+        """
+        p = self.parameters
+        wanted = np.stack([p.pairs[cells, side] for side in range(2)])
+        if not p.open_loop_writing:
+            return np.asarray(np.arange(p.junctions)[:, None, None] < wanted[:, None])
+        ohm, slope = (np.moveaxis(each, 2, 0) for each in self.junctions(array))
+        z = standard_normal(key_of("junction thresholds", self.seed, array), ohm.shape).astype(np.float64)
+        threshold = p.v_switch_volt + p.v_switch_sigma_volt * z
+        volts = programming_volts(p)
+        found = []
+        for side in range(2):
+            switching = SwitchingCells(ohm[:, side], slope[:, side], np.maximum(threshold[:, side], 0.0))
+            reached = (switching.write_volts() <= volts[wanted[side]]).sum(axis=0)
+            found.append(switching.order() < reached)
+        return np.stack(found)
+
     def currents(self, array: int, cells: np.ndarray) -> np.ndarray:
         """Terms of each cell's current, plus and minus: float64 [side, terms, rows, columns], ampere at full drive."""
         p = self.parameters
         ohm, slope = self.junctions(array)
         sides = []
-        for side in range(2):
-            antiparallel = np.arange(p.junctions)[:, None, None] < p.pairs[cells, side]
+        for side, antiparallel in enumerate(self.antiparallel(array, cells)):
             sides.append(
                 fit_current(
                     np.where(antiparallel, ohm[side, :, 1], ohm[side, :, 0]),
@@ -218,6 +241,20 @@ class SerialJunctionArray(ConductanceArray):
             )
         return np.stack(sides)
 
+    def loaded(self, currents: np.ndarray) -> np.ndarray:
+        """Currents as the divider's voltages stand for them: times G_sum over the branch's own sum of conductances.
+
+        A branch of Fig. 4a without load is at sum_i G_i V_i / sum_i G_i; the paper takes G_sum = m (G_min + G_max) / 2 for
+        the lower sum. All rows of the array load it; conductances are those at small voltages.
+
+        Args:
+            currents: of `currents`.
+        """
+        p = self.parameters
+        common = p.rows * (p.cell_siemens[0] + p.cell_siemens[-1]) / 2
+        own = currents[:, 0].sum(axis=1) / p.v_read_volt
+        return currents * (common / own)[:, None, None, :]
+
     def matrices(self, written: WrittenImages) -> np.ndarray:
         """See the base: a term per power of the drive; one where resistances do not depend on voltage."""
         p = self.parameters
@@ -225,6 +262,8 @@ class SerialJunctionArray(ConductanceArray):
             return self.exact_values(written.cells)[:, None]
         images = []
         for array, image in zip(written.arrays, written.cells, strict=True):
-            plus, minus = self.currents(int(array), image)
+            plus, minus = (
+                self.loaded(self.currents(int(array), image)) if p.divider_loads else self.currents(int(array), image)
+            )
             images.append((plus - minus) / (p.v_read_volt * p.level_siemens))
         return np.stack(images)[:, : 1 if p.is_linear else 3]

@@ -43,7 +43,6 @@ def test_experiment_names_what_exists(experiment: Experiment):
     target = load_target(experiment.target).with_quantities("a test", **experiment.quantities)
     assert experiment.device is None or target.device(experiment.device) is not None
     parse_pipeline(target.pipeline if experiment.passes is None else experiment.passes)
-    assert experiment.goal is not None or experiment.published[1] is not None
 
 
 def test_names_are_unique():
@@ -137,11 +136,13 @@ def test_command_prints_the_rows(cli, models):
     result = cli("reproduce", "memristor20-letters*", "--models", models, "--quick", "--jobs", 1, "--json")
     printed = json.loads(result.out)
     assert [row["experiment"] for row in printed["rows"]] == [
-        "memristor20-letters",
-        "memristor20-letters-plain",
         "memristor20-letters-oblivious",
+        "memristor20-letters-partners",
+        "memristor20-letters-plain",
+        "memristor20-letters",
     ]
-    assert result.status == (0 if printed["rows"][0]["met"] else 1)
+    assert [row["procedure"] for row in printed["rows"]] == ["paper", "ours", "ours", "ours"]
+    assert result.status == (0 if all(row["met"] is not False for row in printed["rows"]) else 1)
     keys = {"experiment", "published_software", "published_array", "software", "array_mean", "array_worst"}
     assert keys | {"seeds", "reads_per_inference", "goal", "met"} <= set(printed["rows"][0])
     text = cli("reproduce", "memristor20-letters", "--models", models, "--quick", "--jobs", 1).out

@@ -92,10 +92,11 @@ def test_a_line_is_the_ladder_of_the_textbook() -> None:
 
 def test_segment_resistance_gives_the_published_drop() -> None:
     """Bayat et al., Supplementary Note 1: about 7 % at the end of 70 devices of 10 uS (and, with V/2 writing, about 7 % for
-    40 devices of some 30 uS).
+    40 devices of some 30 uS). Between N devices lie N - 1 segments; from one on, segment n carries the current of N - n.
     """
     ohm = load_target("memristor20").parameters.r_row_segment_ohm
-    lines = LineResistance(row_segment_ohm=ohm, row_contact_ohm=ohm)
-    for count, siemens in ((70, 10e-6), (40, 30e-6)):
+    lines = LineResistance(row_segment_ohm=ohm)
+    for count, siemens, first_order in ((70, 10e-6, 69 * 70 / 2), (40, 30e-6, 39 * 40 / 2)):
         drop = 1 - lines.effective(np.full((1, 1, count), siemens))[0, 0, -1] / siemens
         assert drop == pytest.approx(0.07, abs=0.003)
+        assert first_order * ohm * siemens * (1 - drop) < drop < first_order * ohm * siemens

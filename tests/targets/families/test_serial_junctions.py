@@ -146,7 +146,7 @@ def test_costs_follow_the_paper() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"junctions": 1, "v_read_volt": 0.33}, r"puts 0\.33 V on one junction, above 0\.32 V.*reads would disturb"),
+        ({"junctions": 1, "v_read_volt": 0.33}, r"puts 0\.33 V on one junction, above 0\.249 V.*reads would disturb"),
         ({"v_read_volt": 1.2, "slope_antiparallel_ohm_per_volt": 0.0}, r"v_read_volt = 1\.2 V puts 0\.494 V on one"),
         (
             {"slope_antiparallel_ohm_per_volt": -6000.0},
