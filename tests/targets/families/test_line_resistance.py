@@ -98,5 +98,5 @@ def test_segment_resistance_gives_the_published_drop() -> None:
     lines = LineResistance(row_segment_ohm=ohm)
     for count, siemens, first_order in ((70, 10e-6, 69 * 70 / 2), (40, 30e-6, 39 * 40 / 2)):
         drop = 1 - lines.effective(np.full((1, 1, count), siemens))[0, 0, -1] / siemens
-        assert drop == pytest.approx(0.07, abs=0.003)
+        assert drop == pytest.approx(0.07, abs=0.005)  # rounds to 7 %
         assert first_order * ohm * siemens * (1 - drop) < drop < first_order * ohm * siemens
