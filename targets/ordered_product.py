@@ -7,6 +7,7 @@ alone give what all rows give. Six vectors by 64 bytes of columns are held in re
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from xbcompile.deferred import intrinsic, njit
@@ -25,7 +26,7 @@ def _block(vectors: int, size: int, masked: bool) -> Any:
         from numba import types
 
         signature = types.void(drives, matrix, sums, vector, column, count)
-        return signature, lambda *given: _generate(vectors, size, masked, *given)
+        return signature, partial(_generate, vectors, size, masked)
 
     return intrinsic(chains)
 
@@ -36,73 +37,101 @@ def _generate(vectors, size, masked, context, builder, signature, args):  # type
     from numba.core import cgutils
     from numba.np.arrayobj import make_array
 
-    arrays = [
-        make_array(kind)(context, builder, value) for kind, value in zip(signature.args[:3], args[:3], strict=True)
-    ]
-    item = signature.args[0].dtype.bitwidth // 8
-    lanes, number, bit = size // item, ir.IntType(64), ir.IntType(1)
-    kind = context.get_value_type(signature.args[0].dtype)
-    vector_type = ir.VectorType(kind, lanes)
-    suffix = f"v{lanes}f{8 * item}"
+    pairs = zip(signature.args[:3], args[:3], strict=True)
+    drives, matrix, sums = (make_array(kind)(context, builder, value) for kind, value in pairs)
+    vector, column, count = args[3:]
+    code = _Code(builder, signature.args[0].dtype.bitwidth // 8, size, count if masked else None)
+    places = [builder.add(vector, ir.Constant(ir.IntType(64), i)) for i in range(vectors)]
+    totals = [cgutils.alloca_once_value(builder, code.zeros) for _ in places]
+    add = code.function(f"llvm.fma.{code.suffix}", code.vector, *[code.vector] * 3)
+    for total in totals:  # again, where a loop comes back to this block
+        builder.store(code.zeros, total)
+    with cgutils.for_range(builder, builder.extract_value(matrix.shape, 0)) as loop:
+        row = code.load(code.place(matrix, loop.index, column))
+        for place, total in zip(places, totals, strict=True):
+            address = builder.bitcast(code.place(drives, place, loop.index), code.number.as_pointer())
+            drive = code.spread(builder.load(address), code.vector)
+            builder.store(builder.call(add, [drive, row, builder.load(total)]), total)
+    for place, total in zip(places, totals, strict=True):
+        code.store(builder.load(total), code.place(sums, place, column))
+    return context.get_dummy_value()
 
-    def whole(value: int) -> Any:
-        return ir.Constant(number, value)
 
-    def place(array: Any, row: Any, column: Any) -> Any:
+class _Code:
+    """What is written of vectors of so many bytes: LLVM's instructions for them.
+
+    Args:
+        builder: writes instructions.
+        item: bytes of a number.
+        size: bytes of a vector.
+        count: lanes below this one are loaded and stored; None: all.
+    """
+
+    def __init__(self, builder: Any, item: int, size: int, count: Any) -> None:
+        from llvmlite import ir
+
+        self.builder, self.lanes, self.item = builder, size // item, item
+        self.number = ir.FloatType() if item == 4 else ir.DoubleType()
+        self.vector = ir.VectorType(self.number, self.lanes)
+        self.suffix = f"v{self.lanes}f{8 * item}"
+        self.zeros = ir.Constant(self.vector, [0.0] * self.lanes)
+        self.mask = None
+        if count is not None:
+            numbers = ir.VectorType(ir.IntType(64), self.lanes)
+            self.mask = builder.icmp_signed(
+                "<", ir.Constant(numbers, list(range(self.lanes))), self.spread(count, numbers)
+            )
+
+    def function(self, name: str, result: Any, *arguments: Any) -> Any:
+        """One of LLVM's own functions."""
+        from llvmlite import ir
+        from numba.core import cgutils
+
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
+
+    def spread(self, value: Any, type_: Any) -> Any:
+        """The same number in every lane."""
+        from llvmlite import ir
+
+        one = self.builder.insert_element(ir.Constant(type_, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+        first = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(one, one, first)
+
+    def place(self, array: Any, row: Any, column: Any) -> Any:
         """Address of an element, whatever the strides."""
+        from llvmlite import ir
+
+        builder = self.builder
+        strides = (builder.extract_value(array.strides, axis) for axis in (0, 1))
         offset = builder.add(
-            builder.mul(row, builder.extract_value(array.strides, 0)),
-            builder.mul(column, builder.extract_value(array.strides, 1)),
+            *(builder.mul(index, stride) for index, stride in zip((row, column), strides, strict=True))
         )
         return builder.gep(builder.bitcast(array.data, ir.IntType(8).as_pointer()), [offset])
 
-    def function(name: str, result: Any, *arguments: Any) -> Any:
-        return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
+    def load(self, address: Any) -> Any:
+        """The vector at an address, zeros where it is masked."""
+        from llvmlite import ir
 
-    def spread(value: Any, type_: Any) -> Any:
-        """The same number in every lane."""
-        one = builder.insert_element(ir.Constant(type_, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+        pointer = self.vector.as_pointer()
+        address = self.builder.bitcast(address, pointer)
+        if self.mask is None:
+            return self.builder.load(address, align=self.item)
+        arguments = pointer, ir.IntType(32), self.mask.type, self.vector
+        call = self.function(f"llvm.masked.load.{self.suffix}.p0", self.vector, *arguments)
+        return self.builder.call(call, [address, ir.Constant(ir.IntType(32), self.item), self.mask, self.zeros])
 
-    drives, matrix, sums = arrays
-    vector, column, count = args[3:]
-    pointer = vector_type.as_pointer()
-    mask_type = ir.VectorType(bit, lanes)
-    alignment = ir.Constant(ir.IntType(32), item)
-    if masked:
-        index = ir.Constant(ir.VectorType(number, lanes), list(range(lanes)))
-        mask = builder.icmp_signed("<", index, spread(count, ir.VectorType(number, lanes)))
+    def store(self, value: Any, address: Any) -> None:
+        """Write a vector to an address, but where it is masked."""
+        from llvmlite import ir
 
-    def load(address: Any) -> Any:
-        address = builder.bitcast(address, pointer)
-        if not masked:
-            return builder.load(address, align=item)
-        call = function(f"llvm.masked.load.{suffix}.p0", vector_type, pointer, ir.IntType(32), mask_type, vector_type)
-        return builder.call(call, [address, alignment, mask, ir.Constant(vector_type, [0.0] * lanes)])
-
-    def store(value: Any, address: Any) -> None:
-        address = builder.bitcast(address, pointer)
-        if not masked:
-            builder.store(value, address, align=item)
+        pointer = self.vector.as_pointer()
+        address = self.builder.bitcast(address, pointer)
+        if self.mask is None:
+            self.builder.store(value, address, align=self.item)
             return
-        call = function(
-            f"llvm.masked.store.{suffix}.p0", ir.VoidType(), vector_type, pointer, ir.IntType(32), mask_type
-        )
-        builder.call(call, [value, address, alignment, mask])
-
-    totals = [cgutils.alloca_once_value(builder, ir.Constant(vector_type, [0.0] * lanes)) for _ in range(vectors)]
-    add = function(f"llvm.fma.{suffix}", vector_type, vector_type, vector_type, vector_type)
-    for total in totals:
-        builder.store(ir.Constant(vector_type, [0.0] * lanes), total)
-    with cgutils.for_range(builder, builder.extract_value(matrix.shape, 0)) as loop:
-        row = load(place(matrix, loop.index, column))
-        for i, total in enumerate(totals):
-            address = builder.bitcast(place(drives, builder.add(vector, whole(i)), loop.index), kind.as_pointer())
-            drive = spread(builder.load(address), vector_type)
-            builder.store(builder.call(add, [drive, row, builder.load(total)]), total)
-    for i, total in enumerate(totals):
-        store(builder.load(total), place(sums, builder.add(vector, whole(i)), column))
-    return context.get_dummy_value()
+        arguments = self.vector, pointer, ir.IntType(32), self.mask.type
+        call = self.function(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), *arguments)
+        self.builder.call(call, [value, address, ir.Constant(ir.IntType(32), self.item), self.mask])
 
 
 _many_wide, _many_partly = _block(_VECTORS, _WIDE_BYTES, False), _block(_VECTORS, _WIDE_BYTES, True)
