@@ -94,7 +94,7 @@ def test_pulses_energy_and_endurance_tell_of_the_same_training(few_images: None)
 def test_share_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"single": 84.0, "multiple": 76.0, "per device": 82.0}
     monkeypatch.setattr(measurements, "accuracies", lambda rule, size: np.array([[50.0, given[rule]]]))
-    assert measurements.recovered("per device")(QUICK).value == pytest.approx(75)
+    assert measurements.recovered("per device", QUICK).value == pytest.approx(75)
     assert measurements.drop(QUICK).value == pytest.approx(8)
 
 

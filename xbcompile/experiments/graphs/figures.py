@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -161,16 +162,13 @@ def _window_current(effort: Effort) -> Measured:
     return Measured((lowest + highest) / 2, note=f"weakest pass {lowest:.2f}, strongest no-pass {highest:.2f}")
 
 
-def _expectation(tmr: float, sampling: Sampling) -> Callable[[Effort], Measured]:
-    return lambda effort: _measured(_expectation_errors(sampled(device_parameters(tmr), sampling, effort)))
+def _expectation(tmr: float, sampling: Sampling, effort: Effort) -> Measured:
+    return _measured(_expectation_errors(sampled(device_parameters(tmr), sampling, effort)))
 
 
-def _total(sampling: Sampling) -> Callable[[Effort], Measured]:
-    def measure(effort: Effort) -> Measured:
-        samples = sampled(device_parameters(MEASURED_TMR), sampling, effort)
-        return _measured(_total_errors(samples), f"{np.mean([each.probability for each in samples]):.3f} pass")
-
-    return measure
+def _total(sampling: Sampling, effort: Effort) -> Measured:
+    samples = sampled(device_parameters(MEASURED_TMR), sampling, effort)
+    return _measured(_total_errors(samples), f"{np.mean([each.probability for each in samples]):.3f} pass")
 
 
 def _slower_rise(effort: Effort) -> Measured:
@@ -231,26 +229,20 @@ def _tmr_of_devices(effort: Effort) -> Measured:
     return Measured(float(found.mean()), float(found.std(ddof=1)), found.size, note)
 
 
-def _tiled(sampling: TiledSampling) -> Callable[[Effort], Measured]:
+def _tiled(sampling: TiledSampling, effort: Effort) -> Measured:
     """Error of expectation on a random graph of 1,000 nodes (300 if quick), in per cent, and what it takes."""
-
-    def measure(effort: Effort) -> Measured:
-        graph, sources, samples = random_graph(_FEW_NODES if effort.quick else _MANY_NODES), range(_SOURCES), 2
-        chips = [
-            TiledGraph(graph, load_target("sot"), sampling, seed) for seed in range(min(effort.seeds, _TILED_CHIPS))
-        ]
-        found = [chip.sample(sources, samples) for chip in chips]
-        reads = np.mean([each.reads for each in found]) / (samples * len(sources))
-        reached = 100 * np.mean([each.really.mean() for each in found])
-        note = f"{len(graph)} nodes on {len(chips[0].tiles)} arrays, {reached:.0f} % reached, {reads:,.0f} reads a question"
-        return _measured([100 * each.expectation_error for each in found], note)
-
-    return measure
+    graph, sources, samples = random_graph(_FEW_NODES if effort.quick else _MANY_NODES), range(_SOURCES), 2
+    chips = [TiledGraph(graph, load_target("sot"), sampling, seed) for seed in range(min(effort.seeds, _TILED_CHIPS))]
+    found = [chip.sample(sources, samples) for chip in chips]
+    reads = np.mean([each.reads for each in found]) / (samples * len(sources))
+    reached = 100 * np.mean([each.really.mean() for each in found])
+    note = f"{len(graph)} nodes on {len(chips[0].tiles)} arrays, {reached:.0f} % reached, {reads:,.0f} reads a question"
+    return _measured([100 * each.expectation_error for each in found], note)
 
 
 GRAPH_FIGURES = (
-    PaperFigure("sot-fig4c", "Fig. 4c: output currents, TMR 150 %", lambda e: output_currents(MEASURED_TMR, e), 2),
-    PaperFigure("sot-fig4d", "Fig. 4d: output currents, TMR 600 %", lambda e: output_currents(IDEAL_TMR, e), 2),
+    PaperFigure("sot-fig4c", "Fig. 4c: output currents, TMR 150 %", partial(output_currents, MEASURED_TMR), 2),
+    PaperFigure("sot-fig4d", "Fig. 4d: output currents, TMR 600 %", partial(output_currents, IDEAL_TMR), 2),
     PaperFigure("sot-fig4e", "Fig. 4e: error of expectation against conductance noise", expectation_error, 60),
     PaperFigure("sot-fig4f", "Fig. 4f: total error against conductance noise", total_error, 45),
 )
@@ -288,7 +280,7 @@ GRAPH_MEASUREMENTS = (
         None,
         "assumed",
         "paper",
-        _expectation(MEASURED_TMR, SPREAD),
+        partial(_expectation, MEASURED_TMR, SPREAD),
         weight=2,
     ),
     Measurement(
@@ -299,7 +291,7 @@ GRAPH_MEASUREMENTS = (
         None,
         "assumed",
         "paper",
-        _expectation(IDEAL_TMR, replace(SPREAD, threshold="window")),
+        partial(_expectation, IDEAL_TMR, replace(SPREAD, threshold="window")),
         weight=2,
     ),
     Measurement(
@@ -322,7 +314,7 @@ GRAPH_MEASUREMENTS = (
         None,
         "predicted",
         "paper",
-        _total(ONE_CURVE),
+        partial(_total, ONE_CURVE),
         weight=2,
     ),
     Measurement(
@@ -333,7 +325,7 @@ GRAPH_MEASUREMENTS = (
         None,
         "assumed",
         "paper",
-        _total(SPREAD),
+        partial(_total, SPREAD),
         weight=2,
     ),
     Measurement(
@@ -355,7 +347,7 @@ GRAPH_MEASUREMENTS = (
         None,
         "assumed",
         "ours",
-        _total(OURS),
+        partial(_total, OURS),
         weight=3,
     ),
     Measurement(
@@ -378,7 +370,7 @@ GRAPH_MEASUREMENTS = (
         None,
         "assumed",
         "ours",
-        _tiled(TiledSampling(rows_at_a_time=4096, threshold=0.5)),
+        partial(_tiled, TiledSampling(rows_at_a_time=4096, threshold=0.5)),
         weight=10,
     ),
     Measurement(
@@ -389,7 +381,7 @@ GRAPH_MEASUREMENTS = (
         None,
         "assumed",
         "ours",
-        _tiled(TiledSampling()),
+        partial(_tiled, TiledSampling()),
         high=0.5,
         weight=40,
     ),
