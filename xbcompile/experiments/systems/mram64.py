@@ -156,7 +156,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         (99.28, 98.86),
         "fold-batchnorm,quantize{scheme=binary},thermometer{bits=2},recalibrate{samples=1000}",
         device="emulator",
-        weight=1000,
+        weight=200,
     ),
     Experiment(
         "mram64-detector",
