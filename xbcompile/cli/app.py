@@ -417,7 +417,9 @@ def reproduce_command(
     ] = None,
     models: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the example networks.")] = Path("models"),
     seeds: Annotated[int, typer.Option(min=1, help="Chips per experiment.")] = 10,
-    quick: Annotated[bool, typer.Option("--quick", help="Two chips per experiment, coarse figures.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two chips per experiment, fewer images of large networks, coarse figures.")
+    ] = False,
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also draw the papers' figures: PNG, SVG and JSON files in DIR.")
     ] = None,

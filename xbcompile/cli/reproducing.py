@@ -56,7 +56,7 @@ def reproduce(
         seeds: chips per experiment, and repetitions of what is measured or drawn; `quick` takes 2.
         jobs: of them at a time; None: as many as there are processors.
         threads: worker threads of each; None: the processors, shared.
-        quick: coarse answers will do.
+        quick: coarse answers will do: fewer test images of large networks, one chip for each of several networks.
         figures: folder for figures, which is made; None: none is drawn.
         show_progress: on the error output.
 
@@ -132,7 +132,10 @@ def _timed(work: Callable[[], dict[str, Any]], shared: Path) -> dict[str, Any]:
 
 
 def _experiment(experiment: Experiment, effort: Effort) -> dict[str, Any]:
-    return experiment.run(effort.models, effort.seeds, effort.threads)
+    if not effort.quick:
+        return experiment.run(effort.models, effort.seeds, effort.threads)
+    # Of several networks, chips of all of them together are as many as one row needs.
+    return experiment.coarse().run(effort.models, 1 if experiment.networks else effort.seeds, effort.threads)
 
 
 def _measurement(measurement: Measurement, effort: Effort) -> dict[str, Any]:

@@ -92,6 +92,7 @@ class Experiment:
         weight: rough seconds with ten chips: long experiments start first.
         procedure: "paper": as the paper did it; "ours".
         networks: further files of models, trained by the same recipe from other seeds: every chip runs each of them.
+        quick_data: test data where a coarse answer will do; None: as otherwise.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Experiment:
     weight: float = 10
     procedure: Literal["paper", "ours"] = "ours"
     networks: tuple[str, ...] = ()
+    quick_data: str | None = None
 
     def check(self, models: Path) -> None:
         """Raise DataError when a network is not there."""
@@ -125,6 +127,10 @@ class Experiment:
         # One tile per array, as published, and the cuts for whose rows some of the networks were trained.
         options = {"cuts": "greedy", "packing": "none", **self.options}
         return compile_model(path, target, passes=self.passes, calibration=self.calibration, **options)
+
+    def coarse(self) -> Experiment:
+        """The same on fewer test data, where it says so."""
+        return replace(self, data=self.quick_data or self.data)
 
     def run(self, models: Path, seeds: int, threads: int) -> dict[str, Any]:
         """Compile and run on `seeds` chips: one entry of the `rows` of `reproduce --json`."""

@@ -145,6 +145,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         Goal(drop=0.2, software=99.2),
         (99.28, 98.86),
         "fold-batchnorm,quantize{scheme=binary},thermometer{bits=2},recalibrate{samples=1000}",
+        quick_data="mnist:test:2000",
         weight=500,
     ),
     Experiment(
@@ -156,6 +157,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         (99.28, 98.86),
         "fold-batchnorm,quantize{scheme=binary},thermometer{bits=2},recalibrate{samples=1000}",
         device="emulator",
+        quick_data="mnist:test:2000",
         weight=200,
     ),
     Experiment(
