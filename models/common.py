@@ -98,7 +98,6 @@ def save_model(
 def predict(path: Path, images: np.ndarray) -> np.ndarray:
     """Run the model in onnxruntime on one thread and return its only output."""
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate at 16 bits
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: images})[0]

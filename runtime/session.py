@@ -272,7 +272,7 @@ class Session:
             # What is loaded once and what is observed comes first, with all threads at work on each layer.
             last = size if alone else samples
             for at, part in [(0, feeds)] if whole else self.axes.parts(feeds, size):
-                if at >= last:
+                if at and at >= last:  # no samples are a call, too
                     break
                 count = min(size, samples - at)
                 yield self._run_together(part, count, first + at, observe and at < CHUNK_SAMPLES)

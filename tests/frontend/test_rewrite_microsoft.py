@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+from tests.support.integer_sums import precise_session
+
 node = helper.make_node
 DOMAIN = "com.microsoft"
 
@@ -313,11 +315,10 @@ def test_optimized_model(build, check, rng, tmp_path):
     }
     model = build(nodes, {"x": ("n", 3, 7)}, ["y"], constants)
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate at 16 bits
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 4
-    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    precise_session(model.SerializeToString(), options)
     optimized = onnx.load(tmp_path / "optimized.onnx")
     assert {n.op_type for n in optimized.graph.node} >= {"FusedConv", "FusedGemm"}
     network = check(optimized, {"x": uniform(rng, 2, 3, 7)})

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import xbcompile
+from tests.support.integer_sums import within_reach
 from tests.support.model_kit import run_onnxruntime
 from xbcompile.frontend import import_network, load_model
 from xbcompile.ir import InputGrid
@@ -53,7 +54,8 @@ def compare(proto: onnx.ModelProto, x: np.ndarray, layers: int = 1) -> np.ndarra
 
 def integers(dtype: Any, shape: tuple[int, ...], seed: int) -> np.ndarray:
     limits = np.iinfo(dtype)
-    return np.random.default_rng(seed).integers(limits.min, limits.max + 1, shape).astype(dtype)
+    values = np.random.default_rng(seed).integers(limits.min, limits.max + 1, shape)
+    return within_reach(np.asarray(values, dtype))
 
 
 dtypes = st.sampled_from([np.uint8, np.int8])

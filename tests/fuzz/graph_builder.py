@@ -25,6 +25,8 @@ import onnx
 import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from tests.support.integer_sums import precise_session
+
 MOST_ELEMENTS = 4096  # of one value
 SLACK = 4.0  # factor on the first-order bounds
 UNIT_ROUNDOFF = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-24}  # float64 weights are stored as float32
@@ -256,12 +258,11 @@ def value_info(name: str, array: Any, dims: Sequence[int | str | None] | None = 
 def open_session(model: onnx.ModelProto, optimized: bool = True) -> onnxruntime.InferenceSession:
     """A session of onnxruntime on one thread."""
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate at 16 bits
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return precise_session(model.SerializeToString(), options)
 
 
 def run_model(model: onnx.ModelProto, feeds: dict[str, Any], optimized: bool = True) -> list[Any]:

@@ -19,6 +19,7 @@ from tests.fuzz.graph_builder import (
     stepping,
 )
 from tests.fuzz.graph_products import MICROSOFT, float_value, new_float_input, weight
+from tests.support.integer_sums import within_reach
 
 BITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
 
@@ -49,7 +50,7 @@ def integers(b: GraphBuilder, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     low, high = BITS[dtype]
     if b.flag(0.3):
         low, high = max(low, -3), min(high, 3)
-    return np.asarray(b.rng.integers(low, high + 1, shape), dtype)
+    return within_reach(np.asarray(b.rng.integers(low, high + 1, shape), dtype))
 
 
 def integer_value(b: GraphBuilder, rank: int, dtypes: tuple[str, ...]) -> str:

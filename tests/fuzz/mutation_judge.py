@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tests.support.comparing import difference
+from tests.support.integer_sums import precise_session
 from tests.support.worker_pool import Outcome, Tell, work_apart
 
 SECONDS = 20.0
@@ -123,13 +124,12 @@ def reference(path: Path, optimized: bool) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate at 16 bits
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return precise_session(str(path), options)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 

@@ -43,7 +43,6 @@ class OnnxruntimeBackend(Backend):
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> OnnxruntimeRep:
         options = onnxruntime.SessionOptions()
-        options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate at 16 bits
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
         providers = ["CPUExecutionProvider"]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import xbcompile
+from tests.support.integer_sums import precise_session
 from tests.support.model_kit import model_of
 from xbcompile.cli import main
 from xbcompile.errors import DataError, ModelError
@@ -27,10 +28,9 @@ FLOAT = TensorProto.FLOAT
 
 def reference(model):
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate at 16 bits
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return precise_session(model.SerializeToString(), options)
 
 
 def model_with(nodes, inputs, outputs, constants=None, opset=17, domains=()):

@@ -11,6 +11,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.support.integer_sums import precise_session
+
 MODELS = Path(__file__).parents[2] / "models"
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "float64": TensorProto.DOUBLE}
 
@@ -21,8 +23,7 @@ def run_onnxruntime(model: onnx.ModelProto, feeds: dict[str, Any], optimized: bo
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.x64quantprecision", "1")  # no sums that saturate at 16 bits
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = precise_session(model.SerializeToString(), options)
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(None, feeds), strict=True))
 

@@ -78,6 +78,8 @@ def open_session(
     quantizers = all(function.domain != XBCOMPILE for function in model.skeleton.functions)
     try:
         return _session(model, _options(optimized, threads, once, pooled, quantizers), once)
+    except ort.NotImplemented:  # its rewriting for precision knows no int8 inputs; or it has no such kernel at all
+        return _session(model, _options(optimized, threads, once, pooled, quantizers, precise=False), once)
     except ort.InvalidGraph:
         if not quantizers:
             raise
@@ -98,7 +100,7 @@ def run_limited(session: onnxruntime.InferenceSession, wanted: list[str], feeds:
 
 
 def _options(
-    optimized: bool, threads: int, once: bool, pooled: bool, quantizers: bool
+    optimized: bool, threads: int, once: bool, pooled: bool, quantizers: bool, precise: bool = True
 ) -> onnxruntime.SessionOptions:  # fmt: skip
     """`quantizers`: whether onnxruntime may put integer kernels in the place of quantizers and what lies between."""
     options = onnxruntime.SessionOptions()
@@ -107,7 +109,7 @@ def _options(
     # Idle workers of onnxruntime would spin on the processors that matrix layers need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Processors without VNNI would saturate sums of products of two bytes at 16 bits.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.add_session_config_entry("session.x64quantprecision", "1" if precise else "0")
     options.add_session_config_entry("session.disable_quant_qdq", "0" if quantizers else "1")
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
