@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ def test_parts_may_be_left(program):
     session = Session(program, threads=2)
     expected = session.run_samples({"x": X}, first_sample=0)["y"]
     parts = session.run_parts({"x": X}, first_sample=0)
+    assert isinstance(parts, Generator)
     first = next(parts)["y"]
     parts.close()
     assert np.array_equal(first, expected[: len(first)])
