@@ -267,21 +267,21 @@ class Session:
             yield from played
             return
         alone = self._samples_at_once_alone(feeds, samples, size) if by_samples else 0
-        at = 0
+        done = 0
         if not alone or not self._warm or (observe and self._wants_readings()):
             # What is loaded once and what is observed comes first, with all threads at work on each layer.
-            last = size if alone else samples
+            last = max(size, CHUNK_SAMPLES if observe else 0) if alone else samples
             for at, part in [(0, feeds)] if whole else self.axes.parts(feeds, size):
                 if at and at >= last:  # no samples are a call, too
                     break
                 count = min(size, samples - at)
                 yield self._run_together(part, count, first + at, observe and at < CHUNK_SAMPLES)
+                done = at + count
                 if progress is not None:
-                    progress(at + count)
+                    progress(done)
             self._warm = True
-            at = min(last, samples)
-        if at < samples:
-            yield from self._run_side_by_side(feeds, (at, samples, alone), first, progress)
+        if done < samples:
+            yield from self._run_side_by_side(feeds, (done, samples, alone), first, progress)
 
     def _wants_readings(self) -> bool:
         return any(each.readings < OBSERVED_READINGS for each in self._statistics)

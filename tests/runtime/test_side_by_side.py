@@ -57,6 +57,18 @@ def test_threads_give_what_one_gives(program, calls, threads):
     assert shared.statistics == alone.statistics
 
 
+def test_what_is_observed_does_not_depend_on_threads(program, calls):
+    """Little memory makes calls of fewer samples than are observed: all of these come first."""
+    found = []
+    for threads in (1, 2):
+        session = Session(program, threads=threads, memory_bytes=1 << 20)
+        session.run_samples({"x": X})
+        found.append(session.statistics)
+    assert max(samples for _, samples, _ in calls) < 500
+    assert any(alone for _, _, alone in calls)
+    assert found[0] == found[1]
+
+
 def test_few_samples_stay_in_one_call(program, calls):
     session = Session(program, threads=2)
     for _ in range(2):
