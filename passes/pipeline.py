@@ -70,7 +70,7 @@ def run_pipeline(
         before = network
         try:
             network = each(network, context)
-        except Exception as error:
+        except Exception as error:  # whatever a pass raises, others' own too: told where, and raised again
             where = f"pass {each}" + (f" (after {','.join(done)})" if done else "")
             if isinstance(error, PassError):
                 raise PassError(f"{where}: {error}") from None

@@ -50,7 +50,7 @@ def _room(reads, vectors, widest, like):  # type: ignore[no-untyped-def]  # numb
 
 
 @_njit
-def _expand(drives, level, values, sources, signs, scheme, both_signs):  # type: ignore[no-untyped-def]
+def _expand(drives, level, values, sources, signs, scheme, both_signs):  # type: ignore[no-untyped-def]  # numba infers
     """Drives of -1, 0 and 1: [rows, slices, vectors] of codes [vectors, inputs]."""
     slices, vectors = drives.shape[1], len(values)
     for j in range(len(sources)):
@@ -71,7 +71,7 @@ def _expand(drives, level, values, sources, signs, scheme, both_signs):  # type:
 
 
 @_njit
-def _expand_analogue(drives, level, values, sources, signs, both_signs):  # type: ignore[no-untyped-def]
+def _expand_analogue(drives, level, values, sources, signs, both_signs):  # type: ignore[no-untyped-def]  # numba infers
     """Analogue drives as those of `tile_sums`: [terms, rows, vectors] of codes [vectors, inputs]."""
     exact = drives.itemsize == 8
     for j in range(len(sources)):
@@ -89,7 +89,7 @@ def _expand_analogue(drives, level, values, sources, signs, both_signs):  # type
 
 
 @_njit
-def _draw(errors, drawn, column, noise, k0, k1):  # type: ignore[no-untyped-def]
+def _draw(errors, drawn, column, noise, k0, k1):  # type: ignore[no-untyped-def]  # numba infers
     """Unit normal errors of one column, of the words of its block."""
     words, shift, tail = drawn.words[column // 2 // noise.blocks], uint32(16 * (column % 2)), uint16(0)
     for r in range(len(errors)):
@@ -107,7 +107,7 @@ def _draw(errors, drawn, column, noise, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def _read_out(room, product, constant, readout):  # type: ignore[no-untyped-def]
+def _read_out(room, product, constant, readout):  # type: ignore[no-untyped-def]  # numba infers
     """Readings of one column in place of its products [reads]."""
     reads = len(product)
     shape = (1, reads)
@@ -118,7 +118,7 @@ def _read_out(room, product, constant, readout):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def _add_tile(sums, i, tables, room, drawn, drives, coefficients, readout, noise):  # type: ignore[no-untyped-def]
+def _add_tile(sums, i, tables, room, drawn, drives, coefficients, readout, noise):  # type: ignore[no-untyped-def]  # numba infers
     """Add what the tile i reads of some vectors, of drives [terms * rows, reads], to sums [vectors, outputs]."""
     rows, reads = drives.shape
     vectors, width, at, last_block = len(sums), tables.width[i], tables.matrix_start[i], -1
@@ -146,7 +146,7 @@ def _add_tile(sums, i, tables, room, drawn, drives, coefficients, readout, noise
 
 
 @_njit
-def add_columns(  # type: ignore[no-untyped-def]
+def add_columns(  # type: ignore[no-untyped-def]  # numba infers
     values, tables, terms, scheme, both_signs, coefficients, readout, blocks, quantiles, pieces, counter, sums, step
 ):
     """Add to sums, float64 [groups, vectors, outputs], what tiles read of coded vectors, float32 [groups, vectors, inputs]."""

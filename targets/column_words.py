@@ -41,7 +41,7 @@ def room_for_words(reads):  # type: ignore[no-untyped-def]  # numba infers
 
 
 @_njit
-def count_reads(room, counter, start, slices, vectors):  # type: ignore[no-untyped-def]
+def count_reads(room, counter, start, slices, vectors):  # type: ignore[no-untyped-def]  # numba infers
     """Count reads [slices, vectors] from vector `start` of those of the counter on."""
     for t in range(slices):
         for v in range(vectors):
@@ -51,7 +51,7 @@ def count_reads(room, counter, start, slices, vectors):  # type: ignore[no-untyp
 
 
 @_njit
-def draw_block(room, reads, high, block, k0, k1):  # type: ignore[no-untyped-def]
+def draw_block(room, reads, high, block, k0, k1):  # type: ignore[no-untyped-def]  # numba infers
     """Draw the words of one block of four columns for the first reads; high is word 2 of all counters."""
     low, middle, base, words = room.low, room.middle, room.base, room.words
     first, second, third, fourth = words[0], words[1], words[2], words[3]
@@ -60,7 +60,7 @@ def draw_block(room, reads, high, block, k0, k1):  # type: ignore[no-untyped-def
 
 
 @_njit
-def draw_block_of_halves(room, reads, high, block, k0, k1):  # type: ignore[no-untyped-def]
+def draw_block_of_halves(room, reads, high, block, k0, k1):  # type: ignore[no-untyped-def]  # numba infers
     """Draw the words of one block of eight columns likewise, see `read_noise`."""
     low, middle, base, words = room.low, room.middle, room.base, room.words
     first, second, third, fourth = words[0], words[1], words[2], words[3]

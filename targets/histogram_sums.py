@@ -181,7 +181,7 @@ def _room(reads):  # type: ignore[no-untyped-def]  # numba infers
 
 
 @_njit
-def _count_matches(readings, group, bits, cells):  # type: ignore[no-untyped-def]
+def _count_matches(readings, group, bits, cells):  # type: ignore[no-untyped-def]  # numba infers
     """Matches of a column, and its group: those of the top half and what does not match of the bottom half."""
     for k in range(0, len(bits), 2):
         top, bottom, top_cells, bottom_cells = bits[k], bits[k + 1], cells[k], cells[k + 1]
@@ -192,7 +192,7 @@ def _count_matches(readings, group, bits, cells):  # type: ignore[no-untyped-def
 
 
 @_njit
-def _read_column(room, bits, cells, words, histograms, array, column, rows):  # type: ignore[no-untyped-def]
+def _read_column(room, bits, cells, words, histograms, array, column, rows):  # type: ignore[no-untyped-def]  # numba infers
     """Readings of one column, int32 [reads]: dot products of bits [words, reads] and cells [words], and what words draw."""
     reads, groups, size = bits.shape[1], rows + 1, histograms.cells[array]
     last = uint32(size - 1)
@@ -215,7 +215,7 @@ def _read_column(room, bits, cells, words, histograms, array, column, rows):  # 
 
 
 @_njit
-def read_columns(out, bits, cells, histograms, array, rows, counter):  # type: ignore[no-untyped-def]
+def read_columns(out, bits, cells, histograms, array, rows, counter):  # type: ignore[no-untyped-def]  # numba infers
     """Readings of all columns of an image, float32 [vectors, slices, columns].
 
     Args:
@@ -241,7 +241,7 @@ def read_columns(out, bits, cells, histograms, array, rows, counter):  # type: i
 
 
 @_njit
-def _sum_slices(total, readings, coefficients):  # type: ignore[no-untyped-def]
+def _sum_slices(total, readings, coefficients):  # type: ignore[no-untyped-def]  # numba infers
     """Add readings [slices * vectors] up in total [vectors], slice after slice."""
     vectors = len(total)
     for v in range(vectors):
@@ -253,7 +253,9 @@ def _sum_slices(total, readings, coefficients):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def _add_tile(sums, i, tables, histograms, room, drawn, bits, total, coefficients, high):  # type: ignore[no-untyped-def]
+def _add_tile(  # type: ignore[no-untyped-def]  # numba infers
+    sums, i, tables, histograms, room, drawn, bits, total, coefficients, high
+):
     """Add what the tile i reads of some vectors to sums [vectors, outputs]."""
     reads, k0, k1 = bits.shape[1], tables.keys[i, 0], tables.keys[i, 1]
     for u in range(tables.column_start[i], tables.column_start[i + 1]):
@@ -270,7 +272,9 @@ def _add_tile(sums, i, tables, histograms, room, drawn, bits, total, coefficient
 
 
 @_njit
-def add_histogram_tiles(values, tables, histograms, scheme, coefficients, counter, sums, step):  # type: ignore[no-untyped-def]
+def add_histogram_tiles(  # type: ignore[no-untyped-def]  # numba infers
+    values, tables, histograms, scheme, coefficients, counter, sums, step
+):
     """Add to sums, float64 [groups, vectors, outputs], what tiles read of coded vectors, float32 [groups, vectors, inputs].
 
     Args:

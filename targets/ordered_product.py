@@ -31,7 +31,7 @@ def _block(vectors: int, size: int, masked: bool) -> Any:
     return intrinsic(chains)
 
 
-def _generate(vectors, size, masked, context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _generate(vectors, size, masked, context, builder, signature, args):  # type: ignore[no-untyped-def]  # numba gives types
     """Write chains of vectors from `vector` on by columns from `column` on, `count` of them where masked."""
     from llvmlite import ir
     from numba.core import cgutils

@@ -79,7 +79,7 @@ def column_of(half):  # type: ignore[no-untyped-def]  # numba infers uint32
 
 
 @njit(cache=True, error_model="numpy")
-def tail_error(h, further, pieces):  # type: ignore[no-untyped-def]
+def tail_error(h, further, pieces):  # type: ignore[no-untyped-def]  # numba infers
     """The unit normal error of 16 bits in a tail and of 32 further ones."""
     low = h < _TAIL_PARTS
     part = h if low else uint16(0xFFFF) - h
@@ -89,7 +89,9 @@ def tail_error(h, further, pieces):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _draw_block_by_block(words, rows, counter, k0, k1, start, slices, first_block, blocks):  # type: ignore[no-untyped-def]
+def _draw_block_by_block(  # type: ignore[no-untyped-def]  # numba infers
+    words, rows, counter, k0, k1, start, slices, first_block, blocks
+):
     """Fill the words of reads, eight blocks at once."""
     every = words.shape[1] // 4
     for row in range(rows):
@@ -105,7 +107,9 @@ def _draw_block_by_block(words, rows, counter, k0, k1, start, slices, first_bloc
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _draw_read_by_read(words, rows, counter, k0, k1, start, slices, first_block, blocks):  # type: ignore[no-untyped-def]
+def _draw_read_by_read(  # type: ignore[no-untyped-def]  # numba infers
+    words, rows, counter, k0, k1, start, slices, first_block, blocks
+):
     """The same where blocks are few, eight reads at once."""
     every, high = words.shape[1] // 4, counter.high
     low, middle, base = np.empty(rows, np.uint32), np.empty(rows, np.uint32), np.empty(rows, np.uint32)
@@ -164,7 +168,7 @@ def draw_noise(  # type: ignore[no-untyped-def]  # numba infers
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _refine(noise, bits, row, counter, k0, k1, start, slices, halves, pieces):  # type: ignore[no-untyped-def]
+def _refine(noise, bits, row, counter, k0, k1, start, slices, halves, pieces):  # type: ignore[no-untyped-def]  # numba infers
     """Draw the errors of a row again that lie in tails."""
     running = counter.vector + uint64(start + row // slices)
     low, middle, high = uint32(running), uint32(running >> uint64(32)), counter.high

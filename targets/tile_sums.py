@@ -126,7 +126,7 @@ _njit = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_njit
-def _are_neighbours(sources):  # type: ignore[no-untyped-def]
+def _are_neighbours(sources):  # type: ignore[no-untyped-def]  # numba infers
     for r in range(len(sources)):
         if sources[r] != sources[0] + r:
             return False
@@ -134,7 +134,7 @@ def _are_neighbours(sources):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def _collect(collected, values, sources):  # type: ignore[no-untyped-def]
+def _collect(collected, values, sources):  # type: ignore[no-untyped-def]  # numba infers
     """Values [vectors, inputs] of sources, side by side: [vectors, sources]."""
     for v in range(len(collected)):
         for r in range(len(sources)):
@@ -162,7 +162,7 @@ def _expand(drives, values, v0, r0, signs, scheme, slices, both_signs):  # type:
 
 
 @_njit
-def _expand_analogue(drives, values, v0, r0, signs, both_signs, terms):  # type: ignore[no-untyped-def]
+def _expand_analogue(drives, values, v0, r0, signs, both_signs, terms):  # type: ignore[no-untyped-def]  # numba infers
     """Analogue drives u, and behind them u|u| and u^3: [vectors, terms * rows]; values as of `_expand`.
 
     In float64 they are in steps of 2**-24, see `fixed_point`; in float32 there is one term.
@@ -195,7 +195,7 @@ def _middle_of_code(dot, lowest, per_lsb, lsb, low, high, middle):  # type: igno
 
 
 @_njit
-def convert(readings, sums, constant, noise, readout):  # type: ignore[no-untyped-def]
+def convert(readings, sums, constant, noise, readout):  # type: ignore[no-untyped-def]  # numba infers
     """Readings of sums: the middle of a code each, or what stays within the range."""
     sigma, lowest, lsb, low, high, middle = (
         readout.noise_dot, readout.lowest_dot, readout.lsb_dot, readout.lowest_code, readout.highest_code, readout.middle_dot
@@ -215,7 +215,7 @@ def convert(readings, sums, constant, noise, readout):  # type: ignore[no-untype
 
 
 @_njit
-def sum_slices(total, readings, constant, coefficients):  # type: ignore[no-untyped-def]
+def sum_slices(total, readings, constant, coefficients):  # type: ignore[no-untyped-def]  # numba infers
     """Add readings and constant [vectors * slices, width] up in total [vectors, width], slice after slice."""
     slices = len(coefficients)
     for v in range(len(total)):
@@ -229,7 +229,9 @@ def sum_slices(total, readings, constant, coefficients):  # type: ignore[no-unty
 
 
 @_njit
-def _finish(out, sums, constant, noise, readout, coefficient, subtract, factor, corrects):  # type: ignore[no-untyped-def]
+def _finish(  # type: ignore[no-untyped-def]  # numba infers
+    out, sums, constant, noise, readout, coefficient, subtract, factor, corrects
+):
     """`convert`, `sum_slices` and `_accumulate` of reads of one slice, in one go."""
     sigma, lowest, lsb, low, high, middle = (
         readout.noise_dot, readout.lowest_dot, readout.lsb_dot, readout.lowest_code, readout.highest_code, readout.middle_dot
@@ -255,7 +257,7 @@ def _finish(out, sums, constant, noise, readout, coefficient, subtract, factor, 
 
 
 @_njit
-def _same_outputs(tables, i, j):  # type: ignore[no-untyped-def]
+def _same_outputs(tables, i, j):  # type: ignore[no-untyped-def]  # numba infers
     return (
         tables.group[i] == tables.group[j]
         and tables.output[i] == tables.output[j]
@@ -264,7 +266,7 @@ def _same_outputs(tables, i, j):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def _accumulate(out, total, subtract, factor, corrects):  # type: ignore[no-untyped-def]
+def _accumulate(out, total, subtract, factor, corrects):  # type: ignore[no-untyped-def]  # numba infers
     """Add a tile's totals, corrected, to what tiles before it gave."""
     for v in range(len(total)):
         into, given = out[v], total[v]
@@ -277,7 +279,7 @@ def _accumulate(out, total, subtract, factor, corrects):  # type: ignore[no-unty
 
 
 @_njit
-def read_out(sums, readout, halves, quantiles, pieces, counter):  # type: ignore[no-untyped-def]
+def read_out(sums, readout, halves, quantiles, pieces, counter):  # type: ignore[no-untyped-def]  # numba infers
     """Turn sums of all columns, float32 or float64 [vectors, slices, columns], into readings in place."""
     vectors, slices, columns = sums.shape
     flat = sums.reshape((vectors * slices, columns))
@@ -292,7 +294,7 @@ def read_out(sums, readout, halves, quantiles, pieces, counter):  # type: ignore
 
 
 @_njit
-def _expand_patterns(  # type: ignore[no-untyped-def]
+def _expand_patterns(  # type: ignore[no-untyped-def]  # numba infers
     drives_room, collected_room, values, tables, terms, scheme, both_signs, start, stop, slices
 ):
     """Fill drives of all patterns, one behind the other, with those of vectors from start to stop."""
@@ -312,7 +314,7 @@ def _expand_patterns(  # type: ignore[no-untyped-def]
 
 
 @_njit
-def add_tiles(  # type: ignore[no-untyped-def]
+def add_tiles(  # type: ignore[no-untyped-def]  # numba infers
     values, tables, terms, scheme, both_signs, coefficients, readout, blocks, quantiles, pieces, counter, sums, step
 ):
     """Add to sums, float64 [groups, vectors, outputs], what tiles read of coded vectors, float32 [groups, vectors, inputs]."""

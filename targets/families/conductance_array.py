@@ -18,8 +18,8 @@ import numpy as np
 
 from xbcompile.targets.contract import SimulatedDevice, WrittenImages, draws_of_rows
 from xbcompile.targets.counter_random import Key, key_of
-from xbcompile.targets.exact_images import ExactImages, exact_matrix
 from xbcompile.targets.families.line_resistance import LineResistance
+from xbcompile.targets.linear_images import LinearImages, exact_matrix
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import FEWEST_CODES, MOST_CODES, quantity
 from xbcompile.targets.tile_sums import Readout
@@ -174,7 +174,7 @@ class ConductanceArray(SimulatedDevice):
         seen = lines.effective(np.stack([plus, minus], axis=3).reshape(*plus.shape[:2], -1))
         return seen[:, :, 0::2] - seen[:, :, 1::2]
 
-    def load(self, written: WrittenImages) -> ExactImages:
+    def load(self, written: WrittenImages) -> LinearImages:
         """See BatchedDevice."""
         matrices = self.matrices(written)
         shared = self.shared
@@ -190,4 +190,4 @@ class ConductanceArray(SimulatedDevice):
         def key(array: int, tile: int) -> Key:
             return key_of("noise", self.seed, array, tile)
 
-        return ExactImages(matrices, constants, shared.readout, written.arrays, key, single=single)
+        return LinearImages(matrices, constants, shared.readout, written.arrays, key, single=single)

@@ -21,7 +21,7 @@ from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import key_of, standard_normal
-from xbcompile.targets.exact_images import ExactImages, exact_matrix
+from xbcompile.targets.linear_images import LinearImages, exact_matrix
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import quantity
 from xbcompile.targets.tile_sums import Readout
@@ -105,7 +105,7 @@ class MultistateArray(SimulatedDevice):
 
         return self.memory.get(array, draw)
 
-    def load(self, written: WrittenImages) -> ExactImages:
+    def load(self, written: WrittenImages) -> LinearImages:
         """See BatchedDevice: each cell's resistance as (R - middle) / half of the range.
 
         A column's voltage is V = i_max (half sum(deviation v) + middle sum(v)). The recovery subtracts the second term, 37 times
@@ -123,4 +123,4 @@ class MultistateArray(SimulatedDevice):
         for image, array in zip(deviation, which, strict=True):
             image[:] = exact_matrix(image, largest=float(largest[array]))
         constants = np.zeros((len(deviation), p.columns))
-        return ExactImages(deviation[:, None], constants, Readout.none(), written.arrays)
+        return LinearImages(deviation[:, None], constants, Readout.none(), written.arrays)

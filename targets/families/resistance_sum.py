@@ -23,7 +23,7 @@ from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.contract import SimulatedDevice, WrittenImages
 from xbcompile.targets.counter_random import Key, key_of, standard_normal
-from xbcompile.targets.exact_images import ExactImages, exact_matrix
+from xbcompile.targets.linear_images import LinearImages, exact_matrix
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import FEWEST_CODES, MOST_CODES, quantity
 from xbcompile.targets.tile_sums import Readout
@@ -201,7 +201,7 @@ class ResistanceSumArray(SimulatedDevice):
 
         return self.memory.get(array, draw)
 
-    def load(self, written: WrittenImages) -> ExactImages:
+    def load(self, written: WrittenImages) -> LinearImages:
         """See BatchedDevice: the delay is linear in the drives, so an image becomes one matrix and one constant."""
         p, arrays, cells = self.parameters, written.arrays, written.cells
         middle, half = (p.r_high_ohm + p.r_low_ohm) / 2, (p.r_high_ohm - p.r_low_ohm) / 2
@@ -219,4 +219,4 @@ class ResistanceSumArray(SimulatedDevice):
         def key(array: int, tile: int) -> Key:
             return key_of("jitter", self.seed, array, tile)
 
-        return ExactImages(matrices, constants, p.readout, arrays, key, binary=True)
+        return LinearImages(matrices, constants, p.readout, arrays, key, binary=True)

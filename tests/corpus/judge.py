@@ -217,7 +217,7 @@ def _timed(name: str, run: Callable[[], Result], runs: bool) -> Stage:
             kind = "fault"
     except MemoryError as raised:
         kind, text = "slow", f"out of memory: {raised}"
-    except Exception as raised:
+    except Exception as raised:  # any fault is what is looked for
         kind, text = "fault", _trace(raised)
     return Stage(name, kind, text, time.perf_counter() - start, error)
 

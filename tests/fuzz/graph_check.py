@@ -95,7 +95,7 @@ def check(case: Case) -> Failure | None:
             return failure
     except XbcompileError as error:
         return Failure(f"refused: {gist(error)}", str(error)[:500])
-    except Exception:
+    except Exception:  # any fault is what is looked for
         return Failure(f"traceback: {last_place()}", traceback.format_exc()[-1500:])
     if len(outputs) != len(names):
         return Failure("names", f"{len(outputs)} outputs, not {len(names)}")
@@ -140,7 +140,7 @@ def check_refused(case: Case, reason: str) -> Failure | None:
         compiled(case)
     except XbcompileError as error:
         return None if "\n" not in str(error) else Failure("message", f"of several lines: {error}")
-    except Exception:
+    except Exception:  # any fault is what is looked for
         return Failure(f"traceback: {last_place()}", f"onnxruntime: {reason}\n{traceback.format_exc()[-1500:]}")
     return None
 

@@ -152,12 +152,12 @@ def test_outputs_do_not_depend_on_chunks(kind: str, device: str) -> None:
 @pytest.mark.parametrize("kind", ["conv", "dense"])
 def test_outputs_do_not_depend_on_threads_or_block_sizes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from xbcompile.runtime import layer_executor
-    from xbcompile.targets import exact_images
+    from xbcompile.targets import linear_images
 
     program, feeds = program_of(kind), feeds_of(kind, 40)
     expected = Session(program, seed=3, threads=1).run_samples(feeds)["y"]
     monkeypatch.setattr(layer_executor, "BLOCK_VALUES", 3000)
-    monkeypatch.setattr(exact_images, "_BLOCK_DRIVES", 7)
+    monkeypatch.setattr(linear_images, "_BLOCK_DRIVES", 7)
     assert np.array_equal(Session(program, seed=3, threads=4).run_samples(feeds)["y"], expected)
     monkeypatch.setattr(layer_executor, "BLOCK_CELLS", 1)  # the row tiles of one column come in several blocks
     assert np.array_equal(Session(program, seed=3, threads=1).run_samples(feeds)["y"], expected)

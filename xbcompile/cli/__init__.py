@@ -27,7 +27,7 @@ def main() -> None:
         if ended.code == INTERRUPTED:
             _interrupted()
         raise
-    except Exception as error:
+    except Exception as error:  # one message instead of a traceback, or raised again: see `_report`
         if _follows_interruption(error):
             _interrupted()
         _report(error)

@@ -17,7 +17,7 @@ from xbcompile.api import compile as compile_model
 from xbcompile.data.datasets import load_data
 from xbcompile.diagnosis.ablation import SOURCES, model_of
 from xbcompile.diagnosis.advice import advice
-from xbcompile.diagnosis.diagnosis import Decomposition, LayerDiagnosis, diagnose
+from xbcompile.diagnosis.diagnosis import Decomposition, EndToEnd, LayerDiagnosis, diagnose
 from xbcompile.diagnosis.trial import Trial, TrialRuns
 from xbcompile.errors import DataError
 from xbcompile.ir import MatrixLayer
@@ -76,17 +76,19 @@ def diagnose_program(
         "absent": [source for source in SOURCES if source not in found.sources],
         "layers": layers,
         "tried": [_tried(each, trial) for each, trial in trials.trials.items()],
-        "end_to_end": [
-            {
-                "case": row.case,
-                "source": row.source,
-                "accuracy": row.score,
-                "relative_error": row.relative_error,
-                "possible": row.possible,
-            }
-            for row in found.end_to_end
-        ],
+        "end_to_end": [_case(row) for row in found.end_to_end],
         "seconds": time.perf_counter() - started,
+    }
+
+
+def _case(row: EndToEnd) -> dict[str, Any]:
+    """One case of the whole network."""
+    return {
+        "case": row.case,
+        "source": row.source,
+        "accuracy": row.score,
+        "relative_error": row.relative_error,
+        "possible": row.possible,
     }
 
 

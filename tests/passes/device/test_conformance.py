@@ -47,7 +47,7 @@ class Guessing(CalibratedPass):
     stage: ClassVar[Stage] = Stage.OUTPUTS
     rng: ClassVar[np.random.Generator] = np.random.default_rng(0)
 
-    def fit(self, chip, feeds, corrections):  # type: ignore[no-untyped-def]
+    def fit(self, chip, feeds, corrections):  # type: ignore[no-untyped-def]  # wrong on purpose, as the test needs
         gains = [self.rng.normal(size=len(layer.gain)) for layer in corrections.layers]
         return replace(corrections, layers=tuple(LayerCorrection(gain, np.zeros(len(gain))) for gain in gains))
 

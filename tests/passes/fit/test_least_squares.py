@@ -403,7 +403,7 @@ GOOD = np.array([[0.0, 1.0], [2.0, 4.0]])
         (GOOD, [[1.0, 1.0], [np.nan, 1.0]], r"row_weight must be finite, found nan at index \[1, 0\]"),
     ],
 )
-def test_unusable_weights_are_refused(fit, weights, row_weight, text) -> None:  # type: ignore[no-untyped-def]
+def test_unusable_weights_are_refused(fit, weights, row_weight, text) -> None:  # type: ignore[no-untyped-def]  # parametrized
     with pytest.raises(ValueError, match=text):
         fit(weights, row_weight)
 

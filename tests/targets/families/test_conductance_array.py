@@ -13,8 +13,8 @@ from tests.support.device_kit import read_images, reads_of, written
 from xbcompile.targets import WrittenImages, load_target
 from xbcompile.targets.counter_random import standard_normal
 from xbcompile.targets.error_sources import DEVICE_SOURCES
-from xbcompile.targets.exact_images import ExactImages
 from xbcompile.targets.families.conductance_array import ConductanceArray, ConductanceArrayParameters
+from xbcompile.targets.linear_images import LinearImages
 
 P = ConductanceArrayParameters(
     rows=12,
@@ -30,7 +30,7 @@ READS = reads_of(5)
 FAMILIES = ("multicell", "memristor20", "sot", "sot-single")
 
 
-def loaded(p: ConductanceArrayParameters, cells: np.ndarray, seed: int = 0) -> ExactImages:
+def loaded(p: ConductanceArrayParameters, cells: np.ndarray, seed: int = 0) -> LinearImages:
     return ConductanceArray(p, None, seed).load(written(3, cells))
 
 

@@ -244,6 +244,14 @@ def _change(
 
 
 @njit(cache=True)
+def _cooled(level: int, temperature: float, change: float) -> float:
+    """The temperature after a level: at first of the mean size of a change, at last 0."""
+    if level < 0:
+        return _HOT * change
+    return 0.0 if level == _LEVELS - 2 else temperature * _COOLING
+
+
+@njit(cache=True)
 def _anneal(
     start: np.ndarray,
     other: np.ndarray,
@@ -296,12 +304,7 @@ def _anneal(
             if swapped >= 0:
                 place[swapped] = here
             kept += 1
-        if level < 0:
-            temperature = _HOT * size / max(tried, 1)
-        elif level == _LEVELS - 2:
-            temperature = 0.0
-        else:
-            temperature *= _COOLING
+        temperature = _cooled(level, temperature, size / max(tried, 1))
         # the window follows the share of swaps kept, towards 0.44 of them (Lam and Delosme 1988)
         if level >= 0:
             window = min(max(window * (1.0 - 0.44 + kept / moves), 1.0), float(max(rows, columns)))

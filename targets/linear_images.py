@@ -45,7 +45,7 @@ def exact_matrix(matrix: np.ndarray, largest: float | None = None, binary: bool 
 
 
 @dataclass(frozen=True, eq=False)
-class ExactImages(LoadedImages):
+class LinearImages(LoadedImages):
     """Written images as matrices.
 
     A drive u adds u M0 + u|u| M1 + u^3 M2 to its columns; a linear array has the first term alone.
@@ -109,7 +109,7 @@ class ExactImages(LoadedImages):
             raise ValueError(f"images for binary drives are driven with {routing.scheme} ones")
         if self.single and np.any(routing.idle_drive[routing.idle.any(axis=0)]):
             return LoadedTiles(self, routing)  # in single precision idle rows have their place in the order
-        return ExactTiles(self, routing)
+        return LinearTiles(self, routing)
 
 
 def _powers(drives: np.ndarray, terms: int) -> np.ndarray:
@@ -121,10 +121,10 @@ def _powers(drives: np.ndarray, terms: int) -> np.ndarray:
     return found[0] if terms == 1 else np.concatenate(found, axis=-1)
 
 
-class ExactTiles(LoadedTiles):
+class LinearTiles(LoadedTiles):
     """Tiles whose used rows and columns alone are computed."""
 
-    def __init__(self, images: ExactImages, routing: TileRouting) -> None:
+    def __init__(self, images: LinearImages, routing: TileRouting) -> None:
         super().__init__(images, routing)
         self.readout, self.columns = images.readout, images.matrices.shape[3]
         # Powers of -1, 0 and 1 are all alike.
@@ -163,7 +163,7 @@ class ExactTiles(LoadedTiles):
         )  # fmt: skip
 
 
-def _tables(images: ExactImages, routing: TileRouting) -> Tables:
+def _tables(images: LinearImages, routing: TileRouting) -> Tables:
     """The kernel's tables of tiles."""
     columns = images.matrices.shape[3]
     number_of: dict[bytes, int] = {}
