@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo.xbar
 
-.PHONY: help demo test check types docs bench bench-mapping dist clean
+.PHONY: help demo test check types docs bench bench-mapping fuzz dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ docs: $(VENV)/installed ## the reference of all public names, from docstrings, i
 
 bench: $(VENV)/installed ## speed and memory, beside other simulators where they are installed: docs/performance.md; ARGS="--rows W1,W4"
 	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+fuzz: $(VENV)/installed ## attempts on models, programs, targets, data and options, a minute each; ARGS="program --minutes 60"
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench-mapping: $(VENV)/installed ## mapping: images, writes and makespans beside their lower bounds and plainer packers
 	$(BIN)/python benchmarks/mapping.py

@@ -70,13 +70,13 @@ def work_apart(
 
     Args:
         work: a function of a module, which each process imports.
-        cases: what can be sent to a process.
+        cases: what can be sent to a process; taken as processes become free.
         workers: processes at a time.
         seconds: time of each case.
         memory_bytes: memory of each process beyond what it takes to begin with.
         modules: what a process imports to begin with.
     """
-    pending = iter(list(cases))
+    pending = iter(cases)
     running: list[_Worker] = []
 
     def employ(worker: _Worker | None) -> None:
