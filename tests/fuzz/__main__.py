@@ -23,6 +23,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first block of examples")
     parser.add_argument("--again", type=Path, metavar="FILE", help="attempt one finding again, in this process")
     options = parser.parse_args()
+    for name in options.names:
+        if name not in BOUNDARIES:
+            parser.error(f"no boundary {name!r}; there are {', '.join(BOUNDARIES)}")
     if options.again:
         tally = attempt(options.again.stem.split("-")[0], options.again.read_bytes())
         print("\n".join(finding.what for finding in tally.findings) or "no finding")
