@@ -46,7 +46,7 @@ def print_reproduction(console: Console, result: dict[str, Any]) -> None:
     rows, numbers = result["rows"], result["measurements"]
     if rows:
         columns = _ROWS_WIDE if wide else _ROWS_NARROW
-        console.print(_table(columns, rows, lambda row: _row_cells(row, wide), wide))
+        console.print(_table(columns, rows, lambda row: row_cells(row, wide), wide))
         console.print(
             "accuracies in per cent, drops in points; by: the paper's own procedure or ours; ± over chips, and under it over "
             "networks: sample standard deviations",
@@ -54,7 +54,7 @@ def print_reproduction(console: Console, result: dict[str, Any]) -> None:
         )
     if numbers:
         columns = _NUMBERS_WIDE if wide else _NUMBERS_NARROW
-        console.print(_table(columns, numbers, lambda row: _number_cells(row, wide), wide))
+        console.print(_table(columns, numbers, lambda row: number_cells(row, wide), wide))
         console.print(
             "basis: predicted from published numbers alone; calibrated so that this or a related number comes out; or resting on "
             "assumed numbers",
@@ -90,7 +90,7 @@ def _table(columns: Sequence[str], rows: list[Row], cells: Callable[[Row], dict[
     return table
 
 
-def _row_cells(row: Row, wide: bool) -> dict[str, str]:
+def row_cells(row: Row, wide: bool) -> dict[str, str]:
     """An experiment's cells by the name of their column."""
     name, networks = row["experiment"], row["networks"]
     array = f"{row['array_mean']:.2f}"
@@ -114,7 +114,7 @@ def _row_cells(row: Row, wide: bool) -> dict[str, str]:
     }
 
 
-def _number_cells(row: Row, wide: bool) -> dict[str, str]:
+def number_cells(row: Row, wide: bool) -> dict[str, str]:
     """A measurement's cells by the name of their column; where there is no column for it, the unit follows the number."""
     name, unit = row["measurement"], "" if wide else f" {row['unit']}".rstrip()
     here = number(row["value"])

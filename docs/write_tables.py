@@ -1,0 +1,96 @@
+"""Put the tables of a `xbcompile reproduce --json` result into README.md and docs/reproduction.md, between their marks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from xbcompile.report.reproduction import number_cells, row_cells, system_of
+
+ROOT = Path(__file__).parents[1]
+MARKED = re.compile(r"<!-- (xbcompile reproduce[^>]*) -->\n.*?<!-- end -->", re.DOTALL)
+ROWS = (
+    "experiment", "by", "published", "software", "array", "networks", "worst", "drop", "chips", "weight updates", "reads",
+    "digital MACs", "goal", "met",
+)  # fmt: skip
+NUMBERS = ("number", "by", "published", "here", "unit", "basis", "goal", "met")
+SHORT = ("experiment", "by", "published", "software", "array", "drop", "chips", "reads")
+UNMARKED = re.compile(r"\[(?:/|bold)\]|^none$")  # what cells have for the terminal alone
+LEFT_OUT = re.compile(
+    "-(raw|unscrambled|own-offsets|recalibrated|spare|rows|per-column|data-aware|columns|plain|partners|emulator)$"
+)  # in README: steps between a paper's procedure and ours
+KEPT = ("mram64-mlp-paper-emulator", "mram64-mlp-plain", "mram64-mlp-spare", "memristor20-letters-plain")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("result", type=Path, help="what `xbcompile reproduce --json` printed")
+    parser.add_argument("--command", default="xbcompile reproduce", help="how it was called")
+    options = parser.parse_args()
+    result = json.loads(options.result.read_text())
+    asked = [row["met"] for row in (*result["rows"], *result["measurements"]) if row["met"] is not None]
+    told = (
+        f"{sum(asked)} of {len(asked)} goals met in {result['seconds'] / 60:.1f} minutes on two cores; accuracies in per cent, "
+        "drops in points."
+    )
+    rows = [row for row in result["rows"] if row["experiment"] in KEPT or not LEFT_OUT.search(row["experiment"])]
+    _replace(ROOT / "README.md", options.command, f"{_table(SHORT, map(_short, rows))}\n\n{told}")
+    parts = [
+        *_by_system(result["rows"], ROWS, _full),
+        *_by_system(result["measurements"], NUMBERS, _number),
+        told,
+    ]
+    _replace(ROOT / "docs" / "reproduction.md", options.command, "\n\n".join(parts))
+
+
+def _replace(path: Path, command: str, text: str) -> None:
+    page, count = MARKED.subn(lambda _: f"<!-- {command} -->\n{text}\n<!-- end -->", path.read_text(encoding="utf-8"))
+    if count != 1:
+        raise SystemExit(f"{path} has {count} marked places; one is wanted")
+    path.write_text(page, encoding="utf-8")
+
+
+def _by_system(
+    rows: Sequence[dict[str, Any]], columns: Sequence[str], cells: Callable[..., dict[str, str]]
+) -> list[str]:
+    return [
+        f"**{system}**\n\n{_table(columns, map(cells, members))}"
+        for system, members in groupby(rows, lambda row: system_of(row["target"]))
+    ]
+
+
+def _table(columns: Sequence[str], rows: Any) -> str:
+    lines = [columns, ["---"] * len(columns), *([row[name] for name in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _full(row: dict[str, Any]) -> dict[str, str]:
+    cells = {name: UNMARKED.sub("", text) for name, text in row_cells(row, wide=True).items()}
+    return cells | {
+        "experiment": f"{row['title']} (`{row['experiment']}`)",
+        "weight updates": f"{row['weight_updates']:,}",
+    }
+
+
+def _short(row: dict[str, Any]) -> dict[str, str]:
+    cells, networks = _full(row), row["networks"]
+    if networks > 1:
+        cells["array"] = f"{row['array_mean']:.2f} ± {row['network_std']:.2f}"
+        cells["chips"] += f" x {networks} networks"
+    return cells
+
+
+def _number(row: dict[str, Any]) -> dict[str, str]:
+    cells = {name: UNMARKED.sub("", text) for name, text in number_cells(row, wide=True).items()}
+    note = f": {row['note']}" if row["note"] else ""
+    return cells | {"number": f"{row['title']} (`{row['measurement']}`){note}", "unit": row["unit"]}
+
+
+if __name__ == "__main__":
+    main()
