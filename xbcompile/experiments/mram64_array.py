@@ -20,6 +20,7 @@ from xbcompile.targets.families.characterization import (
     errors_when_high,
     vectors_of_dot,
 )
+from xbcompile.targets.families.error_histograms import ErrorHistogramArray
 from xbcompile.targets.families.resistance_sum import ResistanceSumArray, ResistanceSumParameters
 
 _DC_VECTORS = 200  # of each expected resistance, as in Fig. 2c and Extended Data Fig. 3
@@ -179,6 +180,21 @@ def figure_ed3(effort: Effort) -> Figure:
         ],
         "Equations 3 to 5 with the published capacitances; the spread of 20 kOhm in the middle is the paper's equation's own.",
     )
+
+
+def figure_ed7(effort: Effort) -> Figure:
+    """Histograms of errors that the emulator draws from: column 1, N_delta = -16 and 16 (Extended Data Fig. 7)."""
+    p = parameters_of("mram64")
+    counts, errors = ErrorHistogramArray(p, 0).histograms(0)
+    panels = []
+    for n_delta in (-16, 16):
+        group = counts[0, n_delta + p.rows // 2]
+        found = np.flatnonzero(group)
+        shown = slice(int(found[0]), int(found[-1]) + 1)
+        name = f"{group.sum():,} dot products"
+        series = Series(name, numbers(errors[shown]), numbers(group[shown] / group.sum()), marks="bars")
+        panels.append(Panel(f"column 1, N_delta = {n_delta}", "error of the dot product", "share", [series]))
+    return Figure(panels, "N_delta: number of R_H in the upper half of the column less that in its lower half; chip 0.")
 
 
 def figure_2d(effort: Effort, offsets: bool) -> Figure:

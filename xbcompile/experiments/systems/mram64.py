@@ -333,6 +333,7 @@ FIGURES: tuple[PaperFigure, ...] = (
     ),
     PaperFigure("mram64-ed3", "resistance estimated from the delay (Extended Data Fig. 3)", mram64_array.figure_ed3, 2),
     PaperFigure("mram64-ed5", "error against supply and clock (Extended Data Fig. 5)", mram64_array.figure_ed5, 60),
+    PaperFigure("mram64-ed7", "errors that the emulator draws from (Extended Data Fig. 7)", mram64_array.figure_ed7, 5),
     PaperFigure(
         "mram64-fig3b",
         "accuracy and confusion by digit (Fig. 3b)",
