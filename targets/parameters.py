@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
+import numpy as np
+
 from xbcompile.errors import TargetError
 from xbcompile.ir import ArraySpec
 
@@ -30,6 +32,28 @@ class ArrayParameters:
         """Physical meaning of each level index, for reports; none for cells that hold any value."""
         levels = self.array_spec().levels
         return [] if levels is None else [f"level {level:g}" for level in levels]
+
+    def cell_states(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+        """What cells are written to on the device before any error, each quantity with its unit in its name.
+
+        Args:
+            cells: level indices (uint8), or float32 values on continuous arrays, of any shape.
+
+        Returns:
+            Arrays of the same shape by name, as `plus_siemens`; empty unless the family says more of its cells.
+        """
+        return {}
+
+    def row_signals(self, drives: np.ndarray) -> dict[str, np.ndarray]:
+        """What rows are driven with on the device, each quantity with its unit in its name.
+
+        Args:
+            drives: float32 in the array's drive alphabet, of any shape.
+
+        Returns:
+            Arrays of the same shape by name, as `voltage_volt`; empty unless the family says more of its rows.
+        """
+        return {}
 
     def without(self, source: str) -> Self:
         """The parameters of the same array without a source of errors, of `error_sources.DEVICE_SOURCES`: itself where it has

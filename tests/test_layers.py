@@ -42,7 +42,7 @@ ORDER = [
     {"verification", "diagnosis"},
     {"planning"},
     {"api", "report"},
-    {"interop", "experiments"},
+    {"interop", "experiments", "export"},
     {"cli"},
     {"testing"},
 ]

@@ -84,6 +84,10 @@ class ConductanceArrayParameters(ArrayParameters):
         ends = [np.floor((end - lowest) / lsb + 0.5) for end in (-limit, limit)]
         return Readout.rounding(self.read_noise * self.full_scale_dot, lowest, lsb, *ends)
 
+    def row_signals(self, drives: np.ndarray) -> dict[str, np.ndarray]:
+        """See the base."""
+        return {"voltage_volt": np.asarray(drives * self.v_read_volt)}
+
     def without(self, source: str) -> Self:
         """See `error_sources`: cells and lines are systematic; converter and amplifier saturate; the converter rounds."""
         if source == "systematic":

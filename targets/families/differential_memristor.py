@@ -106,6 +106,12 @@ class MemristorParameters(ConductanceArrayParameters):
             cell_limit=1.0,
         )
 
+    def cell_states(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+        """See the base: one device of a pair is at the lowest conductance."""
+        value = np.clip(cells.astype(np.float64), -1.0, 1.0)
+        plus, minus = (self.g_min_siemens + self.level_siemens * np.maximum(each, 0.0) for each in (value, -value))
+        return {"plus_siemens": plus, "minus_siemens": minus}
+
     def state_names(self) -> list[str]:
         """Cells are continuous and have no named states."""
         return []

@@ -78,6 +78,14 @@ class MultistateParameters(ArrayParameters):
         """Physical meaning of each level index, for reports."""
         return [f"{ohm:.0f} Ohm" for ohm in self.resistances_ohm]
 
+    def cell_states(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+        """See the base."""
+        return {"resistance_ohm": self.resistances_ohm[cells]}
+
+    def row_signals(self, drives: np.ndarray) -> dict[str, np.ndarray]:
+        """See the base."""
+        return {"current_ampere": np.asarray(drives * self.i_max_ampere)}
+
     def without(self, source: str) -> MultistateParameters:
         """See `error_sources`: the offsets of levels are systematic; the array has no converter and no noise."""
         return replace(self, sigma_nl_ohm=0.0, sigma_perp_ohm=0.0) if source == "systematic" else self

@@ -154,6 +154,15 @@ class ResistanceSumParameters(ArrayParameters):
         """Physical meaning of each level index, for reports."""
         return [f"R_L {self.r_low_ohm:g} Ohm", f"R_H {self.r_high_ohm:g} Ohm"]
 
+    def cell_states(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+        """See the base: the left path holds the weight, the right one its complement."""
+        ohm = np.array([self.r_low_ohm, self.r_high_ohm])
+        return {"left_ohm": ohm[cells], "right_ohm": ohm[1 - cells]}
+
+    def row_signals(self, drives: np.ndarray) -> dict[str, np.ndarray]:
+        """See the base: an input of 1 selects the left path, 0 the right one."""
+        return {"input_bit": np.asarray(drives > 0, np.uint8)}
+
     def without(self, source: str) -> ResistanceSumParameters:
         """See `error_sources`: the spread of paths is systematic, the converter saturates and rounds, its jitter is random.
 

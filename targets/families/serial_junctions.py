@@ -159,10 +159,25 @@ class SerialJunctionParameters(ConductanceArrayParameters):
             e_read_j=self.rows * cells * self.v_read_volt**2 * mean_siemens * self.t_read_s,
         )
 
+    @property
+    def pair_ohm(self) -> np.ndarray:
+        """Resistances at 0 V of the plus and the minus cell of each level, float64 [levels, 2]."""
+        return self.junctions * self.r_parallel_ohm + self.pairs * (self.r_antiparallel_ohm - self.r_parallel_ohm)
+
+    def cell_states(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+        """See the base: how many junctions of the two cells are antiparallel, and their resistances at 0 V."""
+        plus, minus = np.moveaxis(self.pairs[cells], -1, 0)
+        plus_ohm, minus_ohm = np.moveaxis(self.pair_ohm[cells], -1, 0)
+        return {
+            "plus_antiparallel_junctions": plus,
+            "minus_antiparallel_junctions": minus,
+            "plus_ohm": plus_ohm,
+            "minus_ohm": minus_ohm,
+        }
+
     def state_names(self) -> list[str]:
         """Physical meaning of each level index, for reports: resistances at 0 V of the plus and the minus cell."""
-        ohm = self.junctions * self.r_parallel_ohm + self.pairs * (self.r_antiparallel_ohm - self.r_parallel_ohm)
-        return [f"{plus:.0f}/{minus:.0f} Ohm" for plus, minus in ohm]
+        return [f"{plus:.0f}/{minus:.0f} Ohm" for plus, minus in self.pair_ohm]
 
 
 def fit_current(ohm: np.ndarray, slope: np.ndarray, v_full_volt: float) -> np.ndarray:

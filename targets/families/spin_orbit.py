@@ -118,6 +118,13 @@ class SpinOrbitParameters(ConductanceArrayParameters):
             e_read_j=self.rows * read * self.v_read_volt**2 * mean_siemens * self.t_read_s,
         )
 
+    def cell_states(self, cells: np.ndarray) -> dict[str, np.ndarray]:
+        """See the base: nominal conductances of a pair, or of a single device."""
+        value, siemens = self.levels[cells], np.array(self.state_siemens)
+        if self.devices_per_weight == 1:
+            return {"conductance_siemens": siemens[(value > 0).astype(int)]}
+        return {"plus_siemens": siemens[(value > 0).astype(int)], "minus_siemens": siemens[(value < 0).astype(int)]}
+
     def state_names(self) -> list[str]:
         """Physical meaning of each level index, for reports."""
         if self.devices_per_weight == 2:

@@ -78,7 +78,7 @@ def _onnxruntime_errors() -> tuple[type[Exception], ...]:
 
 
 def _run() -> None:
-    from xbcompile.cli.app import app
+    from xbcompile.cli.more_commands import app
 
     hook, sys.unraisablehook = sys.unraisablehook, _heed_interruption
     try:
