@@ -92,6 +92,28 @@ def report_command(
         print(f"written: {result['path']} ({result['bytes']:,} bytes)")
 
 
+@app.command("compare")
+def compare_command(
+    first: Annotated[Path, typer.Argument(metavar="A.xbar", help="A compiled program.")],
+    second: Annotated[Path, typer.Argument(metavar="B.xbar", help="Another one.")],
+    data: Annotated[str | None, typer.Option(help="Also run both on these samples, as for run.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
+    repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
+    threads: arguments.Threads = None,
+    as_json: arguments.Json = False,
+) -> None:
+    """Show what differs between two programs: options, target, mapping, cost, and with --data accuracy."""
+    from xbcompile.cli.comparing import compare_files
+    from xbcompile.report.comparison import print_comparison
+
+    shown = terminal.shows_progress(as_json)
+    result = compare_files(first, second, data, seed, repeat, threads, show_progress=shown)
+    if as_json:
+        terminal.print_json(result)
+    else:
+        print_comparison(terminal.console(), result, (str(first), str(second)))
+
+
 @app.command("glossary")
 def glossary_command(
     word: Annotated[str, typer.Argument(metavar="[WORD]", help="A word, or a part of one; none: all.")] = "",

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.ir.schedule import READ
+from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.program.program import Program
 
 MOST_CELL_BYTES = 3 << 20  # of packed cells in a page; assumed

@@ -1,0 +1,131 @@
+"""Two programs side by side: what was decided otherwise, and what came of it. Every key is documented in docs/json.md."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from xbcompile.program.program import Program
+from xbcompile.report.summary import summarize
+from xbcompile.units import percent, si
+
+# What is compared of the totals, with what it is called on the terminal.
+_FIGURES = {
+    "images": "weight images",
+    "images_lower_bound": "area bound",
+    "utilisation": "utilisation",
+    "tiles": "tiles",
+    "weight_updates": "weight updates",
+    "reads_per_inference": "reads per inference",
+    "makespan_s": "time of a batch",
+    "t_per_inference_s": "time per inference",
+    "e_read_per_inference_j": "read energy per inference",
+    "e_write_per_inference_j": "write energy per inference",
+    "e_per_inference_j": "energy per inference",
+}
+_LAYER_FIGURES = ("inputs", "outputs", "levels", "input_code", "slices", "tiles", "images", "reads_per_inference")
+_PROGRAM = ("model", "target", "pipeline", "arrays", "batch", "stationary", "cuts", "packing", "floorplan")
+
+
+def compare(first: Program, second: Program) -> dict[str, Any]:
+    """What differs between two programs.
+
+    Args:
+        first: one program.
+        second: the other one.
+
+    Returns:
+        `same` (whether their files are equal); `decided`: option or number of the target by name, with both values; `figures`:
+        totals of both and the second over the first; `layers`: those that differ, by name, with both values of what does.
+    """
+    one, two = summarize(first), summarize(second)
+    return {
+        "same": first.digest == second.digest,
+        "digests": [first.digest, second.digest],
+        "decided": _decided(first, second, one, two),
+        "figures": [
+            {"figure": name, "first": a, "second": b, "ratio": b / a if a and b is not None else None}
+            for name in _FIGURES
+            for a, b in [(one["totals"][name], two["totals"][name])]
+        ],
+        "layers": _layers(one["layers"], two["layers"]),
+    }
+
+
+def _decided(first: Program, second: Program, one: dict[str, Any], two: dict[str, Any]) -> list[dict[str, Any]]:
+    found = {name: (one["program"][name], two["program"][name]) for name in _PROGRAM}
+    found |= {
+        f"option {name}": (one["options"].get(name), two["options"].get(name))
+        for name in dict.fromkeys([*one["options"], *two["options"]])
+    }
+    numbers = [
+        {name: quantity["value"] for name, quantity in program.target.quantities.items()} for program in (first, second)
+    ]
+    found |= {
+        f"target {name}": (numbers[0].get(name), numbers[1].get(name))
+        for name in dict.fromkeys([*numbers[0], *numbers[1]])
+    }
+    return [{"what": name, "first": a, "second": b} for name, (a, b) in found.items() if a != b]
+
+
+def _layers(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = [{row["layer"]: row for row in rows} for rows in (one, two)]
+    found = []
+    for name in dict.fromkeys([*rows[0], *rows[1]]):
+        a, b = rows[0].get(name), rows[1].get(name)
+        if a is None or b is None:
+            found.append({"layer": name, "only_in": "first" if b is None else "second", "differs": {}})
+            continue
+        differs = {key: [a[key], b[key]] for key in _LAYER_FIGURES if a[key] != b[key]}
+        if differs:
+            found.append({"layer": name, "only_in": None, "differs": differs})
+    return found
+
+
+def print_comparison(console: Console, result: dict[str, Any], names: tuple[str, str]) -> None:
+    """The comparison as tables.
+
+    Args:
+        console: where.
+        result: of `compare`, and of runs where there were some.
+        names: what the two programs are called.
+    """
+    if result["same"]:
+        console.print("the two files hold the same program")
+    heads = [escape(name) for name in names]
+    if result["decided"]:
+        table = Table("decided", *heads, header_style="bold")
+        for row in result["decided"]:
+            table.add_row(row["what"], *(escape(_value(row[each])) for each in ("first", "second")))
+        console.print(table)
+    table = Table("figure", *heads, "second / first", header_style="bold")
+    for row in result["figures"]:
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3g}"
+        table.add_row(
+            _FIGURES[row["figure"]], *(_shown(row["figure"], row[each]) for each in ("first", "second")), ratio
+        )
+    console.print(table)
+    if result["layers"]:
+        table = Table("layer", "what differs", header_style="bold")
+        for row in result["layers"]:
+            words = [f"{key.replace('_', ' ')} {_value(a)} -> {_value(b)}" for key, (a, b) in row["differs"].items()]
+            table.add_row(escape(row["layer"]), escape("; ".join(words) or f"only in the {row['only_in']} program"))
+        console.print(table)
+    for name, run in zip(names, result.get("runs", ()), strict=False):
+        accuracy = run["accuracy"]
+        said = "no labels" if accuracy is None else f"accuracy {percent(accuracy['mean'])}"
+        console.print(f"{name} on {run['device']}: {said}, {run['samples']:,} samples", markup=False, emoji=False)
+
+
+def _shown(figure: str, value: float) -> str:
+    if figure.endswith(("_s", "_j")):
+        return si(value, "s" if figure.endswith("_s") else "J")
+    return percent(value, 1) if figure == "utilisation" else f"{value:,}"
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
