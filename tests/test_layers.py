@@ -44,12 +44,12 @@ ORDER = [
     {"api", "report"},
     {"interop", "experiments", "export"},
     {"cli"},
-    {"testing"},
+    {"testing", "__main__"},
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 # Less than the order would allow: data knows of models what onnx has and what counts as a sample, reports only show what a
 # program or a plan holds.
-ONLY = {"data": {"errors", "ir"}, "report": {"errors", "units", "ir", "onnx_graph", "program", "planning"}}
+ONLY = {"data": {"errors", "ir"}, "report": {"deferred", "errors", "units", "ir", "onnx_graph", "program", "planning"}}
 
 # What breaks a rule today: rule and file. An entry that is no longer needed fails, too.
 NOT_YET: set[tuple[str, str]] = set()

@@ -92,7 +92,7 @@ def test_page(path: Path, tmp_path: Path) -> None:
 
 def test_every_page_shows_files_and_outputs() -> None:
     pages = [Page.parse(path.read_text(encoding="utf-8")) for path in PAGES]
-    assert len(pages) == 4
+    assert len(pages) == 5
     assert all(page.files and page.python + "".join(shown for _, shown in page.commands) for page in pages)
     assert sum(INSTALL in dict(page.commands) for page in pages) == 3
 

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xbcompile
@@ -62,6 +62,7 @@ def test_a_large_program_shows_the_images_that_fit(monkeypatch):
     assert panel["tile_count"] == np.count_nonzero(program.schedule.tiles["image"] < 2)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 4), st.integers(0, 999), st.integers(0, 400)).map(

@@ -18,12 +18,12 @@ class Term(NamedTuple):
 
 
 GLOSSARY = (
-    Term("array", "One physical crossbar: rows by columns of cells. All columns are read at once."),
     Term(
         "area bound",
         "No mapping has fewer weight images than weights / cells of an array, rounded up. `images 12 (bound 11)` says how far a "
         "mapping is from it.",
     ),
+    Term("array", "One physical crossbar: rows by columns of cells. All columns are read at once."),
     Term("batch", "How many inferences are served between two writes of the same weight image (`--batch`)."),
     Term(
         "calibration",
