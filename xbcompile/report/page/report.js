@@ -1,7 +1,7 @@
 "use strict";
 // The pictures of the page. Data is in the element "data"; large arrays there are little-endian, compressed, in base64.
 const data = JSON.parse(document.getElementById("data").textContent);
-const PALETTE = ["#2a78d6", "#d9822b", "#3a9d5d", "#c2476b", "#7a5bc7", "#1f9aa8", "#a67c2e", "#6b7785", "#e06666", "#4b6bd6"];
+const PALETTE = ["#2a78d6", "#3a9d5d", "#7a5bc7", "#c2476b", "#1f9aa8", "#6b7785", "#8fb339", "#e06666", "#4b6bd6", "#b35fb8"];
 const TYPES = { uint8: Uint8Array, int32: Int32Array, float32: Float32Array };
 
 async function unpacked(text, type) {
@@ -18,7 +18,7 @@ function layout(more) {
   const axis = { gridcolor: color("--line"), zerolinecolor: color("--line"), linecolor: color("--line"), automargin: true };
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: color("--text"), size: 12 },
-    margin: { l: 60, r: 20, t: 36, b: 46 }, hoverlabel: { align: "left" },
+    margin: { l: 60, r: 20, t: 36, b: 58 }, hoverlabel: { align: "left" },
     ...more, xaxis: { ...axis, ...(more.xaxis || {}) }, yaxis: { ...axis, ...(more.yaxis || {}) },
   };
 }
@@ -26,6 +26,7 @@ function layout(more) {
 const OPTIONS = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
 
 function draw(id, traces, more) {
+  document.getElementById(id).style.height = `${more.height + 14}px`;
   return Plotly.react(id, traces, layout(more), OPTIONS);
 }
 
