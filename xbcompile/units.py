@@ -19,7 +19,8 @@ def si(value: float, unit: str) -> str:
     """`3.1e-11, "J"` -> `31 pJ`, four significant digits."""
     if value == 0:
         return f"0 {unit}"
-    factor, prefix = next(((f, p) for f, p in _PREFIXES if abs(value) >= f), _PREFIXES[-1])
+    rounded = abs(float(f"{value:.4g}"))
+    factor, prefix = next(((f, p) for f, p in _PREFIXES if rounded >= f), _PREFIXES[-1])
     return f"{value / factor:.4g} {prefix}{unit}"
 
 

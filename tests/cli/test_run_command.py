@@ -306,5 +306,6 @@ def test_units():
     assert si(0, "s") == "0 s"
     assert si(-2500, "m") == "-2.5 km"
     assert si(1e-18, "J") == "0.001 fJ"
+    assert si(9.99999e-7, "s") == "1 µs"
     assert percent(0.9758) == "97.58 %"
     assert percent(0.5, 0) == "50 %"

@@ -170,8 +170,8 @@ def test_in_a_browser(name, scheme, browser, tmp_path):
     page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(path.as_uri())
-    page.wait_for_function("document.documentElement.dataset.drawn === 'yes'", timeout=30_000)
+    page.goto(path.as_uri(), timeout=120_000)
+    page.wait_for_function("document.documentElement.dataset.drawn === 'yes'", timeout=120_000)
     assert said == []
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     pictures = page.locator(".picture")

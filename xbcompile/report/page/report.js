@@ -36,7 +36,7 @@ function layerColor(index) {
 
 function prefixed(value, unit) {
   if (value === 0) return `0 ${unit}`;
-  const steps = Math.min(3, Math.max(-5, Math.floor(Math.log10(Math.abs(value)) / 3)));
+  const steps = Math.min(3, Math.max(-5, Math.floor(Math.log10(Math.abs(Number(value.toPrecision(4)))) / 3)));
   return `${(value / 1000 ** steps).toPrecision(4)} ${["f", "p", "n", "µ", "m", "", "k", "M", "G"][steps + 5]}${unit}`;
 }
 
@@ -122,7 +122,7 @@ async function showImage() {
   }
   const scale = kind === 1
     ? { colorscale: data.layers.map((_, i) => [i, layerColor(i)]).flatMap(([i, tone]) => [[i / data.layers.length, tone], [(i + 1) / data.layers.length, tone]]), zmin: -0.5, zmax: data.layers.length - 0.5, showscale: false }
-    : { colorscale: "RdBu", reversescale: true, colorbar: { thickness: 12 } };
+    : { colorscale: "RdBu", reversescale: true, colorbar: { thickness: 12 }, ...(kind === 0 && panel.levels ? { zmin: panel.levels[0], zmax: panel.levels.at(-1) } : {}) };
   const title = document.getElementById("shown-choice").selectedOptions[0].text;
   await draw("cells", [{ type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", ...scale }], {
     title: { text: `Image ${image}: ${title}`, font: { size: 13 } }, height: 520,
