@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from xbcompile.errors import PassError
+from xbcompile.ir.input_code import MOST_BITS
 from xbcompile.passes.contract import Advice, LayerTrouble
 from xbcompile.passes.input_coding import InputCoding
 
-MOST_SLICES = 255
+MOST_SLICES = MOST_BITS["thermometer"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from xbcompile.onnx_graph.engine import REFUSALS, open_session
+from xbcompile.errors import ProgramError
+from xbcompile.onnx_graph.engine import REFUSALS, one_line, open_session
 from xbcompile.passes.contract import DevicePass, Feeds
 from xbcompile.program.program import Program, device_passes
 from xbcompile.runtime.dataflow import Digital, RunsSegment, count_bytes
@@ -49,11 +50,21 @@ class PreparedProgram:
 
     @cached_property
     def segments(self) -> Mapping[str, RunsSegment]:
-        """Sessions of the network's digital segments, by name."""
+        """Sessions of the network's digital segments, by name.
+
+        Raises:
+            ProgramError: onnxruntime does not load one.
+        """
         threads = self.workers.threads
-        return {
-            each.name: open_session(each.model, threads=threads, pooled=False) for each in self.program.network.segments
-        }
+        sessions: dict[str, RunsSegment] = {}
+        for each in self.program.network.segments:
+            try:
+                sessions[each.name] = open_session(each.model, threads=threads, pooled=False)
+            except REFUSALS as error:
+                raise ProgramError(
+                    f"onnxruntime cannot load the program's digital segment {each.name!r}: {one_line(error)}"
+                ) from error
+        return sessions
 
     @cached_property
     def device_passes(self) -> list[DevicePass]:

@@ -26,6 +26,7 @@ from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES
 from xbcompile.reference.sequence import calls_in_sequence, with_initial_states
 from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_corrections
+from xbcompile.runtime.corrections_check import check_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
 from xbcompile.runtime.joining import joined
@@ -442,20 +443,6 @@ class Session:
         """A layer's input among the tensors at hand; for sessions that need more."""
         x: np.ndarray = values[self.program.network.layers[index].input]
         return x
-
-
-def check_corrections(corrections: Corrections, program: Program, chip: str) -> None:
-    """Raise ProgramError when corrections are for another program or another chip."""
-    if corrections.program != program.digest:
-        raise ProgramError(
-            f"the corrections are for the program {corrections.program[:16]}, and this one is {program.digest[:16]}: commission "
-            f"the chip for this program"
-        )
-    if corrections.chip != chip:
-        raise ProgramError(
-            f"the corrections are for the chip {corrections.chip!r}, and this one is {chip!r}: give that device and seed, or "
-            f"commission this chip"
-        )
 
 
 def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:

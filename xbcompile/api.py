@@ -16,6 +16,7 @@ from xbcompile.frontend import import_network, load_model, runnable
 from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.frontend.runs import cannot_run, check_steps
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, Schedule, WeightCode
+from xbcompile.ir.input_code import drives_rows
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.split_model import SplitModel, split
@@ -33,7 +34,7 @@ from xbcompile.tiler.floorplan.place import place_on_floorplan
 from xbcompile.tiler.floorplan.traffic import array_traffic
 from xbcompile.tiler.reuse.reuse_cells import reuse_cells
 from xbcompile.tiler.scramble import scramble_columns
-from xbcompile.verification.verify import verify
+from xbcompile.verification.verify import check_program as verify
 
 
 def compile(  # the name that users expect, as re.compile
@@ -256,9 +257,10 @@ def check_fits(network: Network, target: Target) -> None:
             if spec.levels is None:  # any level is a real value
                 continue
             raise TargetError(f"layer {layer.name!r}: its levels are not those of target {target.name!r}")
-        if layer.input_code is None and spec.drive != "unbounded":
+        if not drives_rows(layer.input_code, spec.drive):
+            coded = "uncoded" if layer.input_code is None else layer.input_code.scheme
             raise TargetError(
-                f"layer {layer.name!r} has uncoded inputs, but rows of target {target.name!r} take {spec.drive} drives; "
+                f"layer {layer.name!r} has {coded} inputs, but rows of target {target.name!r} take {spec.drive} drives; "
                 f"add {_coding_for(layer, spec)} to the passes"
             )
 

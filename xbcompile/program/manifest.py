@@ -1,0 +1,272 @@
+"""What a manifest may say: every field with its type and range, so that nothing behind it meets another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Positive = Annotated[int, Meta(ge=1, le=2**62)]
+Size = Annotated[int, Meta(ge=1, le=2**40)]  # of an axis of a matrix, or of a kernel
+Axis = Annotated[int, Meta(ge=0, le=63)]
+Seconds = Annotated[float, Meta(ge=0, le=1e300)]
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+FromTheEnd = Literal[-1, -2]
+Member = Annotated[str, Meta(pattern="^tensors/[0-9a-f]{64}$")]
+Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A JSON object that has all these keys and no others."""
+
+
+class ContractionEntry(Entry, tag_field="kind", tag="Contraction"):
+    """See `ir.Contraction`."""
+
+    input_axis: FromTheEnd
+    output_axis: FromTheEnd
+    squeeze: bool
+
+
+class PatchesEntry(Entry, tag_field="kind", tag="Patches"):
+    """See `ir.Patches`."""
+
+    kernel: Annotated[tuple[Size, ...], Meta(min_length=1, max_length=3)]
+    strides: tuple[Size, ...]
+    dilations: tuple[Size, ...]
+    pads: tuple[Annotated[int, Meta(ge=0, le=2**40)], ...]
+    auto_pad: Literal["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]
+
+
+class InputCodeEntry(Entry):
+    """See `ir.InputCode`."""
+
+    scheme: Literal["analogue", "thermometer", "bitserial"]
+    bits: Annotated[int, Meta(ge=1, le=255)]
+    low: Finite | None
+    high: Finite | None
+    span: Finite | None
+
+
+class InputGridEntry(Entry):
+    """See `ir.InputGrid`."""
+
+    tensor: str
+    low: Finite
+    step: Finite
+    steps: Count
+    window: Count | None
+
+
+class LayerEntry(Entry):
+    """A matrix layer, see `ir.MatrixLayer`; its tensors are described apart."""
+
+    layer: str
+    input: str
+    output: str
+    matrix: str
+    shape: tuple[Size, Size, Size]
+    geometry: ContractionEntry | PatchesEntry
+    element_type: Literal[1, 6, 10, 11]  # float, int32, float16, double
+    vectors_per_inference: Positive | None
+    sample_axis: Axis
+    input_code: InputCodeEntry | None
+    stands_for: str
+    input_grid: InputGridEntry | None
+
+
+class SegmentEntry(Entry):
+    """A run of nodes of the host graph, see `ir.DigitalSegment`."""
+
+    segment: str
+    first: Count
+    count: Count
+    constants: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class SequenceEntry(Entry):
+    """See `ir.SequenceInput`."""
+
+    outer: str
+    inner: str
+
+
+class StateEntry(Entry):
+    """See `ir.State`."""
+
+    initial: str
+    start: str
+    end: str
+    final: str
+
+
+class StackedEntry(Entry):
+    """See `ir.StackedOutput`."""
+
+    inner: str
+    outer: str
+
+
+class RecurrenceEntry(Entry):
+    """See `ir.Recurrence`."""
+
+    recurrence: str
+    position: Count
+    nodes: list[dict[str, Any]]
+    sequences: tuple[SequenceEntry, ...]
+    states: tuple[StateEntry, ...]
+    outputs: tuple[StackedEntry, ...]
+    reverse: bool
+    steps: Positive | None
+
+
+class TensorEntry(Entry):
+    """Where a tensor is, and what it is made of."""
+
+    member: Member
+    element_type: Literal["float32", "uint8"]
+    shape: tuple[Annotated[int, Meta(ge=0, le=2**40)], ...]
+
+
+class LayerTensors(Entry, omit_defaults=True):
+    """The tensors of a layer; the weight code of layers that share a matrix is with the first."""
+
+    bias: TensorEntry
+    codes: TensorEntry | None = None
+    scale: TensorEntry | None = None
+    offset: TensorEntry | None = None
+
+
+class SamplesEntry(Entry):
+    """See `ir.SampleAxes`."""
+
+    inputs: tuple[tuple[str, Axis | None], ...]
+    outputs: tuple[tuple[str, Axis | None], ...]
+    ranks: tuple[tuple[str, Axis], ...]
+    call: Positive | None
+    shared: tuple[str, ...]
+    mixed: bool
+
+
+class RecordEntry(Entry):
+    """See `ir.LoweringRecord`."""
+
+    node: str
+    operator: str
+    lowered: bool
+    reason: str
+    layers: tuple[str, ...]
+
+
+class ScheduleEntry(Entry):
+    """See `ir.Schedule`; its tables are members of their own."""
+
+    rows: Size
+    columns: Size
+    arrays: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    batch: Positive
+    setup_s: Seconds
+    period_s: Seconds
+    objective: str
+    images_lower_bound: Count
+    packing_status: Literal["optimal", "feasible", "unpacked"]
+    makespan_lower_bound_s: Seconds
+    period_lower_bound_s: Seconds
+    weight_updates_lower_bound: Count
+    cells_written: Count | None
+    floorplan: str
+    hop_values: Annotated[int, Meta(ge=0)]
+    hop_values_lower_bound: Annotated[int, Meta(ge=0)]
+
+
+class Manifest(Entry):
+    """`manifest.json`; `nodes` are read by `node_entries`."""
+
+    format_version: int
+    xbcompile_version: str
+    pipeline: str
+    options: dict[str, Any]
+    cuts: Literal["greedy", "balanced", "free"]
+    packing: Literal["dense", "in-order", "none"]
+    notes: tuple[str, ...]
+    calibration: tuple[str, ...]
+    ir_version: Version
+    schedule: ScheduleEntry
+    samples: SamplesEntry
+    records: tuple[RecordEntry, ...]
+    nodes: list[dict[str, Any]]
+    tensors: tuple[LayerTensors, ...]
+
+
+NodeEntry = LayerEntry | SegmentEntry | RecurrenceEntry
+Kind = TypeVar("Kind")
+
+
+class Malformed(ValueError):
+    """A part of a file says something that it may not; the message names field, found and allowed."""
+
+
+def parsed_json(content: bytes, name: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Args:
+        content: its text, in UTF-8.
+        name: of the member that holds it, for messages.
+
+    Raises:
+        Malformed: it is no JSON, too deep, or no object.
+    """
+    try:
+        found = json.loads(content)
+    except RecursionError:
+        raise Malformed(f"{name} is nested too deeply") from None
+    except ValueError as error:
+        raise Malformed(f"{name} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise Malformed(f"{name} holds no object but {type(found).__name__}")
+    return found
+
+
+def checked(value: Any, kind: type[Kind], name: str) -> Kind:
+    """What JSON gave, as a type.
+
+    Args:
+        value: dicts, lists, numbers and texts.
+        kind: a type of this module.
+        name: where the value stands, for messages.
+
+    Raises:
+        Malformed: a field is missing, unknown, of another type or out of range.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except RecursionError:
+        raise Malformed(f"{name} is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise Malformed(f"{name} holds a text that is none: half of a pair of surrogates") from None
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).rpartition(" - at `$")
+        where = f"{name}{path.removesuffix('`')}" if what else name
+        raise Malformed(f"{where}: {what or error}") from None
+
+
+def node_entries(nodes: Sequence[dict[str, Any]], name: str = "manifest.json.nodes") -> Iterator[NodeEntry]:
+    """The nodes of a network or of a recurrence's body, in their order.
+
+    Args:
+        nodes: as the manifest has them.
+        name: where they stand, for messages.
+
+    Raises:
+        Malformed: see `checked`.
+    """
+    kinds: dict[str, type[Any]] = {"recurrence": RecurrenceEntry, "segment": SegmentEntry, "layer": LayerEntry}
+    for i, node in enumerate(nodes):
+        kind = next((kinds[key] for key in kinds if key in node), LayerEntry)
+        yield checked(node, kind, f"{name}[{i}]")
