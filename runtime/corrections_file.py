@@ -19,6 +19,7 @@ from xbcompile.ir.corrections import Corrections, Effort, LayerCorrection
 from xbcompile.ir.image_route import ImageRoute
 from xbcompile.program.archive import Archive, ArchiveKind, atomic_file, npy, opened, write_archive
 from xbcompile.program.manifest import Count, Entry, Malformed, checked, parsed_json
+from xbcompile.program.members import Missing
 
 FIT_VERSION = 1
 _ROUTE = ("row", "column", "row_sign", "column_sign")
@@ -48,7 +49,7 @@ class FitManifest(Entry):
     defects_known: bool
     effort: EffortEntry
     layers: Count
-    tables: tuple[Annotated[str, Meta(pattern=f"^({_TABLE})$")], ...]
+    tables: tuple[Annotated[str, Meta(pattern=rf"^({_TABLE})\Z")], ...]
 
 
 def save_corrections(corrections: Corrections, path: str | os.PathLike[str]) -> None:
@@ -112,8 +113,8 @@ def load_corrections(path: str | os.PathLike[str]) -> Corrections:
             )
         try:
             return _read(archive)
-        except Malformed as error:
-            raise archive.lacking(error) from None
+        except (Malformed, Missing) as error:
+            raise archive.malformed(error) from None
 
 
 def _read(archive: Archive) -> Corrections:
@@ -154,7 +155,7 @@ def _layer(tables: dict[str, np.ndarray], name: str) -> LayerCorrection:
 
 def _taken(tables: dict[str, np.ndarray], name: str) -> np.ndarray:
     if name not in tables:
-        raise Malformed(f"there is no {name}")
+        raise Missing(f"there is no {name}")
     return tables[name]
 
 

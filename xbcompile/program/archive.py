@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from xbcompile.errors import ProgramError
-from xbcompile.program.members import Members, Unreadable, table_of
+from xbcompile.program.members import Members, Missing, Unreadable, table_of
 
 TENSORS = "tensors/"  # folder of the tensors
 _COMMENT = b"xbcompile sha256:"
@@ -180,13 +180,17 @@ class Archive:
         """
         return ProgramError(f"{self.kind.name} {self.name!r} is damaged: {why}; make it again with: {self.kind.made}")
 
-    def lacking(self, what: object) -> ProgramError:
+    def malformed(self, error: Exception) -> ProgramError:
         """The error of a file that is whole, and holds what no such file does.
 
         Args:
-            what: the part, what was found and what is allowed.
+            error: says which part, what was found and what is allowed.
         """
-        return ProgramError(f"{self.kind.name} {self.name!r} lacks a part that it must have: {what}")
+        if isinstance(error, Missing):
+            return ProgramError(f"{self.kind.name} {self.name!r} lacks a part that it must have: {error}")
+        return ProgramError(
+            f"{self.kind.name} {self.name!r} is malformed: {error}; make it again with: {self.kind.made}"
+        )
 
     def check_names(self) -> None:
         """Raise ProgramError for a member that no such archive has."""
@@ -206,7 +210,7 @@ class Archive:
         try:
             return self._members.read(member)
         except Unreadable as error:
-            raise self.lacking(error) from None
+            raise self.malformed(error) from None
 
     def table(self, member: str, *dtypes: Any) -> np.ndarray:
         """An array in numpy's own format, see `table_of`.
@@ -217,7 +221,7 @@ class Archive:
         try:
             return table_of(self._members.read(member), member, *dtypes)
         except Unreadable as error:
-            raise self.lacking(error) from None
+            raise self.malformed(error) from None
 
     def tensor(self, member: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
         """A tensor, read-only; tensors of one member share memory.
@@ -241,7 +245,7 @@ class Archive:
         try:
             content = self._members.read_into(member)
         except Unreadable as error:
-            raise self.lacking(error) from None
+            raise self.malformed(error) from None
         if member != TENSORS + hashlib.sha256(content.data).hexdigest():
             raise self.damaged(f"{member} holds other bytes")
         content.flags.writeable = False

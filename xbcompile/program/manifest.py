@@ -16,7 +16,7 @@ Axis = Annotated[int, Meta(ge=0, le=63)]
 Seconds = Annotated[float, Meta(ge=0, le=1e300)]
 Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 FromTheEnd = Literal[-1, -2]
-Member = Annotated[str, Meta(pattern="^tensors/[0-9a-f]{64}$")]
+Member = Annotated[str, Meta(pattern=r"^tensors/[0-9a-f]{64}\Z")]
 Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
@@ -39,13 +39,13 @@ class PatchesEntry(Entry, tag_field="kind", tag="Patches"):
     strides: tuple[Size, ...]
     dilations: tuple[Size, ...]
     pads: tuple[Annotated[int, Meta(ge=0, le=2**40)], ...]
-    auto_pad: Literal["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]
+    auto_pad: Annotated[str, Meta(pattern=r"^(NOTSET|VALID|SAME_UPPER|SAME_LOWER)\Z")]
 
 
 class InputCodeEntry(Entry):
     """See `ir.InputCode`."""
 
-    scheme: Literal["analogue", "thermometer", "bitserial"]
+    scheme: Annotated[str, Meta(pattern=r"^(analogue|thermometer|bitserial)\Z")]
     bits: Annotated[int, Meta(ge=1, le=255)]
     low: Finite | None
     high: Finite | None
@@ -130,7 +130,7 @@ class TensorEntry(Entry):
     """Where a tensor is, and what it is made of."""
 
     member: Member
-    element_type: Literal["float32", "uint8"]
+    element_type: Annotated[str, Meta(pattern=r"^(float32|uint8)\Z")]
     shape: tuple[Annotated[int, Meta(ge=0, le=2**40)], ...]
 
 
@@ -175,7 +175,7 @@ class ScheduleEntry(Entry):
     period_s: Seconds
     objective: str
     images_lower_bound: Count
-    packing_status: Literal["optimal", "feasible", "unpacked"]
+    packing_status: Annotated[str, Meta(pattern=r"^(optimal|feasible|unpacked)\Z")]
     makespan_lower_bound_s: Seconds
     period_lower_bound_s: Seconds
     weight_updates_lower_bound: Count
@@ -192,8 +192,8 @@ class Manifest(Entry):
     xbcompile_version: str
     pipeline: str
     options: dict[str, Any]
-    cuts: Literal["greedy", "balanced", "free"]
-    packing: Literal["dense", "in-order", "none"]
+    cuts: Annotated[str, Meta(pattern=r"^(greedy|balanced|free)\Z")]
+    packing: Annotated[str, Meta(pattern=r"^(dense|in-order|none)\Z")]
     notes: tuple[str, ...]
     calibration: tuple[str, ...]
     ir_version: Version

@@ -36,6 +36,10 @@ class Unreadable(ValueError):
     """A member, or the archive, is not as it must be; the message says what is wrong."""
 
 
+class Missing(Unreadable):
+    """There is no such member."""
+
+
 class Members:
     """The members of a zip archive.
 
@@ -106,7 +110,7 @@ class Members:
 
     def _entry(self, name: str) -> tuple[int, zipfile.ZipInfo]:
         if name not in self._entries:
-            raise Unreadable(f"there is no {name}")
+            raise Missing(f"there is no {name}")
         return self._entries[name]
 
     def _start(self, entry: zipfile.ZipInfo) -> int:
@@ -127,7 +131,7 @@ class Members:
 
 
 def _name(entry: zipfile.ZipInfo, before: dict[str, tuple[int, zipfile.ZipInfo]]) -> str:
-    if entry.is_dir() or entry.filename != entry.orig_filename:
+    if not entry.filename or entry.is_dir() or entry.filename != entry.orig_filename:
         raise Unreadable(f"its member {entry.orig_filename!r} is no file")
     if entry.filename in before:
         raise Unreadable(f"its member {entry.filename!r} is there twice")

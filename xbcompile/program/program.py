@@ -199,14 +199,14 @@ def _read_version(archive: Archive) -> Program:
     except ProgramError:
         raise
     except (ValueError, XbcompileError) as error:  # what values say that check themselves
-        raise archive.lacking(error) from None
+        raise archive.malformed(error) from None
 
 
 def _read(archive: Archive, manifest: Manifest) -> Program:
     target = Target.from_table(parsed_json(archive.read("target.json"), "target.json"), "target.json")
     entries = tuple(node_entries(manifest.nodes))
     schedule = read_schedule(archive, manifest.schedule, layer_entries(entries), target.array_spec)
-    stored = read_skeleton(archive, "host.onnx", may_leave_out=True)
+    stored = read_skeleton(archive, "host.onnx", is_host=True)
     host = stored.skeleton
     network = Network(
         name=host.graph.name,

@@ -7,17 +7,17 @@ archive, and no other tensor, wherever it may be (attributes, bodies, functions,
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from functools import cache
+from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.descriptor import Descriptor, FieldDescriptor  # type: ignore[import-untyped]  # protobuf brings no types
+from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]  # protobuf brings no types
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]  # likewise
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from xbcompile.errors import ModelError
-from xbcompile.frontend.soundness import check_soundness
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart
@@ -30,11 +30,13 @@ MOST_NODES = 1_000_000
 # Elements of a tensor whose shape alone is stored, as ConstantOfShape gives one; assumed to fit into any memory.
 LARGEST_FILLED = 2**28
 
-_TENSOR = "onnx.TensorProto"
 _CONTENT_FIELDS = ("raw_data", "float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 _DEEPEST_CALLS = 50  # assumed: of functions in functions
 _ATTRIBUTE_SHAPE = ("RandomNormal", "RandomUniform")
 _INPUT_SHAPE = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
+_MAKERS = frozenset({*_ATTRIBUTE_SHAPE, *_INPUT_SHAPE})
+_ELEMENT_TYPES = frozenset(TensorProto.DataType.values())
+_MOST_AXES = 64
 
 
 def stored_skeleton(model: SplitModel, pool: TensorPool, left_out: Collection[str]) -> bytes:
@@ -47,13 +49,13 @@ def stored_skeleton(model: SplitModel, pool: TensorPool, left_out: Collection[st
     return data
 
 
-def read_skeleton(archive: Archive, member: str, may_leave_out: bool = False) -> SplitModel:
+def read_skeleton(archive: Archive, member: str, is_host: bool = False) -> SplitModel:
     """Inverse of `stored_skeleton`, without the tensors that are not stored.
 
     Args:
         archive: the program file.
         member: its name there.
-        may_leave_out: tensors may be left out that follow from the layers.
+        is_host: it is the host graph: tensors may be left out that follow from the layers.
 
     Raises:
         ProgramError: it is not there, or a tensor is not.
@@ -64,7 +66,7 @@ def read_skeleton(archive: Archive, member: str, may_leave_out: bool = False) ->
     except DecodeError:
         raise Malformed(f"{member} is no ONNX model") from None
     skeleton.DiscardUnknownFields()  # which onnxruntime might know
-    _check(skeleton, member, may_leave_out)
+    _check(skeleton, member, is_host)
     tensors = {}
     for initializer in skeleton.graph.initializer:
         if is_apart(initializer) and initializer.external_data:
@@ -75,32 +77,72 @@ def read_skeleton(archive: Archive, member: str, may_leave_out: bool = False) ->
     return SplitModel(skeleton, tensors)
 
 
-def _check(model: onnx.ModelProto, member: str, may_leave_out: bool) -> None:
+def _check(model: onnx.ModelProto, member: str, is_host: bool) -> None:
     if not model.HasField("graph"):
         raise Malformed(f"{member} has no graph")
-    for tensor in filter(is_apart, model.graph.initializer):
-        _check_apart(tensor, member, may_leave_out)
-    names = set()
+    names: set[str] = set()
     for tensor in model.graph.initializer:
         if tensor.name in names:
             raise Malformed(f"{member}: two initializers have the name {tensor.name!r}")
         names.add(tensor.name)
-    rest = copied(model)
-    del rest.graph.initializer[:]
-    rest.graph.initializer.extend(tensor for tensor in model.graph.initializer if not is_apart(tensor))
-    for tensor in tensors_in(rest):
-        if is_apart(tensor) or tensor.external_data:
+    parts = messages_in(model, member)
+    apart = {id(tensor) for tensor in model.graph.initializer if is_apart(tensor)}
+    for tensor in parts[onnx.TensorProto]:
+        if id(tensor) in apart:
+            _check_apart(tensor, member, is_host)
+        elif is_apart(tensor) or tensor.external_data:
             raise Malformed(
                 f"{member}: tensor {tensor.name!r} is external data; none may be but initializers of the main graph, which name "
                 f"tensors of the archive"
             )
+    for kind in (*parts[onnx.TypeProto.Tensor], *parts[onnx.TypeProto.SparseTensor]):
+        if kind.elem_type not in _ELEMENT_TYPES:
+            raise Malformed(f"{member}: a value has element type {kind.elem_type}, which ONNX does not have")
+    if is_host:
+        _check_sizes(model, member)
+    _check_calls(model, member)
+    _check_filled(parts, member)
+
+
+def _check_sizes(model: onnx.ModelProto, member: str) -> None:
+    """Every tensor that the message holds has the content that its shape and element type need."""
+    rest = copied(model)
+    del rest.graph.initializer[:]
+    rest.graph.initializer.extend(tensor for tensor in model.graph.initializer if not is_apart(tensor))
     try:
-        check_soundness(model, member)
         check_sizes(rest, member)
     except ModelError as error:
         raise Malformed(str(error)) from None
-    _check_calls(model, member)
-    _check_filled(rest, member)
+
+
+def messages_in(model: onnx.ModelProto, member: str) -> dict[type, list[Any]]:
+    """All messages in a model, itself included, by their class, whatever field of whatever message holds them.
+
+    Args:
+        model: the model.
+        member: what it is called in messages.
+
+    Raises:
+        Malformed: a text in it is not UTF-8.
+    """
+    found: dict[type, list[Any]] = defaultdict(list)
+    try:
+        _collect(model, found)
+    except UnicodeDecodeError:
+        raise Malformed(f"{member}: a name or another text in it is not UTF-8") from None
+    return found
+
+
+def _collect(message: Message, found: dict[type, list[Any]]) -> None:
+    found[type(message)].append(message)
+    for field, value in message.ListFields():
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for each in [value] if isinstance(value, Message) else value:
+                _collect(each, found)
+        elif field.type == FieldDescriptor.TYPE_STRING:  # which protobuf gives as bytes where it is no text
+            for each in value if not isinstance(value, (str, bytes)) else [value]:
+                if isinstance(each, bytes):
+                    each.decode()
 
 
 def _check_apart(tensor: TensorProto, member: str, may_leave_out: bool) -> None:
@@ -119,42 +161,6 @@ def _check_apart(tensor: TensorProto, member: str, may_leave_out: bool) -> None:
         raise Malformed(f"{what} has element type {tensor.data_type}, of which the archive holds no tensors")
     if min(tensor.dims, default=0) < 0:
         raise Malformed(f"{what} has shape {list(tensor.dims)}; sizes must not be negative")
-
-
-def tensors_in(message: Message) -> Iterator[TensorProto]:
-    """Every tensor in a message of ONNX, whatever field of whatever message in it holds it."""
-    for name, is_tensor in _holders(message.DESCRIPTOR):
-        value = getattr(message, name)
-        if isinstance(value, Message):
-            value = [value] if message.HasField(name) else []
-        for each in value:
-            if is_tensor:
-                yield each
-            else:
-                yield from tensors_in(each)
-
-
-@cache
-def _holders(descriptor: Descriptor) -> tuple[tuple[str, bool], ...]:
-    """Name, and whether of tensors themselves, of the fields in which tensors may be."""
-    return tuple(
-        (field.name, field.message_type.full_name == _TENSOR)
-        for field in descriptor.fields
-        if field.type == FieldDescriptor.TYPE_MESSAGE and _may_hold(field.message_type, frozenset())
-    )
-
-
-def _may_hold(descriptor: Descriptor, above: frozenset[str]) -> bool:
-    if descriptor.full_name == _TENSOR:
-        return True
-    if descriptor.full_name in above:
-        return False
-    inside = above | {descriptor.full_name}
-    return any(
-        _may_hold(field.message_type, inside)
-        for field in descriptor.fields
-        if field.type == FieldDescriptor.TYPE_MESSAGE
-    )
 
 
 def _nodes_in(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
@@ -209,15 +215,20 @@ def _domain(name: str) -> str:
     return "" if name in ONNX_DOMAINS else name
 
 
-def _check_filled(model: onnx.ModelProto, member: str) -> None:
+def _check_filled(parts: dict[type, list[Any]], member: str) -> None:
     """No few numbers stand for a tensor that no memory holds."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes = [node for nodes in (model.graph.node, *(f.node for f in model.functions)) for node in _nodes_in(nodes)]
-    for node in nodes:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.HasField("t") and node.output:
-                constants[node.output[0]] = attribute.t
-    for node in nodes:
+    makers = [node for node in parts[onnx.NodeProto] if node.op_type in _MAKERS]
+    if not makers:
+        return
+    constants = {tensor.name: tensor for tensor in parts[onnx.TensorProto] if tensor.name}
+    for node in parts[onnx.NodeProto]:
+        if (
+            node.op_type == "Constant"
+            and len(node.output) == len(node.attribute) == 1
+            and node.attribute[0].HasField("t")
+        ):
+            constants[node.output[0]] = node.attribute[0].t
+    for node in makers:
         shape = _shape_of(node, constants)
         if shape is not None and math.prod(shape) > LARGEST_FILLED:
             raise Malformed(
@@ -236,6 +247,9 @@ def _shape_of(node: onnx.NodeProto, constants: dict[str, TensorProto]) -> list[i
     if place is None or len(node.input) <= place or node.input[place] not in constants:
         return None
     sizes = constants[node.input[place]]
-    if sizes.data_type != TensorProto.INT64 or is_apart(sizes):
+    if sizes.data_type != TensorProto.INT64 or is_apart(sizes) or len(sizes.dims) > 1 or sizes.dims[:1] > [_MOST_AXES]:
         return None
-    return [max(0, int(size)) for size in np.ravel(numpy_helper.to_array(sizes)).tolist()]
+    values = (
+        np.frombuffer(sizes.raw_data, "<i8") if len(sizes.raw_data) % 8 == 0 and sizes.raw_data else sizes.int64_data
+    )
+    return [max(0, int(size)) for size in values]
