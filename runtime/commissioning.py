@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from xbcompile.errors import PassError, TargetError
 from xbcompile.ir.corrections import Corrections
+from xbcompile.onnx_graph.engine import ERRORS, one_line
 from xbcompile.program.program import Program
 from xbcompile.runtime.chip_view import BeforeLayer, ProgramOnChip
 from xbcompile.runtime.dataflow import Digital
@@ -113,7 +114,12 @@ def fitted(
             continue
         later = tuple(passes[number + 1 :])
         view = ProgramOnChip(prepared, device_of, chip, later, digital, make, counter, before_layer)
-        corrections = each.fit(view, prepared.calibration(each.samples), corrections)
+        try:
+            corrections = each.fit(view, prepared.calibration(each.samples), corrections)
+        except ERRORS as error:
+            raise PassError(
+                f"{each.name} cannot be fitted: onnxruntime cannot run the model on the calibration inputs: {one_line(error)}"
+            ) from error
         if corrections.moves_cells and program.schedule.cells_written is not None:
             raise PassError(
                 f"{each.name} moves weights to other cells, so a write would change other rows than the schedule counts; "

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from xbcompile.errors import ProgramError
+from xbcompile.errors import DataError, ProgramError
 from xbcompile.onnx_graph.engine import REFUSALS, one_line, open_session
 from xbcompile.passes.contract import DevicePass, Feeds
 from xbcompile.program.program import Program, device_passes
@@ -102,7 +102,7 @@ class PreparedProgram:
             digital = Digital(self.program.network, segments=self.segments)
             try:
                 self._sample_bytes[sizes] = count_bytes(digital, one)
-            except REFUSALS:  # a segment does not take zeros for the layers' outputs
+            except DataError:  # a segment does not take zeros for the layers' outputs
                 self._sample_bytes[sizes] = 0
         each = self._sample_bytes[sizes]
         return min(MOST_SAMPLES, max(1, int(self.memory_bytes * TENSORS_SHARE) // max(each, 1)))

@@ -7,7 +7,7 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from tokenize import TokenError
 from typing import Any
 
@@ -50,6 +50,9 @@ def json_edit(members: Members, name: str, path: list[int], value: Any, how: str
         holder["unknown"] = value
     elif how == "double" and isinstance(holder, list):
         holder.append(found)
+    elif how == "alike":
+        alike = [each for each in _values(table) if type(each) is type(found)]
+        holder[key] = alike[sum(path) % len(alike)]
     elif how == "more" and isinstance(found, int) and not isinstance(found, bool):
         holder[key] = found + 1
     elif how == "less" and isinstance(found, int) and not isinstance(found, bool):
@@ -57,6 +60,13 @@ def json_edit(members: Members, name: str, path: list[int], value: Any, how: str
     else:
         holder[key] = value
     members[name] = _dumped(table)
+
+
+def _values(table: Any) -> Iterator[Any]:
+    """Every value in a value of JSON, itself included."""
+    yield table
+    for each in table.values() if isinstance(table, dict) else table if isinstance(table, list) else ():
+        yield from _values(each)
 
 
 def _dumped(table: Any) -> bytes:
@@ -227,10 +237,12 @@ def archive(members: Members, how: str, place: int) -> bytes:
     return sealed(bytes(data))
 
 
-ARCHIVES = ("right",) * 12 + ("compressed", "twice", "bomb", "entry", "last entry", "byte", "cut")
+ARCHIVES = ("right",) * 40 + ("compressed", "twice", "bomb", "entry", "last entry", "byte", "cut")
 NUMBERS = st.integers(0, 2**31 - 1)
 ENTRIES = st.one_of(st.integers(-3, 40), st.sampled_from([-(2**31), 2**31 - 1, 255, 256, 65535]))
-_HOW_JSON = st.sampled_from(["replace", "replace", "replace", "remove", "add", "double", "more", "less"])
+_HOW_JSON = st.sampled_from(
+    ["alike"] * 6 + ["more", "less", "more", "less", "replace", "replace", "remove", "add", "double"]
+)
 _HOW_TABLE = st.sampled_from(
     ["entry"] * 6 + ["not a number", "exchange", "shorter", "longer", "type", "shape", "header", "size"]
 )
@@ -263,6 +275,16 @@ def edited(members: Members, wanted: list[tuple[Any, ...]]) -> Members:
             continue
         try:
             change(members, *([names[which % len(names)]] if kind in OF else []), *arguments)
-        except (ValueError, KeyError, TypeError, EOFError, SyntaxError, TokenError, DecodeError, MemoryError):
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            SyntaxError,
+            TokenError,
+            DecodeError,
+            MemoryError,
+            RecursionError,
+        ):
             continue  # an edit before it left nothing that this one can read
     return members

@@ -58,7 +58,7 @@ def program(name: str) -> Program:
     if name == "sequence":
         return xbcompile.compile(sequence_model("GRU", 3), "ideal", effort=0)
     if name == "large":  # codes that host.onnx does not hold
-        return xbcompile.compile(dense_model(70, 60, 5), "memristor20", arrays=1, effort=0)
+        return xbcompile.compile(dense_model(70, 60, 5), "sot", arrays=1, effort=0)
     return xbcompile.compile(
         dense_model(24, 9, 4),
         "memristor20",
