@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ import numpy as np
 import pytest
 
 import xbcompile
-from tests.fuzz.boundaries.program import members
+from tests.fuzz.boundaries.program import members, program
 from tests.fuzz.program_edits import Members
 from tests.support.forged_programs import changed, manifest_of, refused, with_manifest, written
 from xbcompile.errors import ProgramError
 from xbcompile.ir import InputCode
 from xbcompile.report.summary import summarize
+from xbcompile.runtime import Session
 
 # The manifest
 
@@ -177,6 +179,17 @@ def test_input_codes_check_themselves() -> None:
         for bits in (0, most + 1, -1, 2**31, True, 2.0):
             with pytest.raises(ValueError, match=f"allowed: 1 to {most}"):
                 InputCode(scheme, bits)
+
+
+def test_no_kernel_is_handed_inputs_that_are_not_coded() -> None:
+    """A program made in Python, too: the emulator of binary arrays looks numbers of matches up in tables."""
+    right = program("dense")
+    uncoded = [replace(layer, input_code=None) for layer in right.network.layers]
+    wrong = replace(right, network=right.network.with_layers(uncoded))
+    for device in ("mram64", "emulator", "physics"):
+        with pytest.raises(ProgramError, match="not coded as drives, and rows of the target take bipolar drives"):
+            Session(wrong, device)
+    Session(wrong, "ideal")
 
 
 # Tables

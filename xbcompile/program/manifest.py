@@ -220,7 +220,7 @@ def parsed_json(content: bytes, name: str) -> dict[str, Any]:
         name: of the member that holds it, for messages.
 
     Raises:
-        Malformed: it is no JSON, too deep, or no object.
+        Malformed: it is no JSON, too deep, no object, or a text in it is none.
     """
     try:
         found = json.loads(content)
@@ -230,7 +230,17 @@ def parsed_json(content: bytes, name: str) -> dict[str, Any]:
         raise Malformed(f"{name} is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise Malformed(f"{name} holds no object but {type(found).__name__}")
+    if b"\\ud" in content.lower():
+        _check_texts(found, name)
     return found
+
+
+def _check_texts(found: dict[str, Any], name: str) -> None:
+    """Raise Malformed for half of a pair of surrogates, which JSON can escape and no text holds."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Malformed(f"{name} holds a text that is none: half of a pair of surrogates") from None
 
 
 def checked(value: Any, kind: type[Kind], name: str) -> Kind:
@@ -248,8 +258,6 @@ def checked(value: Any, kind: type[Kind], name: str) -> Kind:
         return msgspec.convert(value, kind)
     except RecursionError:
         raise Malformed(f"{name} is nested too deeply") from None
-    except UnicodeEncodeError:
-        raise Malformed(f"{name} holds a text that is none: half of a pair of surrogates") from None
     except msgspec.ValidationError as error:
         what, _, path = str(error).rpartition(" - at `$")
         where = f"{name}{path.removesuffix('`')}" if what else name
