@@ -201,6 +201,6 @@ def test_verification_calls_nothing_right_that_does_not_run(tmp_path: Path) -> N
     (finding,) = xbcompile.verify(xbcompile.load_program(path))
     assert "unknown pass 'no-such-pass'" in finding
     path = written(tmp_path / "p.xbar", changed("dense", "samples", "call", value=3))
-    for loaded in (xbcompile.load_program(path),):
-        assert xbcompile.verify(loaded) == []
-        Session(loaded, "ideal").run(probe_inputs(loaded))
+    loaded = xbcompile.load_program(path)
+    assert xbcompile.verify(loaded) == []
+    Session(loaded, "ideal").run(probe_inputs(loaded))

@@ -13,7 +13,7 @@ Count = Annotated[int, Meta(ge=0, le=2**62)]
 Positive = Annotated[int, Meta(ge=1, le=2**62)]
 Size = Annotated[int, Meta(ge=1, le=2**40)]  # of an axis of a matrix, or of a kernel
 Axis = Annotated[int, Meta(ge=0, le=63)]
-Seconds = Annotated[float, Meta(ge=0, le=1e300)]
+Seconds = Annotated[float, Meta(ge=0, le=1e100)]
 Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 FromTheEnd = Literal[-1, -2]
 Member = Annotated[str, Meta(pattern=r"^tensors/[0-9a-f]{64}\Z")]
@@ -149,7 +149,7 @@ class SamplesEntry(Entry):
     inputs: tuple[tuple[str, Axis | None], ...]
     outputs: tuple[tuple[str, Axis | None], ...]
     ranks: tuple[tuple[str, Axis], ...]
-    call: Positive | None
+    call: Annotated[int, Meta(ge=1, le=2**28)] | None
     shared: tuple[str, ...]
     mixed: bool
 

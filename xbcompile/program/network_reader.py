@@ -31,6 +31,7 @@ from xbcompile.ir import (
 )
 from xbcompile.ir.input_code import drives_rows
 from xbcompile.ir.row_weights import row_weight_of_layer
+from xbcompile.onnx_graph.dimensions import is_fixed
 from xbcompile.onnx_graph.domains import XBCOMPILE
 from xbcompile.onnx_graph.split_model import SplitModel, fill, is_apart
 from xbcompile.program.archive import Archive
@@ -177,6 +178,12 @@ class NodeReader:
             reverse=entry.reverse,
             steps=entry.steps,
         )
+        for layer in recurrence.layers:
+            if (layer.vectors_per_inference or 0) % (entry.steps or 1):
+                raise Malformed(
+                    f"manifest.json: layer {layer.name!r} has vectors_per_inference = {layer.vectors_per_inference}; it is in a "
+                    f"recurrence of {entry.steps} steps, so allowed are multiples of that"
+                )
         if not is_wired_as(scan, recurrence):
             raise Malformed(f"{what}: its states and sequences are not those of the host graph")
         return recurrence
@@ -287,6 +294,12 @@ def samples_of(described: SamplesEntry, host: onnx.GraphProto) -> SampleAxes:
             axis, shape = axes[value.name], value.type.tensor_type
             if axis is not None and shape.HasField("shape") and axis >= len(shape.shape.dim):
                 raise Malformed(f"{value.name!r} has no axis {axis} of samples")
+    for value in host.input:
+        axis, dims = samples.inputs[value.name], value.type.tensor_type.shape.dim
+        if axis is not None and axis < len(dims) and is_fixed(dims[axis]) and dims[axis].dim_value != samples.call:
+            raise Malformed(
+                f"manifest.json.samples: call = {samples.call}, and input {value.name!r} takes {dims[axis].dim_value} samples"
+            )
     if not samples.inputs.keys() >= samples.ranks.keys() or not samples.outputs.keys() >= set(samples.shared):
         raise Malformed("manifest.json.samples: ranks are of inputs, shared are outputs; it names others")
     return samples

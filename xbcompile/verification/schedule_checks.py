@@ -161,6 +161,8 @@ def _overlapping_batches(schedule: Schedule) -> list[str]:
         return []
     if not schedule.stationary:
         return [f"schedule: batches overlap (period {period:g} s, makespan {makespan:g} s) while weights are rewritten"]
+    if not period > 0:
+        return [f"schedule: with a period of {period:g} s an array is used for two batches at a time"]
     tolerance = 1e-9 * makespan
     busy = np.bincount(steps["array"], weights=steps["end_s"] - steps["start_s"], minlength=schedule.arrays)
     start = np.mod(steps["start_s"], period)
