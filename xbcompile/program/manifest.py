@@ -20,7 +20,7 @@ Member = Annotated[str, Meta(pattern=r"^tensors/[0-9a-f]{64}\Z")]
 Version = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Entry(msgspec.Struct, forbid_unknown_fields=True):
     """A JSON object that has all these keys and no others."""
 
 

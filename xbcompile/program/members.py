@@ -10,7 +10,6 @@ import re
 import struct
 import zipfile
 import zlib
-from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
@@ -62,11 +61,10 @@ class Members:
         for entry in entries:
             self._entries[_name(entry, self._entries)] = self._start(entry), entry
             starts.append(self._entries[entry.filename][0])
-        ends = [start + entry.file_size for start, entry in zip(starts, entries, strict=True)]
-        for end, (entry, following) in zip(ends, pairwise([*entries, None]), strict=False):
-            limit = archive.start_dir if following is None else following.header_offset
-            if end > limit:
-                raise Unreadable(f"its member {entry.filename!r} reaches into what follows it")  # type: ignore[union-attr]
+        limits = [*(entry.header_offset for entry in entries[1:]), archive.start_dir]
+        for start, entry, limit in zip(starts, entries, limits, strict=False):
+            if start + entry.file_size > limit:
+                raise Unreadable(f"its member {entry.filename!r} reaches into what follows it")
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries

@@ -12,7 +12,7 @@ import numpy as np
 from xbcompile.ir import Schedule, Use
 from xbcompile.ir.schedule import READ, WRITE
 
-_LATEST_S = 1e100  # sums of so many batches stay finite
+_LATEST = 1e100  # seconds: sums of so many batches stay finite
 _IMAGES_AT_ONCE = 1024  # of which permutations are looked at
 
 
@@ -146,8 +146,8 @@ def check_steps(schedule: Schedule, work: Scheduled) -> list[str]:
     for name, high in (("array", schedule.arrays), ("image", schedule.images)):
         if np.any(steps[name] < 0) or np.any(steps[name] >= high):
             return [f"steps: {name} indices outside 0..{high - 1}"]
-    if not all(np.all(np.abs(steps[name]) <= _LATEST_S) for name in ("start_s", "end_s")):
-        return [f"steps: a time is no number of seconds up to {_LATEST_S:g}"]
+    if not all(np.all(np.abs(steps[name]) <= _LATEST) for name in ("start_s", "end_s")):
+        return [f"steps: a time is no number of seconds up to {_LATEST:g}"]
     if np.any(steps["end_s"] < steps["start_s"]):
         return ["steps: a step ends before it starts"]
     if np.any(steps["rows"][reads] != 0) or np.any(steps["rows"] < 0) or np.any(steps["rows"] > schedule.rows):

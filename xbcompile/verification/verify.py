@@ -48,6 +48,7 @@ HALF_TOLERANCE = 2e-3
 LARGEST_TIE = 0.25
 
 _NO_PROBES: tuple[type[Exception], ...] = (DataError, *engine.REFUSALS)
+_FAILURES: tuple[type[Exception], ...] = (XbcompileError, *engine.REFUSALS)
 # Sums of absolute products from here on may overflow float32, in one order of summation and not in another.
 OVERFLOW = 1e37
 LARGEST_COMPARED = 8_000_000  # assumed: elements of a layer's input that are compared within seconds
@@ -107,7 +108,7 @@ def check_run(program: Program) -> list[str]:
     corrections = replace(no_corrections(program), program=program.digest, chip=chip)
     try:
         found = Session(program, EXACT_DEVICE, corrections=corrections).run(feeds)
-    except (XbcompileError, *engine.REFUSALS) as error:
+    except _FAILURES as error:
         return [f"run: it fails where the host graph runs: {engine.one_line(error)}"]
     return [
         f"run: output {name!r} is {_shown(found[name])}, the host graph's {_shown(value)}"

@@ -102,8 +102,7 @@ def attempt(example: tuple[str, list[Any], str, int, str], folder: Path) -> None
         for device in loaded.target.device_names:
             Session(loaded, device, threads=1).run_samples(probe_inputs(loaded, samples=2))
     elif entry == "session":
-        session = xbcompile.InferenceSession(path)
-        session.run(None, probe_inputs(loaded, samples=2))
+        xbcompile.InferenceSession(path).run(None, probe_inputs(loaded, samples=2))
     else:
         commission(loaded, threads=1)
 
