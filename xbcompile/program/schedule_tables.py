@@ -13,7 +13,7 @@ from xbcompile.ir import Schedule, Use
 from xbcompile.ir.schedule import READ, WRITE
 
 _LATEST = 1e100  # seconds: sums of so many batches stay finite
-_IMAGES_AT_ONCE = 1024  # of which permutations are looked at
+_COLUMNS_AT_ONCE = 2**22  # of which permutations are looked at
 
 
 class MatrixSize(Protocol):
@@ -107,8 +107,9 @@ def _permutations(schedule: Schedule) -> list[str]:
     table = schedule.column_permutation
     if table.shape != (schedule.images, schedule.columns):
         return [f"permutations: table has shape {table.shape}"]
-    for first in range(0, len(table), _IMAGES_AT_ONCE):
-        some = table[first : first + _IMAGES_AT_ONCE]
+    step = max(1, _COLUMNS_AT_ONCE // schedule.columns)
+    for first in range(0, len(table), step):
+        some = table[first : first + step]
         found = np.zeros(some.shape, bool)
         np.put_along_axis(found, np.minimum(some, schedule.columns - 1).astype(np.intp), True, axis=1)
         wrong = ~found.all(axis=1) | np.any(some >= schedule.columns, axis=1)
