@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from xbcompile.errors import ProgramError
+from xbcompile.files import atomic_file
 from xbcompile.ir.corrections import Corrections, Effort, LayerCorrection
 from xbcompile.ir.image_route import ImageRoute
-from xbcompile.program.archive import Archive, atomic_file, npy, write_archive
+from xbcompile.program.archive import Archive, npy, write_archive
 
 FIT_VERSION = 1
 _FIT = ("file of corrections", "xbcompile commission P.xbar -o CHIP.fit")

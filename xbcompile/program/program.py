@@ -28,13 +28,14 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf brings no types
 
 from xbcompile.errors import ProgramError
+from xbcompile.files import atomic_file
 from xbcompile.ir import ArraySpec, LoweringRecord, Network, Schedule
 from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.onnx_graph.split_model import SplitModel
 from xbcompile.options import CompileOptions
 from xbcompile.passes.contract import DevicePass
 from xbcompile.passes.pipeline import parse_pipeline
-from xbcompile.program.archive import Archive, TensorPool, atomic_file, npy, write_archive
+from xbcompile.program.archive import Archive, TensorPool, npy, write_archive
 from xbcompile.program.cells import CellImages
 from xbcompile.program.network_file import (
     NodeReader,
