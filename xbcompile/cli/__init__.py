@@ -79,7 +79,7 @@ def _follows_interruption(error: BaseException | None) -> bool:
 
 def _report(error: Exception) -> None:
     """End with one line for what the user can mend; raise what is our own fault."""
-    from xbcompile.cli.streams import discard
+    from xbcompile.cli.streams import settle
 
     try:
         raise error
@@ -88,10 +88,10 @@ def _report(error: Exception) -> None:
     except MemoryError as error:
         _fail(f"not enough memory: {error}")
     except BrokenPipeError:  # the reader of our output went away
-        discard(sys.stdout)
+        settle(sys.stdout)
         sys.exit(1)
     except OSError as error:
-        discard(sys.stdout)
+        settle(sys.stdout)
         where = f"{error.filename!r}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
     except _onnxruntime_errors() as error:

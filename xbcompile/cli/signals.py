@@ -11,7 +11,7 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-from xbcompile.cli.streams import discard, tell
+from xbcompile.cli.streams import settle, tell
 from xbcompile.files import discard_unfinished
 
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
@@ -69,7 +69,7 @@ def leave(status: int) -> NoReturn:
     """End the process, all tidied up, without unloading libraries: an interruption may have caught one half loaded."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        discard(stream)
+        settle(stream)
     os._exit(status)
 
 

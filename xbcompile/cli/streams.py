@@ -38,13 +38,19 @@ def tell(text: str) -> None:
         discard(sys.stderr)
 
 
-def discard(stream: TextIO) -> None:
-    """Send what a stream still holds, if it cannot be written, to nowhere: else the interpreter would complain at its end."""
+def settle(stream: TextIO) -> None:
+    """Write what a stream still holds; what cannot be written is discarded, else the interpreter would complain at its end."""
     try:
         stream.flush()
     except OSError:
-        with suppress(OSError):  # a stream without a file
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        discard(stream)
+
+
+def discard(stream: TextIO) -> None:
+    """Send what a stream still holds, and all that follows, to nowhere."""
+    with suppress(OSError):  # a stream without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        stream.flush()
 
 
 def keep_clear(output: str | os.PathLike[str]) -> None:
