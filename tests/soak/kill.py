@@ -1,7 +1,7 @@
 """Kill commands at random moments, and look at what is left: `python -m tests.soak.kill --kills 100`, or `make kills`.
 
 Each command replaces files that are there already. After a kill (SIGKILL, to the command alone) every file must be the old or
-the new one, every process of the command must end, and the next call must do its work. Kernels are compiled anew each time, so
+the new one, every process of the command must end, and the next call must do its work. Kernels are compiled anew at times, so
 that kills fall into the writing of their cache, too; one command downloads its data, from a slow server of this process.
 """
 
@@ -37,6 +37,7 @@ PASSES = "quantize{scheme=binary},thermometer{bits=2},recalibrate{samples=10}"
 FIGURE = "sot-fig3c"
 _SETTLED = 10.0  # seconds in which every process of a killed command must have ended
 _SLICES = 20  # of a download, with a pause before each
+_KEPT = 0.8  # of the calls find compiled kernels
 _LONG_AGO = 3600.0  # seconds; older than what may still be written
 
 
@@ -152,8 +153,8 @@ class Soak:
         return kept | {name: str(self.folder / value) for name, value in folders.items()}
 
     def start(self, command: Command) -> subprocess.Popen[bytes]:
-        """The command, in a session of its own, with nothing kept of kernels and downloads."""
-        for name in ("kernels", "cache"):
+        """The command, in a session of its own, with no download kept and, at times, no compiled kernels."""
+        for name in ("cache", *(["kernels"] if self.random.random() > _KEPT else [])):
             shutil.rmtree(self.folder / name)
             (self.folder / name).mkdir()
         return self._begun(command)
