@@ -1,8 +1,8 @@
 """Kill commands at random moments, and look at what is left: `python -m tests.soak.kill --kills 100`, or `make kills`.
 
 Each command replaces files that are there already. After a kill (SIGKILL, to the command alone) every file must be the old or
-the new one, every process of the command must end, and the next call must do its work. Kernels are compiled anew at times, so
-that kills fall into the writing of their cache, too; one command downloads its data, from a slow server of this process.
+the new one, every process of the command must end, and the next call must do its work. One of them compiles a kernel and keeps
+it, one downloads its data, from a slow server of this process.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,11 +34,16 @@ from tests.support.small_programs import dense_model
 
 MODELS = Path(__file__).parent.parent.parent / "models"
 MAIN = "from xbcompile.cli import main; main()"
+KERNEL = """
+from xbcompile.files import write_atomically
+from xbcompile.targets.counter_random import key_of, standard_normal
+write_atomically("kernel", standard_normal(key_of("soak", 1), (40,)).tobytes())
+"""
 PASSES = "quantize{scheme=binary},thermometer{bits=2},recalibrate{samples=10}"
 FIGURE = "sot-fig3c"
+_PATIENCE = 600.0  # seconds that a call may take
 _SETTLED = 10.0  # seconds in which every process of a killed command must have ended
 _SLICES = 20  # of a download, with a pause before each
-_KEPT = 0.8  # of the calls find compiled kernels
 _LONG_AGO = 3600.0  # seconds; older than what may still be written
 
 
@@ -71,6 +77,7 @@ COMMANDS = [
         f"reproduce {FIGURE} --quick --models {MODELS} --figures figures".split(),
         [f"figures/{FIGURE}.{ending}" for ending in ("png", "svg", "json")],
     ),
+    Command("kernel", [], ["kernel"], KERNEL),
     Command("download", ["run", "digits.xbar", "--data", "mnist:test:3", "-o", "digits.npz"], ["digits.npz"]),
 ]
 
@@ -149,12 +156,12 @@ class Soak:
     def environment(self) -> dict[str, str]:
         """Every folder that commands write in belongs to the soak."""
         kept = {name: value for name, value in os.environ.items() if name != "XBCOMPILE_DATA"}
-        folders = {"TMPDIR": "tmp", "NUMBA_CACHE_DIR": "kernels", "XDG_CACHE_HOME": "cache"}
+        folders = {"TMPDIR": "tmp", "XDG_CACHE_HOME": "cache"}
         return kept | {name: str(self.folder / value) for name, value in folders.items()}
 
     def start(self, command: Command) -> subprocess.Popen[bytes]:
-        """The command, in a session of its own, with no download kept and, at times, no compiled kernels."""
-        for name in ("cache", *(["kernels"] if self.random.random() > _KEPT else [])):
+        """The command, in a session of its own, with nothing kept of its kernels and downloads."""
+        for name in ("cache", "kernels"):
             shutil.rmtree(self.folder / name)
             (self.folder / name).mkdir()
         return self._begun(command)
@@ -165,7 +172,7 @@ class Soak:
             return subprocess.Popen(
                 [sys.executable, "-c", code, *command.arguments],
                 cwd=self.folder,
-                env=self.environment,
+                env=self.environment | ({"NUMBA_CACHE_DIR": "kernels"} if command.name == "kernel" else {}),
                 stdout=subprocess.DEVNULL,
                 stderr=messages,
                 start_new_session=True,
@@ -178,7 +185,7 @@ class Soak:
 
     def finish(self, command: Command, process: subprocess.Popen[bytes]) -> str:
         """Wait for a call that nobody kills; what it said where it failed."""
-        status = process.wait(120)
+        status = process.wait(_PATIENCE)
         return "" if status == 0 else (self.folder / "tmp" / "messages").read_text()
 
     def kill(self, command: Command, row: Row, duration: float, new: dict[str, bytes | None]) -> None:
@@ -262,9 +269,10 @@ def soak(
             row.faults.append(f"fails without a kill: {error}")
         durations.append(time.perf_counter() - started)
         results.append(soaked.outputs(command))
-    for number in range(kills):
-        which = number % len(commands)
-        soaked.kill(commands[which], rows[which], durations[which], results[which])
+    with suppress(KeyboardInterrupt):  # what was done until then is told
+        for number in range(kills):
+            which = number % len(commands)
+            soaked.kill(commands[which], rows[which], durations[which], results[which])
     return rows, soaked.left_at_last(commands)
 
 
@@ -274,6 +282,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         rows, left = soak(Path(folder), given.kills, given.seed)
     print(
