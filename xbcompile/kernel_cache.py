@@ -70,10 +70,11 @@ class _KernelFiles:
         """As numba asks for: names tell fresh files from others."""
 
 
-class _KernelCache(FunctionCache):  # type: ignore[misc]  # numba has no types
+class _KernelCache(FunctionCache):
     def __init__(self, function: Callable[..., Any], stamp: str) -> None:
         super().__init__(function)
-        self._cache_file = _KernelFiles(self._cache_path, self._impl.filename_base, stamp)
+        files = _KernelFiles(self._cache_path, self._impl.filename_base, stamp)
+        self._cache_file = files  # type: ignore[assignment]  # all that numba asks of it
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -25,7 +25,7 @@ def _beside(model: str | Path, path: Path) -> Iterator[Path]:
     if Path(model).suffix != ".onnx" or not path.is_file() or _is_archive(path):
         return
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf brings no types
 
     from xbcompile.onnx_graph.tensors import model_tensors
 
