@@ -15,9 +15,10 @@ import numpy as np
 from msgspec import Meta
 
 from xbcompile.errors import ProgramError
+from xbcompile.files import atomic_file
 from xbcompile.ir.corrections import Corrections, Effort, LayerCorrection
 from xbcompile.ir.image_route import ImageRoute
-from xbcompile.program.archive import Archive, ArchiveKind, atomic_file, npy, opened, write_archive
+from xbcompile.program.archive import Archive, ArchiveKind, npy, opened, write_archive
 from xbcompile.program.manifest import Count, Entry, Malformed, checked, parsed_json
 from xbcompile.program.members import Missing
 

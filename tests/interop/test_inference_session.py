@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 import xbcompile
 from tests.support.integer_sums import precise_session
 from tests.support.model_kit import model_of
-from xbcompile.cli import main
+from xbcompile.cli import command
 from xbcompile.errors import DataError, ModelError
 from xbcompile.verification.probes import probe_inputs
 
@@ -419,7 +419,7 @@ def test_commands_on_a_digital_model(tmp_path, monkeypatch, capsys):
     def run(*arguments, status=0):
         monkeypatch.setattr(sys, "argv", ["xbcompile", *arguments])
         with pytest.raises(SystemExit) as ended:
-            main()
+            command()
         assert ended.value.code == status
         return capsys.readouterr()
 

@@ -13,7 +13,6 @@ import math
 import os
 import re
 import stat
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -296,44 +295,6 @@ def _seal_of(file: IO[bytes]) -> str | None:
         left -= len(piece)
     digest = hasher.hexdigest()
     return digest if file.read() == _COMMENT + digest.encode() else None
-
-
-@contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file that is written beside its place and renamed; nothing is left behind on failure or interruption.
-
-    Raises:
-        ProgramError: the folder does not exist or cannot be written.
-    """
-    name = os.path.abspath(os.fspath(path))
-    folder = os.path.dirname(name)
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(name)}.", dir=folder)
-    except OSError as error:
-        raise ProgramError(f"cannot write into folder {folder!r}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, name)
-    except OSError as error:
-        os.unlink(temporary)
-        raise ProgramError(f"cannot write {name!r}: {error.strerror}") from None
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray) -> None:
-    """Write a whole file as `atomic_file` does.
-
-    Raises:
-        ProgramError: the folder does not exist or cannot be written.
-    """
-    with atomic_file(path) as file:
-        file.write(data)
 
 
 def npy(array: np.ndarray) -> bytes:

@@ -28,13 +28,14 @@ import numpy as np
 import onnx
 
 from xbcompile.errors import ProgramError, XbcompileError
+from xbcompile.files import atomic_file
 from xbcompile.ir import ArraySpec, LoweringRecord, Network, Schedule
 from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.onnx_graph.split_model import SplitModel
 from xbcompile.options import CompileOptions
 from xbcompile.passes.contract import DevicePass
 from xbcompile.passes.pipeline import parse_pipeline
-from xbcompile.program.archive import Archive, TensorPool, atomic_file, npy, opened, write_archive
+from xbcompile.program.archive import Archive, TensorPool, npy, opened, write_archive
 from xbcompile.program.cells import CellImages
 from xbcompile.program.manifest import Manifest, checked, node_entries, parsed_json
 from xbcompile.program.network_file import describe_nodes, describe_samples, describe_tensors

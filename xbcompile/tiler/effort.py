@@ -32,6 +32,7 @@ class Allowance:
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 0
+        solver.parameters.catch_sigint_signal = False  # it would end the search, and the command would go on
         solver.parameters.max_deterministic_time = max(self.left * share, 0.0)
         return solver
 
