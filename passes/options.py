@@ -10,8 +10,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from xbcompile.whole_numbers import as_whole_number
 
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 _PLAIN = re.compile(r'[^\s{}",]+')
@@ -47,6 +52,21 @@ class OptionType:
             raise ValueError(f"is unknown; allowed: {', '.join(map(self.text, self.choices))}")
         return value
 
+    def taken(self, value: Any) -> Any:
+        """A value that a Python caller gives, as the declared type: numpy's numbers as Python's, integers as floats.
+
+        Raises:
+            ValueError: it is of another type; the message says what is allowed.
+        """
+        if value is None and self.optional:
+            return None
+        found = _as_kind(value, self.kind)
+        if found is None:
+            raise ValueError(f"is not {_KINDS[self.kind]}{', or None' if self.optional else ''}")
+        if self.choices and found not in self.choices:
+            raise ValueError(f"is unknown; allowed: {', '.join(map(self.text, self.choices))}")
+        return found
+
     def _convert(self, text: str) -> Any:
         try:
             if self.kind is bool:
@@ -71,11 +91,29 @@ class OptionType:
         return str(value)
 
 
+def _as_kind(value: Any, kind: type) -> Any:
+    """The value as Python's own of a kind, where it is one exactly; else None."""
+    if kind is int:
+        return as_whole_number(value)
+    if kind is bool:
+        return bool(value) if isinstance(value, bool | np.bool_) else None
+    if kind is str:
+        return str(value) if isinstance(value, str) else None
+    whole = as_whole_number(value)
+    if whole is None:
+        return float(value) if isinstance(value, float | np.floating) else None
+    try:
+        return float(whole)
+    except OverflowError:
+        return None
+
+
 def required_options(pass_class: type) -> tuple[str, ...]:
     """The options of a pass that have no default."""
     return tuple(f.name for f in fields(pass_class) if f.default is MISSING and f.default_factory is MISSING)
 
 
+@cache
 def option_types(pass_class: type) -> Mapping[str, OptionType]:
     """The options of a pass by name.
 

@@ -58,10 +58,10 @@ class OrderRows(NetworkPass):
         return 10
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.pairs not in ("on", "off"):
             raise PassError(f"pairs={self.pairs} is unknown; allowed: on, off")
-        if self.samples < 1:
-            raise PassError(f"samples={self.samples} is out of range; allowed: 1 or more")
+        self._check_count("samples", 1)
 
     def requires(self, network: Network, context: PassContext) -> None:
         """Calibration inputs, where rows weigh differently."""

@@ -63,8 +63,8 @@ class Planes(NetworkPass):
     samples: int = DEFAULT_SAMPLES
 
     def __post_init__(self) -> None:
-        if not 1 <= self.k <= 8:
-            raise PassError(f"k={self.k} is out of range; allowed: 1 to 8")
+        super().__post_init__()
+        self._check_count("k", 1, 8)
         if self.scheme not in ("binary", "ternary", "levels"):
             raise PassError(f"scheme={self.scheme} is unknown; allowed: binary, ternary, levels")
         self.coder()

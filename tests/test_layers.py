@@ -32,6 +32,7 @@ PASSES = set(passes.pass_names())
 # From the bottom to the top; parts of one row do not import each other.
 ORDER = [
     {"deferred", "errors", "units"},
+    {"whole_numbers"},
     {"ir", "extensions"},
     {"data", "onnx_graph", "tiler", "targets"},
     {"reference"},
@@ -219,7 +220,7 @@ NEVERS = [
         "a chip never sees a layer",
         ("targets/",),
         importing(
-            r"xbcompile\.(?!deferred|errors|units|extensions|targets)\w+",
+            r"xbcompile\.(?!deferred|errors|units|whole_numbers|extensions|targets)\w+",
             but=r"xbcompile\.ir(\.array_spec)?\.ArraySpec",
         ),
     ),

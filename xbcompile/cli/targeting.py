@@ -15,7 +15,11 @@ def changed_target(given: str | Target, settings: list[str] | None) -> Target:
         TargetError: unknown target or quantity, or a value that is no number or out of range.
     """
     target = given if isinstance(given, Target) else load_target(given)
-    values = dict(_parse(setting) for setting in settings or ())
+    values: dict[str, float] = {}
+    for name, value in map(_parse, settings or ()):
+        if name in values and values[name] != value:
+            raise TargetError(f"--set {name} is given twice, as {values[name]:g} and {value:g}; give one value")
+        values[name] = value
     return target.with_quantities("command line", **values) if values else target
 
 

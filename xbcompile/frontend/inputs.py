@@ -56,6 +56,8 @@ def parse_inputs(settings: Iterable[str]) -> dict[str, Any]:
             raise ModelError(f"--input {setting}: write --input NAME=VALUE, for example --input rate=16000 or s=[1,2]")
         try:
             value = json.loads(text)
+        except RecursionError:
+            raise ModelError(f"--input {name}: the value has too many lists within lists") from None
         except ValueError:
             value = text
         if name in values:

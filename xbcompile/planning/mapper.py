@@ -18,9 +18,9 @@ from xbcompile.planning.planned import PlannedNetwork
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
 from xbcompile.tiler.cuts import CUTS
 from xbcompile.tiler.schedule.objective import Figures, parse_objective
+from xbcompile.tiler.schedule.workload import check_reads
 
 MANY_TILES = 100_000  # assumed: with more tiles only what takes linear time is done
-MOST_READS = 2**40  # assumed: counts of a million tiles stay in int64
 MOST_TILES = 8_000_000  # assumed: tables of more take more than 8 GiB
 _ALIKE = 0.005  # assumed: half a percent of an objective is not worth an array
 _MORE_ARRAYS = 0.05  # assumed: with an array per image, fewer arrays than so many more do not outweigh the objective
@@ -200,11 +200,7 @@ class Mapper:
 
 def _task(network: PlannedNetwork, spec: ArraySpec, options: MappingOptions) -> _Task:
     """What is to be mapped, if that can be."""
-    reads = sum(use.reads for use in network.uses) * options.batch
-    if reads > MOST_READS:
-        raise ScheduleError(
-            f"{reads:.3g} reads of a tile per batch; allowed are {MOST_READS:.3g}: take fewer vectors or a smaller batch"
-        )
+    check_reads(network.uses, options.batch)
     fewest = fewest_tiles(network, spec.rows, spec.columns)
     if fewest > MOST_TILES:
         raise ScheduleError(

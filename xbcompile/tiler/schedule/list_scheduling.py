@@ -67,15 +67,31 @@ class _ListScheduler:
 
     def run(self, preloaded: bool) -> VisitPlan:
         """Schedule all groups in order."""
-        work, edges = self.work, self.work.edges
+        work, edges = self.work, self.work.edges.tolist()
         duration = work.visit_ticks
-        ends = np.zeros(len(work.groups), dtype=np.int64)
+        ends: list[int] = []
         for rank, waits in enumerate(work.waits_for):
+            ready = max((ends[before] for before in waits), default=0)
+            if edges[rank + 1] - edges[rank] == 1:
+                ends.append(self._schedule_one(edges[rank], int(duration[edges[rank]]), ready))
+                continue
             visits = np.arange(edges[rank], edges[rank + 1])
-            ready = int(ends[list(waits)].max(initial=0))
             self._schedule_group(visits, duration, ready)
-            ends[rank] = int((self.read_start[visits] + duration[visits]).max(initial=ready))
+            ends.append(int((self.read_start[visits] + duration[visits]).max(initial=ready)))
         return VisitPlan(self.array, self.sequence, np.full(len(self.free), preloaded))
+
+    def _schedule_one(self, visit: int, duration: int, ready: int) -> int:
+        """A group of one visit; the end of its read."""
+        image = int(self.work.image[visit])
+        home, kept_until = int(self.home[image]), int(self.kept_until[visit])
+        if home >= 0 and self.resident[home] == image:
+            start = max(int(self.free[home]), ready)
+            self._read_at(visit, home, start, duration)
+        elif home < 0 and kept_until == NEVER:
+            self._load_equals(np.array([visit]), self.work.visit_ticks, ready)
+        else:
+            self._load(visit, duration, ready)
+        return max(ready, int(self.read_start[visit]) + duration)
 
     def _schedule_group(self, visits: np.ndarray, duration: np.ndarray, ready: int) -> None:
         image, kept_until = self.work.image[visits], self.kept_until[visits]
@@ -127,9 +143,15 @@ class _ListScheduler:
         array = int(self.home[image]) if self.home[image] >= 0 else self._victim()
         start = max(int(self.free[array]) + self.work.write_ticks, ready)
         self.home[image], self.resident[array] = array, image
+        self._read_at(visit, array, start, duration)
+
+    def _read_at(self, visit: int, array: int, start: int, duration: int) -> None:
+        """Read an image that is on its array."""
         self.next_use[array] = self.kept_until[visit]
         self.free[array] = start + duration
-        self._record(np.array([visit]), np.array([array]), np.array([start]))
+        self.array[visit], self.read_start[visit] = array, start
+        self.sequence[visit] = self.scheduled
+        self.scheduled += 1
 
     def _victim(self) -> int:
         """Array whose image is kept for the latest layer or for none; among those the earliest that is free."""
