@@ -7,7 +7,7 @@ is commissioned on it: it comes last in a pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import ClassVar, Protocol
@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from xbcompile.errors import PassError, shown
+from xbcompile.errors import PassError, shown, written
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.input_code import InputCode
@@ -168,6 +168,20 @@ class Pass:
             besides = f", or 0 for {zero}" if zero else ""
             limit = "or more" if most == MOST_COUNT else f"to {most}"
             raise PassError(f"{name}={shown(value)} is out of range; allowed: {least} {limit}{besides}")
+
+    def _check_choice(self, name: str, allowed: Collection[str]) -> None:
+        """Check an option that has names as values.
+
+        Args:
+            name: of the option.
+            allowed: its values; an empty one stands for none and is not told.
+
+        Raises:
+            PassError: it is none of them.
+        """
+        value = getattr(self, name)
+        if value not in allowed:
+            raise PassError(f"{name}={written(value)} is unknown; allowed: {', '.join(filter(None, allowed))}")
 
     @classmethod
     def advice(cls, trouble: LayerTrouble) -> Advice | None:

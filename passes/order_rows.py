@@ -26,7 +26,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer, Network
 from xbcompile.passes.contract import Advice, LayerTrouble, NetworkPass, PassContext
 from xbcompile.passes.edit import rewiring, row_order
@@ -59,8 +58,7 @@ class OrderRows(NetworkPass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pairs not in ("on", "off"):
-            raise PassError(f"pairs={self.pairs} is unknown; allowed: on, off")
+        self._check_choice("pairs", ("on", "off"))
         self._check_count("samples", 1)
 
     def requires(self, network: Network, context: PassContext) -> None:

@@ -77,12 +77,9 @@ class Quantize(NetworkPass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.scheme not in SCHEMES:
-            raise PassError(f"scheme={self.scheme} is unknown; allowed: {', '.join(SCHEMES)}")
-        if self.per not in SCOPES:
-            raise PassError(f"per={self.per} is unknown; allowed: {', '.join(SCOPES)}")
-        if self.method not in METHODS:
-            raise PassError(f"method={self.method} is unknown; allowed: {', '.join(METHODS)}")
+        self._check_choice("scheme", SCHEMES)
+        self._check_choice("per", SCOPES)
+        self._check_choice("method", METHODS)
         if self.method == "data-aware" and self.scheme == "continuous":
             raise PassError("scheme=continuous has no levels to choose from data; it goes with method=least-squares")
         if self.method == "data-aware" and self.per != "column":
@@ -90,9 +87,9 @@ class Quantize(NetworkPass):
         self._check_count("samples", 1)
         if self.method != "data-aware" and self.samples != DEFAULT_SAMPLES:
             raise PassError(f"samples={self.samples} goes with method=data-aware, not method={self.method}")
+        self._check_count("levels", 2, 256, zero="the target's own levels")
         if self.levels and self.scheme != "levels":
             raise PassError(f"levels={self.levels} goes with scheme=levels, not scheme={self.scheme}")
-        self._check_count("levels", 2, 256, zero="the target's own levels")
 
     def requires(self, network: Network, context: PassContext) -> None:
         """The level table must be storable on the target's array."""

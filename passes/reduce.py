@@ -68,8 +68,7 @@ class Reduce(NetworkPass):
         super().__post_init__()
         if bool(self.inputs) == (self.components is not None):
             raise PassError("give one of inputs=dead and components=")
-        if self.inputs not in ("", "dead"):
-            raise PassError(f"inputs={self.inputs} is unknown; allowed: dead")
+        self._check_choice("inputs", ("", "dead"))
         if self.components is not None:
             self._check_count("components", 1)
         if self.inputs and (self.scheme != "levels" or self.levels):

@@ -60,8 +60,7 @@ class UseSpareCells(NetworkPass):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_count("outputs", 1, zero="as many as fit")
-        if self.inputs not in ("on", "off"):
-            raise PassError(f"inputs={self.inputs} is unknown; allowed: on, off")
+        self._check_choice("inputs", ("on", "off"))
         self._check_count("samples", 1)
 
     def requires(self, network: Network, context: PassContext) -> None:

@@ -39,6 +39,11 @@ def shown(value: Any) -> str:
     return " ".join(_SHORT.repr(value).split())
 
 
+def written(text: str) -> str:
+    """What was written on the command line, for a message: as `shown`, without quotes."""
+    return shown(text)[1:-1]
+
+
 class XbcompileError(Exception):
     """Base of every error that the user can mend."""
 

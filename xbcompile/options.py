@@ -233,7 +233,7 @@ def _check_types(options: MappingOptions) -> None:
         if isinstance(value, Mapping) or each.type == "tuple[str, ...]":
             wrong = wrong or not all(isinstance(name, str) for name in value)
         if wrong:
-            raise ScheduleError(f"{each.name}={shown(value)}: give {words}")
+            raise ScheduleError(f"{each.name}={shown(value)}: give {words}, and nothing of another type")
         if isinstance(value, np.bool_):
             object.__setattr__(options, each.name, bool(value))
 

@@ -22,7 +22,6 @@ from typing import ClassVar
 import numpy as np
 
 from xbcompile.deferred import library
-from xbcompile.errors import PassError
 from xbcompile.ir import ArraySpec
 from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.image_route import ImageRoute, RoutingProblem
@@ -63,8 +62,7 @@ class AvoidDefects(DevicePass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.search not in SEARCHES:
-            raise PassError(f"search={self.search} is unknown; allowed: {', '.join(SEARCHES)}")
+        self._check_choice("search", SEARCHES)
         self._check_count("tries", 0, MOST_TRIES)
 
     def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:

@@ -72,10 +72,8 @@ class QuietColumns(CalibratedPass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.measure not in MEASURES:
-            raise PassError(f"measure={self.measure} is unknown; allowed: {', '.join(MEASURES)}")
-        if self.weigh not in WEIGHTS:
-            raise PassError(f"weigh={self.weigh} is unknown; allowed: {', '.join(WEIGHTS)}")
+        self._check_choice("measure", MEASURES)
+        self._check_choice("weigh", WEIGHTS)
         self._check_count("vectors", 2)
         self._check_count("patterns", 1)
         if not 0 < self.step < np.inf:

@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import typer
 from hypothesis import strategies as st
@@ -71,6 +70,7 @@ ODD: list[Any] = [
     {1: 2},
     object,
 ]
+USAGE = typer.BadParameter.__mro__[2]  # the base of all that typer says of wrong words
 odd = st.sampled_from(ODD)
 count = st.integers(0, 60) | st.sampled_from([2**k for k in range(6, 45)]) | st.integers(1, 2**20).map(np.int64)
 text = st.sampled_from(["latency", "throughput", "energy", "weight-updates", "latency=1,energy=2", "energy=1e-300"])
@@ -212,5 +212,5 @@ def _run(words: list[str]) -> None:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         try:
             typer.main.get_command(app).main(words, standalone_mode=False)
-        except click.ClickException as error:
+        except USAGE as error:
             raise XbcompileError(f"the command line: {' '.join(error.format_message().split())[:1000]}") from None

@@ -88,7 +88,7 @@ class _ListScheduler:
             start = max(int(self.free[home]), ready)
             self._read_at(visit, home, start, duration)
         elif home < 0 and kept_until == NEVER:
-            self._load_equals(np.array([visit]), self.work.visit_ticks, ready)
+            self._load_on(visit, self._soonest(ready, duration), duration, ready)
         else:
             self._load(visit, duration, ready)
         return max(ready, int(self.read_start[visit]) + duration)
@@ -140,7 +140,11 @@ class _ListScheduler:
 
     def _load(self, visit: int, duration: int, ready: int) -> None:
         image = int(self.work.image[visit])
-        array = int(self.home[image]) if self.home[image] >= 0 else self._victim()
+        self._load_on(visit, int(self.home[image]) if self.home[image] >= 0 else self._victim(), duration, ready)
+
+    def _load_on(self, visit: int, array: int, duration: int, ready: int) -> None:
+        """Load an image on an array, as soon as that is free, and read it."""
+        image = int(self.work.image[visit])
         start = max(int(self.free[array]) + self.work.write_ticks, ready)
         self.home[image], self.resident[array] = array, image
         self._read_at(visit, array, start, duration)
@@ -152,6 +156,16 @@ class _ListScheduler:
         self.array[visit], self.read_start[visit] = array, start
         self.sequence[visit] = self.scheduled
         self.scheduled += 1
+
+    def _soonest(self, ready: int, duration: int) -> int:
+        """Array that can have an image first that is not kept; where nothing takes time, the first one."""
+        candidates = np.flatnonzero(self.next_use == NEVER)
+        if not len(candidates):
+            return self._victim()
+        write = self.work.write_ticks
+        if not duration + write:
+            return int(candidates[0])
+        return int(candidates[np.argmin(np.maximum(self.free[candidates] + write, ready) - write)])
 
     def _victim(self) -> int:
         """Array whose image is kept for the latest layer or for none; among those the earliest that is free."""
