@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -108,24 +107,29 @@ def _as_kind(value: Any, kind: type) -> Any:
         return None
 
 
+_KNOWN: dict[type, Mapping[str, OptionType]] = {}  # of the passes that were asked for
+
+
 def required_options(pass_class: type) -> tuple[str, ...]:
     """The options of a pass that have no default."""
     return tuple(f.name for f in fields(pass_class) if f.default is MISSING and f.default_factory is MISSING)
 
 
-@cache
 def option_types(pass_class: type) -> Mapping[str, OptionType]:
     """The options of a pass by name.
 
     Raises:
         TypeError: the pass is no dataclass, or a field has a type that an option cannot have; its author's fault.
     """
+    if pass_class in _KNOWN:
+        return _KNOWN[pass_class]
     if not is_dataclass(pass_class):
         raise TypeError(f"{pass_class.__name__} is not a dataclass; the fields of a pass are its options")
     hints = get_type_hints(pass_class)
-    return {
+    _KNOWN[pass_class] = types = {
         each.name: _option_type(hints[each.name], f"{pass_class.__name__}.{each.name}") for each in fields(pass_class)
     }
+    return types
 
 
 def _option_type(declared: Any, where: str) -> OptionType:

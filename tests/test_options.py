@@ -72,7 +72,7 @@ def test_options_of_another_class_are_refused():
             ScheduleError, match=r"options=.*: give (CompileOptions|PlanOptions)\(\.\.\.\), or its fields by name"
         ):
             asked(dense_model(3, 2), options=wrong)
-    for require in (3, [3], None):
+    for require in (3, [3], None, np.array(3), {"a": 1}):
         with pytest.raises(ScheduleError, match=r"require=.*: give texts"):
             xbcompile.plan([[4, 4]], require=require)
 

@@ -74,7 +74,7 @@ def parse_requirements(texts: Collection[str]) -> list[Requirement]:
         ScheduleError: anything else.
     """
     several = [texts] if isinstance(texts, str) else texts
-    if not isinstance(several, Collection) or not all(isinstance(each, str) for each in several):
+    if not isinstance(several, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in several):
         raise ScheduleError(f"require={shown(texts)}: give texts, such as 'stationary' or 'images<=25'")
     return [parse_requirement(each) for each in several]
 
