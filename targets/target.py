@@ -107,7 +107,7 @@ class Target:
         for kind, full in zip(self._family.devices, names, strict=False):  # the exact array is the last
             short |= {kind: full, f"{self.name}-{kind}": full}
         if name not in short:
-            raise TargetError(f"target {self.name!r} has no device {name!r}; allowed: {', '.join(names)}")
+            raise TargetError(f"target {self.name!r} has no device {shown(name)}; allowed: {', '.join(names)}")
         return short[name]
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from xbcompile.errors import ModelError, elided, written
+from xbcompile.errors import ModelError, elided, shown, written
 from xbcompile.onnx_graph.builder import copied, tensor
 from xbcompile.onnx_graph.dimensions import is_fixed
 
@@ -175,5 +175,8 @@ def _of_shape(array: np.ndarray, sizes: list[int | None], what: str) -> np.ndarr
 
 
 def _shown(value: Any) -> str:
-    text = str(value)
+    try:
+        text = " ".join(str(value).split())
+    except ValueError:  # an integer of too many digits
+        return shown(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from xbcompile.errors import ScheduleError, shown
 
 OBJECTIVES = ("latency", "throughput", "energy", "weight-updates")
+LEAST_WEIGHT, MOST_WEIGHT = 1e-100, 1e100  # of a figure: weighted sums stay finite
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,10 @@ def parse_objective(text: str) -> Objective:
             raise ScheduleError(
                 f"objective={shown(text)}: the weight {shown(number)} of {name!r} is no number; {hint}"
             ) from None
-        if not (0 < weights[name] < math.inf):
+        if not LEAST_WEIGHT <= weights[name] <= MOST_WEIGHT:
             raise ScheduleError(
-                f"objective={shown(text)}: the weight of {name!r} is {number[:30]}; weights are positive numbers"
+                f"objective={shown(text)}: the weight of {name!r} is {number[:30]}; weights are positive numbers "
+                f"from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
             )
         if not given and "," in text:
             raise ScheduleError(f"objective={shown(text)}: {name!r} has no weight; {hint}")
