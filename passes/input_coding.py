@@ -35,6 +35,7 @@ class InputCoding(NetworkPass):
     high: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.low is None) != (self.high is None):
             raise PassError("give both low= and high=, or neither")
         if self.low is not None and self.high is not None and not is_range(self.low, self.high):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -16,7 +15,7 @@ import numpy as np
 
 from xbcompile.data.shaping import transposition_hint
 from xbcompile.data.stored import StoredArray, in_memory, is_mapped
-from xbcompile.errors import DataError, ProgramError, elided
+from xbcompile.errors import DataError, ProgramError, RunError, elided, shown
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.vectors import count_vectors
@@ -34,11 +33,12 @@ from xbcompile.runtime.layer_executor import OBSERVED_READINGS, PART_VECTORS, La
 from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.player import BatchInput, Player, vector_range
-from xbcompile.runtime.prepared import MEMORY_BYTES, PreparedProgram
+from xbcompile.runtime.prepared import MEMORY_BYTES, MOST_CHUNK, PreparedProgram
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
-from xbcompile.runtime.timeline import COMMISSION_BATCH
+from xbcompile.runtime.timeline import COMMISSION_BATCH, checked_first
 from xbcompile.runtime.unroll import open_recurrences
 from xbcompile.targets import BatchedDevice, Device
+from xbcompile.whole_numbers import whole_number
 
 
 class Session:
@@ -61,6 +61,7 @@ class Session:
             simulated together, though one at least. A prepared program has its own.
 
     Raises:
+        RunError: no number of threads or bytes.
         TargetError: the target has no such device.
         ProgramError: the corrections are for another program or another chip, or the device takes events one by one and the
             program's batch is not made of whole calls of the model.
@@ -80,8 +81,8 @@ class Session:
         given = program if isinstance(program, PreparedProgram) else PreparedProgram(program, threads, memory_bytes)
         self.prepared = given
         program = self.program = self.prepared.program
-        self._name = chip_name(program, device, seed)
         chip = checked(chip_of(program, device, seed))
+        self._name = chip_name(program, device, seed)
         self.digital = self._digital_parts()
         if corrections is None:
             with self.prepared.blas.limit(limits=1):
@@ -133,6 +134,7 @@ class Session:
         Raises:
             DataError: inputs that do not fit, or a first sample inside of a batch.
         """
+        first_sample = checked_first(first_sample, self.program.schedule.batch)
         with self._turn:
             check_feeds(self.program, feeds)
             samples = self.axes.samples(feeds)
@@ -166,6 +168,7 @@ class Session:
 
         Raises:
             DataError: the samples do not fill calls of the model, an input does not fit, or a state is none.
+            RunError: `chunk` is no number of samples.
         """
         return self.join(feeds, self.run_parts(feeds, progress, chunk, first_sample, states, observe), states)
 
@@ -190,7 +193,11 @@ class Session:
 
         Raises:
             DataError: see `run_samples`.
+            RunError: see `run_samples`.
         """
+        first_sample = checked_first(first_sample, self.program.schedule.batch)
+        if chunk is not None:
+            chunk = whole_number("chunk", chunk, 1, MOST_CHUNK, "how many samples are simulated together", RunError)
         with self._turn:
             if states:
                 feeds = with_initial_states(self.program.network, feeds, states)
@@ -326,16 +333,12 @@ class Session:
     def _begin(self, samples: int, first_sample: int | None) -> int:
         """Count a run of samples; the number of its first one."""
         schedule, clock = self.program.schedule, self.placed.clock
-        if first_sample is not None and (operator.index(first_sample) < 0 or first_sample % schedule.batch):
-            raise DataError(
-                f"first_sample={first_sample} is inside of a batch; give a multiple of {schedule.batch}, the program's batch"
-            )
-        first = clock.batches if first_sample is None else operator.index(first_sample) // schedule.batch
+        first = clock.batches if first_sample is None else first_sample // schedule.batch
         batches = -(-samples // schedule.batch)
         if first + batches > COMMISSION_BATCH:
             raise DataError(
-                f"{samples} samples from number {first * schedule.batch} on are more than a session has numbers for; allowed: "
-                f"{COMMISSION_BATCH * schedule.batch} in its life"
+                f"{samples} samples from number {shown(first * schedule.batch)} on are more than a session has numbers "
+                f"for; allowed: {COMMISSION_BATCH * schedule.batch} in its life"
             )
         if not self._set_up:
             if self._player is not None:

@@ -32,7 +32,7 @@ PASSES = set(passes.pass_names())
 # From the bottom to the top; parts of one row do not import each other.
 ORDER = [
     {"errors", "names", "units"},
-    {"files"},
+    {"files", "whole_numbers"},
     {"kernel_cache"},
     {"deferred"},
     {"ir", "extensions"},
@@ -222,7 +222,7 @@ NEVERS = [
         "a chip never sees a layer",
         ("targets/",),
         importing(
-            r"xbcompile\.(?!deferred|errors|names|units|extensions|targets)\w+",
+            r"xbcompile\.(?!deferred|errors|names|units|whole_numbers|extensions|targets)\w+",
             but=r"xbcompile\.ir(\.array_spec)?\.ArraySpec",
         ),
     ),

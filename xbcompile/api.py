@@ -20,7 +20,7 @@ from xbcompile.ir.input_code import drives_rows
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.split_model import SplitModel, split
-from xbcompile.options import CompileOptions
+from xbcompile.options import CompileOptions, changed_options
 from xbcompile.passes.contract import CalibratedPass, DevicePass, Pass, PassContext
 from xbcompile.passes.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.planning.network_mapper import NetworkMapper
@@ -62,7 +62,7 @@ def compile(  # the name that users expect, as re.compile
         XbcompileError: bad input of any kind, or (VerifyError) a program that does not verify.
         TypeError: an option that does not exist.
     """
-    options = replace(options or CompileOptions(), **changes)
+    options = changed_options(CompileOptions, options, changes)
     chosen = target if isinstance(target, Target) else load_target(target)
     proto = load_model(model, options.inputs)
     network = imported = import_network(proto, options.digital, options.batch_axis)
@@ -144,7 +144,7 @@ def _schedule(schedule: Schedule, network: Network, spec: ArraySpec, options: Co
     seed, effort = options.seed, options.effort
     logical = CellImages(network, schedule, spec)  # no column is moved yet
     columns = scramble_columns(schedule.images, schedule.columns, seed=seed, scramble=options.scramble)
-    schedule = replace(schedule, column_permutation=columns)
+    schedule = replace(schedule, column_permutation=np.ascontiguousarray(columns))
     if options.floorplan is not None:
         grid = SiteGrid.parse(options.floorplan)
         traffic = array_traffic(schedule.tiles, schedule.copies["image"], schedule.copies["array"], network.uses)

@@ -6,7 +6,9 @@ command line prints it as one line and exits with status 1; a Python caller catc
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 
 def elided(names: Sequence[str], most_characters: int = 100) -> str:
@@ -18,6 +20,28 @@ def elided(names: Sequence[str], most_characters: int = 100) -> str:
         shown.append(name)
     more = len(names) - len(shown)
     return (", ".join(shown) or "none") + (f" and {more:,} more" if more else "")
+
+
+class _Short(reprlib.Repr):
+    """Like reprlib's, but also of integers with more digits than Python writes."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """As it is up to 64 bits."""
+        return f"a whole number of {x.bit_length()} bits" if x.bit_length() > 64 else repr(x)
+
+
+_SHORT = _Short()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, 60
+
+
+def shown(value: Any) -> str:
+    """A value found, for a message: in a few words on one line, whatever it is."""
+    return " ".join(_SHORT.repr(value).split())
+
+
+def written(text: str) -> str:
+    """What was written on the command line, for a message: as `shown`, without quotes."""
+    return shown(text)[1:-1]
 
 
 class XbcompileError(Exception):
@@ -54,6 +78,10 @@ class ScheduleError(XbcompileError):
 
 class ProgramError(XbcompileError):
     """A program file is damaged, of another format version, or not a program at all."""
+
+
+class RunError(XbcompileError):
+    """A run cannot be made with the threads, the memory or the samples at a time that are asked for."""
 
 
 class VerifyError(XbcompileError):

@@ -107,6 +107,7 @@ def _permutations(schedule: Schedule) -> list[str]:
     table = schedule.column_permutation
     if table.shape != (schedule.images, schedule.columns):
         return [f"permutations: table has shape {table.shape}"]
+    table = table if table.strides[0] else table[:1]  # one row, seen as many times
     step = max(1, _COLUMNS_AT_ONCE // schedule.columns)
     for first in range(0, len(table), step):
         some = table[first : first + step]

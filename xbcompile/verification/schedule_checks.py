@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
+
 import numpy as np
 
 from xbcompile.ir import ArraySpec, Schedule
@@ -25,9 +28,14 @@ def check_tables(schedule: Schedule, work: Scheduled) -> list[str]:
 
 def check_coverage(schedule: Schedule, work: Scheduled) -> list[str]:
     """Every weight of every matrix is in exactly one tile."""
-    findings = []
+    findings: list[str] = []
+    tiles = schedule.tiles[np.argsort(schedule.tiles["layer"], kind="stable")]
+    edges = np.searchsorted(tiles["layer"], np.arange(len(work.layers) + 1)).tolist()
+    in_rows = _cut_into_rows(tiles, work.layers)
     for i in sorted(set(work.matrices)):
-        layer, mine = work.layers[i], schedule.tiles[schedule.tiles["layer"] == i]
+        if in_rows[i]:
+            continue
+        layer, mine = work.layers[i], tiles[edges[i] : edges[i + 1]]
         row, column = _cuts(mine, layer)
         if layer.groups * len(row) * len(column) > _MOST_PIECES:
             findings.append(
@@ -44,6 +52,43 @@ def check_coverage(schedule: Schedule, work: Scheduled) -> list[str]:
                     f"the first at group {g}, row {int(row[k])}, column {int(column[m])}"
                 )
     return findings
+
+
+def _cut_into_rows(tiles: np.ndarray, layers: Sequence[MatrixSize]) -> np.ndarray:
+    """Whether the tiles of each layer are bands of columns cut into rows, one after another from end to end, bool [layers].
+
+    Then every weight is in one tile. What is cut in another way is for `_coverage` to say.
+
+    Args:
+        tiles: TILE table in order of layer.
+        layers: sizes.
+    """
+    sizes = np.array([(each.groups, each.inputs, each.outputs) for each in layers], dtype=np.int64).reshape(-1, 3)
+    held = np.bincount(tiles["layer"], minlength=len(layers)) > 0
+    tiles = tiles[np.lexsort((tiles["k0"], tiles["m0"], tiles["group"], tiles["layer"]))]
+    layer, group, k0, k1, m0, m1 = (tiles[name].astype(np.int64) for name in ("layer", "group", "k0", "k1", "m0", "m1"))
+    groups, inputs, outputs = sizes[layer].T
+
+    def starts(*names: np.ndarray) -> np.ndarray:
+        changes = np.zeros(len(tiles) + 1, dtype=bool)
+        changes[[0, -1]] = True
+        for each in names:
+            changes[1:-1] |= each[1:] != each[:-1]
+        return changes
+
+    new_layer, new_group, new_band = starts(layer), starts(layer, group), starts(layer, group, m0)
+    first_layer, first_group, first = new_layer[:-1], new_group[:-1], new_band[:-1]
+    last_layer, last_group, last = new_layer[1:], new_group[1:], new_band[1:]
+
+    def before(values: np.ndarray) -> np.ndarray:
+        return np.append(0, values[:-1])
+
+    right = (k0 < k1) & (m0 < m1) & (k0 == np.where(first, 0, before(k1))) & (~last | (k1 == inputs))
+    right &= (m0 == np.where(first_group, 0, np.where(first, before(m1), before(m0)))) & (~last_group | (m1 == outputs))
+    right &= first | (m1 == before(m1))
+    right &= (group == np.where(first_layer, 0, before(group) + first_group)) & (~last_layer | (group == groups - 1))
+    whole: np.ndarray = held & (np.bincount(layer, weights=~right, minlength=len(layers)) == 0)
+    return whole
 
 
 def _cuts(tiles: np.ndarray, layer: MatrixSize) -> tuple[np.ndarray, np.ndarray]:
@@ -71,13 +116,34 @@ def check_overlaps(schedule: Schedule) -> list[str]:
     starts = np.flatnonzero(np.r_[True, image[1:] != image[:-1]]) if len(image) else np.array([], int)
     ends = np.r_[starts[1:], len(image)]
     for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-        used = np.zeros((schedule.rows, schedule.columns), bool)
-        for i in order[start:end]:
-            area = used[tiles["row"][i] :, tiles["column"][i] :][: height[i], : width[i]]
-            if area.any():
-                return [f"tiles: tile {int(i)} overlaps another in image {int(tiles['image'][i])}"]
-            area[:] = True
+        mine = order[start:end][(height[order[start:end]] > 0) & (width[order[start:end]] > 0)]
+        tile = _overlapping(tiles["row"][mine], tiles["column"][mine], height[mine], width[mine])
+        if tile is not None:
+            return [f"tiles: tile {int(mine[tile])} overlaps another in image {int(image[start])}"]
     return []
+
+
+def _overlapping(row: np.ndarray, column: np.ndarray, height: np.ndarray, width: np.ndarray) -> int | None:
+    """A rectangle that overlaps one before it, where there is one.
+
+    A line sweeps over the columns and holds the rows of those that it crosses, which overlap no other until the first does: so
+    each new one is compared with its neighbours alone.
+    """
+    tiles = np.arange(len(row))
+    events = np.lexsort((np.tile(row, 2), np.repeat([1, 0], len(row)), np.concatenate([column, column + width])))
+    rows, bottoms = row.tolist(), (row + height).tolist()
+    crossed: list[tuple[int, int]] = []  # first row and tile, in order
+    for event in np.concatenate([tiles, tiles + len(row)])[events].tolist():
+        tile = event % len(rows)
+        place = bisect_left(crossed, (rows[tile], -1))
+        if event >= len(rows):
+            del crossed[place]
+            continue
+        for other in crossed[max(place - 1, 0) : place + 1]:
+            if other[0] < bottoms[tile] and rows[tile] < bottoms[other[1]]:
+                return max(tile, other[1])
+        crossed.insert(place, (rows[tile], tile))
+    return None
 
 
 def check_durations(schedule: Schedule, work: Scheduled, spec: ArraySpec) -> list[str]:
