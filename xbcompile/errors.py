@@ -20,6 +20,27 @@ def elided(names: Sequence[str], most_characters: int = 100) -> str:
     return (", ".join(shown) or "none") + (f" and {more:,} more" if more else "")
 
 
+def quoted(value: object, most_characters: int = 200) -> str:
+    """A value for a message, as Python writes it, on one line; of a long one the beginning.
+
+    Args:
+        value: a name, a path, or anything else that was found.
+        most_characters: so many at most.
+    """
+    text = repr(value[: most_characters + 1] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= most_characters + 2 else f"{text[:most_characters]}..."
+
+
+def plain(name: str, most_characters: int = 200) -> str:
+    """A name for a message: as it is where it is short and can be printed, else as `quoted`.
+
+    Args:
+        name: of anything.
+        most_characters: so many at most.
+    """
+    return name if name.isprintable() and len(name) <= most_characters else quoted(name, most_characters)
+
+
 class XbcompileError(Exception):
     """Base of every error that the user can mend."""
 
