@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 
 def elided(names: Sequence[str], most_characters: int = 100) -> str:
-    """Names for a message: as many as there is room for, at least one, and how many more there are; "none" for none."""
-    shown = list(names[:1])
+    """Names for a message, each `plain`: as many as there is room for, at least one, and how many more; "none" for none."""
+    shown = [plain(name) for name in names[:1]]
     for name in names[1:]:
-        if len(", ".join([*shown, name])) > most_characters:
+        if len(", ".join([*shown, plain(name)])) > most_characters:
             break
-        shown.append(name)
+        shown.append(plain(name))
     more = len(names) - len(shown)
     return (", ".join(shown) or "none") + (f" and {more:,} more" if more else "")
 

@@ -217,9 +217,9 @@ def test_errors_are_of_the_kinds_that_onnxruntime_raises():
         with pytest.raises(DataError) as found:
             ours.run(names, feeds)
         assert isinstance(found.value, type(wanted.value)), (names, feeds, wanted.value)
-    for names in ("y", 3, [3], [None], "q"):
+    for wrong in ("y", 3, [3], [None], "q"):
         with pytest.raises(DataError, match=r"the outputs wanted are|the model has no output"):
-            ours.run(names, {"x": X})
+            ours.run(wrong, {"x": X})
 
 
 @pytest.mark.parametrize("name", [*SAME, *WHOLE])

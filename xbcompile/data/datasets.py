@@ -252,7 +252,8 @@ def _from_npz(
 def _check_names(found: Collection[Any], names: Collection[str], optional: Collection[str], where: str) -> None:
     if not set(names) - set(optional) <= set(found) <= set(names):
         raise DataError(
-            f"data {quoted(where)} has arrays {elided(sorted(map(str, found)))}; the model's inputs are {elided(list(names))}"
+            f"data {quoted(where)} has arrays {elided(sorted(map(str, found)))}; the model's inputs are "
+            f"{elided(list(names))}"
         )
 
 

@@ -108,7 +108,9 @@ def read_header(file: BinaryIO, fault: Fault) -> ArrayHeader:
 
 def _parsed(text: str, fault: Fault) -> ArrayHeader:
     try:
-        fields = ast.literal_eval(re.sub(r"(?<=\d)L\b", "", text).strip())  # Python 2 wrote its long integers with an L
+        fields = ast.literal_eval(
+            re.sub(r"(?<=\d)L\b", "", text).rstrip(" \n")
+        )  # Python 2 wrote its long integers with an L
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise fault("its header is no literal of Python") from None
     if not isinstance(fields, dict) or set(fields) != _FIELDS:
@@ -194,6 +196,10 @@ class ArrayArchive:
     def __init__(self, path: str) -> None:
         self.path, size = path, check_file(path, f"data file {quoted(path)}")
         try:
+            with open(path, "rb") as file:
+                start = file.read(4)
+            if start not in (b"PK\3\4", b"PK\5\6"):  # something else before an archive makes it another kind of file
+                raise self._fault("it does not begin as a zip archive does")
             self._file = zipfile.ZipFile(path)
         except PermissionError as error:
             raise _unreadable(path, error) from None
