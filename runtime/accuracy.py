@@ -162,7 +162,7 @@ def software_accuracy(
 
     Args:
         program: holds the model.
-        inputs: graph inputs by name, see `xbcompile.runtime.feeds.taken`.
+        inputs: graph inputs by name, see `xbcompile.data.inputs.arrays_of`.
         labels: whole numbers [samples].
         states: see `Session.run_samples`.
         classifier: how classes are read; None: as the network says.

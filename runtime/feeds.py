@@ -1,4 +1,4 @@
-"""Inputs of a model as callers hand them over: taken as arrays of its types, then checked."""
+"""Inputs of a program: taken as arrays, then checked."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, TypeProto, ValueInfoProto, helper
 
-from xbcompile.data.arrays import as_array, by_name
-from xbcompile.data.shaping import converted, transposition_hint
+from xbcompile.data.inputs import arrays_of
+from xbcompile.data.shaping import transposition_hint
 from xbcompile.errors import DataError, elided, plain, quoted
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.kinds import check_kind
@@ -19,38 +18,16 @@ from xbcompile.program.program import Program
 
 
 def taken(program: Program, given: Any) -> dict[str, Any]:
-    """Inputs by name, tensors among them as arrays of the model's type; what is so already is not copied.
-
-    Numbers are converted as those of data files are: where every value survives, and floats may be rounded.
+    """Inputs by name as arrays of the types of a program's model, see `arrays_of`.
 
     Args:
         program: whose model has the inputs.
-        given: values by name, or the only input's: arrays, anything that has `__array__` or `__dlpack__`, numbers, lists of
-            numbers; for sequences lists of these, for maps dicts.
+        given: values by name, or the only input's.
 
     Raises:
         DataError: names are no texts, or a value is no array, or none that the input's type can hold.
     """
-    inputs = {value.name: value for value in program.network.inputs}
-    optional = [name for name, value in inputs.items() if value.type.HasField("optional_type")]
-    found = by_name(given, [name for name in inputs if name not in optional] or optional, "inputs")
-    return {name: _taken(inputs[name].type, x, name) if name in inputs else x for name, x in found.items()}
-
-
-def _taken(kind: TypeProto, value: Any, name: str) -> Any:
-    which = kind.WhichOneof("value")
-    if which == "optional_type":
-        return None if value is None else _taken(kind.optional_type.elem_type, value, name)
-    if which == "sequence_type" and isinstance(value, list | tuple):
-        return [_taken(kind.sequence_type.elem_type, each, name) for each in value]
-    if which != "tensor_type" or value is None or isinstance(value, Mapping):
-        return value  # `check_kind` says whether it fits
-    where, element_type = f"input {quoted(name)}", kind.tensor_type.elem_type
-    array = as_array(value, where)
-    if not element_type or element_type == TensorProto.STRING or array.dtype.kind in "OSU":
-        return array
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(element_type))
-    return array if array.dtype == dtype and dtype.kind != "V" else converted(array, dtype, name, where, finite=False)
+    return arrays_of(program.network.inputs, given)
 
 
 def samples_taken(program: Program, given: Any) -> dict[str, Any]:
@@ -106,7 +83,7 @@ def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
     )
 
 
-def _check_tensor(program: Program, value: ValueInfoProto, x: Any) -> None:
+def _check_tensor(program: Program, value: Any, x: Any) -> None:
     dtype = numpy_type(value)
     if dtype is not None and dtype.kind != "O" and x.dtype != dtype:  # texts have many types
         raise DataError(f"input {quoted(value.name)} has type {x.dtype}; the model wants {dtype}")

@@ -120,7 +120,7 @@ class Session:
         """Run the model once on exactly these inputs, in one call where the device has the batched path and the model allows it.
 
         Args:
-            feeds: graph inputs by name, or the only one; see `xbcompile.runtime.feeds.taken`.
+            feeds: graph inputs by name, or the only one; see `xbcompile.data.inputs.arrays_of`.
             first_sample: number of the first sample in the session's life; noise depends on it, and a multiple of the batch gives
                 the readings of that place again. None goes on behind the last batch.
 

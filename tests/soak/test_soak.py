@@ -27,7 +27,11 @@ def test_what_grows_is_seen() -> None:
         return "done"
 
     looks = [each for each, _ in soak(20, 0, 5, leaking)]
-    assert [text.partition(" by ")[0] for text in growth(looks, 5)] == ["memory grew", "files grew", "temporary grew"]
+    assert [text.partition(" by ")[0] for text in growth(looks, 5, memory_bytes=16 << 20)] == [
+        "memory grew",
+        "files grew",
+        "temporary grew",
+    ]
     assert growth(looks[:1], 0) == []
     for each in kept[1::3]:
         each.close()

@@ -161,7 +161,7 @@ def diagnose(
 
     Args:
         program: the program, with its model.
-        feeds: graph inputs by name, at least two samples; see `xbcompile.runtime.feeds.taken`.
+        feeds: graph inputs by name, at least two samples; see `xbcompile.data.inputs.arrays_of`.
         device: a device name of the program's target; None takes the default.
         seed: which chip.
         score: accuracy, or anything else, of the first graph output.
