@@ -101,6 +101,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a header of 4 GB": (npy(npy_header("<f4", (4, 6)), b"", 2, 2**32 - 1), "has 4,294,967,295 characters; allowed: 10,000"),
     "an end within the header": (npy(npy_header("<f4", (4, 6)), b"")[:50], "it ends within its header"),
     "version 9": (npy(npy_header("<f4", (4, 6)), X.tobytes(), 9), "version 9.0 of the format is unknown"),
+    "version 1.4": (b"\x93NUMPY\x01\x04" + npy_of(X)[8:], "version 1.4 of the format is unknown"),
     "no .npy file": (b"not an array", "it does not begin as an .npy file does"),
     "nothing": (b"", "it does not begin as an .npy file does"),
 }  # fmt: skip

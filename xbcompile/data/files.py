@@ -93,7 +93,7 @@ def read_header(file: BinaryIO, fault: Fault) -> ArrayHeader:
     start = file.read(8)
     if start[:6] != _MAGIC or len(start) < 8:
         raise fault("it does not begin as an .npy file does")
-    if start[6] not in (1, 2, 3):
+    if start[6] not in (1, 2, 3) or start[7]:
         raise fault(f"version {start[6]}.{start[7]} of the format is unknown; known: 1.0 to 3.0")
     size = 2 if start[6] == 1 else 4
     count = file.read(size)
