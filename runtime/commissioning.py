@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from xbcompile.errors import PassError, TargetError
+from xbcompile.errors import PassError, TargetError, quoted
 from xbcompile.ir.corrections import Corrections
 from xbcompile.onnx_graph.engine import ERRORS, one_line
 from xbcompile.program.program import Program
@@ -36,7 +36,10 @@ def chip_name(program: Program, device: str | Device | None, seed: int) -> str:
     """
     if device is None or isinstance(device, str):
         return f"{program.target.device_name(device)} seed {seed}"
-    return device.identity if isinstance(device, HasIdentity) else type(device).__name__
+    name = device.identity if isinstance(device, HasIdentity) else type(device).__name__
+    if not isinstance(name, str):
+        raise TargetError(f"device {type(device).__name__} has identity {quoted(name)}; it must be a text")
+    return name
 
 
 def with_corrections(device: Device, corrections: Corrections) -> Device:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
 
+from xbcompile.data.arrays import by_name
 from xbcompile.data.datasets import data_of, load_data
 from xbcompile.errors import DataError, PassError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model, runnable
@@ -41,7 +42,7 @@ def compile(  # the name that users expect, as re.compile
     model: str | os.PathLike[str] | onnx.ModelProto,
     target: str | os.PathLike[str] | Target = "mram64",
     *,
-    calibration: str | os.PathLike[str] | dict[str, np.ndarray] | None = None,
+    calibration: str | os.PathLike[str] | Mapping[str, Any] | np.ndarray | None = None,
     options: CompileOptions | None = None,
     after_pass: Callable[[Pass, Network], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -52,7 +53,8 @@ def compile(  # the name that users expect, as re.compile
     Args:
         model: path of an .onnx file, or a model in memory.
         target: name of a shipped target, path of a .toml description, or a Target.
-        calibration: `SET:train:N`, path of a .npz file, or arrays by input name; needed by passes that fit to data.
+        calibration: `SET:train:N`, path of a .npz file, or arrays by input name, or the only input's (tensors of other
+            libraries and lists of numbers, too); needed by passes that fit to data.
         options: all options, such as those of another program; None: the defaults.
         after_pass: called after each network pass.
         warn: called with each warning.
@@ -170,14 +172,15 @@ def _verify(program: Program) -> None:
 
 
 def _calibration(
-    given: str | os.PathLike[str] | dict[str, np.ndarray] | None, network: Network
+    given: str | os.PathLike[str] | Mapping[str, Any] | np.ndarray | None, network: Network
 ) -> dict[str, np.ndarray] | None:
     if given is None:
         return None
-    if isinstance(given, dict):
-        found = data_of(given, None, network.inputs, "calibration", network.samples)
+    if isinstance(given, str | bytes | os.PathLike):
+        found = load_data(given, network.inputs, network.samples)
     else:
-        found = load_data(os.fspath(given), network.inputs, network.samples)
+        arrays = by_name(given, [value.name for value in network.inputs], "calibration")
+        found = data_of(arrays, None, network.inputs, "calibration", network.samples)
     return {name: np.asarray(x) for name, x in found.inputs.items()}  # passes fit to all of them
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 
 def elided(names: Sequence[str], most_characters: int = 100) -> str:
-    """Names for a message: as many as there is room for, at least one, and how many more there are; "none" for none."""
-    shown = list(names[:1])
+    """Names for a message, each `plain`: as many as there is room for, at least one, and how many more; "none" for none."""
+    shown = [plain(name) for name in names[:1]]
     for name in names[1:]:
-        if len(", ".join([*shown, name])) > most_characters:
+        if len(", ".join([*shown, plain(name)])) > most_characters:
             break
-        shown.append(name)
+        shown.append(plain(name))
     more = len(names) - len(shown)
     return (", ".join(shown) or "none") + (f" and {more:,} more" if more else "")
 
@@ -42,6 +42,27 @@ def shown(value: Any) -> str:
 def written(text: str) -> str:
     """What was written on the command line, for a message: as `shown`, without quotes."""
     return shown(text)[1:-1]
+
+
+def quoted(value: object, most_characters: int = 200) -> str:
+    """A value for a message, as Python writes it, on one line; of a long one the beginning.
+
+    Args:
+        value: a name, a path, or anything else that was found.
+        most_characters: so many at most.
+    """
+    text = repr(value[: most_characters + 1] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= most_characters + 2 else f"{text[:most_characters]}..."
+
+
+def plain(name: str, most_characters: int = 200) -> str:
+    """A name for a message: as it is where it is short and can be printed, else as `quoted`.
+
+    Args:
+        name: of anything.
+        most_characters: so many at most.
+    """
+    return name if name.isprintable() and len(name) <= most_characters else quoted(name, most_characters)
 
 
 class XbcompileError(Exception):
