@@ -122,7 +122,7 @@ def _found(path: str | os.PathLike[str]) -> tuple[str, os.stat_result | None]:
         raise ProgramError("output '' is no name of a file")
     try:
         before = os.stat(name)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         before = None
     except OSError as error:
         raise ProgramError(f"cannot write {name!r}: {error.strerror}") from None

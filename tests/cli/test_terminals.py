@@ -260,7 +260,8 @@ def on_terminal(folder, command, rows, columns, act: Callable[[int, subprocess.P
         stdout=slave,
         stderr=slave,
         env=os.environ | {"TERM": "xterm"} | environment,
-        preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(slave)
     act(master, process)
@@ -339,7 +340,8 @@ def test_a_terminal_that_goes_away(folder, model):
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(slave)
     until(folder / "begun")
