@@ -105,10 +105,10 @@ def _check(model: onnx.ModelProto, member: str, is_host: bool) -> None:
 
 
 def _check_sizes(model: onnx.ModelProto, member: str) -> None:
-    """Every tensor that the message holds has the content that its shape and element type need."""
-    rest = copied(model)
-    del rest.graph.initializer[:]
+    """Every initializer in the message, which verification reads, has the content that its shape and element type need."""
+    rest = onnx.ModelProto()
     rest.graph.initializer.extend(tensor for tensor in model.graph.initializer if not is_apart(tensor))
+    rest.graph.sparse_initializer.extend(model.graph.sparse_initializer)
     try:
         check_sizes(rest, member)
     except ModelError as error:
