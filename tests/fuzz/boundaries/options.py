@@ -213,4 +213,7 @@ def _run(words: list[str]) -> None:
         try:
             typer.main.get_command(app).main(words, standalone_mode=False)
         except USAGE as error:
-            raise XbcompileError(f"the command line: {' '.join(error.format_message().split())[:1000]}") from None
+            raise XbcompileError(f"the command line: {' '.join(str(error).split())[:1000]}") from None
+
+
+Session(_program(), threads=1).run_samples({"x": images(2, 6)})  # kernels are compiled here, as that takes its time

@@ -15,7 +15,7 @@ import xbcompile
 from tests.support.model_kit import MODELS
 from xbcompile.cli.targeting import changed_target
 from xbcompile.runtime import Session
-from xbcompile.targets import load_target, registry
+from xbcompile.targets import Target, load_target, registry
 
 FOLDER = Path(registry.__file__).parent
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.toml"))}
@@ -185,5 +185,13 @@ def attempt(example: tuple[str, Any], folder: Path) -> None:
     spec = target.array_spec
     if spec.rows * spec.columns > MOST_CELLS:  # what is allowed, takes its time
         return
+    _run(target)
+
+
+def _run(target: Target) -> None:
     program = xbcompile.compile(MODELS / "xor.onnx", target, effort=0)
     Session(program, threads=1).run_samples(INPUTS)
+
+
+for _name in TEXTS:  # kernels are compiled here, as that takes its time
+    _run(load_target(_name))
