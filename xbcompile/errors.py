@@ -45,13 +45,15 @@ def written(text: str) -> str:
 
 
 def quoted(value: object, most_characters: int = 200) -> str:
-    """A value for a message, as Python writes it, on one line; of a long one the beginning.
+    """A name, a path or any other value for a message, on one line: of a long text the beginning, of others as `shown`.
 
     Args:
-        value: a name, a path, or anything else that was found.
-        most_characters: so many at most.
+        value: what was found.
+        most_characters: of a text, so many at most.
     """
-    text = repr(value[: most_characters + 1] if isinstance(value, str | bytes) else value)
+    if not isinstance(value, str | bytes):
+        return shown(value)
+    text = repr(value[: most_characters + 1])
     return text if len(text) <= most_characters + 2 else f"{text[:most_characters]}..."
 
 
