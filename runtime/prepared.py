@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from xbcompile.onnx_graph.engine import REFUSALS, open_session
+from xbcompile.onnx_graph.engine import NotRun, open_session
 from xbcompile.passes.contract import DevicePass, Feeds
 from xbcompile.program.program import Program, device_passes
 from xbcompile.runtime.dataflow import Digital, RunsSegment, count_bytes
@@ -91,7 +91,7 @@ class PreparedProgram:
             digital = Digital(self.program.network, segments=self.segments)
             try:
                 self._sample_bytes[sizes] = count_bytes(digital, one)
-            except REFUSALS:  # a segment does not take zeros for the layers' outputs
+            except NotRun:  # a segment does not take zeros for the layers' outputs
                 self._sample_bytes[sizes] = 0
         each = self._sample_bytes[sizes]
         return min(MOST_SAMPLES, max(1, int(self.memory_bytes * TENSORS_SHARE) // max(each, 1)))

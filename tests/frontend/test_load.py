@@ -327,7 +327,7 @@ def test_external_data_without_length_in_a_shared_file(model, tmp_path):
 
 
 def test_nodes_that_alone_are_too_large(model, monkeypatch):
-    monkeypatch.setattr("xbcompile.frontend.load._LARGEST_MESSAGE", 100)
+    monkeypatch.setattr("xbcompile.frontend.load.LARGEST_MESSAGE", 100)
     with pytest.raises(ModelError, match="its nodes and their bodies alone take 2 GiB or more"):
         load_model(model)
 

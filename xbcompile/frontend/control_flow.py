@@ -18,13 +18,16 @@ from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.recurrence import form_of
 from xbcompile.frontend.selection import kept_by, reason_to_stay
 from xbcompile.frontend.standard import in_standard_operators
+from xbcompile.onnx_graph.builder import size_of
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, Origin, without_dead_nodes
+from xbcompile.onnx_graph.graph import Graph, Origin, all_nodes, without_dead_nodes
 from xbcompile.onnx_graph.splicing import Splicer, without_constants
 from xbcompile.onnx_graph.tensors import to_array
 from xbcompile.onnx_graph.types import infer_types
 
 LARGEST_UNROLLED = 16  # assumed: copies of a body beyond which a model is slow to compile and to read
+MOST_COPIED_NODES = 50_000  # assumed: nodes of all copies at a time; loops in loops multiply
+MOST_COPIED_BYTES = 2**28  # assumed: bytes of those nodes, with the tensors among their attributes
 OLDEST_SCAN = 9  # before, a Scan has a batch axis of its own
 
 _DECIDED_BY = {"If": 1, "Loop": 2}  # so many first inputs
@@ -122,6 +125,8 @@ def _loop(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splic
         trips = 0
     if trips is None or goes is None or trips > LARGEST_UNROLLED or (trips > 1 and not _goes_on(body, graph)):
         return ""
+    if trips > 0 and not _may_copy(body, trips, splicer):
+        return ""
     if trips <= 0:
         if any(stacked):  # of no entry: their shapes are a matter of the body
             return ""
@@ -145,7 +150,7 @@ def _scan(node: NodeProto, graph: Graph, splicer: Splicer) -> str:
     final, stacked = _parted(node.output, states)
     shape = graph.shape(node.input[states])
     steps = None if shape is None else shape[form.input_axes[0]]
-    if graph.opset < OLDEST_SCAN or not steps or steps > LARGEST_UNROLLED:
+    if graph.opset < OLDEST_SCAN or not steps or steps > LARGEST_UNROLLED or not _may_copy(body, steps, splicer):
         return ""
     numbers = [splicer.constant(np.int64(i), "entry") for i in range(steps)]
     feeds = []
@@ -162,6 +167,17 @@ def _scan(node: NodeProto, graph: Graph, splicer: Splicer) -> str:
         if outer:
             _stack(splicer, row[::-1] if back else row, axis, outer)
     return f"its body runs {steps} times: so many copies stand in its place"
+
+
+def _may_copy(body: GraphProto, times: int, splicer: Splicer) -> bool:
+    """Whether so many copies of a body are few enough, with those made before, which are counted in the splicer."""
+    nodes = times * sum(1 for _ in all_nodes(body.node))
+    size_bytes = times * sum(size_of(node) for node in body.node if node.op_type != "Constant")
+    if splicer.copied_nodes + nodes > MOST_COPIED_NODES or splicer.copied_bytes + size_bytes > MOST_COPIED_BYTES:
+        return False
+    splicer.copied_nodes += nodes
+    splicer.copied_bytes += size_bytes
+    return True
 
 
 def _copies(

@@ -18,7 +18,7 @@ from xbcompile.frontend.selection import is_marked, matches, reason_to_stay
 from xbcompile.ir import Contraction, LoweringRecord, MatrixLayer
 from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, Origin, bodies, reads, unused
+from xbcompile.onnx_graph.graph import Graph, Origin, all_nodes, bodies, reads, unused
 
 Step = NodeProto | MatrixLayer | LoweredLoop
 
@@ -98,9 +98,7 @@ def _free_name(own: str, used: set[str], numbers: dict[str, int]) -> str:
 def _nodes_inside(node: NodeProto) -> Iterator[NodeProto]:
     """The nodes in the bodies of a node, in order, bodies in bodies included."""
     for body in bodies(node):
-        for inner in body.node:
-            yield inner
-            yield from _nodes_inside(inner)
+        yield from all_nodes(body.node)
 
 
 def lower_nodes(graph: Graph, digital: Collection[str]) -> Lowered:

@@ -17,7 +17,7 @@ from onnx import ModelProto, TypeProto, ValueInfoProto, helper
 from xbcompile.api import compile as compile_model
 from xbcompile.data.shaping import converted
 from xbcompile.errors import DataError, ModelError
-from xbcompile.onnx_graph import engine
+from xbcompile.frontend.load import parsed
 from xbcompile.program.program import Program, load_program
 from xbcompile.runtime import Session
 from xbcompile.targets import Device, Target
@@ -126,10 +126,7 @@ class InferenceSession:
         for name, value in values.items():
             if value.type.HasField("optional_type"):
                 feeds.setdefault(name, None)
-        try:
-            outputs = self.session.run(feeds, first_sample)
-        except engine.REFUSALS as error:
-            raise DataError(f"onnxruntime cannot run the model on these inputs: {engine.one_line(error)}") from error
+        outputs = self.session.run(feeds, first_sample)
         return [outputs[name] for name in output_names or known]
 
 
@@ -139,7 +136,7 @@ def _read(
     """A model to compile, or a program."""
     if isinstance(source, bytes):
         try:
-            return ModelProto.FromString(source)
+            return parsed(source, "the model")
         except DecodeError:
             raise ModelError(
                 f"the {len(source)} bytes are not an ONNX model, or a truncated one; give what SerializeToString returns"

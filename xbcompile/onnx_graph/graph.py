@@ -252,14 +252,19 @@ def bodies(node: NodeProto) -> Iterator[GraphProto]:
         yield from attribute.graphs
 
 
+def all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes and those in the bodies of control flow, each before those in its own."""
+    for node in nodes:
+        yield node
+        for body in bodies(node):
+            yield from all_nodes(body.node)
+
+
 def operator_types(model: ModelProto) -> set[str]:
     """The types of all operators of a model, in bodies and functions too."""
 
-    def types(nodes: Iterable[NodeProto]) -> set[str]:
-        inside = (types(body.node) for node in nodes for body in bodies(node))
-        return {node.op_type for node in nodes}.union(*inside)
-
-    return types(model.graph.node).union(*(types(function.node) for function in model.functions))
+    graphs = (model.graph.node, *(function.node for function in model.functions))
+    return {node.op_type for nodes in graphs for node in all_nodes(nodes)}
 
 
 def _captured(body: GraphProto) -> Iterator[str]:

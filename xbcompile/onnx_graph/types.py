@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TypeProto, helper, shape_inference
+from onnx import ModelProto, TypeProto, helper, shape_inference
 
 from xbcompile.errors import ModelError
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.builder import copied
-from xbcompile.onnx_graph.graph import Graph, dimensions_of, skeleton
+from xbcompile.onnx_graph.graph import Graph, all_nodes, bodies, dimensions_of, skeleton
+from xbcompile.onnx_graph.tensors import elements
+
+MOST_ENTRIES = 2**20  # assumed: of all lists of sizes that onnx is let follow through a model, entry by entry
 
 
 def infer_types(graph: Graph) -> Graph:
@@ -39,11 +42,42 @@ def known_types(graph: Graph) -> dict[str, TypeProto]:
     types = {value.name: value.type for value in graph.inputs}
     types.update({name: helper.make_tensor_type_proto(t.data_type, t.dims) for name, t in graph.constants.items()})
     try:
-        inferred = shape_inference.infer_shapes(skeleton(graph), data_prop=True)
+        inferred = inferred_model(graph)
     except shape_inference.InferenceError:
         return types  # onnxruntime may know more, or give the error
     types.update({value.name: value.type for value in inferred.graph.value_info})
     return types
+
+
+def inferred_model(graph: Graph) -> ModelProto:
+    """The graph's skeleton with the types that onnx infers.
+
+    Raises:
+        shape_inference.InferenceError: types contradict each other.
+    """
+    inferred: ModelProto = shape_inference.infer_shapes(skeleton(graph), data_prop=_has_short_lists(graph))
+    return inferred
+
+
+def _has_short_lists(graph: Graph) -> bool:
+    """Whether lists of sizes that onnx follows through a graph, entry by entry, stay of a length that it has memory for.
+
+    A Concat of a list with itself doubles it, and a chain of those doubles it without end.
+    """
+    nodes = [*all_nodes(graph.nodes), *(node for each in graph.functions for node in all_nodes(each.node))]
+    inside = [tensor for node in nodes for body in bodies(node) for tensor in body.initializer]
+    named = [*graph.constants.items(), *((tensor.name, tensor) for tensor in inside)]
+    named += [(node.output[0], node.attribute[0].t) for node in nodes if node.op_type == "Constant" and node.attribute]
+    lengths = {name: elements(tensor) for name, tensor in named if len(tensor.dims) == 1}
+    total = 0
+    for node in nodes:
+        found = [lengths.get(name, 1) for name in node.input]
+        if node.op_type == "Concat":
+            lengths[node.output[0]] = sum(found)
+            total += sum(found)
+        elif any(length > 1 for length in found):
+            lengths.update(dict.fromkeys(node.output, max(found)))
+    return total <= MOST_ENTRIES
 
 
 def _is_incomplete(type_proto: TypeProto) -> bool:

@@ -21,7 +21,7 @@ from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.ir.vectors import lay_out, of_type
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import is_fixed
-from xbcompile.onnx_graph.engine import open_session, run_limited
+from xbcompile.onnx_graph.engine import open_session, probe_bytes, run_limited
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart
 from xbcompile.program.program import Program
 from xbcompile.reference.host_graph import parameter_name
@@ -43,7 +43,7 @@ HALF_TOLERANCE = 2e-3
 # Sums of an integer layer that are this near a tie may be rounded to either side; whole ones, half a unit away, never are.
 LARGEST_TIE = 0.25
 
-_NO_PROBES: tuple[type[Exception], ...] = (DataError, *engine.REFUSALS)
+_NO_PROBES: tuple[type[Exception], ...] = (DataError, *engine.ERRORS)
 # Sums of absolute products from here on may overflow float32, in one order of summation and not in another.
 OVERFLOW = 1e37
 LARGEST_COMPARED = 8_000_000  # assumed: elements of a layer's input that are compared within seconds
@@ -282,7 +282,8 @@ def _evaluate(model: SplitModel, feeds: dict[str, Any], tensors: list[str]) -> l
     wanted = [stacked.get(name, name) for name in computed]
     del graph.output[:]
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    values = feeds | dict(zip(computed, run_limited(open_session(model, once=True), wanted, feeds), strict=True))
+    session = open_session(model, once=True, memory_bytes=probe_bytes(model))
+    values = feeds | dict(zip(computed, run_limited(session, wanted, feeds), strict=True))
     return [values[name] for name in tensors]
 
 
