@@ -10,7 +10,29 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 FLOAT, INT64, BOOL, DOUBLE = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.DOUBLE
-SIZES = (-(2**63), -(2**31), -2, -1, 0, 1, 2, 3, 4, 7, 15, 100, 2**10, 2**16, 2**20, 2**24, 2**28, 2**31, 2**33, 2**40, 2**62)
+SIZES = (
+    -(2**63),
+    -(2**31),
+    -2,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    15,
+    100,
+    2**10,
+    2**16,
+    2**20,
+    2**24,
+    2**28,
+    2**31,
+    2**33,
+    2**40,
+    2**62,
+)
 COUNTS = (0, 1, 2, 3, 7, 15, 16, 17, 30, 33, 40, 100, 1000)
 
 node = helper.make_node
@@ -83,7 +105,7 @@ GROWING: dict[str, Growing] = {
         {"k": _ints(a, b)},
     ),
     "Gather": lambda a, b: (
-        [node("Gather", ["s", "i" if i == 0 else "i"], ["g"], axis=1) for i in range(1)],
+        [node("Gather", ["s", "i"], ["g"], axis=1) for i in range(1)],
         {"i": np.zeros((min(abs(a), 1000), min(abs(b), 100)), np.int64)},
     ),
     "GatherTwice": lambda a, b: (
@@ -133,7 +155,10 @@ GROWING: dict[str, Growing] = {
     ),
     "ResizeBy": lambda a, b: ([node("Resize", ["s", "", "k"], ["g"], mode="nearest")], {"k": np.float32([a, b])}),
     "SequenceOfMany": lambda a, b: (
-        [node("SequenceConstruct", ["s"] * (abs(a) % 1000 + 1), ["q"]), node("ConcatFromSequence", ["q"], ["g"], axis=0)],
+        [
+            node("SequenceConstruct", ["s"] * (abs(a) % 1000 + 1), ["q"]),
+            node("ConcatFromSequence", ["q"], ["g"], axis=0),
+        ],
         {},
     ),
     "Split": lambda a, b: ([node("Split", ["s", "k"], ["g", "h"], axis=1)], {"k": _ints(a, b)}),
@@ -200,14 +225,20 @@ def functions(depth: int, calls: int, inside: bool, circle: bool) -> ModelProto:
     for i in range(depth):
         if i < depth - 1 or circle:
             nodes = [
-                node(f"F{(i + 1) % depth}", ["a" if j == 0 else f"t{j}"], [f"t{j + 1}"], domain="f") for j in range(calls)
+                node(f"F{(i + 1) % depth}", ["a" if j == 0 else f"t{j}"], [f"t{j + 1}"], domain="f")
+                for j in range(calls)
             ]
             nodes.append(node("Identity", [f"t{calls}" if calls else "a"], ["b"]))
         else:
             nodes = [node("Relu", ["a"], ["b"])]
         if inside:
             branches = [
-                helper.make_graph(nodes[:-1] + [node("Identity", list(nodes[-1].input), [out])], out, [], [onnx.ValueInfoProto(name=out)])
+                helper.make_graph(
+                    [*nodes[:-1], node("Identity", list(nodes[-1].input), [out])],
+                    out,
+                    [],
+                    [onnx.ValueInfoProto(name=out)],
+                )
                 for out in ("then", "other")
             ]
             nodes = [
@@ -229,11 +260,11 @@ def loops(depth: int, trips: int, kind: str, grows: bool) -> ModelProto:
     for i in range(depth):
         nodes, end = current
         if kind == "If":
-            copied = [helper.make_graph(nodes, f"g{i}{j}", [], [onnx.ValueInfoProto(name=end)]) for j in range(2)]
-            again = [
-                node("Identity", ["s0"], [f"i{i}"]),
-                node("If", ["true"], [f"o{i}"], then_branch=copied[0], else_branch=copied[1]),
-            ]
+            then = helper.make_graph(nodes, f"g{i}", [], [onnx.ValueInfoProto(name=end)])
+            other = helper.make_graph(
+                [node("Neg", ["s0"], [f"i{i}"])], f"h{i}", [], [onnx.ValueInfoProto(name=f"i{i}")]
+            )
+            again = [node("If", ["true"], [f"o{i}"], then_branch=then, else_branch=other)]
         else:
             state = f"s{i}"
             body_nodes = [node("Identity", [f"c{i}"], [f"d{i}"]), *nodes]
@@ -263,8 +294,12 @@ def recurrent(operator: str, steps: int, hidden: int, layout: int) -> ModelProto
 
 def chain(count: int, operator: str) -> ModelProto:
     """A chain of nodes."""
-    nodes = [node(operator, [f"t{i}" if i else "x", *(["w"] * (operator == "MatMul"))], [f"t{i + 1}"]) for i in range(count)]
-    return model_of([*nodes, node("Identity", [f"t{count}" if count else "x"], ["y"])], {"w": np.eye(4, dtype=np.float32)})
+    nodes = [
+        node(operator, [f"t{i}" if i else "x", *(["w"] * (operator == "MatMul"))], [f"t{i + 1}"]) for i in range(count)
+    ]
+    return model_of(
+        [*nodes, node("Identity", [f"t{count}" if count else "x"], ["y"])], {"w": np.eye(4, dtype=np.float32)}
+    )
 
 
 def shapes(sizes: Sequence[int], rank: int) -> ModelProto:
@@ -316,5 +351,3 @@ def of_type(operator: str, element_type: int) -> ModelProto:
     return model_of(
         [node(operator, inputs, outputs, "n", **attributes)], constants, x=shape, element_type=element_type, opset=20
     )
-
-

@@ -12,7 +12,7 @@ from xbcompile.errors import ModelError, elided
 from xbcompile.frontend.soundness import MOST_LEVELS
 from xbcompile.onnx_graph.builder import size_of
 from xbcompile.onnx_graph.domains import operator_name
-from xbcompile.onnx_graph.graph import bodies
+from xbcompile.onnx_graph.nodes import bodies
 
 MOST_WRITTEN_OUT = 100_000  # assumed: nodes that calls of functions come to; exporters that use functions make 50,000
 MOST_WRITTEN_BYTES = 2**28  # assumed: bytes of those nodes, with the tensors in them

@@ -20,7 +20,8 @@ from xbcompile.frontend.selection import kept_by, reason_to_stay
 from xbcompile.frontend.standard import in_standard_operators
 from xbcompile.onnx_graph.builder import size_of
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, Origin, all_nodes, without_dead_nodes
+from xbcompile.onnx_graph.graph import Graph, Origin, without_dead_nodes
+from xbcompile.onnx_graph.nodes import all_nodes
 from xbcompile.onnx_graph.splicing import Splicer, without_constants
 from xbcompile.onnx_graph.tensors import to_array
 from xbcompile.onnx_graph.types import infer_types

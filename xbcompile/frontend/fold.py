@@ -15,16 +15,8 @@ from xbcompile.frontend.known_sizes import known_sizes
 from xbcompile.frontend.operators import operator_of
 from xbcompile.onnx_graph import builder, engine
 from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS, ONNX_ML
-from xbcompile.onnx_graph.graph import (
-    SKELETON_BYTES,
-    Graph,
-    bodies,
-    model_around,
-    named,
-    reads,
-    unused,
-    without_dead_nodes,
-)
+from xbcompile.onnx_graph.graph import SKELETON_BYTES, Graph, model_around, named, unused, without_dead_nodes
+from xbcompile.onnx_graph.nodes import bodies, reads
 from xbcompile.onnx_graph.tensors import elements, item_bytes, size_bytes, to_array
 from xbcompile.onnx_graph.types import infer_types, value_info
 

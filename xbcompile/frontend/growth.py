@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from onnx import NodeProto
 
 from xbcompile.errors import ModelError
-from xbcompile.onnx_graph.graph import Graph, reads
+from xbcompile.onnx_graph.graph import Graph
+from xbcompile.onnx_graph.nodes import reads
 from xbcompile.onnx_graph.tensors import elements, item_bytes, size_bytes
 
 # What depends on constants alone may take so many bytes in all, and so many per element of the model's own constants: VGG-19 with

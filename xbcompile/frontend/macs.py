@@ -18,7 +18,8 @@ from xbcompile.ir import Contraction, MatrixLayer, Network
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed, open_axes, open_dimensions, open_samples
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, bodies
+from xbcompile.onnx_graph.graph import Graph
+from xbcompile.onnx_graph.nodes import bodies
 from xbcompile.onnx_graph.tensors import to_array
 from xbcompile.onnx_graph.types import infer_types, inferred_model
 

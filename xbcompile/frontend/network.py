@@ -25,7 +25,8 @@ from xbcompile.frontend.scans import rewrite_scans, too_long_inside
 from xbcompile.frontend.standard import in_standard_operators
 from xbcompile.ir import Network
 from xbcompile.onnx_graph.builder import copied
-from xbcompile.onnx_graph.graph import Graph, bodies, from_model, inline, reads, skeleton, without_dead_nodes
+from xbcompile.onnx_graph.graph import Graph, from_model, inline, skeleton, without_dead_nodes
+from xbcompile.onnx_graph.nodes import bodies, reads
 from xbcompile.onnx_graph.splicing import without_constants
 from xbcompile.onnx_graph.types import infer_types, value_info
 

@@ -17,7 +17,7 @@ from xbcompile.errors import ModelError
 from xbcompile.ir import Network
 from xbcompile.onnx_graph import builder, engine
 from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed
-from xbcompile.onnx_graph.graph import operator_types
+from xbcompile.onnx_graph.nodes import operator_types
 from xbcompile.onnx_graph.random_inputs import random_value
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart
 from xbcompile.reference.host_graph import host_graph, parameter_name
@@ -160,7 +160,7 @@ class ModelProbe:
             pairs = zip(kind.shape.dim, open_sizes, strict=True)
             return [int(dim.dim_value) if is_fixed(dim) else free for dim, free in pairs]
 
-        if any(math.prod(sizes(value, value.type.tensor_type)) > LARGEST_INPUT for value in inputs):
+        if any(math.prod(filter(None, sizes(value, value.type.tensor_type))) > LARGEST_INPUT for value in inputs):
             return None
         return {value.name: random_value(value.type, partial(sizes, value), generator, spread) for value in inputs}
 

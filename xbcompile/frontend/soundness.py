@@ -12,9 +12,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor  # type: igno
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
-from xbcompile.onnx_graph.graph import bodies
+from xbcompile.onnx_graph.nodes import bodies
 
-MOST_PARTS = 4_000_000  # assumed: messages in a model (nodes, attributes, values, ...); networks that are used have 1,000,000
+MOST_PARTS = (
+    4_000_000  # assumed: messages in a model (nodes, attributes, values, ...); networks that are used have 1,000,000
+)
 MOST_LEVELS = 100  # of messages in messages: protobuf reads no more
 LONGEST_NAME = 10_000  # characters; assumed
 

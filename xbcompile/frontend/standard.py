@@ -11,7 +11,8 @@ from xbcompile.errors import ModelError, elided
 from xbcompile.frontend.rewriter import Replacement, Rewriting
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.domains import is_of_qonnx
-from xbcompile.onnx_graph.graph import Graph, Origin, all_nodes, reads
+from xbcompile.onnx_graph.graph import Graph, Origin
+from xbcompile.onnx_graph.nodes import all_nodes, reads
 from xbcompile.onnx_graph.types import known_types
 
 OLDEST_OPSET = 9  # Where, Sign

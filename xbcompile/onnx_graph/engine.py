@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -18,6 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 from xbcompile.errors import DataError, ModelError
 from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import XBCOMPILE
+from xbcompile.onnx_graph.nodes import operator_types
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart, split, stored_bytes
 
 RAW_ERRORS: tuple[type[Exception], ...] = (
@@ -72,6 +73,8 @@ OLDEST_IR_VERSION = 4  # the first in which an initializer need not be a graph i
 _AS_REQUESTED = 1  # how onnxruntime's memory grows: by what is asked for
 _registering = threading.Lock()
 
+_ENDED_BY_EMPTY = frozenset({"DynamicQuantizeLSTM", "GRU", "LSTM"})  # onnxruntime 1.32 ends the process on empty inputs
+
 _DISABLED_OPTIMIZERS = [
     "MatmulTransposeFusion"
 ]  # crashes onnxruntime 1.32 on Transpose, Cast (any type to float), MatMul
@@ -92,10 +95,12 @@ class EngineSession:
 
     Args:
         session: onnxruntime's own.
+        operators: types of all operators of the model.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, operators: Set[str] = frozenset()) -> None:
         self._session = session
+        self._needs_values = sorted(_ENDED_BY_EMPTY & operators)
 
     def get_inputs(self) -> list[onnxruntime.NodeArg]:
         """See onnxruntime."""
@@ -115,12 +120,22 @@ class EngineSession:
         Raises:
             NotRun: onnxruntime refuses the inputs, or cannot compute the outputs.
         """
+        if self._needs_values:
+            self._check_values(feeds)
         try:
             outputs: list[Any] = self._session.run(names, feeds, options)
             return outputs
         except RAW_ERRORS as error:
             reason = one_line(error)
             raise NotRun(f"onnxruntime cannot run the model on these inputs: {reason}", reason) from error
+
+    def _check_values(self, feeds: Mapping[str, Any]) -> None:
+        empty = next((name for name, value in feeds.items() if getattr(value, "size", 1) == 0), None)
+        if empty is not None:
+            reason = f'tensor "{empty}" is empty, and {", ".join(self._needs_values)} takes no empty batch or sequence'
+            raise NotRun(
+                f"onnxruntime cannot run the model on these inputs: {reason}; give one sample at least", reason
+            )
 
 
 def open_session(
@@ -156,7 +171,9 @@ def open_session(
     try:
         return open_it(options(quantizers))
     except NotLoaded as error:
-        if error.kind is ort.NotImplemented:  # its rewriting for precision knows no int8 inputs; or it has no kernel at all
+        if (
+            error.kind is ort.NotImplemented
+        ):  # its rewriting for precision knows no int8 inputs; or it has no kernel at all
             return open_it(options(quantizers, precise=False))
         if error.kind is ort.InvalidGraph and quantizers:  # its own rewriting of them uses Round, which opset 10 lacks
             return open_it(options(quantizers=False))
@@ -214,11 +231,12 @@ def _session(
     model: SplitModel, options: onnxruntime.SessionOptions, once: bool, memory_bytes: int
 ) -> EngineSession:  # fmt: skip
     try:
+        operators = operator_types(model.skeleton)
         if not memory_bytes:
-            return EngineSession(_opened(model, options, once))
+            return EngineSession(_opened(model, options, once), operators)
         options.add_session_config_entry("session.use_env_allocators", "1")
         with _allocator(memory_bytes):
-            return EngineSession(_opened(model, options, once))
+            return EngineSession(_opened(model, options, once), operators)
     except (*RAW_ERRORS, EncodeError, ValueError) as error:  # the latter two of messages that are too large
         reason = one_line(error)
         raise NotLoaded(f"onnxruntime cannot load the model: {reason}", reason, type(error)) from error

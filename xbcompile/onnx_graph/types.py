@@ -13,7 +13,8 @@ from onnx import ModelProto, TypeProto, helper, shape_inference
 from xbcompile.errors import ModelError
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.builder import copied
-from xbcompile.onnx_graph.graph import Graph, all_nodes, bodies, dimensions_of, skeleton
+from xbcompile.onnx_graph.graph import Graph, dimensions_of, skeleton
+from xbcompile.onnx_graph.nodes import all_nodes, bodies
 from xbcompile.onnx_graph.tensors import elements
 
 MOST_ENTRIES = 2**20  # assumed: of all lists of sizes that onnx is let follow through a model, entry by entry

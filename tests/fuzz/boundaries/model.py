@@ -23,15 +23,16 @@ from xbcompile.errors import XbcompileError
 from xbcompile.frontend import calls, control_flow, fold, runs
 from xbcompile.frontend import growth as budget
 from xbcompile.frontend.explain import explain
-from xbcompile.onnx_graph import engine
+from xbcompile.onnx_graph import engine, tensors
 from xbcompile.planning.plan import plan
 from xbcompile.targets import load_target
 
 LIMITS: list[tuple[Any, str, float]] = [
-    (budget, "MOST_GROWTH_BYTES", 2**24),
-    (fold, "LARGEST_GROWTH_BYTES", 2**22),
+    (budget, "MOST_GROWTH_BYTES", 2**20),
+    (fold, "LARGEST_GROWTH_BYTES", 2**18),
     (calls, "MOST_WRITTEN_OUT", 300),
     (control_flow, "MOST_COPIED_NODES", 300),
+    (tensors, "LARGEST_DENSE_BYTES", 2**18),
     (engine, "PROBE_SECONDS", 0.5),
     (engine, "PROBE_BYTES", 2**27),
     (runs, "LARGEST_STEPS", 64),
@@ -61,19 +62,31 @@ windows = st.fixed_dictionaries(
 # What is made, and its arguments.
 made = st.one_of(
     st.tuples(st.just("growing"), st.sampled_from(sorted(growing.GROWING)), flags, st.integers(0, 3), sizes, sizes),
-    st.tuples(st.just("window"), st.sampled_from(WINDOWED), windows, st.integers(1, 3), st.sampled_from(FLOAT_AND_DOUBLE)),
+    st.tuples(
+        st.just("window"), st.sampled_from(WINDOWED), windows, st.integers(1, 3), st.sampled_from(FLOAT_AND_DOUBLE)
+    ),
     st.tuples(st.just("functions"), counts.filter(lambda n: n < 100), st.integers(0, 3), flags, flags),
     st.tuples(
-        st.just("loops"), st.integers(0, 33), st.sampled_from([-1, *growing.SIZES]), st.sampled_from(["If", "Loop"]), flags
+        st.just("loops"),
+        st.integers(0, 30),
+        st.sampled_from([-1, *growing.SIZES]),
+        st.sampled_from(["If", "Loop"]),
+        flags,
     ),
     st.tuples(
-        st.just("recurrent"), st.sampled_from(["LSTM", "GRU", "RNN"]), sizes, st.sampled_from([2, 0, -1, 2**31]), st.integers(0, 1)
+        st.just("recurrent"),
+        st.sampled_from(["LSTM", "GRU", "RNN"]),
+        sizes,
+        st.sampled_from([2, 0, -1, 2**31]),
+        st.integers(0, 1),
     ),
     st.tuples(st.just("chain"), counts, st.sampled_from(["Relu", "MatMul", "Neg"])),
     st.tuples(st.just("shapes"), few_sizes, st.integers(0, 4)),
     st.tuples(st.just("sparse"), few_sizes, st.integers(1, 3)),
     st.tuples(st.just("empty_weights"), few_sizes),
-    st.tuples(st.just("named"), st.sampled_from([1, 300, 9_999, 10_001, 10**6]), st.sampled_from(["x", "\n", "é", " ", "/"])),
+    st.tuples(
+        st.just("named"), st.sampled_from([1, 300, 9_999, 10_001, 10**6]), st.sampled_from(["x", "\n", "é", " ", "/"])
+    ),
     st.tuples(st.just("of_type"), st.sampled_from(TYPED), st.sampled_from(TYPES)),
 )
 seeds = st.integers(0, 2**32 - 1)
@@ -89,7 +102,7 @@ def attempt(example: tuple[Any, ...], folder: Path) -> None:
     for name, content in files_of(example).items():
         (folder / name).write_bytes(content)
     path = folder / MODEL
-    target = load_target("ideal").with_quantities("small", rows=16, columns=16)
+    target = load_target("ideal").with_quantities("small", rows=32, columns=32)
     refused = []
     with ExitStack() as stack:
         for module, name, value in LIMITS:
@@ -125,4 +138,3 @@ def files_of(example: tuple[Any, ...]) -> Files:
 def _damaged(content: bytes, seed: int) -> bytes:
     random = np.random.default_rng(seed)
     return OF_BYTES[int(random.integers(len(OF_BYTES)))](content, random)
-
