@@ -345,7 +345,7 @@ def of_type(operator: str, element_type: int) -> ModelProto:
         inputs, shape, attributes = ["x", "w", "r"], [3, 1, 4], {"hidden_size": 2}
     elif operator in ("Softmax", "Relu", "Erf", "Gelu", "LayerNormalization", "Resize", "CumSum", "TopK"):
         extra = {"LayerNormalization": ["s"], "Resize": ["", "k"], "CumSum": ["a"], "TopK": ["a"]}.get(operator, [])
-        constants = {"s": np.ones(4, dtype), "k": np.float32([1, 2]), "a": _ints(1)}
+        constants = {"s": np.ones(4, dtype), "k": np.array([1, 2], np.float32), "a": _ints(1)}
         inputs = ["x", *extra]
     outputs = ["y", "z"] if operator == "TopK" else ["y"]
     return model_of(

@@ -13,39 +13,39 @@ import numpy as np
 from onnx import GraphProto, NodeProto, ValueInfoProto
 
 from xbcompile.frontend.fold import fold_constants
+from xbcompile.frontend.growth import Budget
 from xbcompile.frontend.operands import attribute
 from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.recurrence import form_of
 from xbcompile.frontend.selection import kept_by, reason_to_stay
 from xbcompile.frontend.standard import in_standard_operators
-from xbcompile.onnx_graph.builder import size_of
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import Graph, Origin, without_dead_nodes
-from xbcompile.onnx_graph.nodes import all_nodes
 from xbcompile.onnx_graph.splicing import Splicer, without_constants
 from xbcompile.onnx_graph.tensors import to_array
 from xbcompile.onnx_graph.types import infer_types
 
 LARGEST_UNROLLED = 16  # assumed: copies of a body beyond which a model is slow to compile and to read
-MOST_COPIED_NODES = 50_000  # assumed: nodes of all copies at a time; loops in loops multiply
-MOST_COPIED_BYTES = 2**28  # assumed: bytes of those nodes, with the tensors among their attributes
 OLDEST_SCAN = 9  # before, a Scan has a batch axis of its own
 
 _DECIDED_BY = {"If": 1, "Loop": 2}  # so many first inputs
 
 
-def resolve_control_flow(graph: Graph, digital: Collection[str], scans: bool = False) -> Graph:
+def resolve_control_flow(
+    graph: Graph, digital: Collection[str], scans: bool = False, budget: Budget | None = None
+) -> Graph:
     """The graph with control flow taken out that constants decide, and what was decided in `Graph.decided`.
 
     Args:
         graph: every node has a name of its own, in bodies too.
         digital: names and patterns of nodes that the user keeps digital.
         scans: also make copies of the bodies of Scans of a few steps; the graph has types, and so has the result.
+        budget: of the model that the graph is a part of; None: the graph is all of it. Bodies stay that it has no room for.
 
     Raises:
         ModelError: onnxruntime cannot evaluate what decides.
     """
-    kinds = {*_DECIDED_BY, *(["Scan"] if scans else [])}
+    kinds, budget = {*_DECIDED_BY, *(["Scan"] if scans else [])}, budget or Budget()
     while True:
         asked = [node for node in graph.nodes if _is_control_flow(node, kinds) and not reason_to_stay(node, digital)]
         if not asked:
@@ -55,7 +55,7 @@ def resolve_control_flow(graph: Graph, digital: Collection[str], scans: bool = F
         )
         splicer, decided, names = Splicer(graph), dict[str, str](), {node.name for node in asked}
         for node in graph.nodes:
-            decision = _taken_out(node, graph, values, splicer) if node.name in names else ""
+            decision = _taken_out(node, graph, values, splicer, budget) if node.name in names else ""
             if decision:
                 decided[node.name] = decision
             else:
@@ -98,12 +98,16 @@ def _with_spliced(graph: Graph, splicer: Splicer, digital: Collection[str]) -> G
     )
 
 
-def _taken_out(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splicer: Splicer) -> str:
+def _taken_out(
+    node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splicer: Splicer, budget: Budget
+) -> str:
     """Put in what the node does where that is decided, and say what it is; nothing, and no text, where it is not."""
     splicer.owner = graph.origins.get(node.name, Origin(node.name, node.op_type))
     if node.op_type == "If":
         return _branch(node, values, splicer)
-    return _loop(node, graph, values, splicer) if node.op_type == "Loop" else _scan(node, graph, splicer)
+    if node.op_type == "Loop":
+        return _loop(node, graph, values, splicer, budget)
+    return _scan(node, graph, splicer, budget)
 
 
 def _branch(node: NodeProto, values: Mapping[str, np.ndarray], splicer: Splicer) -> str:
@@ -117,7 +121,7 @@ def _branch(node: NodeProto, values: Mapping[str, np.ndarray], splicer: Splicer)
     return f"its condition is constant: the {branch} stands in its place"
 
 
-def _loop(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splicer: Splicer) -> str:
+def _loop(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splicer: Splicer, budget: Budget) -> str:
     body: GraphProto = attribute(node, "body", None)
     initial = node.input[2:]
     final, stacked = _parted(node.output, len(initial))
@@ -126,7 +130,7 @@ def _loop(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splic
         trips = 0
     if trips is None or goes is None or trips > LARGEST_UNROLLED or (trips > 1 and not _goes_on(body, graph)):
         return ""
-    if trips > 0 and not _may_copy(body, trips, splicer):
+    if trips > 0 and not budget.takes_copies(body, trips):
         return ""
     if trips <= 0:
         if any(stacked):  # of no entry: their shapes are a matter of the body
@@ -145,13 +149,13 @@ def _loop(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splic
     return f"its body runs {len(feeds)} times: so many copies stand in its place"
 
 
-def _scan(node: NodeProto, graph: Graph, splicer: Splicer) -> str:
+def _scan(node: NodeProto, graph: Graph, splicer: Splicer, budget: Budget) -> str:
     form = form_of(node)
     body, states = form.body, form.states
     final, stacked = _parted(node.output, states)
     shape = graph.shape(node.input[states])
     steps = None if shape is None else shape[form.input_axes[0]]
-    if graph.opset < OLDEST_SCAN or not steps or steps > LARGEST_UNROLLED or not _may_copy(body, steps, splicer):
+    if graph.opset < OLDEST_SCAN or not steps or steps > LARGEST_UNROLLED or not budget.takes_copies(body, steps):
         return ""
     numbers = [splicer.constant(np.int64(i), "entry") for i in range(steps)]
     feeds = []
@@ -168,17 +172,6 @@ def _scan(node: NodeProto, graph: Graph, splicer: Splicer) -> str:
         if outer:
             _stack(splicer, row[::-1] if back else row, axis, outer)
     return f"its body runs {steps} times: so many copies stand in its place"
-
-
-def _may_copy(body: GraphProto, times: int, splicer: Splicer) -> bool:
-    """Whether so many copies of a body are few enough, with those made before, which are counted in the splicer."""
-    nodes = times * sum(1 for _ in all_nodes(body.node))
-    size_bytes = times * sum(size_of(node) for node in body.node if node.op_type != "Constant")
-    if splicer.copied_nodes + nodes > MOST_COPIED_NODES or splicer.copied_bytes + size_bytes > MOST_COPIED_BYTES:
-        return False
-    splicer.copied_nodes += nodes
-    splicer.copied_bytes += size_bytes
-    return True
 
 
 def _copies(

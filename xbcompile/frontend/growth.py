@@ -1,4 +1,4 @@
-"""How far the constants of a model may grow while it is compiled: a file of a few lines can ask for any number of values."""
+"""How far a model may grow while it is compiled: a file of a few lines can ask for any number of values and of nodes."""
 
 from __future__ import annotations
 
@@ -7,30 +7,46 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onnx import NodeProto
+from onnx import GraphProto, NodeProto
 
 from xbcompile.errors import ModelError
+from xbcompile.onnx_graph.builder import size_of
 from xbcompile.onnx_graph.graph import Graph
-from xbcompile.onnx_graph.nodes import reads
+from xbcompile.onnx_graph.nodes import all_nodes, reads
 from xbcompile.onnx_graph.tensors import elements, item_bytes, size_bytes
 
 # What depends on constants alone may take so many bytes in all, and so many per element of the model's own constants: VGG-19 with
 # weights made by ConstantOfShape needs half of the former, weights of one byte as floats, in two layouts, half of the latter.
 MOST_GROWTH_BYTES = 2**30
 MOST_BYTES_PER_ELEMENT = 16
+MOST_COPIED_NODES = 50_000  # assumed: nodes in all copies of bodies; loops in loops multiply
+MOST_COPIED_BYTES = 2**28  # assumed: bytes of those nodes, with the tensors among their attributes
 
 
 @dataclass
 class Budget:
-    """What the constants of one model may take, whatever is computed from them; for all its graphs together.
+    """What one model may grow to, all its graphs together.
 
     Args:
         own_elements: of the model's own constants; None until they are counted.
         elsewhere_bytes: what constants of other graphs than the one at hand have grown by.
+        copied_nodes: nodes of bodies that were copied.
+        copied_bytes: their bytes.
     """
 
     own_elements: int | None = None
     elsewhere_bytes: int = 0
+    copied_nodes: int = 0
+    copied_bytes: int = 0
+
+    def takes_copies(self, body: GraphProto, times: int) -> bool:
+        """Whether there is room for so many copies of a body, beside those made before; they are counted then."""
+        nodes = self.copied_nodes + times * sum(1 for _ in all_nodes(body.node))
+        size_bytes = self.copied_bytes + times * sum(size_of(node) for node in body.node if node.op_type != "Constant")
+        if nodes > MOST_COPIED_NODES or size_bytes > MOST_COPIED_BYTES:
+            return False
+        self.copied_nodes, self.copied_bytes = nodes, size_bytes
+        return True
 
     def limit_bytes(self, graph: Graph) -> int:
         """Bytes that constants and what is computed from them may take; the first graph's are the model's own."""

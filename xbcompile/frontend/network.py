@@ -86,10 +86,10 @@ def import_with_history(
 ) -> History:
     """`import_network` with what it did on the way."""
     named = with_node_names(inline(from_model(model)))
-    graph = needed = without_dead_nodes(resolve_control_flow(named, digital))
+    budget = Budget()
+    graph = needed = without_dead_nodes(resolve_control_flow(named, digital, budget=budget))
     graph = infer_types(merge_equal_results(in_standard_operators(graph, lambda node: operator_of(node).standard)))
     derived: dict[str, int] = {}  # from how many elements folded constants were made
-    budget = Budget()
     graph = fold_constants(join_quantized(graph, digital), derived, budget)
     check_patterns(graph, named, digital)
     graph = rewrite_scans(graph, digital, lambda body, scan: _prepared_body(body, scan, digital, budget))
@@ -154,10 +154,10 @@ def _prepared_body(graph: Graph, scan: str, digital: Collection[str], budget: Bu
     """The body of a Scan with all done to it that is done to a model before lowering; recurrences in it are unrolled."""
     derived: dict[str, int] = {}
     before = constant_bytes(graph)
-    graph = resolve_control_flow(graph, digital, scans=True)
+    graph = resolve_control_flow(graph, digital, scans=True, budget=budget)
     graph = fold_constants(join_quantized(graph, digital), derived, budget)
     graph = replace(graph, reasons={**graph.reasons, **too_long_inside(graph, scan)})
-    graph = resolve_control_flow(_rewritten(graph, digital, derived, budget), digital, scans=True)
+    graph = resolve_control_flow(_rewritten(graph, digital, derived, budget), digital, scans=True, budget=budget)
     graph = fold_constants(merge_equal_results(graph), derived, budget)
     budget.elsewhere_bytes += max(0, constant_bytes(graph) - before)
     return graph

@@ -24,8 +24,6 @@ class Splicer(NodeBuilder):
         constants: new constants of the graph.
         owner: the control flow that is taken apart.
         origins: for each node of a new name, the node that it copies, or the control flow that it belongs to.
-        copied_nodes: nodes of all copies of bodies, as who makes them counts.
-        copied_bytes: bytes of those nodes.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -33,7 +31,6 @@ class Splicer(NodeBuilder):
         self.constants: dict[str, TensorProto] = {}
         self.owner = Origin("", "")
         self.origins: dict[str, Origin] = {}
-        self.copied_nodes = self.copied_bytes = 0
         self._used = {*graph.types, *graph.constants, *names_in(graph.nodes)}
         self._used.update(value.name for value in (*graph.inputs, *graph.outputs))
         self._standing = {node.name for node in graph.nodes}

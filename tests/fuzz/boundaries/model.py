@@ -20,22 +20,25 @@ from tests.fuzz import growing_models as growing
 from tests.fuzz.mutated_models import MODEL, Files
 from tests.fuzz.mutations import OF_BYTES, mutated
 from xbcompile.errors import XbcompileError
-from xbcompile.frontend import calls, control_flow, fold, runs
+from xbcompile.frontend import calls, fold, runs, sample_probe
 from xbcompile.frontend import growth as budget
 from xbcompile.frontend.explain import explain
 from xbcompile.onnx_graph import engine, tensors
 from xbcompile.planning.plan import plan
 from xbcompile.targets import load_target
+from xbcompile.verification import probes
 
 LIMITS: list[tuple[Any, str, float]] = [
     (budget, "MOST_GROWTH_BYTES", 2**20),
     (fold, "LARGEST_GROWTH_BYTES", 2**18),
     (calls, "MOST_WRITTEN_OUT", 300),
-    (control_flow, "MOST_COPIED_NODES", 300),
+    (budget, "MOST_COPIED_NODES", 300),
     (tensors, "LARGEST_DENSE_BYTES", 2**18),
     (engine, "PROBE_SECONDS", 0.5),
     (engine, "PROBE_BYTES", 2**27),
     (runs, "LARGEST_STEPS", 64),
+    (sample_probe, "LARGEST_INPUT", 2**18),
+    (probes, "LARGEST_PROBE", 2**18),
 ]
 
 sizes = st.sampled_from(growing.SIZES)
