@@ -78,10 +78,9 @@ class Budget:
                     f'node "{node.name}" ({node.op_type}): with it, what depends on the model\'s constants alone takes {held:,} '
                     f"bytes (allowed: {limit:,}); store those values in the model, feed them as inputs, or make them smaller"
                 )
-            for name in set(reads(node)):
-                waiting[name] -= 1
-                if not waiting[name] and name not in kept:
-                    held -= sizes.pop(name, 0)
+            read = set(reads(node))
+            waiting.subtract(read)
+            held -= sum(sizes.pop(name, 0) for name in {*read, *new} if not waiting[name] and name not in kept)
 
 
 def constant_bytes(graph: Graph) -> int:

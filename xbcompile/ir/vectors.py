@@ -69,7 +69,9 @@ def _patches(layer: MatrixLayer, geometry: Patches, x: np.ndarray) -> tuple[np.n
     dilated = tuple(slice(None, None, d) for d in geometry.dilations)
     windows = windows[(slice(None), slice(None), *strided, *dilated)]
     batch, output = x.shape[0], windows.shape[2 : 2 + rank]
-    split = windows.reshape(batch, layer.groups, x.shape[1] // layer.groups, *windows.shape[2:])  # [N, G, C/G, *out, *kernel]
+    split = windows.reshape(
+        batch, layer.groups, x.shape[1] // layer.groups, *windows.shape[2:]
+    )  # [N, G, C/G, *out, *kernel]
     out_axes = tuple(range(3, 3 + rank))
     kernel_axes = tuple(range(3 + rank, 3 + 2 * rank))
     ordered = split.transpose(1, 0, *out_axes, 2, *kernel_axes)  # [G, N, *out, C/G, *kernel]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, TypeProto, helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, shape_inference
 
 from xbcompile.errors import ModelError
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.graph import Graph, dimensions_of, skeleton
 from xbcompile.onnx_graph.nodes import all_nodes, bodies
-from xbcompile.onnx_graph.tensors import elements
+from xbcompile.onnx_graph.tensors import elements, to_array
 
 MOST_ENTRIES = 2**20  # assumed: of all lists of sizes that onnx is let follow through a model, entry by entry
 
@@ -61,24 +62,38 @@ def inferred_model(graph: Graph) -> ModelProto:
 
 
 def _has_short_lists(graph: Graph) -> bool:
-    """Whether lists of sizes that onnx follows through a graph, entry by entry, stay of a length that it has memory for.
+    """Whether lists of numbers that onnx follows through a graph, one by one, stay of a length that it has memory for.
 
-    A Concat of a list with itself doubles it, and a chain of those doubles it without end.
+    A Concat of a list with itself doubles it, and a Range is as long as it says; in a function, it may be of any length.
     """
-    nodes = [*all_nodes(graph.nodes), *(node for each in graph.functions for node in all_nodes(each.node))]
-    inside = [tensor for node in nodes for body in bodies(node) for tensor in body.initializer]
-    named = [*graph.constants.items(), *((tensor.name, tensor) for tensor in inside)]
-    named += [(node.output[0], node.attribute[0].t) for node in nodes if node.op_type == "Constant" and node.attribute]
-    lengths = {name: elements(tensor) for name, tensor in named if len(tensor.dims) == 1}
+    in_functions = [node for each in graph.functions for node in all_nodes(each.node)]
+    nodes = [*all_nodes(graph.nodes), *in_functions]
+    constants = dict(graph.constants)
+    for node in nodes:
+        constants.update((tensor.name, tensor) for body in bodies(node) for tensor in body.initializer)
+        if node.op_type == "Constant" and node.attribute:
+            constants[node.output[0]] = node.attribute[0].t
+    lengths = {name: elements(tensor) for name, tensor in constants.items() if len(tensor.dims) == 1}
     total = 0
     for node in nodes:
         found = [lengths.get(name, 1) for name in node.input]
-        if node.op_type == "Concat":
-            lengths[node.output[0]] = sum(found)
-            total += sum(found)
+        if node.op_type in ("Concat", "Range"):
+            length = sum(found) if node.op_type == "Concat" else _range_length(node, constants)
+            lengths[node.output[0]] = length
+            total += length
         elif any(length > 1 for length in found):
             lengths.update(dict.fromkeys(node.output, max(found)))
-    return total <= MOST_ENTRIES
+    return total <= MOST_ENTRIES and all(node.op_type != "Range" for node in in_functions)
+
+
+def _range_length(node: NodeProto, constants: Mapping[str, TensorProto]) -> int:
+    """How many numbers a Range of constant bounds makes, rounded up; 1 where they are not constant."""
+    bounds = [constants[name] for name in node.input if name in constants and elements(constants[name]) == 1]
+    if len(bounds) < 3:
+        return 1
+    start, limit, delta = (float(to_array(each).reshape(())) for each in bounds)
+    length = (limit - start) / delta if delta else 0.0
+    return math.ceil(min(max(length, 0.0), 2.0**62)) if math.isfinite(length) else 0
 
 
 def _is_incomplete(type_proto: TypeProto) -> bool:

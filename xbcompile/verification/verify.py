@@ -320,9 +320,9 @@ def _shape_alone(layer: MatrixLayer, known: list[int | None]) -> list[int]:
     sizes = known if len(known) == len(smallest) else [None] * len(smallest)
     shape = [small if size is None else size for size, small in zip(sizes, smallest, strict=True)]
     shape[inputs] = smallest[inputs]
-    if math.prod(shape) > LARGEST_COMPARED:
+    if math.prod(filter(None, shape)) > LARGEST_COMPARED:  # no axis of an empty array may be longer, either
         shape[0] = smallest[0]
-    return smallest if math.prod(shape) > LARGEST_COMPARED else shape
+    return smallest if math.prod(filter(None, shape)) > LARGEST_COMPARED else shape
 
 
 def _input_range(layer: MatrixLayer) -> tuple[float | None, float | None]:
