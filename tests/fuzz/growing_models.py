@@ -351,3 +351,67 @@ def of_type(operator: str, element_type: int) -> ModelProto:
     return model_of(
         [node(operator, inputs, outputs, "n", **attributes)], constants, x=shape, element_type=element_type, opset=20
     )
+
+
+MICROSOFT, QONNX = "com.microsoft", "qonnx.custom_op.general"
+
+# Operators that are rewritten: domain, inputs, shape of x, constants, and attributes that fit them.
+REWRITTEN: dict[str, tuple[str, list[str], list[int | str], dict[str, Any], dict[str, Any]]] = {
+    "Attention": (MICROSOFT, ["x", "w", "b"], ["n", 5, 4], {"w": (4, 12), "b": (12,)}, {"num_heads": 2}),
+    "BipolarQuant": (QONNX, ["x", "s"], ["n", 4], {"s": ()}, {}),
+    "Einsum": ("", ["x", "w"], ["n", 4], {"w": (4, 3)}, {"equation": "bi,io->bo"}),
+    "FusedConv": (MICROSOFT, ["x", "w"], [1, 2, 5, 5], {"w": (3, 2, 3, 3)}, {"activation": "Relu", "group": 1}),
+    "FusedMatMul": (MICROSOFT, ["x", "w"], ["n", 4], {"w": (4, 3)}, {"alpha": 0.5, "transB": 0}),
+    "GemmFastGelu": (MICROSOFT, ["x", "w"], ["n", 4], {"w": (4, 3)}, {}),
+    "Im2Col": (QONNX, ["x"], [1, 5, 5, 2], {}, {"kernel_size": [3, 3], "stride": [1, 1], "pad_amount": [0, 0, 0, 0]}),
+    "LinearRegressor": ("ai.onnx.ml", ["x"], ["n", 4], {}, {"coefficients": [1.0] * 8, "intercepts": [1.0, 2.0], "targets": 2}),
+    "MatMulBnb4": (MICROSOFT, ["x", "q", "a"], ["n", 16], {"a": (4,)}, {"K": 16, "N": 4, "block_size": 16, "quant_type": 1}),
+    "MatMulNBits": (MICROSOFT, ["x", "p", "a"], ["n", 16], {"a": (4,)}, {"K": 16, "N": 4, "block_size": 16, "bits": 4}),
+    "MaxPoolNHWC": (QONNX, ["x"], [1, 5, 5, 2], {}, {"kernel_shape": [2, 2], "strides": [1, 1], "pads": [0, 0, 0, 0]}),
+    "MultiThreshold": (QONNX, ["x", "t"], ["n", 4], {"t": (4, 3)}, {"out_scale": 1.0, "out_bias": 0.0}),
+    "Quant": (QONNX, ["x", "s", "z", "k"], ["n", 4], {"s": (), "z": (), "k": ()}, {"signed": 1, "narrow": 0}),
+    "QuantAvgPool2d": (QONNX, ["x"], [1, 2, 4, 4], {}, {"kernel": 2, "stride": 2, "ibits": 4, "obits": 4, "signed": 0}),
+    "Trunc": (QONNX, ["x", "s", "z", "k", "k"], ["n", 4], {"s": (), "z": (), "k": ()}, {"rounding_mode": "FLOOR"}),
+    "XnorPopcountMatMul": (QONNX, ["x", "w"], ["n", 4], {"w": (4, 3)}, {}),
+}  # fmt: skip
+ODD = (
+    *SIZES,
+    -1.0,
+    0.0,
+    0.5,
+    8.0,
+    1e30,
+    float("inf"),
+    float("nan"),
+    "",
+    "FLOOR",
+    "(1,2,3)",
+    "(9**9**9,)",
+    "bi,bi->",
+    "...",
+)
+
+
+def rewritten(operator: str, name: str, odd: Any, index: int, value: float) -> ModelProto:
+    """An operator that is rewritten, with another value of an attribute, or of all elements of a constant."""
+    domain, inputs, shape, sizes, attributes = REWRITTEN[operator]
+    constants: dict[str, Any] = {each: np.full(size, 2, np.float32) for each, size in sizes.items()}
+    constants |= {"q": np.full(32, 7, np.uint8), "p": np.full((4, 1, 8), 7, np.uint8)}
+    constants = {each: array for each, array in constants.items() if each in inputs}
+    if name in attributes:
+        kept = attributes[name]
+        attributes = attributes | {name: [odd] * len(kept) if isinstance(kept, list) else odd}
+    elif constants:
+        chosen = sorted(constants)[index % len(constants)]
+        with np.errstate(all="ignore"):
+            constants[chosen] = np.full(constants[chosen].shape, value).astype(constants[chosen].dtype)
+    model = model_of(
+        [node(operator, inputs, ["h"], "n", domain=domain), node("Identity", ["h"], ["y"])], constants, x=shape
+    )
+    if domain:
+        model.opset_import.add(domain=domain, version=1)
+    for each, given in attributes.items():
+        if isinstance(given, list) and len({type(entry) for entry in given}) == 1 and isinstance(given[0], str):
+            given = [entry.encode() for entry in given]
+        model.graph.node[0].attribute.append(helper.make_attribute(each, given))
+    return model

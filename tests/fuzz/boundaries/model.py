@@ -90,6 +90,16 @@ made = st.one_of(
     st.tuples(
         st.just("named"), st.sampled_from([1, 300, 9_999, 10_001, 10**6]), st.sampled_from(["x", "\n", "é", " ", "/"])
     ),
+    st.sampled_from(sorted(growing.REWRITTEN)).flatmap(
+        lambda operator: st.tuples(
+            st.just("rewritten"),
+            st.just(operator),
+            st.sampled_from(["", *growing.REWRITTEN[operator][4]]),
+            st.sampled_from(growing.ODD),
+            st.integers(0, 4),
+            st.sampled_from([each for each in growing.ODD if not isinstance(each, str)]),
+        )
+    ),
     st.tuples(st.just("of_type"), st.sampled_from(TYPED), st.sampled_from(TYPES)),
 )
 seeds = st.integers(0, 2**32 - 1)
