@@ -405,3 +405,29 @@ def test_folding_within_the_limits_is_as_before(monkeypatch):
     np.testing.assert_allclose(
         xbcompile.Session(program).run(feeds)["y"], run_onnxruntime(model, feeds)["y"], rtol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("operator", "name", "odd"),
+    [
+        ("Im2Col", "kernel_size", "..."),
+        ("Im2Col", "kernel_size", 2**20),
+        ("Im2Col", "stride", -(2**63)),
+        ("MultiThreshold", "out_bias", "bi,bi->"),
+        ("QuantAvgPool2d", "ibits", 2**40),
+        ("QuantAvgPool2d", "obits", -(2**63)),
+        ("QuantAvgPool2d", "kernel", 2**62),
+        ("Trunc", "rounding_mode", 2**62),
+    ],
+)
+def test_attributes_that_onnx_does_not_check(operator, name, odd):
+    """Of QONNX's operators: of another kind, or of a size that no network has."""
+    start = time.process_time()
+    with pytest.raises(ModelError, match=rf'node "n" \({operator}'):
+        import_network(load_model(growing.rewritten(operator, name, odd, 0, 0.0)))
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("value", [2.0**40, float("nan"), float("inf"), -1e30])
+def test_bit_widths_that_no_number_has(value):
+    refused(growing.rewritten("Quant", "", 0, 0, value), r"its bit width .* allowed: up to 512")

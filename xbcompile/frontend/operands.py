@@ -61,13 +61,13 @@ _KINDS: dict[type | tuple[type, ...], str] = {
     bytes: "a text",
     int: "a whole number",
     float: "a number",
-    (list, tuple): "a list of numbers",
+    (list, tuple): "a list",
 }
 
 
 def _is_like(value: Any, default: Any) -> bool:
     if isinstance(default, list | tuple):
-        return isinstance(value, list) and all(isinstance(each, int | float) for each in value)
+        return isinstance(value, list) and (not default or all(isinstance(each, int | float) for each in value))
     return isinstance(value, (int, float) if isinstance(default, float) else type(default))
 
 
