@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from onnx import NodeProto, TensorProto, TypeProto, helper
 
-from xbcompile.errors import ModelError
+from xbcompile.errors import ModelError, elided, written
 from xbcompile.frontend.lowerings import Matrix, bias_vector
 from xbcompile.frontend.operands import StaysDigital
 from xbcompile.frontend.operators import operator_of
@@ -352,7 +352,7 @@ def check_patterns(graph: Graph, model: Graph, digital: Collection[str]) -> None
     for pattern in digital:
         if not any(matches(name, pattern) for name in names):
             raise ModelError(
-                f'digital "{pattern}" matches no node with a matrix; such nodes are: {", ".join(names) or "none"}'
+                f'digital "{written(pattern)}" matches no node with a matrix; such nodes are: {elided(names)}'
             )
 
 

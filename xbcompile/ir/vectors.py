@@ -151,6 +151,8 @@ def _check_shape(layer: MatrixLayer, shape: tuple[int, ...]) -> None:
     else:
         wanted = f"{layer.inputs} values along axis {geometry.input_axis}"
         fits = len(shape) >= -geometry.input_axis and shape[geometry.input_axis] == layer.inputs
+        if fits and not 0 <= _kept_axis(layer, len(shape)) < max(len(shape) - 1, 1):
+            wanted, fits = f"{wanted} and samples along axis {layer.sample_axis}", False
     if not fits:
         raise DataError(
             f"layer {layer.name!r} wants {wanted}; its input has shape {_by(shape) or 'scalar'}: give inputs of the size that "
