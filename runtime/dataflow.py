@@ -15,7 +15,7 @@ import numpy as np
 from xbcompile.errors import DataError
 from xbcompile.ir import DigitalSegment, MatrixLayer, Network, NetworkNode, Recurrence
 from xbcompile.ir.vectors import lay_out
-from xbcompile.onnx_graph.engine import REFUSALS, one_line, open_session
+from xbcompile.onnx_graph.engine import ERRORS, one_line, open_session
 from xbcompile.runtime.layer_input import LayerInput
 
 
@@ -160,7 +160,7 @@ class _Body:
         session = self.digital.segments[node.name]
         try:
             return session.run(names, {name: self.values[name] for name in node.input_names})
-        except REFUSALS as error:
+        except ERRORS as error:
             raise DataError(
                 f"onnxruntime cannot run the model on these inputs: segment {node.name!r}: {one_line(error)}"
             ) from error

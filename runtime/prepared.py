@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from xbcompile.errors import DataError, ProgramError, RunError
-from xbcompile.onnx_graph.engine import REFUSALS, one_line, open_session
+from xbcompile.onnx_graph.engine import ERRORS, one_line, open_session
 from xbcompile.passes.contract import DevicePass, Feeds
 from xbcompile.program.program import Program, device_passes
 from xbcompile.runtime.dataflow import Digital, RunsSegment, count_bytes
@@ -69,7 +69,7 @@ class PreparedProgram:
         for each in self.program.network.segments:
             try:
                 sessions[each.name] = open_session(each.model, threads=threads, pooled=False)
-            except REFUSALS as error:
+            except ERRORS as error:
                 raise ProgramError(
                     f"onnxruntime cannot load the program's digital segment {each.name!r}: {one_line(error)}"
                 ) from error

@@ -269,7 +269,7 @@ class Session:
             feeds = {name: in_memory(value) for name, value in feeds.items()}
         self._follow(feeds if whole else self.axes.part(feeds, 0, size))
         first = self._begin(samples, first_sample)
-        if self._player is not None:
+        if self._player is not None and samples:  # no samples are no events
             played = self._play(feeds, samples, first, observe)
             if progress is not None:
                 progress(samples)

@@ -6,9 +6,12 @@ command line prints it as one line and exits with status 1; a Python caller catc
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Sequence
 from typing import Any
+
+MOST_CHARACTERS = 2000  # of a message: names in it may be of any length, and hold any characters
 
 
 def elided(names: Sequence[str], most_characters: int = 100) -> str:
@@ -20,6 +23,14 @@ def elided(names: Sequence[str], most_characters: int = 100) -> str:
         shown.append(plain(name))
     more = len(names) - len(shown)
     return (", ".join(shown) or "none") + (f" and {more:,} more" if more else "")
+
+
+def _in_one_line(message: str) -> str:
+    """The message in one line, without the middles of names that are very long, or its own where it is too long."""
+    line = re.sub(r"\S{300,}", lambda name: f"{name[0][:150]}...{name[0][-100:]}", " ".join(message.splitlines()))
+    if len(line) <= MOST_CHARACTERS:
+        return line
+    return f"{line[: MOST_CHARACTERS // 2]} ... {line[5 - MOST_CHARACTERS // 2 :]}"
 
 
 class _Short(reprlib.Repr):
@@ -68,7 +79,10 @@ def plain(name: str, most_characters: int = 200) -> str:
 
 
 class XbcompileError(Exception):
-    """Base of every error that the user can mend."""
+    """Base of every error that the user can mend; its message is one line of at most `MOST_CHARACTERS`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_in_one_line(message))
 
 
 class ModelError(XbcompileError):

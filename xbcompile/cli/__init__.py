@@ -94,17 +94,6 @@ def _report(error: Exception) -> None:
         settle(sys.stdout)
         where = f"{error.filename!r}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
-    except _onnxruntime_errors() as error:
-        _fail(f"onnxruntime cannot run the model: {error}")
-
-
-def _onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises, if it was ever loaded."""
-    if "onnxruntime" not in sys.modules:
-        return ()
-    from xbcompile.onnx_graph.engine import ERRORS
-
-    return ERRORS
 
 
 def _run() -> None:

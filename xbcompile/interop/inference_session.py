@@ -18,6 +18,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 from xbcompile.api import compile as compile_model
 from xbcompile.data.arrays import as_array, by_name
 from xbcompile.errors import DataError, ModelError, elided, quoted
+from xbcompile.frontend.load import parsed
 from xbcompile.onnx_graph import engine
 from xbcompile.program.program import Program, load_program
 from xbcompile.runtime import Session
@@ -130,9 +131,6 @@ class InferenceSession:
             outputs = self.session.run(dict.fromkeys(optional) | feeds, first_sample)
         except DataError as error:
             raise _as_onnxruntime(error, missing=not set(inputs) - set(optional) <= set(given)) from error
-        except RuntimeError as error:  # onnxruntime cannot take a value
-            text = f"onnxruntime cannot run the model on these inputs: {engine.one_line(error)}"
-            raise FailedRun(text) from error
         return [outputs[name] for name in names]
 
 
@@ -150,7 +148,7 @@ class FailedRun(DataError, ort.Fail, ort.RuntimeException):
 
 def _as_onnxruntime(error: DataError, missing: bool) -> DataError:
     """The error as one of the kind that onnxruntime's session raises."""
-    if isinstance(error.__cause__, engine.ERRORS):
+    if isinstance(error, engine.NotRun) or isinstance(error.__cause__, engine.NotRun):
         return FailedRun(str(error))
     return MissingInput(str(error)) if missing else InvalidInput(str(error))
 
@@ -173,7 +171,7 @@ def _read(
     """A model to compile, or a program."""
     if isinstance(source, bytes):
         try:
-            return ModelProto.FromString(source)
+            return parsed(source, "the model")
         except DecodeError:
             raise ModelError(
                 f"the {len(source)} bytes are not an ONNX model, or a truncated one; give what SerializeToString returns"

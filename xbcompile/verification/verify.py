@@ -22,7 +22,7 @@ from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.ir.vectors import lay_out, of_type
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import is_fixed
-from xbcompile.onnx_graph.engine import open_session, run_limited
+from xbcompile.onnx_graph.engine import open_session, probe_bytes, run_limited
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart
 from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.host_graph import parameter_name
@@ -47,8 +47,8 @@ HALF_TOLERANCE = 2e-3
 # Sums of an integer layer that are this near a tie may be rounded to either side; whole ones, half a unit away, never are.
 LARGEST_TIE = 0.25
 
-_NO_PROBES: tuple[type[Exception], ...] = (DataError, *engine.REFUSALS)
-_FAILURES: tuple[type[Exception], ...] = (XbcompileError, *engine.REFUSALS)
+_NO_PROBES: tuple[type[Exception], ...] = (DataError, *engine.ERRORS)
+_FAILURES: tuple[type[Exception], ...] = (XbcompileError, *engine.ERRORS)
 # Sums of absolute products from here on may overflow float32, in one order of summation and not in another.
 OVERFLOW = 1e37
 LARGEST_COMPARED = 8_000_000  # assumed: elements of a layer's input that are compared within seconds
@@ -66,7 +66,7 @@ def verify(program: Program, equivalence: bool = True) -> list[str]:
     """
     try:
         return check_program(program, equivalence) or (check_run(program) if equivalence else [])
-    except engine.REFUSALS as error:
+    except engine.ERRORS as error:
         return [f"host graph: onnxruntime does not run it: {engine.one_line(error)}"]
 
 
@@ -324,7 +324,8 @@ def _evaluate(model: SplitModel, feeds: dict[str, Any], tensors: list[str]) -> l
     wanted = [stacked.get(name, name) for name in computed]
     del graph.output[:]
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    values = feeds | dict(zip(computed, run_limited(open_session(model, once=True), wanted, feeds), strict=True))
+    session = open_session(model, once=True, memory_bytes=probe_bytes(model))
+    values = feeds | dict(zip(computed, run_limited(session, wanted, feeds), strict=True))
     return [values[name] for name in tensors]
 
 
@@ -361,9 +362,9 @@ def _shape_alone(layer: MatrixLayer, known: list[int | None]) -> list[int]:
     sizes = known if len(known) == len(smallest) else [None] * len(smallest)
     shape = [small if size is None else size for size, small in zip(sizes, smallest, strict=True)]
     shape[inputs] = smallest[inputs]
-    if math.prod(shape) > LARGEST_COMPARED:
+    if math.prod(filter(None, shape)) > LARGEST_COMPARED:  # no axis of an empty array may be longer, either
         shape[0] = smallest[0]
-    return smallest if math.prod(shape) > LARGEST_COMPARED else shape
+    return smallest if math.prod(filter(None, shape)) > LARGEST_COMPARED else shape
 
 
 def _input_range(layer: MatrixLayer) -> tuple[float | None, float | None]:
