@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo.xbar
 
-.PHONY: help demo test check types docs bench bench-mapping fuzz dist clean
+.PHONY: help demo test check types docs bench bench-mapping soak fuzz kills dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,12 @@ fuzz: $(VENV)/installed ## attempts on models, programs, targets, data and optio
 
 bench-mapping: $(VENV)/installed ## mapping: images, writes and makespans beside their lower bounds and plainer packers
 	$(BIN)/python benchmarks/mapping.py
+
+kills: $(VENV)/installed ## commands killed at random moments: what is left, whether the next call works; ARGS="--kills 100"
+	$(BIN)/python -m tests.soak.kill $(ARGS)
+
+soak: $(VENV)/installed ## 1,000 models in one process, whose memory and open files must not grow; ARGS="--cycles 200"
+	$(BIN)/python -m tests.soak.soak $(ARGS)
 
 dist: $(VENV)/installed ## source archive and wheel in build/dist, the wheel tried in a fresh environment
 	rm -rf build/dist build/fresh

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from xbcompile.report.reproduction import number_cells, row_cells, system_of
+from xbcompile.report.reproduction import Cell, number_cells, row_cells, system_of
 
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r"<!-- (xbcompile reproduce[^>]*) -->\n.*?<!-- end -->", re.DOTALL)
@@ -20,7 +20,6 @@ ROWS = (
 )  # fmt: skip
 NUMBERS = ("number", "by", "published", "here", "unit", "basis", "goal", "met")
 SHORT = ("experiment", "by", "published", "software", "array", "drop", "chips", "reads")
-UNMARKED = re.compile(r"\[(?:/|bold)\]|^none$")  # what cells have for the terminal alone
 LEFT_OUT = re.compile(
     "-(raw|unscrambled|own-offsets|recalibrated|spare|rows|per-column|data-aware|columns|plain|partners|emulator)$"
 )  # in README: steps between a paper's procedure and ours
@@ -70,8 +69,13 @@ def _table(columns: Sequence[str], rows: Any) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def _plain(cells: dict[str, Cell]) -> dict[str, str]:
+    """Cells without their styles; nothing where a terminal says none."""
+    return {name: "" if str(cell) == "none" else str(cell) for name, cell in cells.items()}
+
+
 def _full(row: dict[str, Any]) -> dict[str, str]:
-    cells = {name: UNMARKED.sub("", text) for name, text in row_cells(row, wide=True).items()}
+    cells = _plain(row_cells(row, wide=True))
     return cells | {
         "experiment": f"{row['title']} (`{row['experiment']}`)",
         "weight updates": f"{row['weight_updates']:,}",
@@ -87,7 +91,7 @@ def _short(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _number(row: dict[str, Any]) -> dict[str, str]:
-    cells = {name: UNMARKED.sub("", text) for name, text in number_cells(row, wide=True).items()}
+    cells = _plain(number_cells(row, wide=True))
     note = f": {row['note']}" if row["note"] else ""
     return cells | {"number": f"{row['title']} (`{row['measurement']}`){note}", "unit": row["unit"]}
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from xbcompile.errors import PassError
 from xbcompile.ir import Network
+from xbcompile.ir.input_code import InputCode, drives_rows
 from xbcompile.passes.contract import PassContext
 from xbcompile.passes.input_coding import InputCoding
 
@@ -27,7 +28,7 @@ class Analogue(InputCoding):
 
     def requires(self, network: Network, context: PassContext) -> None:
         """The rows must take any value."""
-        if context.spec.drive not in ("analogue", "signed", "unbounded"):
+        if not drives_rows(InputCode(self.scheme), context.spec.drive):
             raise PassError(
                 f"the target's rows take {context.spec.drive} drives only; use thermometer{{}} or bitserial{{}}"
             )

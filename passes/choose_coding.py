@@ -44,8 +44,9 @@ class ChooseCoding(NetworkPass):
     high: float | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.steps < 2 ** MOST_SLICES["bitserial"]:
-            raise PassError(f"steps={self.steps} is out of range; allowed: 1 to {2 ** MOST_SLICES['bitserial'] - 1}")
+        super().__post_init__()
+        self._check_count("steps", 1, 2 ** MOST_SLICES["bitserial"] - 1)
+        self._check_count("reads", 1)
         if self.reads < self.steps.bit_length():
             raise PassError(
                 f"reads={self.reads} cannot resolve steps={self.steps}; allowed: {self.steps.bit_length()} or more"

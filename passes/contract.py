@@ -7,7 +7,7 @@ is commissioned on it: it comes last in a pipeline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import ClassVar, Protocol
@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from xbcompile.errors import PassError
+from xbcompile.errors import PassError, shown, written
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.input_code import InputCode
@@ -23,6 +23,8 @@ from xbcompile.ir.network import Network
 from xbcompile.ir.schedule import Schedule
 from xbcompile.passes.options import option_types, print_options
 from xbcompile.reference.evaluate import layer_inputs
+
+MOST_COUNT = 2**31 - 1  # of what an option counts, where nothing else limits it
 
 Floats = npt.NDArray[np.float64]
 Feeds = dict[str, np.ndarray]
@@ -133,6 +135,53 @@ class Pass:
     name: ClassVar[str]
     needs_calibration: ClassVar[bool] = False
     helps_against: ClassVar[Mapping[str, int]] = {}
+
+    def __post_init__(self) -> None:
+        """Check that options have the types that they are declared with; a pass that checks more calls this first.
+
+        Raises:
+            PassError: one has not.
+        """
+        for name, declared in option_types(type(self)).items():
+            value = getattr(self, name)
+            try:
+                taken = declared.taken(value)
+            except ValueError as error:
+                raise PassError(f"{name}={shown(value)} {error}") from None
+            if taken is not value:
+                object.__setattr__(self, name, taken)
+
+    def _check_count(self, name: str, least: int, most: int = MOST_COUNT, zero: str = "") -> None:
+        """Check an option that counts.
+
+        Args:
+            name: of the option.
+            least: smallest number allowed.
+            most: largest number allowed.
+            zero: what 0 stands for, where it is allowed besides.
+
+        Raises:
+            PassError: it is out of range.
+        """
+        value = getattr(self, name)
+        if not least <= value <= most and not (zero and value == 0):
+            besides = f", or 0 for {zero}" if zero else ""
+            limit = "or more" if most == MOST_COUNT else f"to {most}"
+            raise PassError(f"{name}={shown(value)} is out of range; allowed: {least} {limit}{besides}")
+
+    def _check_choice(self, name: str, allowed: Collection[str]) -> None:
+        """Check an option that has names as values.
+
+        Args:
+            name: of the option.
+            allowed: its values; an empty one stands for none and is not told.
+
+        Raises:
+            PassError: it is none of them.
+        """
+        value = getattr(self, name)
+        if value not in allowed:
+            raise PassError(f"{name}={written(value)} is unknown; allowed: {', '.join(filter(None, allowed))}")
 
     @classmethod
     def advice(cls, trouble: LayerTrouble) -> Advice | None:
@@ -385,8 +434,8 @@ class CalibratedPass(DevicePass):
     samples: int = 500
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise PassError(f"samples={self.samples} is out of range; allowed: 1 or more")
+        super().__post_init__()
+        self._check_count("samples", 1)
 
 
 class OutputsPass(CalibratedPass):

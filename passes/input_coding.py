@@ -9,6 +9,7 @@ import numpy as np
 
 from xbcompile.errors import PassError
 from xbcompile.ir import InputCode, MatrixLayer, Network, Patches
+from xbcompile.ir.input_code import is_range
 from xbcompile.passes.contract import NetworkPass, PassContext
 
 LEAST_STEP = float(np.finfo(np.float32).tiny)  # float32 rounds smaller ones to whole multiples of 1e-45
@@ -34,9 +35,10 @@ class InputCoding(NetworkPass):
     high: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.low is None) != (self.high is None):
             raise PassError("give both low= and high=, or neither")
-        if self.low is not None and self.high is not None and not _is_range(self.low, self.high):
+        if self.low is not None and self.high is not None and not is_range(self.low, self.high):
             raise PassError(
                 f"low={self.low:g} high={self.high:g} is no range; low must be below high, both finite as float32"
             )
@@ -88,7 +90,7 @@ class InputCoding(NetworkPass):
             high = max(abs(low), abs(high))
             low = -high
         low, high = float(np.float32(low)), float(np.float32(high))
-        return replace(code, low=low, high=high) if _is_range(low, high) else None
+        return replace(code, low=low, high=high) if is_range(low, high) else None
 
     def in_window(self, step: float, steps: int) -> InputCode | None:
         """The code of a window of so many steps from each vector's smallest value on; None where none has so many, and for
@@ -117,7 +119,7 @@ class InputCoding(NetworkPass):
         code = InputCode(self.scheme, self.slices())
         if high - low < LEAST_STEP * max(code.steps, 1):  # a constant input still needs a step
             low, high = (-1.0, 1.0) if symmetric else (low, low + max(1.0, abs(low)))
-        if not _is_range(low, high):
+        if not is_range(low, high):
             raise PassError(
                 f"inputs of layer {layer.name!r} go from {low:g} to {high:g} on the calibration inputs, a range that float32 "
                 "cannot hold; scale the model's inputs down"
@@ -129,10 +131,3 @@ class InputCoding(NetworkPass):
         for layer in after.layers:
             if layer.input_code is None:
                 raise ValueError(f"layer {layer.name!r} has no input code")
-
-
-def _is_range(low: float, high: float) -> bool:
-    """Whether the arithmetic, which is in float32, sees a finite span above 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        span = np.float32(high) - np.float32(low)
-    return bool(np.isfinite(span) and span > 0)

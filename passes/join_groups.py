@@ -39,8 +39,8 @@ class JoinGroups(NetworkPass):
     groups: int = 0
 
     def __post_init__(self) -> None:
-        if self.groups < 0:
-            raise PassError(f"groups={self.groups} is out of range; allowed: 1 or more, or 0 for as many as fit")
+        super().__post_init__()
+        self._check_count("groups", 1, zero="as many as fit")
 
     def requires(self, network: Network, context: PassContext) -> None:
         """Cells off the diagonal can hold an exact 0."""

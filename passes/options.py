@@ -13,6 +13,10 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
+from xbcompile.whole_numbers import as_whole_number
+
 QUOTED = r'"(?:[^"\\]|\\.)*"'
 _PLAIN = re.compile(r'[^\s{}",]+')
 _WORD = re.compile(rf'(?:{QUOTED}|[^\s"])+', re.DOTALL)
@@ -47,6 +51,21 @@ class OptionType:
             raise ValueError(f"is unknown; allowed: {', '.join(map(self.text, self.choices))}")
         return value
 
+    def taken(self, value: Any) -> Any:
+        """A value that a Python caller gives, as the declared type: numpy's numbers as Python's, integers as floats.
+
+        Raises:
+            ValueError: it is of another type; the message says what is allowed.
+        """
+        if value is None and self.optional:
+            return None
+        found = _as_kind(value, self.kind)
+        if found is None:
+            raise ValueError(f"is not {_KINDS[self.kind]}{', or None' if self.optional else ''}")
+        if self.choices and found not in self.choices:
+            raise ValueError(f"is unknown; allowed: {', '.join(map(self.text, self.choices))}")
+        return found
+
     def _convert(self, text: str) -> Any:
         try:
             if self.kind is bool:
@@ -71,6 +90,26 @@ class OptionType:
         return str(value)
 
 
+def _as_kind(value: Any, kind: type) -> Any:
+    """The value as Python's own of a kind, where it is one exactly; else None."""
+    if kind is int:
+        return as_whole_number(value)
+    if kind is bool:
+        return bool(value) if isinstance(value, bool | np.bool_) else None
+    if kind is str:
+        return str(value) if isinstance(value, str) else None
+    whole = as_whole_number(value)
+    if whole is None:
+        return float(value) if isinstance(value, float | np.floating) else None
+    try:
+        return float(whole)
+    except OverflowError:
+        return None
+
+
+_KNOWN: dict[type, Mapping[str, OptionType]] = {}  # of the passes that were asked for
+
+
 def required_options(pass_class: type) -> tuple[str, ...]:
     """The options of a pass that have no default."""
     return tuple(f.name for f in fields(pass_class) if f.default is MISSING and f.default_factory is MISSING)
@@ -82,12 +121,15 @@ def option_types(pass_class: type) -> Mapping[str, OptionType]:
     Raises:
         TypeError: the pass is no dataclass, or a field has a type that an option cannot have; its author's fault.
     """
+    if pass_class in _KNOWN:
+        return _KNOWN[pass_class]
     if not is_dataclass(pass_class):
         raise TypeError(f"{pass_class.__name__} is not a dataclass; the fields of a pass are its options")
     hints = get_type_hints(pass_class)
-    return {
+    _KNOWN[pass_class] = types = {
         each.name: _option_type(hints[each.name], f"{pass_class.__name__}.{each.name}") for each in fields(pass_class)
     }
+    return types
 
 
 def _option_type(declared: Any, where: str) -> OptionType:

@@ -26,7 +26,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from xbcompile.errors import PassError
 from xbcompile.ir import MatrixLayer, Network
 from xbcompile.passes.contract import Advice, LayerTrouble, NetworkPass, PassContext
 from xbcompile.passes.edit import rewiring, row_order
@@ -58,10 +57,9 @@ class OrderRows(NetworkPass):
         return 10
 
     def __post_init__(self) -> None:
-        if self.pairs not in ("on", "off"):
-            raise PassError(f"pairs={self.pairs} is unknown; allowed: on, off")
-        if self.samples < 1:
-            raise PassError(f"samples={self.samples} is out of range; allowed: 1 or more")
+        super().__post_init__()
+        self._check_choice("pairs", ("on", "off"))
+        self._check_count("samples", 1)
 
     def requires(self, network: Network, context: PassContext) -> None:
         """Calibration inputs, where rows weigh differently."""

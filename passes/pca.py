@@ -43,12 +43,13 @@ class PrincipalComponents(NetworkPass):
     layer: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.variance is None) == (self.components is None):
             raise PassError("give one of variance= and components=")
         if self.variance is not None and not 0 < self.variance <= 1:
             raise PassError(f"variance={self.variance:g} is out of range; allowed: above 0, up to 1")
-        if self.components is not None and self.components < 1:
-            raise PassError(f"components={self.components} is out of range; allowed: 1 or more")
+        if self.components is not None:
+            self._check_count("components", 1)
 
     def chosen(self, network: Network) -> MatrixLayer:
         """The layer whose inputs are reduced."""

@@ -15,6 +15,7 @@ from xbcompile.passes.contract import DevicePass, NetworkPass, Pass, PassContext
 from xbcompile.passes.input_coding import InputCoding
 from xbcompile.passes.options import QUOTED, option_types, required_options, split_options
 
+MOST_CHARACTERS = 20_000  # assumed: of a pipeline; some hundred passes with all their options
 _ITEM = re.compile(rf"\s*([A-Za-z][\w-]*)\s*(?:\{{((?:{QUOTED}|[^{{}}\"])*)\}})?\s*(,|$)", re.DOTALL)
 
 
@@ -25,6 +26,8 @@ def parse_pipeline(text: str) -> tuple[Pass, ...]:
         PipelineError: not well formed, an unknown pass or option (with the nearest known name), a value of the wrong
             type or range, or a device pass before a network pass.
     """
+    if len(text) > MOST_CHARACTERS:
+        raise PipelineError(f"pipeline text of {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     passes: list[Pass] = []
     position = 0
     while position < len(text) and text[position:].strip():

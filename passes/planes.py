@@ -63,10 +63,9 @@ class Planes(NetworkPass):
     samples: int = DEFAULT_SAMPLES
 
     def __post_init__(self) -> None:
-        if not 1 <= self.k <= 8:
-            raise PassError(f"k={self.k} is out of range; allowed: 1 to 8")
-        if self.scheme not in ("binary", "ternary", "levels"):
-            raise PassError(f"scheme={self.scheme} is unknown; allowed: binary, ternary, levels")
+        super().__post_init__()
+        self._check_count("k", 1, 8)
+        self._check_choice("scheme", ("binary", "ternary", "levels"))
         self.coder()
 
     def wanted_samples(self) -> int:
@@ -75,8 +74,7 @@ class Planes(NetworkPass):
 
     def coder(self) -> Quantize:
         """The quantization of a single plane."""
-        if self.method not in METHODS:
-            raise PassError(f"method={self.method} is unknown; allowed: {', '.join(METHODS)}")
+        self._check_choice("method", METHODS)
         return Quantize(scheme=self.scheme, levels=self.levels, method=self.method, samples=self.samples)
 
     def requires(self, network: Network, context: PassContext) -> None:

@@ -76,26 +76,20 @@ class Quantize(NetworkPass):
         return DATA_AWARE_SAMPLES if self.method == "data-aware" else 0
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise PassError(f"scheme={self.scheme} is unknown; allowed: {', '.join(SCHEMES)}")
-        if self.per not in SCOPES:
-            raise PassError(f"per={self.per} is unknown; allowed: {', '.join(SCOPES)}")
-        if self.method not in METHODS:
-            raise PassError(f"method={self.method} is unknown; allowed: {', '.join(METHODS)}")
+        super().__post_init__()
+        self._check_choice("scheme", SCHEMES)
+        self._check_choice("per", SCOPES)
+        self._check_choice("method", METHODS)
         if self.method == "data-aware" and self.scheme == "continuous":
             raise PassError("scheme=continuous has no levels to choose from data; it goes with method=least-squares")
         if self.method == "data-aware" and self.per != "column":
             raise PassError(f"method=data-aware is per column; per={self.per} goes with method=least-squares")
-        if self.samples < 1:
-            raise PassError(f"samples={self.samples} is out of range; allowed: 1 or more")
+        self._check_count("samples", 1)
         if self.method != "data-aware" and self.samples != DEFAULT_SAMPLES:
             raise PassError(f"samples={self.samples} goes with method=data-aware, not method={self.method}")
+        self._check_count("levels", 2, 256, zero="the target's own levels")
         if self.levels and self.scheme != "levels":
             raise PassError(f"levels={self.levels} goes with scheme=levels, not scheme={self.scheme}")
-        if self.levels != 0 and not 2 <= self.levels <= 256:
-            raise PassError(
-                f"levels={self.levels} is out of range; allowed: 2 to 256, or 0 for the target's own levels"
-            )
 
     def requires(self, network: Network, context: PassContext) -> None:
         """The level table must be storable on the target's array."""

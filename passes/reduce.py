@@ -65,16 +65,15 @@ class Reduce(NetworkPass):
     samples: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if bool(self.inputs) == (self.components is not None):
             raise PassError("give one of inputs=dead and components=")
-        if self.inputs not in ("", "dead"):
-            raise PassError(f"inputs={self.inputs} is unknown; allowed: dead")
-        if self.components is not None and self.components < 1:
-            raise PassError(f"components={self.components} is out of range; allowed: 1 or more")
+        self._check_choice("inputs", ("", "dead"))
+        if self.components is not None:
+            self._check_count("components", 1)
         if self.inputs and (self.scheme != "levels" or self.levels):
             raise PassError("scheme= and levels= go with components=; put quantize behind reduce{inputs=dead}")
-        if self.samples < 0:
-            raise PassError(f"samples={self.samples} is out of range; allowed: 1 or more, or 0 for the default")
+        self._check_count("samples", 1, zero="the default")
         self.coder()
 
     def coder(self) -> Quantize:

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from xbcompile.errors import PassError
+from xbcompile.ir.input_code import MOST_BITS
 from xbcompile.passes.contract import Advice, LayerTrouble
 from xbcompile.passes.input_coding import InputCoding
 
-MOST_SLICES = 255
+MOST_SLICES = MOST_BITS["thermometer"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Thermometer(InputCoding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.bits <= MOST_SLICES:
-            raise PassError(f"bits={self.bits} is out of range; allowed: 1 to {MOST_SLICES}")
+        self._check_count("bits", 1, MOST_SLICES)
 
     @classmethod
     def advice(cls, trouble: LayerTrouble) -> Advice | None:

@@ -58,12 +58,10 @@ class UseSpareCells(NetworkPass):
         return 10 if self.inputs == "on" else 0
 
     def __post_init__(self) -> None:
-        if self.outputs < 0:
-            raise PassError(f"outputs={self.outputs} is out of range; allowed: 1 or more, or 0 for as many as fit")
-        if self.inputs not in ("on", "off"):
-            raise PassError(f"inputs={self.inputs} is unknown; allowed: on, off")
-        if self.samples < 1:
-            raise PassError(f"samples={self.samples} is out of range; allowed: 1 or more")
+        super().__post_init__()
+        self._check_count("outputs", 1, zero="as many as fit")
+        self._check_choice("inputs", ("on", "off"))
+        self._check_count("samples", 1)
 
     def requires(self, network: Network, context: PassContext) -> None:
         """Calibration inputs where inputs are copied."""

@@ -9,11 +9,14 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from xbcompile.data.arrays import whole_labels
 from xbcompile.errors import DataError
 from xbcompile.ir import Network
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_outputs
 from xbcompile.reference.output_values import output_values
+from xbcompile.reference.sequence import with_initial_states
+from xbcompile.runtime.feeds import check_feeds, refusals_told, taken
 
 # Classes that one value above or not above a threshold can stand for.
 _PAIRS = ((0, 1), (-1, 1))
@@ -76,16 +79,18 @@ class Classifier:
         told = kind == "threshold"
         return {"rule": kind, "threshold": self.threshold if told else None, "reason": self.reason if told else ""}
 
-    def accuracy(self, output: np.ndarray, labels: np.ndarray) -> float:
+    def accuracy(self, output: np.ndarray, labels: Any) -> float:
         """Fraction of samples classified right; one with a NaN among its outputs is not.
 
         Args:
             output: numbers [samples, ...].
-            labels: int64 [samples].
+            labels: whole numbers [samples].
 
         Raises:
-            DataError: no class can be read from the output, or labels are none of its classes.
+            DataError: labels are no such numbers or there are none, no class can be read from the output, or labels are none
+                of its classes.
         """
+        labels = whole_labels(labels, "accuracy")
         flat = self._flat(output, len(labels))
         kind = self._kind(output)
         if kind == "largest":
@@ -119,6 +124,8 @@ class Classifier:
             raise DataError(
                 f"the model's first output has shape {output.shape}, and there are {samples} labels: axis 0 must count samples"
             )
+        if not samples:
+            raise DataError(f"the model's first output has shape {output.shape}: there are no samples to be right")
         flat = output.reshape(samples, -1)
         if flat.shape[1] == 0:
             raise DataError(f"the model's first output has shape {output.shape}, without values")
@@ -145,8 +152,8 @@ def _check_labels(labels: np.ndarray, classes: int) -> None:
 
 def software_accuracy(
     program: Program,
-    inputs: dict[str, np.ndarray],
-    labels: np.ndarray,
+    inputs: Mapping[str, Any],
+    labels: Any,
     states: Mapping[str, str] | None = None,
     classifier: Classifier | None = None,
     chunk: int = CHUNK_SAMPLES,
@@ -155,8 +162,8 @@ def software_accuracy(
 
     Args:
         program: holds the model.
-        inputs: graph inputs by name.
-        labels: int64 [samples].
+        inputs: graph inputs by name, see `xbcompile.data.inputs.arrays_of`.
+        labels: whole numbers [samples].
         states: see `Session.run_samples`.
         classifier: how classes are read; None: as the network says.
         chunk: samples of a call, where the model leaves that open.
@@ -164,5 +171,8 @@ def software_accuracy(
     if program.source is None:
         return None
     samples, name = program.network.samples, program.network.outputs[0].name
-    output = model_outputs(program.source, samples, inputs, [name], states, chunk)[name]
+    feeds = with_initial_states(program.network, taken(program, inputs), states or {})
+    check_feeds(program, samples.part(feeds, 0, samples.per_call))
+    with refusals_told():
+        output = model_outputs(program.source, samples, feeds, [name], states, chunk)[name]
     return (classifier or Classifier.of(program.network)).accuracy(samples.samples_first(name, output), labels)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbcompile.errors import TargetError
 from xbcompile.ir import MatrixLayer
 from xbcompile.ir.corrections import Corrections, LayerCorrection
 from xbcompile.ir.vectors import collect, count_vectors, lay_out, of_type, vectors_per_sample
@@ -97,7 +98,11 @@ class ProgramOnChip:
 
     def cell_limits(self, array: int) -> np.ndarray | None:
         """See ChipView."""
-        return None if self._defect_map is None else self._defect_map.cell_limits(array)
+        limits = None if self._defect_map is None else self._defect_map.cell_limits(array)
+        wanted = (2, self.spec.rows, self.spec.columns)
+        if limits is not None and np.shape(limits) != wanted:
+            raise TargetError(f"device gave cell limits of shape {np.shape(limits)} for array {array}; wanted {wanted}")
+        return limits
 
     def knows_defects(self) -> bool:
         """See ChipView."""

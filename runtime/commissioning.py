@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from xbcompile.errors import PassError, TargetError
+from xbcompile.errors import PassError, TargetError, quoted
 from xbcompile.ir.corrections import Corrections
+from xbcompile.onnx_graph.engine import ERRORS, one_line
 from xbcompile.program.program import Program
 from xbcompile.runtime.chip_view import BeforeLayer, ProgramOnChip
 from xbcompile.runtime.dataflow import Digital
@@ -35,7 +36,10 @@ def chip_name(program: Program, device: str | Device | None, seed: int) -> str:
     """
     if device is None or isinstance(device, str):
         return f"{program.target.device_name(device)} seed {seed}"
-    return device.identity if isinstance(device, HasIdentity) else type(device).__name__
+    name = device.identity if isinstance(device, HasIdentity) else type(device).__name__
+    if not isinstance(name, str):
+        raise TargetError(f"device {type(device).__name__} has identity {quoted(name)}; it must be a text")
+    return name
 
 
 def with_corrections(device: Device, corrections: Corrections) -> Device:
@@ -113,7 +117,12 @@ def fitted(
             continue
         later = tuple(passes[number + 1 :])
         view = ProgramOnChip(prepared, device_of, chip, later, digital, make, counter, before_layer)
-        corrections = each.fit(view, prepared.calibration(each.samples), corrections)
+        try:
+            corrections = each.fit(view, prepared.calibration(each.samples), corrections)
+        except ERRORS as error:
+            raise PassError(
+                f"{each.name} cannot be fitted: onnxruntime cannot run the model on the calibration inputs: {one_line(error)}"
+            ) from error
         if corrections.moves_cells and program.schedule.cells_written is not None:
             raise PassError(
                 f"{each.name} moves weights to other cells, so a write would change other rows than the schedule counts; "

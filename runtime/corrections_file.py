@@ -4,20 +4,53 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import reprlib
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from xbcompile.errors import ProgramError
+from xbcompile.files import atomic_file
 from xbcompile.ir.corrections import Corrections, Effort, LayerCorrection
 from xbcompile.ir.image_route import ImageRoute
-from xbcompile.program.archive import Archive, atomic_file, npy, write_archive
+from xbcompile.program.archive import Archive, ArchiveKind, npy, opened, write_archive
+from xbcompile.program.manifest import Count, Entry, Malformed, checked, parsed_json
+from xbcompile.program.members import Missing
 
 FIT_VERSION = 1
-_FIT = ("file of corrections", "xbcompile commission P.xbar -o CHIP.fit")
 _ROUTE = ("row", "column", "row_sign", "column_sign")
+_UNSIGNED = tuple(map(np.dtype, ("<u2", "<u4", "<u8")))
+_TABLE = r"layers/[0-9]{1,9}/(gain|shift|tile_gain)|column_offset|column_permutation|routes/(row|column|row_sign|column_sign)"
+_FIT = ArchiveKind(
+    "file of corrections",
+    "xbcompile commission P.xbar -o CHIP.fit",
+    re.compile(rf"fit\.json|({_TABLE})\.npy"),
+)
+
+
+class EffortEntry(Entry):
+    """See `ir.corrections.Effort`."""
+
+    weight_updates: Count
+    rows_written: Count
+    reads: Count
+
+
+class FitManifest(Entry):
+    """`fit.json`."""
+
+    fit_version: int
+    program: str
+    chip: str
+    defects_known: bool
+    effort: EffortEntry
+    layers: Count
+    tables: tuple[Annotated[str, Meta(pattern=rf"^({_TABLE})\Z")], ...]
 
 
 def save_corrections(corrections: Corrections, path: str | os.PathLike[str]) -> None:
@@ -66,52 +99,71 @@ def _tables(corrections: Corrections) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def load_corrections(path: str | os.PathLike[str]) -> Corrections:
-    """Read a file of corrections.
+    """Read a file of corrections; that it fits a program is checked where it is used with one.
 
     Args:
         path: of the file.
 
     Raises:
-        ProgramError: the file is missing, no such file, damaged or of another version.
+        ProgramError: the file is missing, no such file, damaged, of another version, or it says what no such file may.
     """
-    name = os.fspath(path)
-    try:
-        with open(name, "rb") as file:
-            return _read(Archive(file, name, _FIT))
-    except FileNotFoundError:
-        raise ProgramError(f"file of corrections {name!r} does not exist") from None
-    except OSError as error:
-        raise ProgramError(f"file of corrections {name!r} cannot be read: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise ProgramError(f"file of corrections {name!r} lacks a part that it must have: {error}") from None
+    with opened(path, _FIT) as archive:
+        if "fit.json" not in archive:
+            raise ProgramError(
+                f"{archive.name!r} holds no corrections; make some with: xbcompile commission PROGRAM -o FILE"
+            )
+        try:
+            return _read(archive)
+        except (Malformed, Missing) as error:
+            raise archive.malformed(error) from None
 
 
 def _read(archive: Archive) -> Corrections:
-    if "fit.json" not in archive:
+    parsed = parsed_json(archive.read("fit.json"), "fit.json")
+    version = parsed.get("fit_version")
+    if version != FIT_VERSION or isinstance(version, bool):
         raise ProgramError(
-            f"{archive.name!r} holds no corrections; make some with: xbcompile commission PROGRAM -o FILE"
-        )
-    manifest: dict[str, Any] = json.loads(archive.read("fit.json"))
-    if manifest.get("fit_version") != FIT_VERSION:
-        raise ProgramError(
-            f"file of corrections {archive.name!r} has version {manifest.get('fit_version')}; this xbcompile reads "
+            f"file of corrections {archive.name!r} has version {reprlib.repr(version)}; this xbcompile reads "
             f"{FIT_VERSION}: commission the chip again"
         )
-    tables = {name: archive.table(f"{name}.npy") for name in manifest["tables"]}
-    layers = tuple(
-        LayerCorrection(tables[f"layers/{i}/gain"], tables[f"layers/{i}/shift"], tables.get(f"layers/{i}/tile_gain"))
-        for i in range(manifest["layers"])
-    )
+    archive.check_names()
+    manifest = checked(parsed, FitManifest, "fit.json")
+    tables = {name: archive.table(f"{name}.npy", *_types_of(name)) for name in manifest.tables}
+    layers = tuple(_layer(tables, f"layers/{i}") for i in range(min(manifest.layers, len(tables) + 1)))
     routes = None
-    if "routes/row" in tables:
-        routes = tuple(ImageRoute(*each) for each in zip(*(tables[f"routes/{name}"] for name in _ROUTE), strict=True))
+    if any(f"routes/{name}" in tables for name in _ROUTE):
+        parts = [_taken(tables, f"routes/{name}") for name in _ROUTE]
+        if any(part.ndim != 2 or len(part) != len(parts[0]) for part in parts):
+            raise Malformed("its routes are not of one number of images")
+        routes = tuple(ImageRoute(*each) for each in zip(*parts, strict=True))
     return Corrections(
-        program=manifest["program"],
-        chip=manifest["chip"],
+        program=manifest.program,
+        chip=manifest.chip,
         layers=layers,
         column_offset=tables.get("column_offset"),
         column_permutation=tables.get("column_permutation"),
         routes=routes,
-        defects_known=manifest["defects_known"],
-        effort=Effort(**manifest["effort"]),
+        defects_known=manifest.defects_known,
+        effort=Effort(**msgspec.structs.asdict(manifest.effort)),
     )
+
+
+def _layer(tables: dict[str, np.ndarray], name: str) -> LayerCorrection:
+    return LayerCorrection(
+        _taken(tables, f"{name}/gain"), _taken(tables, f"{name}/shift"), tables.get(f"{name}/tile_gain")
+    )
+
+
+def _taken(tables: dict[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in tables:
+        raise Missing(f"there is no {name}")
+    return tables[name]
+
+
+def _types_of(name: str) -> tuple[Any, ...]:
+    """Element types that a table of this name may have."""
+    if name in ("routes/row", "routes/column"):
+        return (np.dtype("<i8"),)
+    if name.startswith("routes/"):
+        return (np.dtype("<f4"),)
+    return _UNSIGNED if name == "column_permutation" else (np.dtype("<f8"),)

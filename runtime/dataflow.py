@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from xbcompile.ir import MatrixLayer, Network, NetworkNode, Recurrence
+from xbcompile.errors import DataError
+from xbcompile.ir import DigitalSegment, MatrixLayer, Network, NetworkNode, Recurrence
 from xbcompile.ir.vectors import lay_out
-from xbcompile.onnx_graph.engine import open_session
+from xbcompile.onnx_graph.engine import ERRORS, one_line, open_session
 from xbcompile.runtime.layer_input import LayerInput
 
 
@@ -150,10 +151,19 @@ class _Body:
                 if isinstance(node, MatrixLayer) or not self._ready(node):
                     continue
                 names = list(node.output_names)
-                session = self.digital.segments[node.name]
-                results = session.run(names, {name: self.values[name] for name in node.input_names})
+                results = self._run(node, names)
                 self._finished(node, dict(zip(names, results, strict=True)))
                 progress = True
+
+    def _run(self, node: DigitalSegment, names: list[str]) -> list[Any]:
+        """Outputs of a segment; what onnxruntime refuses to run is the inputs' fault, or the model's."""
+        session = self.digital.segments[node.name]
+        try:
+            return session.run(names, {name: self.values[name] for name in node.input_names})
+        except ERRORS as error:
+            raise DataError(
+                f"onnxruntime cannot run the model on these inputs: segment {node.name!r}: {one_line(error)}"
+            ) from error
 
     def _ready(self, node: NetworkNode) -> bool:
         return all(name in self.values for name in node.input_names)

@@ -19,7 +19,7 @@ from xbcompile.runtime.one_by_one import EffortCounter, OneByOne
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.recombination import recombine
 from xbcompile.runtime.tile_block import TileBlock
-from xbcompile.runtime.tiles import BLOCK_CELLS, LayerTiles
+from xbcompile.runtime.tiles import BLOCK_CELLS, LayerTiles, check_driven
 from xbcompile.runtime.timeline import VectorRange
 from xbcompile.runtime.workers import ALONE, Workers
 from xbcompile.targets import BatchedDevice, ReadBlock, WrittenImages
@@ -90,6 +90,9 @@ class LayerExecutor:
         device: a device with the batched path.
         workers: share its vectors and tiles; the result does not depend on them.
         counter: counts what is asked of the device.
+
+    Raises:
+        ProgramError: the layer's inputs are not coded as the rows of the array take them.
     """
 
     def __init__(
@@ -104,6 +107,8 @@ class LayerExecutor:
         self.one_by_one = isinstance(device, OneByOne)
         self.device, self.workers, self.counter = device, ALONE if self.one_by_one else workers, counter
         self.layer = self.program.network.layers[index]
+        if not isinstance(device, IdealArray):
+            check_driven(self.layer, self.program.spec)
         self.tiles = LayerTiles(placed, index, 1 if self.one_by_one else BLOCK_CELLS)
         self.ideal = IdealArray(self.program.spec)
         assert self.layer.weight_code is not None

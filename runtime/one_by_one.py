@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
-from xbcompile.errors import TargetError
+from xbcompile.data.arrays import as_array
+from xbcompile.data.shaping import kind_of
+from xbcompile.errors import DataError, TargetError, XbcompileError, plain, quoted
 from xbcompile.ir.corrections import Effort
 from xbcompile.targets import BatchedDevice, Device, LoadedImages, Read, ReadBlock, Write, WrittenImages
 
@@ -13,26 +18,65 @@ def checked(device: Device) -> Device:
     """The device.
 
     Raises:
-        TargetError: it lacks write or read.
+        TargetError: it lacks write or read, or what it says of its converter is no number.
     """
+    if isinstance(device, type):
+        raise TargetError(f"device {device.__name__} is a class; give a device of that class, {device.__name__}(...)")
     for method in ("write", "read"):
         if not callable(getattr(device, method, None)):
             raise TargetError(f"device {type(device).__name__} has no method {method}; it needs write and read")
+    lsb, limits = getattr(device, "lsb", None), getattr(device, "reading_limits", None)
+    if lsb is not None and not 0 < _number(lsb) < math.inf:
+        raise TargetError(f"device {type(device).__name__} has lsb {quoted(lsb)}; it must be None or a number above 0")
+    if limits is not None:
+        lowest, highest = map(_number, limits) if isinstance(limits, tuple | list) and len(limits) == 2 else (1, 0)
+        if not lowest < highest:
+            raise TargetError(
+                f"device {type(device).__name__} has reading_limits {quoted(limits)}; they must be None or (lowest, highest)"
+            )
     return device
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def write_once(device: Device, event: Write, cells: np.ndarray) -> None:
+    """Write rows of an array.
+
+    Raises:
+        TargetError: the device fails.
+    """
+    cells = cells.view()
+    cells.flags.writeable = False  # others look at them, too
+    try:
+        device.write(event, cells)
+    except XbcompileError:
+        raise
+    except Exception as error:  # anybody's code in front of an instrument, which fails in ways of its own
+        raise _failed(device, f"write image {event.image} into array {event.array}", error) from error
 
 
 def read_once(device: Device, event: Read, drive: np.ndarray, columns: int) -> np.ndarray:
     """One reading, [columns].
 
     Raises:
-        TargetError: the device gives something else than so many finite numbers.
+        TargetError: the device fails, or gives something else than so many finite numbers.
     """
-    given = device.read(event, drive)
     try:
-        reading = np.asarray(given)
-        if reading.dtype.kind not in "biuf":
-            raise ValueError(f"they are of type {reading.dtype}")
-    except ValueError as error:  # rows of different lengths, too
+        given = device.read(event, drive)
+    except XbcompileError:
+        raise
+    except Exception as error:  # as above
+        raise _failed(device, f"read tile {event.tile} in array {event.array}", error) from error
+    try:
+        reading = as_array(given, "they")
+        if kind_of(reading.dtype) not in ("b", "i", "u", "f"):
+            raise DataError(f"they are of type {plain(str(reading.dtype))}")
+    except DataError as error:
         raise TargetError(
             f"device gave readings that are no numbers for tile {event.tile} in array {event.array}: {error}; "
             f"wanted {columns} finite numbers"
@@ -42,7 +86,12 @@ def read_once(device: Device, event: Read, drive: np.ndarray, columns: int) -> n
             f"device gave readings of shape {reading.shape}, {int(np.sum(~np.isfinite(reading)))} of them not finite, for tile "
             f"{event.tile} in array {event.array}; wanted {columns} finite numbers"
         )
-    return reading
+    return np.asarray(reading)
+
+
+def _failed(device: Device, doing: str, error: Exception) -> TargetError:
+    reason = quoted(" ".join(str(error).split()))
+    return TargetError(f"device {type(device).__name__} failed to {doing}: {type(error).__name__}: {reason}")
 
 
 class HeldImages:
@@ -76,7 +125,7 @@ class OneByOne:
     def write(self, event: Write, cells: np.ndarray) -> None:
         """See Device."""
         if self._held.write(event.array, event.image, event.number, cells):
-            self.device.write(event, cells)
+            write_once(self.device, event, cells)
 
     def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
         """See Device."""
@@ -98,6 +147,8 @@ class _Pending(LoadedImages):
         columns = written.cells.shape[2]
         readings = np.empty((images, vectors, slices, columns))
         at_s = np.broadcast_to(reads.at_s, (images, vectors, slices))
+        drives = drives.view()
+        drives.flags.writeable = False  # the device is handed views
         for i in range(images):
             array, number = int(written.arrays[i]), int(written.numbers[i].max())
             write = Write(array, int(written.images[i]), np.arange(rows), number, float(written.written_s[i].max()))

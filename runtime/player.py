@@ -21,7 +21,7 @@ from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Flow, Pending
 from xbcompile.runtime.drive import join_coded
 from xbcompile.runtime.layer_executor import LayerExecutor, Reading
-from xbcompile.runtime.one_by_one import read_once
+from xbcompile.runtime.one_by_one import read_once, write_once
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.statistics import StatisticsCollector
 from xbcompile.runtime.timeline import COMMISSION_VECTOR, SIZE_VECTORS, STEP_VECTORS, VectorRange
@@ -130,7 +130,7 @@ class Player:
         return [call for each in outputs for call in each]
 
     def _write(self, event: Write) -> None:
-        self.device.write(event, self.placed.cells.of(np.array([event.image]))[0])
+        write_once(self.device, event, self.placed.cells.of(np.array([event.image]))[0])
         self.counters.weight_updates += 1
         self.counters.rows_written += len(event.rows)
 

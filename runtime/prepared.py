@@ -9,17 +9,21 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from xbcompile.onnx_graph.engine import REFUSALS, open_session
+from xbcompile.errors import DataError, ProgramError, RunError
+from xbcompile.onnx_graph.engine import ERRORS, one_line, open_session
 from xbcompile.passes.contract import DevicePass, Feeds
 from xbcompile.program.program import Program, device_passes
 from xbcompile.runtime.dataflow import Digital, RunsSegment, count_bytes
 from xbcompile.runtime.tile_block import TileBlock
 from xbcompile.runtime.workers import Workers
+from xbcompile.whole_numbers import whole_number
 
 # What simulating takes at most, unless told otherwise, and the part of it that the tensors of a call have: the rest is for
 # vectors on their way through tiles and for tiles that stay prepared.
 MEMORY_BYTES = 1 << 29
 TENSORS_SHARE = 1 / 4
+# Most bytes, and samples at a time, that can be asked for.
+MOST_BYTES, MOST_CHUNK = 2**62, 2**31 - 1
 # Samples that are simulated together at most: more leave no less between calls for one thread alone.
 MOST_SAMPLES = 1000
 # Bytes of tensors of the calibration inputs that are kept for the next chip; what is larger is computed again.
@@ -38,10 +42,16 @@ class PreparedProgram:
         program: the program.
         threads: worker threads; None takes one per processor.
         memory_bytes: see `Session`.
+
+    Raises:
+        RunError: no number of threads or bytes.
     """
 
     def __init__(self, program: Program, threads: int | None = None, memory_bytes: int = MEMORY_BYTES) -> None:
-        self.program, self.workers, self.memory_bytes = program, Workers(threads), memory_bytes
+        self.program, self.workers = program, Workers(threads)
+        self.memory_bytes = whole_number(
+            "memory_bytes", memory_bytes, 1, MOST_BYTES, "what simulating may take", RunError
+        )
         self.blocks: Blocks = {}
         self._calibration: dict[int, Feeds] = {}
         self._sample_bytes: dict[tuple[tuple[str, tuple[int, ...]], ...], int] = {}
@@ -49,11 +59,21 @@ class PreparedProgram:
 
     @cached_property
     def segments(self) -> Mapping[str, RunsSegment]:
-        """Sessions of the network's digital segments, by name."""
+        """Sessions of the network's digital segments, by name.
+
+        Raises:
+            ProgramError: onnxruntime does not load one.
+        """
         threads = self.workers.threads
-        return {
-            each.name: open_session(each.model, threads=threads, pooled=False) for each in self.program.network.segments
-        }
+        sessions: dict[str, RunsSegment] = {}
+        for each in self.program.network.segments:
+            try:
+                sessions[each.name] = open_session(each.model, threads=threads, pooled=False)
+            except ERRORS as error:
+                raise ProgramError(
+                    f"onnxruntime cannot load the program's digital segment {each.name!r}: {one_line(error)}"
+                ) from error
+        return sessions
 
     @cached_property
     def device_passes(self) -> list[DevicePass]:
@@ -91,7 +111,7 @@ class PreparedProgram:
             digital = Digital(self.program.network, segments=self.segments)
             try:
                 self._sample_bytes[sizes] = count_bytes(digital, one)
-            except REFUSALS:  # a segment does not take zeros for the layers' outputs
+            except DataError:  # a segment does not take zeros for the layers' outputs
                 self._sample_bytes[sizes] = 0
         each = self._sample_bytes[sizes]
         return min(MOST_SAMPLES, max(1, int(self.memory_bytes * TENSORS_SHARE) // max(each, 1)))

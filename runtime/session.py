@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -14,30 +13,30 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xbcompile.data.shaping import transposition_hint
 from xbcompile.data.stored import StoredArray, in_memory, is_mapped
-from xbcompile.errors import DataError, ProgramError, elided
+from xbcompile.errors import DataError, ProgramError, RunError, shown
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.vectors import count_vectors
-from xbcompile.onnx_graph.kinds import check_kind
-from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES
 from xbcompile.reference.sequence import calls_in_sequence, with_initial_states
 from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_corrections
+from xbcompile.runtime.corrections_check import check_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
+from xbcompile.runtime.feeds import check_feeds, refusals_told, taken
 from xbcompile.runtime.joining import joined
 from xbcompile.runtime.layer_executor import OBSERVED_READINGS, PART_VECTORS, LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.player import BatchInput, Player, vector_range
-from xbcompile.runtime.prepared import MEMORY_BYTES, PreparedProgram
+from xbcompile.runtime.prepared import MEMORY_BYTES, MOST_CHUNK, PreparedProgram
 from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
-from xbcompile.runtime.timeline import COMMISSION_BATCH
+from xbcompile.runtime.timeline import COMMISSION_BATCH, checked_first
 from xbcompile.runtime.unroll import open_recurrences
 from xbcompile.targets import BatchedDevice, Device
+from xbcompile.whole_numbers import whole_number
 
 
 class Session:
@@ -60,6 +59,7 @@ class Session:
             simulated together, though one at least. A prepared program has its own.
 
     Raises:
+        RunError: no number of threads or bytes.
         TargetError: the target has no such device.
         ProgramError: the corrections are for another program or another chip, or the device takes events one by one and the
             program's batch is not made of whole calls of the model.
@@ -79,8 +79,8 @@ class Session:
         given = program if isinstance(program, PreparedProgram) else PreparedProgram(program, threads, memory_bytes)
         self.prepared = given
         program = self.program = self.prepared.program
-        self._name = chip_name(program, device, seed)
         chip = checked(chip_of(program, device, seed))
+        self._name = chip_name(program, device, seed)
         self.digital = self._digital_parts()
         if corrections is None:
             with self.prepared.blas.limit(limits=1):
@@ -122,7 +122,7 @@ class Session:
         """Run the model once on exactly these inputs, in one call where the device has the batched path and the model allows it.
 
         Args:
-            feeds: graph inputs by name.
+            feeds: graph inputs by name, or the only one; see `xbcompile.data.inputs.arrays_of`.
             first_sample: number of the first sample in the session's life; noise depends on it, and a multiple of the batch gives
                 the readings of that place again. None goes on behind the last batch.
 
@@ -132,7 +132,9 @@ class Session:
         Raises:
             DataError: inputs that do not fit, or a first sample inside of a batch.
         """
-        with self._turn:
+        first_sample = checked_first(first_sample, self.program.schedule.batch)
+        with self._turn, refusals_told():
+            feeds = taken(self.program, feeds)
             check_feeds(self.program, feeds)
             samples = self.axes.samples(feeds)
             size = samples if self.axes.mixed else self.axes.chunk(feeds, samples)
@@ -151,8 +153,8 @@ class Session:
         """Run any number of samples, call by call; outputs are joined along their axes of samples, see `SampleAxes`.
 
         Args:
-            feeds: graph inputs by name; those without samples once, or per call, with one more axis in front. Of arrays in files
-                (`numpy.memmap`) no more is read at a time than one call takes.
+            feeds: graph inputs by name, or the only one, see `run`; those without samples once, or per call, with an axis more in
+                front. Of arrays in files (`numpy.memmap`) no more is read at once than one call takes.
             progress: told the number of samples done after each call.
             chunk: samples that are simulated together; None takes up to 1,000, fewer where their tensors would take more than
                 `memory_bytes`. What the model takes in one call goes before. A device without the batched path takes batch after
@@ -165,7 +167,9 @@ class Session:
 
         Raises:
             DataError: the samples do not fill calls of the model, an input does not fit, or a state is none.
+            RunError: `chunk` is no number of samples.
         """
+        feeds = taken(self.program, feeds)
         return self.join(feeds, self.run_parts(feeds, progress, chunk, first_sample, states, observe), states)
 
     def run_parts(
@@ -189,8 +193,13 @@ class Session:
 
         Raises:
             DataError: see `run_samples`.
+            RunError: see `run_samples`.
         """
-        with self._turn:
+        first_sample = checked_first(first_sample, self.program.schedule.batch)
+        if chunk is not None:
+            chunk = whole_number("chunk", chunk, 1, MOST_CHUNK, "how many samples are simulated together", RunError)
+        with self._turn, refusals_told():
+            feeds = taken(self.program, feeds)
             if states:
                 feeds = with_initial_states(self.program.network, feeds, states)
                 yield from self._run_in_sequence(feeds, states, progress, first_sample, observe)
@@ -260,7 +269,7 @@ class Session:
             feeds = {name: in_memory(value) for name, value in feeds.items()}
         self._follow(feeds if whole else self.axes.part(feeds, 0, size))
         first = self._begin(samples, first_sample)
-        if self._player is not None:
+        if self._player is not None and samples:  # no samples are no events
             played = self._play(feeds, samples, first, observe)
             if progress is not None:
                 progress(samples)
@@ -325,16 +334,12 @@ class Session:
     def _begin(self, samples: int, first_sample: int | None) -> int:
         """Count a run of samples; the number of its first one."""
         schedule, clock = self.program.schedule, self.placed.clock
-        if first_sample is not None and (operator.index(first_sample) < 0 or first_sample % schedule.batch):
-            raise DataError(
-                f"first_sample={first_sample} is inside of a batch; give a multiple of {schedule.batch}, the program's batch"
-            )
-        first = clock.batches if first_sample is None else operator.index(first_sample) // schedule.batch
+        first = clock.batches if first_sample is None else first_sample // schedule.batch
         batches = -(-samples // schedule.batch)
         if first + batches > COMMISSION_BATCH:
             raise DataError(
-                f"{samples} samples from number {first * schedule.batch} on are more than a session has numbers for; allowed: "
-                f"{COMMISSION_BATCH * schedule.batch} in its life"
+                f"{samples} samples from number {shown(first * schedule.batch)} on are more than a session has numbers "
+                f"for; allowed: {COMMISSION_BATCH * schedule.batch} in its life"
             )
         if not self._set_up:
             if self._player is not None:
@@ -442,49 +447,3 @@ class Session:
         """A layer's input among the tensors at hand; for sessions that need more."""
         x: np.ndarray = values[self.program.network.layers[index].input]
         return x
-
-
-def check_corrections(corrections: Corrections, program: Program, chip: str) -> None:
-    """Raise ProgramError when corrections are for another program or another chip."""
-    if corrections.program != program.digest:
-        raise ProgramError(
-            f"the corrections are for the program {corrections.program[:16]}, and this one is {program.digest[:16]}: commission "
-            f"the chip for this program"
-        )
-    if corrections.chip != chip:
-        raise ProgramError(
-            f"the corrections are for the chip {corrections.chip!r}, and this one is {chip!r}: give that device and seed, or "
-            f"commission this chip"
-        )
-
-
-def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:
-    """Raise DataError when names, types or shapes of the inputs do not fit the model."""
-    for value in program.network.inputs:
-        if value.name not in feeds:
-            raise DataError(f"model input {value.name!r} is missing; given: {', '.join(feeds) or 'none'}")
-        x = feeds[value.name]
-        check_kind(value, x)
-        dtype = numpy_type(value)
-        if dtype is not None and dtype.kind != "O" and np.asarray(x).dtype != dtype:  # texts have many types
-            raise DataError(f"input {value.name!r} has type {np.asarray(x).dtype}; the model wants {dtype}")
-        dims = value.type.tensor_type.shape.dim if value.type.tensor_type.HasField("shape") else None
-        if dims is None:
-            continue
-        wanted = [d.dim_value if d.HasField("dim_value") else None for d in dims]
-        found = np.shape(x)
-        if len(found) != len(wanted) or any(w is not None and w != f for w, f in zip(wanted, found, strict=True)):
-            text = "x".join("?" if w is None else str(w) for w in wanted)
-            hint = transposition_hint(found, wanted, program.network.samples.inputs.get(value.name))
-            raise DataError(f"input {value.name!r} has shape {'x'.join(map(str, found))}; the model wants {text}{hint}")
-    unknown = sorted(set(feeds) - {value.name for value in program.network.inputs})
-    if not unknown:
-        return
-    name, fixed = unknown[0], program.options.fixed_inputs
-    if name in fixed:
-        raise DataError(f"input {name!r} was fixed to {fixed[name]} when compiling; compile without that to feed it")
-    known = elided([value.name for value in program.network.inputs])
-    raise DataError(
-        f"the program has no input {name!r}; its inputs are: {known}. An initializer that the model lists among its inputs is a "
-        f"constant, unless it is compiled with --keep-input {name}"
-    )

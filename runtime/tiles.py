@@ -8,12 +8,24 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from xbcompile.errors import ProgramError
+from xbcompile.ir import ArraySpec, MatrixLayer
+from xbcompile.ir.input_code import drives_rows
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.tile_block import TileBlock
 from xbcompile.targets.tile_routing import TileRouting
 
 # Cells of images that are evaluated together at most, beside one image: bounds the memory of their preparation.
 BLOCK_CELLS = 1 << 20
+
+
+def check_driven(layer: MatrixLayer, spec: ArraySpec) -> None:
+    """Raise ProgramError for a layer whose inputs are not coded as rows take them: kernels look codes up in tables."""
+    if not drives_rows(layer.input_code, spec.drive):
+        raise ProgramError(
+            f"layer {layer.name!r}: its inputs are not coded as drives, and rows of the target take {spec.drive} drives; compile "
+            f"the model for this target"
+        )
 
 
 class LayerTiles:

@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from xbcompile.errors import DataError, shown
 from xbcompile.ir import ArraySpec, Schedule, Use
 from xbcompile.ir.schedule import READ, WRITE
 from xbcompile.program.cells import CellImages
+from xbcompile.whole_numbers import as_whole_number
 
 Whole = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -34,6 +37,26 @@ COMMISSION_VECTOR = 1 << 48
 MAP_VECTOR = 2 << 48
 SPREAD_VECTOR = 3 << 48
 SIZE_VECTORS = 1 << 64
+
+
+def checked_first(first_sample: Any, batch: int) -> int | None:
+    """The number of the first sample of a run that a caller gives; None: none is given.
+
+    Args:
+        first_sample: what is given.
+        batch: the program's.
+
+    Raises:
+        DataError: it is no whole number, or inside of a batch.
+    """
+    if first_sample is None:
+        return None
+    number = as_whole_number(first_sample)
+    if number is None or number < 0 or number % batch:
+        raise DataError(
+            f"first_sample={shown(first_sample)} is inside of a batch; give a multiple of {batch}, the program's batch"
+        )
+    return number
 
 
 @dataclass(frozen=True)

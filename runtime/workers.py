@@ -8,6 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import TypeVar
 
+from xbcompile.errors import RunError
+from xbcompile.whole_numbers import whole_number
+
+MOST_THREADS = 1024  # assumed: more than any machine has processors for
+
 Done = TypeVar("Done")
 
 
@@ -24,10 +29,15 @@ class Workers:
 
     Args:
         threads: how many; None: one per processor that the process may use.
+
+    Raises:
+        RunError: no number of threads.
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or processors()
+        what = "how many threads work, None for one per processor"
+        given = None if threads is None else whole_number("threads", threads, 1, MOST_THREADS, what, RunError)
+        self.threads = given or processors()
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

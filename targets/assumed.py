@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xbcompile.errors import TargetError
+from xbcompile.errors import TargetError, shown
 from xbcompile.targets.quantity import Quantity
 
 RELATIVE_RANGE = 0.5  # on either side of a number for which no range is given
@@ -96,14 +96,16 @@ def parse_ranges(
     ranges = {}
     for name, pair in table.items():
         if name not in quantities:
-            raise TargetError(f"{where}: assumed gives a range for {name!r}, which is none of its quantities")
+            raise TargetError(f"{where}: assumed gives a range for {shown(name)}, which is none of its quantities")
         source = quantities[name]["source"]
         if not says_assumed(source):
             raise TargetError(
-                f"{where}: assumed gives a range for {name}, whose source does not say that it is assumed: {source!r}"
+                f"{where}: assumed gives a range for {name}, whose source does not say that it is assumed: {shown(source)}"
             )
         if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise TargetError(f"{where}: the range of {name} must be written as {name} = [low, high]; found {pair!r}")
+            raise TargetError(
+                f"{where}: the range of {name} must be written as {name} = [low, high]; found {shown(pair)}"
+            )
         entry = {"unit": quantities[name]["unit"], "source": source}
         low, high = (declared[name].parse({"value": end, **entry}, f"{where}, range of {name}") for end in pair)
         if low > high:

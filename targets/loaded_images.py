@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from xbcompile.errors import TargetError
 from xbcompile.targets.read_block import ReadBlock
 from xbcompile.targets.tile_routing import TileRouting
 
@@ -74,5 +75,19 @@ class LoadedTiles:
         for first in range(0, vectors, size):
             some = slice(first, min(first + size, vectors))
             drives = routing.drives(values[:, some])
-            readings = self.images.read(drives, reads.after(first, drives.shape[1]))
+            readings = _checked(self.images.read(drives, reads.after(first, drives.shape[1])), drives)
             routing.add(routing.totals(readings), sums[:, some])
+
+
+def _checked(readings: np.ndarray, drives: np.ndarray) -> np.ndarray:
+    """Readings of these drives, which anybody's device gave."""
+    if (
+        not isinstance(readings, np.ndarray)
+        or readings.dtype.kind not in "fiu"
+        or (readings.ndim, readings.shape[:3]) != (4, drives.shape[:3])
+    ):
+        found = f"{readings.dtype} {readings.shape}" if isinstance(readings, np.ndarray) else type(readings).__name__
+        raise TargetError(
+            f"device gave readings {found} for drives of shape {drives.shape}; wanted floats [images, vectors, slices, columns]"
+        )
+    return readings

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import reprlib
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_type_hints
 
 import numpy as np
 
-from xbcompile.errors import TargetError
+from xbcompile.errors import TargetError, shown
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -69,29 +68,22 @@ class Quantity:
         """
         form = f'{self.name} = {{ value = ..., unit = "{self.unit}", source = "..." }}'
         if not isinstance(entry, dict) or set(entry) != {"value", "unit", "source"}:
-            raise TargetError(f"{where}: {self.name} must be written as {form}; found {_shown(entry)}")
+            raise TargetError(f"{where}: {self.name} must be written as {form}; found {shown(entry)}")
         value, unit, source = entry["value"], entry["unit"], entry["source"]
         if unit != self.unit:
-            raise TargetError(f"{where}: {self.name} has unit {unit!r}; allowed: {self.unit!r}")
+            raise TargetError(f"{where}: {self.name} has unit {shown(unit)}; allowed: {self.unit!r}")
         if not isinstance(source, str) or not source.strip():
             raise TargetError(f'{where}: {self.name} has no source; name the paper and place, or write "assumed"')
         if not self._is_of_kind(value):
-            raise TargetError(f"{where}: {self.name} = {_shown(value)} is not {_KINDS[self.kind]}")
+            raise TargetError(f"{where}: {self.name} = {shown(value)} is not {_KINDS[self.kind]}")
         if not self.low <= value <= self.high and value != self.none:  # NaN is refused, too
-            raise TargetError(f"{where}: {self.name} = {_shown(value)} is out of range; allowed: {self.allowed}")
+            raise TargetError(f"{where}: {self.name} = {shown(value)} is out of range; allowed: {self.allowed}")
         return self.kind(value)
 
     def _is_of_kind(self, value: Any) -> bool:
         if self.kind is bool:
             return isinstance(value, int) and value in (0, 1)
         return isinstance(value, (int, float) if self.kind is float else int) and not isinstance(value, bool)
-
-
-def _shown(value: Any) -> str:
-    """A value found, in a few words."""
-    if isinstance(value, int) and value.bit_length() > 64:
-        return f"a whole number of {value.bit_length()} bits"
-    return reprlib.repr(value)
 
 
 def declared_quantities(parameters: type) -> dict[str, Quantity]:
@@ -124,7 +116,7 @@ def parse_quantities(parameters: type, table: dict[str, Any], where: str) -> Any
     declared = declared_quantities(parameters)
     unknown = sorted(set(table) - set(declared))
     if unknown:
-        raise TargetError(f"{where}: unknown quantity {unknown[0]!r}; known: {', '.join(declared)}")
+        raise TargetError(f"{where}: unknown quantity {shown(unknown[0])}; known: {', '.join(declared)}")
     missing = [name for name in declared if name not in table]
     if missing:
         raise TargetError(f"{where}: quantity {missing[0]!r} is missing ({declared[missing[0]].doc})")

@@ -9,9 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from xbcompile.errors import TargetError
+from xbcompile.errors import TargetError, shown
 from xbcompile.ir import ArraySpec
 from xbcompile.targets.assumed import AssumedRange, assumed_ranges, parse_ranges, says_assumed
 from xbcompile.targets.contract import Device, HasDefectMap, SimulatedDevice
@@ -21,9 +19,12 @@ from xbcompile.targets.families import load_device, load_family
 from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.targets.parameters import ArrayParameters
 from xbcompile.targets.quantity import Quantity, declared_quantities, parse_quantities
+from xbcompile.whole_numbers import as_whole_number
 
 EXACT_DEVICE = "ideal"  # the exact array, which every target has
 _KEYS = {"name", "model", "summary", "paper", "pipeline", "quantities"}
+MOST_SEED_BITS = 128  # of a chip's seed
+MOST_CELL_LEVELS = 1 << 25  # of an array: cells times levels; simulating one takes some 50 bytes for each
 _ARRAYS_LOOKED_AT = 8  # of one chip, for defects
 
 
@@ -106,7 +107,7 @@ class Target:
         for kind, full in zip(self._family.devices, names, strict=False):  # the exact array is the last
             short |= {kind: full, f"{self.name}-{kind}": full}
         if name not in short:
-            raise TargetError(f"target {self.name!r} has no device {name!r}; allowed: {', '.join(names)}")
+            raise TargetError(f"target {self.name!r} has no device {shown(name)}; allowed: {', '.join(names)}")
         return short[name]
 
     @property
@@ -125,10 +126,11 @@ class Target:
             TargetError: this target has no such device, its errors cannot be told apart, or the seed is no whole number.
         """
         kind = self._device_class(name)
-        if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
-            raise TargetError(f"seed = {seed!r} of a chip is no whole number")
+        number = as_whole_number(seed)
+        if number is None or number.bit_length() > MOST_SEED_BITS:
+            raise TargetError(f"seed = {shown(seed)} of a chip is no whole number of at most {MOST_SEED_BITS} bits")
         if kind is None:
-            return IdealArray(self.array_spec, seed)
+            return IdealArray(self.array_spec, number)
         if without and not kind.separable:
             others = {other: self._device_class(other) for other in self.device_names}
             allowed = [other for other, of in others.items() if of is None or of.separable]
@@ -136,7 +138,7 @@ class Target:
                 f"the errors of device {self.device_name(name)!r} cannot be switched off one by one; "
                 f"devices that can: {', '.join(allowed)}"
             )
-        made: Device = kind(without_sources(self.parameters, without), seed)  # type: ignore[call-arg]  # see `load_device`
+        made: Device = kind(without_sources(self.parameters, without), number)  # type: ignore[call-arg]  # see `load_device`
         return made
 
     @property
@@ -165,7 +167,7 @@ class Target:
         kind = self._kinds[self.device_name(name)]
         return None if kind is None else load_device(self.model, kind)
 
-    def with_quantities(self, source: str, **values: float) -> Target:
+    def with_quantities(self, source: str, /, **values: float) -> Target:
         """The same target with other numbers, such as `junctions=2`; `source` says where they come from.
 
         Whole numbers and flags may be given as any Python or numpy number: 2.0 is 2 there.
@@ -183,7 +185,7 @@ class Target:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 raise TargetError(
-                    f"target {self.name!r} has no quantity {name!r}{hint}; known: {', '.join(self.declared)}"
+                    f"target {self.name!r} has no quantity {shown(name)}{hint}; known: {', '.join(self.declared)}"
                 )
         changed = {
             name: {**known[name], "value": self.declared[name].as_declared(value), "source": source}
@@ -212,20 +214,31 @@ class Target:
         unknown = sorted(set(table) - _KEYS - {"assumed"})
         if unknown:
             allowed = ", ".join([*sorted(_KEYS), "assumed", "extends"])
-            raise TargetError(f"{where}: unknown key {unknown[0]!r}; allowed: {allowed}")
+            raise TargetError(f"{where}: unknown key {shown(unknown[0])}; allowed: {allowed}")
         missing = sorted(_KEYS - set(table))
         if missing:
             raise TargetError(f"{where}: key {missing[0]!r} is missing")
         for key in sorted(_KEYS - {"quantities"}):
             if not isinstance(table[key], str):
-                raise TargetError(f"{where}: {key} = {table[key]!r} is not text")
+                raise TargetError(f"{where}: {key} = {shown(table[key])} is not text")
         if not isinstance(table["quantities"], dict):
             raise TargetError(f"{where}: quantities must be a table")
         if not table["name"].strip() or not table["name"].isprintable():
-            raise TargetError(f"{where}: name = {table['name']!r} is no text of one line that can be read")
+            raise TargetError(f"{where}: name = {shown(table['name'])} is no text of one line that can be read")
         target = cls(**{key: table[key] for key in _KEYS})
         parse_quantities(load_family(target.model, where), model_quantities(target.quantities), where)
         parse_control(target.quantities, where)
+        _check_size(target.array_spec, where)
         return replace(
             target, assumed=parse_ranges(table.get("assumed", {}), target.quantities, target.declared, where)
+        )
+
+
+def _check_size(spec: ArraySpec, where: str) -> None:
+    """Raise TargetError for an array that no memory holds."""
+    levels = 1 if spec.levels is None else len(spec.levels)
+    if spec.rows * spec.columns * levels > MOST_CELL_LEVELS:
+        raise TargetError(
+            f"{where}: an array of {spec.rows:,} x {spec.columns:,} cells with {levels} level{'s' * (levels > 1)} each is too "
+            f"large; allowed: {MOST_CELL_LEVELS // levels:,} cells; take fewer rows or columns"
         )

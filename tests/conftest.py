@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.model_kit import MODELS
-from xbcompile.cli import main
+from xbcompile.cli import command
 
 
 class Result(NamedTuple):
@@ -69,7 +69,7 @@ def cli(folder, capsys, monkeypatch) -> Callable[..., Result]:
         monkeypatch.setattr(sys, "argv", ["xbcompile", *map(str, arguments)])
         status = 0
         try:
-            main()
+            command()
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         return Result(status, *capsys.readouterr())

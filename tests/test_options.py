@@ -35,6 +35,10 @@ OTHERS = {  # a value that is no default, of every option
 }
 
 
+NESTED: list = []
+NESTED.append(NESTED)
+
+
 def test_every_option_comes_back_from_json():
     assert OTHERS.keys() == {each.name for each in fields(CompileOptions)}
     for options in (CompileOptions(), CompileOptions(**OTHERS)):
@@ -46,6 +50,31 @@ def test_every_option_comes_back_from_json():
 def test_equal_settings_are_equal_options():
     assert CompileOptions(effort=0).to_table() == CompileOptions(effort=0.0).to_table()
     assert str(CompileOptions(effort=0)) == str(CompileOptions(effort=0.0))
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint64, np.array])
+def test_integers_of_any_kind_are_options(kind):
+    """They are kept as Python's, so that equal settings make equal programs."""
+    given = CompileOptions(
+        arrays=kind(2), batch=kind(3), seed=kind(4), dims={"n": kind(5)}, batch_axis={"x": kind(1), "y": None}
+    )
+    wanted = CompileOptions(arrays=2, batch=3, seed=4, dims={"n": 5}, batch_axis={"x": 1, "y": None})
+    assert given == wanted
+    assert json.dumps(given.to_table()) == json.dumps(wanted.to_table())
+    assert PlanOptions(array=[kind(8), kind(9)], slices=kind(3)) == PlanOptions(array=(8, 9), slices=3)
+    assert MappingOptions(effort=np.int64(1)) == MappingOptions(effort=1.0)
+    assert CompileOptions(scramble=np.False_).to_table() == CompileOptions(scramble=False).to_table()
+
+
+def test_options_of_another_class_are_refused():
+    for asked, wrong in ((xbcompile.compile, PlanOptions()), (xbcompile.plan, CompileOptions()), (xbcompile.plan, 3)):
+        with pytest.raises(
+            ScheduleError, match=r"options=.*: give (CompileOptions|PlanOptions)\(\.\.\.\), or its fields by name"
+        ):
+            asked(dense_model(3, 2), options=wrong)
+    for require in (3, [3], None, np.array(3), {"a": 1}):
+        with pytest.raises(ScheduleError, match=r"require=.*: give texts"):
+            xbcompile.plan([[4, 4]], require=require)
 
 
 def test_one_name_is_not_a_list_of_letters():
@@ -94,6 +123,29 @@ def test_arrays_of_fixed_inputs_are_compared_by_content():
         (CompileOptions, {"seed": -1}, ScheduleError, "seed=-1: give the seed"),
         (CompileOptions, {"floorplan": "2x"}, ScheduleError, "floorplan '2x': give site rows x site columns"),
         (CompileOptions, {"passes": "quantise"}, PipelineError, "quantise"),
+        (MappingOptions, {"arrays": 2.0}, ScheduleError, "arrays=2.0: give the number of physical arrays"),
+        (MappingOptions, {"arrays": "2"}, ScheduleError, "arrays='2': give"),
+        (MappingOptions, {"arrays": 2**31}, ScheduleError, "a whole number from 0 to 2,147,483,647"),
+        (MappingOptions, {"batch": 2**63}, ScheduleError, "batch=9223372036854775808: give the inferences"),
+        (MappingOptions, {"batch": 10**5000}, ScheduleError, "batch=a whole number of 16610 bits: give"),
+        (MappingOptions, {"batch": [3]}, ScheduleError, "batch=[3]: give"),
+        (MappingOptions, {"effort": 10**5000 * -1}, ScheduleError, "is out of range; allowed: numbers from 0"),
+        (MappingOptions, {"dims": {"n": 2.0}}, ScheduleError, "dims={'n': 2.0}: 2.0 of 'n' is no whole number"),
+        (MappingOptions, {"dims": {1: 2}}, ScheduleError, "dims={1: 2}: give sizes by name"),
+        (MappingOptions, {"batch_axis": {"x": "0"}}, ScheduleError, "'0' of 'x' is no whole number"),
+        (MappingOptions, {"fixed_inputs": {3: 2}}, ScheduleError, "give values by name"),
+        (MappingOptions, {"fixed_inputs": {"x": NESTED}}, ScheduleError, "'x' has more than 64 lists within lists"),
+        (MappingOptions, {"objective": "x" * 10**6}, ScheduleError, "xxx...xxx"),
+        (CompileOptions, {"seed": 2**128}, ScheduleError, "seed=a whole number of 129 bits: give the seed"),
+        (CompileOptions, {"seed": 1.0}, ScheduleError, "seed=1.0: give the seed"),
+        (CompileOptions, {"scramble": 1}, ScheduleError, "scramble=1: give True or False"),
+        (CompileOptions, {"passes": "a" * 30_000}, PipelineError, "pipeline text of 30,000 characters"),
+        (PlanOptions, {"array": (4,)}, ScheduleError, "array=(4,): give rows and columns, two whole numbers"),
+        (PlanOptions, {"array": (4, 4, 4)}, ScheduleError, "two whole numbers"),
+        (PlanOptions, {"array": (4.0, 4)}, ScheduleError, "two whole numbers"),
+        (PlanOptions, {"array": ("4", True)}, ScheduleError, "two whole numbers"),
+        (PlanOptions, {"array": (2**70, 4)}, ScheduleError, "rows: at most 65,536 are planned with"),
+        (PlanOptions, {"slices": 2.0}, ScheduleError, "slices=2.0: give reads"),
         (PlanOptions, {"array": (0, 4)}, ScheduleError, "array of 0 rows x 4 columns"),
         (PlanOptions, {"slices": 256}, ScheduleError, "slices=256: give reads per input vector"),
     ],

@@ -10,12 +10,11 @@ outputs = session.run_samples({"input": images})
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from xbcompile.deferred import public_names
+from xbcompile.names import public_names
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as in `names`
 if TYPE_CHECKING:
     from xbcompile.api import compile
     from xbcompile.diagnosis.diagnosis import diagnose

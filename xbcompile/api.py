@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
 
+from xbcompile.data.arrays import by_name
 from xbcompile.data.datasets import data_of, load_data
 from xbcompile.errors import DataError, PassError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model, runnable
 from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.frontend.runs import cannot_run, check_steps
 from xbcompile.ir import ArraySpec, MatrixLayer, Network, Schedule, WeightCode
+from xbcompile.ir.input_code import drives_rows
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.split_model import SplitModel, split
-from xbcompile.options import CompileOptions
+from xbcompile.options import CompileOptions, changed_options
 from xbcompile.passes.contract import CalibratedPass, DevicePass, Pass, PassContext
 from xbcompile.passes.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.planning.network_mapper import NetworkMapper
@@ -33,14 +35,14 @@ from xbcompile.tiler.floorplan.place import place_on_floorplan
 from xbcompile.tiler.floorplan.traffic import array_traffic
 from xbcompile.tiler.reuse.reuse_cells import reuse_cells
 from xbcompile.tiler.scramble import scramble_columns
-from xbcompile.verification.verify import verify
+from xbcompile.verification.verify import check_program as verify
 
 
 def compile(  # the name that users expect, as re.compile
     model: str | os.PathLike[str] | onnx.ModelProto,
     target: str | os.PathLike[str] | Target = "mram64",
     *,
-    calibration: str | os.PathLike[str] | dict[str, np.ndarray] | None = None,
+    calibration: str | os.PathLike[str] | Mapping[str, Any] | np.ndarray | None = None,
     options: CompileOptions | None = None,
     after_pass: Callable[[Pass, Network], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -51,7 +53,8 @@ def compile(  # the name that users expect, as re.compile
     Args:
         model: path of an .onnx file, or a model in memory.
         target: name of a shipped target, path of a .toml description, or a Target.
-        calibration: `SET:train:N`, path of a .npz file, or arrays by input name; needed by passes that fit to data.
+        calibration: `SET:train:N`, path of a .npz file, or arrays by input name, or the only input's (tensors of other
+            libraries and lists of numbers, too); needed by passes that fit to data.
         options: all options, such as those of another program; None: the defaults.
         after_pass: called after each network pass.
         warn: called with each warning.
@@ -61,7 +64,7 @@ def compile(  # the name that users expect, as re.compile
         XbcompileError: bad input of any kind, or (VerifyError) a program that does not verify.
         TypeError: an option that does not exist.
     """
-    options = replace(options or CompileOptions(), **changes)
+    options = changed_options(CompileOptions, options, changes)
     chosen = target if isinstance(target, Target) else load_target(target)
     proto = load_model(model, options.inputs)
     network = imported = import_network(proto, options.digital, options.batch_axis)
@@ -143,7 +146,7 @@ def _schedule(schedule: Schedule, network: Network, spec: ArraySpec, options: Co
     seed, effort = options.seed, options.effort
     logical = CellImages(network, schedule, spec)  # no column is moved yet
     columns = scramble_columns(schedule.images, schedule.columns, seed=seed, scramble=options.scramble)
-    schedule = replace(schedule, column_permutation=columns)
+    schedule = replace(schedule, column_permutation=np.ascontiguousarray(columns))
     if options.floorplan is not None:
         grid = SiteGrid.parse(options.floorplan)
         traffic = array_traffic(schedule.tiles, schedule.copies["image"], schedule.copies["array"], network.uses)
@@ -169,14 +172,15 @@ def _verify(program: Program) -> None:
 
 
 def _calibration(
-    given: str | os.PathLike[str] | dict[str, np.ndarray] | None, network: Network
+    given: str | os.PathLike[str] | Mapping[str, Any] | np.ndarray | None, network: Network
 ) -> dict[str, np.ndarray] | None:
     if given is None:
         return None
-    if isinstance(given, dict):
-        found = data_of(given, None, network.inputs, "calibration", network.samples)
+    if isinstance(given, str | bytes | os.PathLike):
+        found = load_data(given, network.inputs, network.samples)
     else:
-        found = load_data(os.fspath(given), network.inputs, network.samples)
+        arrays = by_name(given, [value.name for value in network.inputs], "calibration")
+        found = data_of(arrays, None, network.inputs, "calibration", network.samples)
     return {name: np.asarray(x) for name, x in found.inputs.items()}  # passes fit to all of them
 
 
@@ -256,9 +260,10 @@ def check_fits(network: Network, target: Target) -> None:
             if spec.levels is None:  # any level is a real value
                 continue
             raise TargetError(f"layer {layer.name!r}: its levels are not those of target {target.name!r}")
-        if layer.input_code is None and spec.drive != "unbounded":
+        if not drives_rows(layer.input_code, spec.drive):
+            coded = "uncoded" if layer.input_code is None else layer.input_code.scheme
             raise TargetError(
-                f"layer {layer.name!r} has uncoded inputs, but rows of target {target.name!r} take {spec.drive} drives; "
+                f"layer {layer.name!r} has {coded} inputs, but rows of target {target.name!r} take {spec.drive} drives; "
                 f"add {_coding_for(layer, spec)} to the passes"
             )
 

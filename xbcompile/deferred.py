@@ -1,4 +1,4 @@
-"""What is loaded when it is first used, so that no command waits for what it does not need: libraries, kernels, names.
+"""What is loaded when it is first used, so that no command waits for what it does not need: libraries and kernels.
 
 numba, scipy and ortools take a third to half a second each, onnxruntime and onnx a tenth, as long as a listing takes in all.
 """
@@ -36,7 +36,7 @@ class Kernel:
 
     Args:
         function: what is compiled.
-        options: of `numba.njit`.
+        options: of `numba.njit`; with `cache`, see `kernel_cache`.
     """
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -51,7 +51,13 @@ class Kernel:
             if self._dispatcher is None:
                 from numba import njit as compiled
 
-                self._dispatcher = compiled(**self._options)(self._function)
+                options = {name: value for name, value in self._options.items() if name != "cache"}
+                dispatcher = compiled(**options)(self._function)
+                if self._options.get("cache"):
+                    from xbcompile.kernel_cache import keep
+
+                    keep(dispatcher, (Kernel, Intrinsic))
+                self._dispatcher = dispatcher
         return self._dispatcher
 
     def __call__(self, *arguments: Any) -> Any:
@@ -108,19 +114,3 @@ def intrinsic(function: Callable[..., Any]) -> Intrinsic:
         function: see `Intrinsic`.
     """
     return Intrinsic(function)
-
-
-def public_names(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package (PEP 562) whose public names come from its modules, which are imported for them.
-
-    Args:
-        package: its name, for messages.
-        where: the module of each name.
-    """
-
-    def find(name: str) -> Any:
-        if name not in where:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(where[name]), name)
-
-    return find

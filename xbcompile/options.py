@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import NoneType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from xbcompile.errors import ScheduleError
+from xbcompile.errors import ScheduleError, shown
 from xbcompile.frontend.inputs import ModelInputs
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.passes.pipeline import parse_pipeline
@@ -20,6 +20,7 @@ from xbcompile.tiler.effort import DEFAULT_EFFORT
 from xbcompile.tiler.reuse import REWRITE_MODES
 from xbcompile.tiler.schedule.objective import parse_objective
 from xbcompile.tiler.shapes import check_array
+from xbcompile.whole_numbers import as_whole_number, whole_number
 
 AUTO = "auto"
 PACKINGS = ("dense", "in-order", "none")
@@ -27,6 +28,7 @@ MOST_ARRAYS = 2**31 - 1  # tables are int32
 MOST_BATCH = 2**62  # what can be counted in int64
 MOST_ROWS = 65_536  # as target `ideal` allows
 MOST_SLICES = 255  # as the pass `thermometer` allows
+MOST_AXES = 64  # as arrays of numpy have
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ class MappingOptions:
         for several in ("digital", "keep_inputs"):
             names = getattr(self, several)
             object.__setattr__(self, several, (names,) if isinstance(names, str) else tuple(names))
-        object.__setattr__(self, "dims", dict(self.dims))
-        object.__setattr__(self, "batch_axis", dict(self.batch_axis))
-        object.__setattr__(self, "fixed_inputs", {name: _plain(v) for name, v in self.fixed_inputs.items()})
-        _check_range("arrays", self.arrays, 0, MOST_ARRAYS, "the number of physical arrays, 0 for one per weight image")
-        _check_range("batch", self.batch, 1, MOST_BATCH, "the inferences served between two weight updates")
+        for sizes in ("dims", "batch_axis"):
+            object.__setattr__(self, sizes, _named_numbers(sizes, getattr(self, sizes)))
+        object.__setattr__(self, "fixed_inputs", {name: _plain(name, v) for name, v in self.fixed_inputs.items()})
+        self._count("arrays", 0, MOST_ARRAYS, "the number of physical arrays, 0 for one per weight image")
+        self._count("batch", 1, MOST_BATCH, "the inferences served between two weight updates")
         _check_name("cuts", self.cuts, (AUTO, *CUTS))
         _check_name("packing", self.packing, (AUTO, *PACKINGS))
         if (self.cuts, self.packing) == ("free", "none"):
@@ -86,10 +88,14 @@ class MappingOptions:
             )
         parse_objective(self.objective)
         if not 0 <= self.effort < math.inf:
-            raise ScheduleError(f"effort={self.effort} is out of range; allowed: numbers from 0")
+            raise ScheduleError(f"effort={shown(self.effort)} is out of range; allowed: numbers from 0")
         object.__setattr__(
             self, "effort", float(min(self.effort, sys.float_info.max))
         )  # of equal settings equal programs
+
+    def _count(self, name: str, least: int, most: int, what: str) -> None:
+        """Check a field that counts, and keep it as Python's int."""
+        object.__setattr__(self, name, whole_number(name, getattr(self, name), least, most, what, ScheduleError))
 
     @property
     def inputs(self) -> ModelInputs:
@@ -130,7 +136,7 @@ class CompileOptions(MappingOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_name("rewrite", self.rewrite, REWRITE_MODES)
-        _check_range("seed", self.seed, 0, 2**128 - 1, "the seed of the column permutations")
+        self._count("seed", 0, 2**128 - 1, "the seed of the column permutations")
         if self.passes is not None:
             parse_pipeline(self.passes)
         if self.floorplan is not None:
@@ -174,19 +180,25 @@ class PlanOptions(MappingOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.array is not None:
-            check_array(*self.array)
-            if self.array[0] > MOST_ROWS:
-                raise ScheduleError(f"array of {self.array[0]:,} rows: at most {MOST_ROWS:,} are planned with")
+            rows, columns = (as_whole_number(each) for each in self.array) if len(self.array) == 2 else (None, None)
+            if rows is None or columns is None:
+                raise ScheduleError(f"array={shown(self.array)}: give rows and columns, two whole numbers")
+            check_array(rows, columns)
+            if rows > MOST_ROWS:
+                raise ScheduleError(f"array of {rows:,} rows: at most {MOST_ROWS:,} are planned with")
+            object.__setattr__(self, "array", (rows, columns))
         if self.slices is not None:
-            _check_range("slices", self.slices, 1, MOST_SLICES, "reads per input vector")
+            self._count("slices", 1, MOST_SLICES, "reads per input vector")
 
+
+Options = TypeVar("Options", bound=MappingOptions)
 
 # What a field takes, by its declared type, and in words; numbers that count check themselves.
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "str | None": ((str, NoneType), "text, or None"),
-    "bool": ((bool,), "True or False"),
-    "float": ((int, float), "a number"),
+    "bool": ((bool, np.bool_), "True or False"),
+    "float": ((int, float, np.integer), "a number"),
     "tuple[str, ...]": ((str, tuple, list, set, frozenset), "text, or several"),
     "Mapping[str, int]": ((Mapping,), "sizes by name"),
     "Mapping[str, int | None]": ((Mapping,), "axes by name of the input"),
@@ -195,28 +207,56 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
+def changed_options(kind: type[Options], options: Options | None, changes: Mapping[str, Any]) -> Options:
+    """The options with some fields changed.
+
+    Args:
+        kind: their class.
+        options: those to start from; None: the defaults.
+        changes: fields by name.
+
+    Raises:
+        ScheduleError: options of another class, or as `kind` raises it.
+        TypeError: a field that does not exist.
+    """
+    if options is not None and not isinstance(options, kind):
+        raise ScheduleError(f"options={shown(options)}: give {kind.__name__}(...), or its fields by name")
+    return replace(options or kind(), **changes)
+
+
 def _check_types(options: MappingOptions) -> None:
     """Raise ScheduleError where a field is of another type than it declares."""
     for each in fields(options):
         value = getattr(options, each.name)
         kinds, words = _KINDS.get(str(each.type), ((object,), ""))
         wrong = not isinstance(value, kinds) or (each.type == "float" and isinstance(value, bool))
-        if wrong or (each.type == "tuple[str, ...]" and not all(isinstance(name, str) for name in value)):
-            raise ScheduleError(f"{each.name}={value!r}: give {words}")
+        if isinstance(value, Mapping) or each.type == "tuple[str, ...]":
+            wrong = wrong or not all(isinstance(name, str) for name in value)
+        if wrong:
+            raise ScheduleError(f"{each.name}={shown(value)}: give {words}, and nothing of another type")
+        if isinstance(value, np.bool_):
+            object.__setattr__(options, each.name, bool(value))
 
 
-def _plain(value: Any) -> Any:
+def _named_numbers(option: str, values: Mapping[str, Any]) -> dict[str, int | None]:
+    """Whole numbers by name as Python's own; axes may be None."""
+    numbers: dict[str, int | None] = {}
+    for name, value in values.items():
+        numbers[name] = as_whole_number(value)
+        if numbers[name] is None and not (value is None and option == "batch_axis"):
+            raise ScheduleError(f"{option}={shown(values)}: {shown(value)} of {shown(name)} is no whole number")
+    return numbers
+
+
+def _plain(name: str, value: Any, depth: int = 0) -> Any:
     """A value as JSON has it: what arrays, numpy's numbers and tuples hold."""
+    if depth > MOST_AXES:
+        raise ScheduleError(f"fixed_inputs: the value of {shown(name)} has more than {MOST_AXES} lists within lists")
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+    return [_plain(name, each, depth + 1) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _check_name(option: str, found: str, allowed: tuple[str, ...]) -> None:
     if found not in allowed:
-        raise ScheduleError(f"{option}={found!r} is unknown: use one of {', '.join(allowed)}")
-
-
-def _check_range(option: str, found: int, least: int, most: int, what: str) -> None:
-    if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
-        raise ScheduleError(f"{option}={found!r}: give {what}, a whole number from {least} to {most:,}")
+        raise ScheduleError(f"{option}={shown(found)} is unknown: use one of {', '.join(allowed)}")

@@ -22,7 +22,6 @@ from typing import ClassVar
 import numpy as np
 
 from xbcompile.deferred import library
-from xbcompile.errors import PassError
 from xbcompile.ir import ArraySpec
 from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.image_route import ImageRoute, RoutingProblem
@@ -32,6 +31,7 @@ from xbcompile.passes.contract import Advice, ChipView, DevicePass, Feeds, Layer
 optimize = library("scipy.optimize")
 
 SEARCHES = ("all", "columns", "none")
+MOST_TRIES = 10_000  # assumed: an hour for an array of 64 x 64
 _MAX_ROUNDS = 50
 
 
@@ -61,10 +61,9 @@ class AvoidDefects(DevicePass):
         return None if has_defects else f"{self} changes nothing: chips of this target have no defects"
 
     def __post_init__(self) -> None:
-        if self.search not in SEARCHES:
-            raise PassError(f"search={self.search} is unknown; allowed: {', '.join(SEARCHES)}")
-        if self.tries < 0:
-            raise PassError(f"tries={self.tries} is out of range; allowed: 0 or more")
+        super().__post_init__()
+        self._check_choice("search", SEARCHES)
+        self._check_count("tries", 0, MOST_TRIES)
 
     def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:
         """Routes around the defects of the arrays that hold each image; a chip without a defect map is taken to be whole."""

@@ -21,7 +21,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from xbcompile.errors import PassError
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.corrections import Corrections
 from xbcompile.passes.contract import CalibratedPass, ChipView, Feeds, Floats, Stage
@@ -47,8 +46,7 @@ class CalibrateOffsets(CalibratedPass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.at not in PLACES:
-            raise PassError(f"at={self.at} is unknown; allowed: {', '.join(PLACES)}")
+        self._check_choice("at", PLACES)
 
     @property
     def needs_calibration(self) -> bool:  # type: ignore[override]  # what each instance says

@@ -50,8 +50,7 @@ class Recalibrate(OutputsPass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.per not in SCOPES:
-            raise PassError(f"per={self.per} is unknown; allowed: {', '.join(SCOPES)}")
+        self._check_choice("per", SCOPES)
 
     def wanted_samples(self) -> int:
         """From here on little is kept back."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zipfile
 from io import BytesIO
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -271,8 +270,7 @@ def test_output_folder(refused, folder, model, program, name):
 
 def test_output_folder_without_permission(refused, model, monkeypatch):
     # Tests may run as root, whom nothing is denied.
-    denying = SimpleNamespace(path=os.path, W_OK=os.W_OK, access=lambda path, mode: False)
-    monkeypatch.setattr("xbcompile.cli.output.os", denying)
+    monkeypatch.setattr("xbcompile.files.os.access", lambda path, mode, **options: not mode & os.W_OK)
     assert "permission denied" in refused("compile", model, "-o", "p.xbar", "--target", "ideal")
 
 
@@ -293,10 +291,15 @@ def test_output_is_an_input(refused, folder, model, program):
 
 
 def test_disk_full(refused, model, monkeypatch):
+    opened = os.open
+
     def full(*arguments, **options):
         raise OSError(28, "No space left on device", "p.xbar")
 
-    monkeypatch.setattr("tempfile.mkstemp", full)
+    def full_for_new_files(path, *arguments, **options):
+        return (full if ".xbcompile-" in str(path) else opened)(path, *arguments, **options)
+
+    monkeypatch.setattr("xbcompile.files.os.open", full_for_new_files)
     assert "No space left on device" in refused("compile", model, "-o", "p.xbar", "--target", "ideal")
     monkeypatch.setattr("xbcompile.program.program.Program.save", full)
     assert refused("compile", model, "-o", "p.xbar", "--target", "ideal").endswith("'p.xbar': No space left on device")

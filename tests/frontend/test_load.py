@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 import numpy as np
@@ -327,7 +328,7 @@ def test_external_data_without_length_in_a_shared_file(model, tmp_path):
 
 
 def test_nodes_that_alone_are_too_large(model, monkeypatch):
-    monkeypatch.setattr("xbcompile.frontend.load._LARGEST_MESSAGE", 100)
+    monkeypatch.setattr("xbcompile.frontend.load.LARGEST_MESSAGE", 100)
     with pytest.raises(ModelError, match="its nodes and their bodies alone take 2 GiB or more"):
         load_model(model)
 
@@ -387,3 +388,71 @@ def test_sparse_initializers(build, check, rng):
         model.graph.sparse_initializer.append(sparse)
         (layer,) = check(model, {"x": rng.uniform(-1, 1, (2, 4)).astype("f")}).nodes
         assert np.array_equal(layer.weights[0].ravel(), expected)
+
+
+@pytest.mark.parametrize("length", [4801, 10**6])
+def test_external_data_longer_than_the_shape(model, tmp_path, length):
+    (tmp_path / "w.bin").write_bytes(bytes(10**6))
+    path = save(with_external_data(model, location="w.bin", length=length), tmp_path)
+    with pytest.raises(
+        ModelError,
+        match=rf'of tensor "w" holds {length} bytes, but its shape \[40, 30\] and element type FLOAT need 4800',
+    ):
+        load_model(path)
+
+
+@pytest.mark.parametrize("what", ["device", "fifo", "folder", "link to a device", "link out", "link to a folder out"])
+def test_external_data_that_is_no_file_beside_the_model(model, tmp_path, what):
+    """Nothing of it is opened: /dev/zero would never end, and a pipe would wait for a writer."""
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(4800))
+    location = {"device": "/dev/zero", "link to a folder out": "w/secret.bin"}.get(what, "w")
+    if what == "fifo":
+        os.mkfifo(inside / "w")
+    elif what == "folder":
+        (inside / "w").mkdir()
+    elif what.startswith("link"):
+        targets = {
+            "link to a device": "/dev/zero",
+            "link out": tmp_path / "secret.bin",
+            "link to a folder out": tmp_path,
+        }
+        (inside / "w").symlink_to(targets[what])
+    path = save(with_external_data(model, location=location), inside)
+    with pytest.raises(ModelError, match=r'of tensor "w" (lies outside the model|is no ordinary file)'):
+        load_model(path)
+
+
+def test_tensors_that_share_a_file_may_overlap_so_far(model, tmp_path, monkeypatch):
+    """20 tensors of all 4800 bytes of one file: 19 times more than it has."""
+    (tmp_path / "w.bin").write_bytes(model.graph.initializer[0].raw_data)
+    with_external_data(model, location="w.bin")
+    for i in range(19):
+        copy = model.graph.initializer.add()
+        copy.CopyFrom(model.graph.initializer[0])
+        copy.name = f"w{i}"
+    path = save(model, tmp_path)
+    monkeypatch.setattr("xbcompile.frontend.external_data.MOST_READ_AGAIN", 19 * 4800)
+    load_model(path)
+    monkeypatch.setattr("xbcompile.frontend.external_data.MOST_READ_AGAIN", 19 * 4800 - 1)
+    with pytest.raises(ModelError, match=r"in this file, of 4,800 bytes, overlap and take 96,000 bytes so far"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("what", ["a fifo", "/dev/zero", "/dev/null", "a folder", "x" * 300, "a\0b"])
+def test_models_that_are_no_files(tmp_path, what):
+    if what == "a fifo":
+        os.mkfifo(tmp_path / what)
+    elif what == "a folder":
+        (tmp_path / what).mkdir()
+    with pytest.raises(ModelError, match=r"not a file|cannot be read|no such file"):
+        load_model(tmp_path / what)
+
+
+def test_a_file_that_no_message_can_be(tmp_path):
+    """3 GiB of nothing, of which not a byte is read."""
+    with (tmp_path / "model.onnx").open("wb") as file:
+        file.truncate(3 * 2**30)
+    with pytest.raises(ModelError, match="it has 3,221,225,472 bytes, and an ONNX file at most 2,147,483,647"):
+        load_model(tmp_path / "model.onnx")

@@ -11,7 +11,7 @@ from tests.support.model_kit import model_of, run_onnxruntime
 from xbcompile.errors import DataError, ModelError
 from xbcompile.frontend import load_model
 from xbcompile.frontend.soundness import check_soundness
-from xbcompile.onnx_graph.engine import ERRORS
+from xbcompile.onnx_graph.engine import RAW_ERRORS
 
 
 def dense(**options):
@@ -130,7 +130,7 @@ def test_attributes_that_no_convolution_has(attributes):
     except xbcompile.XbcompileError:
         return
     assert not program.network.layers
-    with pytest.raises(ERRORS):
+    with pytest.raises(RAW_ERRORS):
         run_onnxruntime(model, {"x": np.ones((1, 2, 5, 5), np.float32)})
 
 

@@ -16,7 +16,7 @@ from xbcompile.frontend import import_network, load_model
 from xbcompile.onnx_graph import engine
 
 MICROSOFT = "com.microsoft"
-REFUSALS: tuple[type[Exception], ...] = (XbcompileError, *engine.ERRORS)
+REFUSALS: tuple[type[Exception], ...] = (XbcompileError, *engine.RAW_ERRORS)
 
 
 def one(operator: str, inputs: list[str], x: Any, constants: dict[str, Any], dtype=np.float32, **attributes: Any):

@@ -15,11 +15,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 import xbcompile
+from tests.support.handed_over import SAME, WHOLE, WRONG
 from tests.support.integer_sums import precise_session
 from tests.support.model_kit import model_of
-from xbcompile.cli import main
+from xbcompile.cli import command
 from xbcompile.errors import DataError, ModelError
 from xbcompile.verification.probes import probe_inputs
 
@@ -190,6 +192,57 @@ def test_wrong_names_types_and_shapes():
         session.run(None, {"x": X.astype(float)})
     with pytest.raises(DataError, match=r"input 'x' has shape 5x3; the model wants \?x5"):
         session.run(None, {"x": X.T})
+
+
+def test_errors_are_of_the_kinds_that_onnxruntime_raises():
+    """Whoever catches onnxruntime's exceptions catches ours: of each value that it refuses, its own says which."""
+    model = perceptron()
+    ours, theirs = xbcompile.InferenceSession(model), reference(model)
+    cases = [
+        (None, {}),
+        (None, {"q": X}),
+        (None, {1: X}),
+        (None, {"x": X, "q": X}),
+        (["q"], {"x": X}),
+        (None, {"x": X.astype(float)}),
+        (None, {"x": X.astype(np.float16)}),
+        (None, {"x": X.astype(int)}),
+        (None, {"x": X.astype(object)}),
+        (None, {"x": X[0]}),
+        (None, {"x": X.T}),
+    ]
+    for names, feeds in cases:
+        with pytest.raises(Exception) as wanted:  # its kind is what is compared
+            theirs.run(names, feeds)
+        with pytest.raises(DataError) as found:
+            ours.run(names, feeds)
+        assert isinstance(found.value, type(wanted.value)), (names, feeds, wanted.value)
+    for wrong in ("y", 3, [3], [None], "q"):
+        with pytest.raises(DataError, match=r"the outputs wanted are|the model has no output"):
+            ours.run(wrong, {"x": X})
+
+
+@pytest.mark.parametrize("name", [*SAME, *WHOLE])
+def test_what_holds_numbers_is_taken(name):
+    """Of the model's own type, or without a type as lists are; another type is refused as in onnxruntime."""
+    whole = np.arange(15, dtype=np.float32).reshape(3, 5) % 4
+    session = xbcompile.InferenceSession(perceptron())
+    value = {**SAME, **WHOLE}[name](whole)
+    kind = np.asarray(value).dtype.newbyteorder("=") if hasattr(value, "dtype") else np.float32
+    if kind != np.float32:
+        with pytest.raises(DataError, match=r"input 'x' has type .*; the model wants float32"):
+            session.run(None, {"x": value})
+        return
+    np.testing.assert_array_equal(session.run(None, {"x": value})[0], session.run(None, {"x": whole})[0])
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_holds_none_is_refused(name):
+    session = xbcompile.InferenceSession(perceptron())
+    with pytest.raises(DataError) as caught:
+        session.run(None, {"x": WRONG[name](np.ones((3, 5), np.float32))})
+    assert isinstance(caught.value, InvalidArgument)
+    assert "\n" not in str(caught.value)
 
 
 def test_what_onnxruntime_cannot_run():
@@ -419,7 +472,7 @@ def test_commands_on_a_digital_model(tmp_path, monkeypatch, capsys):
     def run(*arguments, status=0):
         monkeypatch.setattr(sys, "argv", ["xbcompile", *arguments])
         with pytest.raises(SystemExit) as ended:
-            main()
+            command()
         assert ended.value.code == status
         return capsys.readouterr()
 

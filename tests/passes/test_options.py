@@ -5,12 +5,14 @@
 from dataclasses import dataclass, make_dataclass
 from typing import ClassVar, Literal, Optional
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.installed import installed
-from xbcompile.errors import PipelineError
+from xbcompile.errors import PassError, PipelineError
+from xbcompile.passes import load_pass, pass_names
 from xbcompile.passes.contract import NetworkPass
 from xbcompile.passes.options import OptionType, option_types
 from xbcompile.passes.pipeline import parse_pipeline, print_pipeline
@@ -132,3 +134,46 @@ def test_a_class_that_is_no_dataclass():
 
 def test_types_written_as_text_are_understood():
     assert option_types(make_dataclass("Late", [("value", "int | None")])) == {"value": OptionType(int, True)}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"count": np.int64(3), "limit": np.uint8(4)}, {"count": 3, "limit": 4}),
+        ({"share": 1, "low": np.float32(0.5)}, {"share": 1.0, "low": 0.5}),
+        ({"exact": np.True_, "dither": None}, {"exact": True, "dither": None}),
+        ({"layer": np.str_("a"), "order": np.int8(4)}, {"layer": "a", "order": 4}),
+    ],
+)
+def test_values_from_python_are_kept_as_pythons_own(given, kept):
+    made = Everything(**given)
+    assert made == Everything(**kept)
+    assert {name: type(getattr(made, name)) for name in given} == {name: type(value) for name, value in kept.items()}
+
+
+WRONG = {
+    int: (2.0, "2", True, [2], 1j),
+    float: ("0.5", True, [0.5], 10**400),
+    bool: (1, "true", 0.0),
+    str: (1, b"a", None),
+}
+
+
+@pytest.mark.parametrize("name", pass_names())
+def test_every_option_of_every_pass_refuses_what_it_is_not(name):
+    made = load_pass(name)
+    for option, declared in option_types(made).items():
+        for value in (*WRONG[declared.kind], *([] if declared.optional else [None])):
+            if value is None and declared.optional:
+                continue
+            with pytest.raises(PassError, match=f"{option}=.* is not "):
+                made(**{option: value})
+        if declared.kind is int:
+            for value in (-1, 2**31, 2**70, 10**5000):
+                with pytest.raises(PassError, match=r"is out of range; allowed|give one of"):
+                    made(**{option: value})
+
+
+def test_a_choice_that_is_none():
+    with pytest.raises(PassError, match="per='row' is unknown; allowed: column, matrix"):
+        Everything(per="row")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xbcompile
-from tests.support.device_kit import Bench, read_image, reads_of, write_image, written
+from tests.support.device_kit import Bench, Gives, read_image, reads_of, write_image, written
+from tests.support.handed_over import SAME, WHOLE, WRONG
 from tests.support.recurrence_kit import sequence_model
 from tests.support.small_programs import dense_model, images
 from xbcompile.errors import TargetError
@@ -17,7 +18,7 @@ from xbcompile.ir.corrections import Corrections
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session, commission
 from xbcompile.runtime.one_by_one import EffortCounter, OneByOne, batched, checked, read_once
-from xbcompile.targets import BatchedDevice, Device, Read, Target, Write, load_target
+from xbcompile.targets import BatchedDevice, Device, LoadedImages, Read, Target, Write, load_target
 from xbcompile.targets.families.ideal import IdealArray
 
 BINARY = "quantize{scheme=binary},thermometer{bits=2 low=0 high=1}"
@@ -161,18 +162,167 @@ def test_devices_that_are_none() -> None:
         checked(WritesOnly())  # type: ignore[arg-type]  # that is the fault
 
 
-@dataclass
-class Gives:
-    """A bench that gives one thing for every reading."""
+@pytest.mark.parametrize("name", [*SAME, *WHOLE])
+def test_readings_of_any_make(name: str) -> None:
+    """A bench may give what holds the numbers of its readings, also in an array that it fills again for the next."""
+    reading = np.arange(4, dtype=np.float32)
+    give = {**SAME, **WHOLE}[name]
+    found = read_once(Gives(give(reading)), Read(0, 0, 0, 0, 0, 0, 0.0), np.ones(4, np.float32), 4)
+    np.testing.assert_array_equal(np.asarray(found, np.float64), reading)
 
-    given: Any
-    lsb: float | None = None
-    reading_limits: tuple[float, float] | None = None
+
+@pytest.mark.parametrize("name", sorted({*WRONG} - {"one axis", "scalar", "zero axes", "ragged", "too large"}))
+def test_readings_that_are_none(name: str) -> None:
+    """In a session and while commissioning."""
+    program = program_of("m2tj4", "recalibrate{samples=2}", 0)
+    corrections = commission(program)
+    bench = Gives(WRONG[name](np.arange(4, dtype=np.float32)))
+    bench_of_corrections = replace(corrections, chip="Gives")
+    session = Session(program, bench, corrections=bench_of_corrections)
+    for run in (lambda: session.run({"x": images(2, 30)}), lambda: commission(program, bench)):
+        with pytest.raises(TargetError, match=r"device gave readings .* for tile \d+ in array \d+.*; wanted 4 finite"):
+            run()
+
+
+class Fails:
+    """A bench whose instrument does not answer."""
+
+    lsb = reading_limits = None
+
+    def __init__(self, method: str, error: BaseException) -> None:
+        self.method, self.error = method, error
+
+    def write(self, event: Any, cells: np.ndarray) -> None:
+        if self.method == "write":
+            raise self.error
+
+    def read(self, event: Any, drive: np.ndarray) -> np.ndarray:
+        raise self.error
+
+
+@pytest.mark.parametrize("method", ["write", "read"])
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TimeoutError("no answer\nin 10 s"), "TimeoutError: 'no answer in 10 s'"),
+        (KeyError("volts"), "KeyError"),
+        (StopIteration(), "StopIteration: ''"),
+        (AssertionError("x" * 1000), "AssertionError: 'xxx"),
+    ],
+)
+def test_an_instrument_that_fails(method: str, error: Exception, text: str) -> None:
+    """Its own error is the cause; what is no error of the bench, such as Ctrl-C, goes through."""
+    program = program_of("m2tj4", "", 0)
+    with pytest.raises(TargetError, match=f"device Fails failed to {method} .* array 0: {text}") as caught:
+        Session(program, Fails(method, error)).run({"x": images(2, 30)})
+    assert caught.value.__cause__ is error
+    assert len(str(caught.value)) < 400
+    with pytest.raises(KeyboardInterrupt):
+        Session(program, Fails(method, KeyboardInterrupt())).run({"x": images(2, 30)})
+    with pytest.raises(TargetError, match="none of the bench's"):
+        Session(program, Fails(method, TargetError("none of the bench's"))).run({"x": images(2, 30)})
+
+
+class Scribbles(Bench):
+    """A bench that changes what it is handed, if it can."""
+
+    def write(self, event: Write, cells: np.ndarray) -> None:
+        super().write(event, cells)
+        with pytest.raises(ValueError, match="read-only"):
+            cells[:] = 0
+
+    def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
+        with pytest.raises(ValueError, match="read-only"):
+            drive[:] = 0
+        return super().read(event, drive)
+
+
+def test_what_a_bench_is_handed_stays() -> None:
+    program = program_of("m2tj4", "recalibrate{samples=2}", 2)
+    expected = Session(program, Bench(program.target.device(seed=3))).run({"x": images(3, 30)})["y"]
+    found = Session(program, Scribbles(program.target.device(seed=3))).run({"x": images(3, 30)})["y"]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"lsb": "1"}, "has lsb '1'"),
+        ({"lsb": np.float32(0.5), "reading_limits": [-1, 1]}, None),
+        ({"lsb": 0}, "has lsb 0; it must be None or a number above 0"),
+        ({"lsb": float("nan")}, "has lsb nan"),
+        ({"lsb": "a"}, "has lsb 'a'"),
+        ({"lsb": [1, 2]}, "has lsb"),
+        ({"reading_limits": 3}, r"has reading_limits 3; they must be None or \(lowest, highest\)"),
+        ({"reading_limits": (1, 0)}, r"has reading_limits \(1, 0\)"),
+        ({"reading_limits": (0, None)}, "has reading_limits"),
+        ({"reading_limits": (0, 1, 2)}, "has reading_limits"),
+    ],
+)
+def test_converters_that_are_none(given: dict[str, Any], text: str | None) -> None:
+    device = Gives(np.zeros(4), **given)
+    if text is None:
+        assert checked(device) is device
+        return
+    with pytest.raises(TargetError, match=f"device Gives {text}"):
+        Session(program_of("m2tj4", "", 0), device)
+
+
+def test_a_class_is_no_device() -> None:
+    with pytest.raises(TargetError, match=r"device Gives is a class; give a device of that class, Gives\(...\)"):
+        Session(program_of("m2tj4", "", 0), Gives)
+    with pytest.raises(TargetError, match="device int has no method write"):
+        Session(program_of("m2tj4", "", 0), 3)
+
+
+def test_other_things_that_a_bench_says() -> None:
+    program = program_of("m2tj4", "avoid-defects", 0)
+
+    class Named(BenchWithMap):
+        identity = 12
+
+    class Mapped(BenchWithMap):
+        def cell_limits(self, array: int) -> np.ndarray:
+            return np.zeros((2, 3))
+
+    with pytest.raises(TargetError, match="device Named has identity 12; it must be a text"):
+        commission(program, Named(program.target.device()))
+    with pytest.raises(
+        TargetError, match=r"device gave cell limits of shape \(2, 3\) for array \d; wanted \(2, 4, 4\)"
+    ):
+        commission(program, Mapped(program.target.device()))
+
+
+class _Reads(LoadedImages):
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def read(self, drives: np.ndarray, reads: Any) -> np.ndarray:
+        return self.given
+
+
+class Loads:
+    """A device with the batched path, which gives one thing for all readings."""
+
+    lsb = reading_limits = None
+    writes_differ = False
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
 
     def write(self, event: Write, cells: np.ndarray) -> None: ...
 
     def read(self, event: Read, drive: np.ndarray) -> np.ndarray:
-        return self.given
+        raise AssertionError("it has the batched path")
+
+    def load(self, given: Any) -> LoadedImages:
+        return _Reads(self.given)
+
+
+@pytest.mark.parametrize("given", [None, np.zeros(4), np.zeros((1, 1, 1, 4), complex), [[[[0.0] * 4]]]])
+def test_blocks_of_readings_that_are_none(given: Any) -> None:
+    with pytest.raises(TargetError, match=r"device gave readings .* for drives of shape"):
+        Session(program_of("m2tj4", "", 0), Loads(given)).run({"x": images(2, 30)})
 
 
 def test_readings_must_be_finite_and_as_many_as_columns() -> None:

@@ -11,7 +11,7 @@ import xbcompile
 from tests.support.device_kit import Bench
 from tests.support.model_kit import run_onnxruntime
 from tests.support.small_programs import CODED, convolution_program, dense_model, images
-from xbcompile.errors import ProgramError
+from xbcompile.errors import ProgramError, TargetError
 from xbcompile.program.program import Program
 from xbcompile.runtime import Session
 from xbcompile.runtime.commissioning import commission
@@ -78,7 +78,7 @@ def test_reads_before_any_write_are_refused_by_the_device() -> None:
     program = convolution_program(arrays=0)
     session = Session(program, bench_of(program))
     session._set_up = True
-    with pytest.raises(RuntimeError, match="is read before it is written"):
+    with pytest.raises(TargetError, match=r"RuntimeError: 'array . is read before it is written'"):
         session.run_samples(X)
 
 

@@ -221,7 +221,7 @@ def test_progress_counts_samples() -> None:
         ("dense", {"z": np.zeros((1, 100), np.float32)}, "model input 'x' is missing; given: z"),
         ("dense", {"x": np.zeros((1, 99), np.float32)}, r"input 'x' has shape 1x99; the model wants \?x100"),
         ("dense", {"x": np.zeros((1, 10, 10), np.float32)}, r"input 'x' has shape 1x10x10; the model wants \?x100"),
-        ("dense", {"x": np.zeros((1, 100))}, "input 'x' has type float64; the model wants float32"),
+        ("dense", {"x": np.zeros((1, 100), complex)}, "input 'x': type complex128 is not numeric"),
         ("dense", {"x": np.zeros((1, 100), np.float32), "u": np.zeros(1)}, "the program has no input 'u'"),
         ("two inputs", {"a": np.zeros((2, 6), "f"), "b": np.zeros((3, 9), "f")}, "different numbers of samples"),
         ("fixed", {"x": np.zeros((4, 20), "f")}, "4 samples do not fill the model's fixed batch of 3; give a multiple"),

@@ -6,27 +6,51 @@ public functions of `xbcompile` do, and `report` prints.
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import NoReturn
 
 from xbcompile.errors import XbcompileError
+
+TYPE_CHECKING = False  # as in `xbcompile.names`
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line on standard error and exit status 1."""
-    if sys.stdout is None:  # closed by the caller: there is nothing to print to
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open until the process ends
+    """Run the command line as this process's only work, with streams and signals prepared for it."""
+    try:
+        _run_prepared()
+    except SystemExit as ended:
+        if (
+            isinstance(ended.code, int) and ended.code >= INTERRUPTED - 1
+        ):  # SIGHUP is the first of those that are heeded
+            from xbcompile.cli import signals
+
+            signals.leave(ended.code)
+        raise
+
+
+def _run_prepared() -> None:
+    try:
+        from xbcompile.cli import signals, streams
+
+        streams.prepare()
+        signals.heed()
+        try:
+            command()
+        finally:
+            signals.done()
+    except KeyboardInterrupt:
+        _interrupted()
+
+
+def command() -> None:
+    """Run the command line and raise SystemExit; a user's error is one line on standard error and exit status 1."""
     try:
         _run()
     except KeyboardInterrupt:
         _interrupted()
-    except SystemExit as ended:  # typer's own way of telling an interruption
-        if ended.code == INTERRUPTED:
-            _interrupted()
-        raise
     except Exception as error:  # one message instead of a traceback, or raised again: see `_report`
         if _follows_interruption(error):
             _interrupted()
@@ -34,8 +58,12 @@ def main() -> None:
 
 
 def _interrupted() -> NoReturn:
-    print("xbcompile: interrupted", file=sys.stderr)
-    sys.exit(INTERRUPTED)
+    from xbcompile.cli import signals
+    from xbcompile.cli.streams import tell
+
+    number = signals.received()
+    tell(signals.words(number))
+    sys.exit(signals.status(number))
 
 
 def _follows_interruption(error: BaseException | None) -> bool:
@@ -51,6 +79,8 @@ def _follows_interruption(error: BaseException | None) -> bool:
 
 def _report(error: Exception) -> None:
     """End with one line for what the user can mend; raise what is our own fault."""
+    from xbcompile.cli.streams import settle
+
     try:
         raise error
     except XbcompileError as error:
@@ -58,52 +88,28 @@ def _report(error: Exception) -> None:
     except MemoryError as error:
         _fail(f"not enough memory: {error}")
     except BrokenPipeError:  # the reader of our output went away
-        _discard_output()
+        settle(sys.stdout)
         sys.exit(1)
     except OSError as error:
-        _discard_output()
+        settle(sys.stdout)
         where = f"{error.filename!r}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
-    except _onnxruntime_errors() as error:
-        _fail(f"onnxruntime cannot run the model: {error}")
-
-
-def _onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises, if it was ever loaded."""
-    if "onnxruntime" not in sys.modules:
-        return ()
-    from xbcompile.onnx_graph.engine import ERRORS
-
-    return ERRORS
 
 
 def _run() -> None:
-    from xbcompile.cli.more_commands import app
+    from xbcompile.cli.usage import run
 
-    hook, sys.unraisablehook = sys.unraisablehook, _heed_interruption
     try:
-        app()
+        status = run()
     finally:  # here, where a full disk or a closed pipe can still be told
-        sys.unraisablehook = hook
         sys.stdout.flush()
+    if status == INTERRUPTED:  # typer's own way of telling that a signal came
+        _interrupted()
+    sys.exit(status)
 
 
-def _heed_interruption(lost: sys.UnraisableHookArgs) -> None:
-    """An interruption that falls into a finalizer would be swallowed, and the command would go on."""
-    if isinstance(lost.exc_value, KeyboardInterrupt):
-        print("xbcompile: interrupted", file=sys.stderr, flush=True)
-        os._exit(INTERRUPTED)
-    sys.__unraisablehook__(lost)
+def _fail(text: str) -> NoReturn:
+    from xbcompile.cli.streams import tell
 
-
-def _discard_output() -> None:
-    """Send what is buffered and cannot be written to nowhere: else the interpreter would complain at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(text: str) -> None:
-    print(f"xbcompile: error: {' '.join(text.split())}", file=sys.stderr)
+    tell(f"xbcompile: error: {' '.join(text.split())}")
     sys.exit(1)

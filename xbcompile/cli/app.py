@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from xbcompile import __version__
-from xbcompile.cli import arguments, terminal
+from xbcompile.cli import arguments, streams, terminal
 
 app = typer.Typer(
     add_completion=False,
@@ -24,7 +22,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        print(__version__)
+        terminal.show_line(__version__)
         raise typer.Exit
 
 
@@ -80,12 +78,14 @@ def compile_command(  # each option is a parameter
 ) -> None:
     """Compile a model to a program file; the program is verified before it is written."""
     from xbcompile.cli.compiling import compile_file
+    from xbcompile.files import regular_size
     from xbcompile.options import CompileOptions
     from xbcompile.report.summary import summarize
     from xbcompile.report.tables import print_summary
 
     given = arguments.given(context, CompileOptions)
-    with Console(stderr=True).status(escape(f"compiling {model}")):  # nothing where stderr is no terminal
+    streams.keep_clear(output)
+    with terminal.status(f"compiling {model}"):
         program = compile_file(
             model, output, like, target, set_quantity, calibration, given, print_after, terminal.warn
         )
@@ -93,10 +93,10 @@ def compile_command(  # each option is a parameter
     if as_json:
         terminal.print_json(summary)
         return
-    console = terminal.console()
-    print_summary(console, summary)
-    terminal.print_notes(console, summary["notes"])
-    console.print(f"verified and written: {output} ({output.stat().st_size:,} bytes, sha256 {program.digest[:16]})")
+    terminal.show(print_summary, summary)
+    size = regular_size(output)
+    written = "" if size is None else f"{size:,} bytes, "
+    terminal.show_line(f"verified and written: {output} ({written}sha256 {program.digest[:16]})")
 
 
 @app.command("plan")
@@ -138,19 +138,16 @@ def plan_command(
     from xbcompile.options import PlanOptions
     from xbcompile.report.plan import print_plan
 
-    with Console(stderr=True).status(escape(f"planning {source}")) as status:
+    with terminal.status(f"planning {source}") as progress:
         summary = plan_file(
             source,
             target,
             set_quantity,
             require,
             arguments.given(context, PlanOptions),
-            progress=lambda what: status.update(escape(f"planning {source}: {what}")),
+            progress=lambda what: progress(f"planning {source}: {what}"),
         )
-    if as_json:
-        terminal.print_json(summary)
-    else:
-        print_plan(terminal.console(), summary)
+    terminal.give(print_plan, summary, as_json)
     if any(each["verdict"] != "met" for each in summary["requirements"]):
         raise typer.Exit(1)
 
@@ -170,10 +167,7 @@ def explain_command(
     from xbcompile.report.explanation import print_explanation
 
     result = explain_model(model, digital, dims, batch_axis, keep_inputs, fixed_inputs)
-    if as_json:
-        terminal.print_json(result)
-    else:
-        print_explanation(terminal.console(), result)
+    terminal.give(print_explanation, result, as_json)
 
 
 @app.command("inspect")
@@ -200,13 +194,11 @@ def inspect_command(
     if as_json:
         terminal.print_json(result)
         return
-    console = terminal.console()
-    tables.print_summary(console, result)
-    terminal.print_notes(console, result["notes"])
+    terminal.show(tables.print_summary, result)
     if schedule:
-        tables.print_schedule(console, result["schedule"])
+        terminal.show(tables.print_schedule, result["schedule"])
     if image is not None:
-        tables.print_image(console, result["image"])
+        terminal.show(tables.print_image, result["image"])
 
 
 @app.command("run")
@@ -240,16 +232,14 @@ def run_command(
 
     if output is not None:
         check_output(output, program, data, fit)
+        streams.keep_clear(output)
     shown = terminal.shows_progress(as_json)
     result = run_program(
         program, data, device, seed, repeat, output, fit, state, threshold, threads, jobs, memory, show_progress=shown
     )
     for warning in result["warnings"]:
         terminal.warn(warning)
-    if as_json:
-        terminal.print_json(result)
-    else:
-        print_run(terminal.console(), result)
+    terminal.give(print_run, result, as_json)
 
 
 @app.command("commission")
@@ -267,11 +257,9 @@ def commission_command(
     from xbcompile.report.tables import print_commissioning
 
     check_output(output, program)
+    streams.keep_clear(output)
     result = commission_program(program, output, device, seed, threads)
-    if as_json:
-        terminal.print_json(result)
-    else:
-        print_commissioning(terminal.console(), result)
+    terminal.give(print_commissioning, result, as_json)
 
 
 @app.command("diagnose")
@@ -290,10 +278,7 @@ def diagnose_command(
 
     shown = terminal.shows_progress(as_json)
     result = diagnose_program(program, data, device, seed, threshold, threads, show_progress=shown)
-    if as_json:
-        terminal.print_json(result)
-    else:
-        print_diagnosis(terminal.console(), result)
+    terminal.give(print_diagnosis, result, as_json)
 
 
 @app.command("verify")
@@ -310,10 +295,10 @@ def verify_command(
         terminal.print_json(result)
     else:
         for finding in result["findings"]:
-            print(f"finding: {finding}")
+            terminal.show_line(f"finding: {finding}")
         for note in result["notes"]:
-            print(f"note: {note}")
-        print("wrong" if result["findings"] else "right: schedule tables, codes and equivalence")
+            terminal.show_line(f"note: {note}")
+        terminal.show_line("wrong" if result["findings"] else "right: schedule tables, codes and equivalence")
     if result["findings"]:
         raise typer.Exit(1)
 
@@ -324,16 +309,16 @@ def targets_command(
     as_json: arguments.Json = False,
 ) -> None:
     """List the targets, or one target's numbers with unit and source."""
-    from xbcompile.cli.target_list import print_target, print_targets, target_json
+    from xbcompile.cli.target_list import print_target, print_targets, target_facts, target_json
     from xbcompile.targets import load_target, target_names
 
     targets = [load_target(name)] if name else [load_target(each) for each in target_names()]
     if as_json:
         terminal.print_json({"targets": [target_json(target) for target in targets]})
     elif name:
-        print_target(terminal.console(), targets[0])
+        terminal.show(print_target, target_facts(targets[0]))
     else:
-        print_targets(terminal.console(), targets)
+        terminal.show(print_targets, [target_facts(target) for target in targets])
 
 
 @app.command("passes")
@@ -345,7 +330,7 @@ def passes_command(as_json: arguments.Json = False) -> None:
     if as_json:
         terminal.print_json({"passes": described})
     else:
-        print_passes(terminal.console(), described)
+        terminal.show(print_passes, described)
 
 
 @app.command("characterize")
@@ -359,10 +344,7 @@ def characterize_command(
     from xbcompile.cli.characterizing import characterize_target, print_characterization
 
     result = characterize_target(target, seed, vectors)
-    if as_json:
-        terminal.print_json(result)
-    else:
-        print_characterization(terminal.console(), result)
+    terminal.give(print_characterization, result, as_json)
 
 
 @app.command("study")
@@ -392,7 +374,7 @@ def study_command(
     from xbcompile.cli.studying import print_study, run_study, study_settings
 
     settings = study_settings(target, seeds, states, sigma_nl, sigma_perp, matrices, weights, quick)
-    with Console(stderr=True).status("study") as status:
+    with terminal.status("study") as progress:
         result = run_study(
             settings,
             output,
@@ -400,13 +382,10 @@ def study_command(
             data,
             calibration,
             threads,
-            lambda part: status.update(f"study: {part}"),
+            lambda part: progress(f"study: {part}"),
             terminal.warn,
         )
-    if as_json:
-        terminal.print_json(result)
-    else:
-        print_study(terminal.console(), result)
+    terminal.give(print_study, result, as_json)
 
 
 @app.command("reproduce")
@@ -433,10 +412,7 @@ def reproduce_command(
 
     shown = terminal.shows_progress(as_json)
     result = reproduce(models, only or [], seeds, jobs, threads, quick=quick, figures=figures, show_progress=shown)
-    if as_json:
-        terminal.print_json(result)
-    else:
-        print_reproduction(terminal.console(), result)
+    terminal.give(print_reproduction, result, as_json)
     if any(row["met"] is False for row in (*result["rows"], *result["measurements"])):
         raise typer.Exit(1)
 
@@ -493,7 +469,4 @@ def sensitivity_command(
     )
     for warning in result["warnings"]:
         terminal.warn(warning)
-    if as_json:
-        terminal.print_json(result)
-    else:
-        print_sensitivity(terminal.console(), result)
+    terminal.give(print_sensitivity, result, as_json)

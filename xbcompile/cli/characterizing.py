@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from xbcompile.errors import TargetError
 from xbcompile.targets import load_target
@@ -28,9 +28,8 @@ def characterize_target(name: str, seed: int, vectors: int) -> dict[str, Any]:
 def print_characterization(console: Console, result: dict[str, Any]) -> None:
     """The figures beside what they mean."""
     low, high = result["covered"]
-    console.print(
-        f"[bold]{escape(result['target'])}[/], chip {result['seed']}, W = R_H, {result['dot_products']:,} dot products"
-    )
+    facts = f", chip {result['seed']}, W = R_H, {result['dot_products']:,} dot products"
+    console.print(Text.assemble((result["target"], "bold"), facts))
     console.print(
         f"mean absolute error {result['mean_absolute_error_lsb']:.3f} LSB over dot products {low:g} to {high:g} "
         f"({result['mean_absolute_error_all_lsb']:.3f} LSB over all), digital offsets on {result['columns_with_offset']} columns"

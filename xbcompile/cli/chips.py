@@ -13,9 +13,8 @@ import numpy as np
 from xbcompile.cli.processes import done_in_processes, threads_of_each
 from xbcompile.data.datasets import Data, load_data
 from xbcompile.data.stored import StoredArray, blocks
-from xbcompile.errors import DataError, XbcompileError
+from xbcompile.errors import DataError
 from xbcompile.ir.corrections import Corrections, Effort
-from xbcompile.onnx_graph.engine import ERRORS, one_line
 from xbcompile.program.program import Program, load_program
 from xbcompile.reference.sequence import with_initial_states
 from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of, load_corrections
@@ -184,10 +183,7 @@ def _further(progress: Callable[[int], None], before: int, done: int) -> None:
 
 
 def _run_in_worker(bench: Bench, seed: int, first: bool, keep_outputs: bool) -> ChipRun:
-    try:
-        return _kept(bench).run(seed, first, keep_outputs)
-    except ERRORS as error:  # cannot be handed over to another process as they are
-        raise XbcompileError(f"onnxruntime cannot run the model: {one_line(error)}") from None
+    return _kept(bench).run(seed, first, keep_outputs)
 
 
 @cache

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xbcompile.errors import ProgramError
+from xbcompile.files import regular_size
 from xbcompile.ir.corrections import Corrections
 from xbcompile.program.program import device_passes, load_program
 from xbcompile.runtime import commission, save_corrections
@@ -37,7 +38,7 @@ def commission_program(
             "energy_j": effort.rows_written * spec.e_write_row_j + effort.reads * spec.e_read_j,
             "time_s": effort.rows_written * spec.t_write_row_s + effort.reads * spec.t_read_s,
         },
-        "output": {"path": str(output), "bytes": output.stat().st_size},
+        "output": {"path": str(output), "bytes": regular_size(output)},
         "seconds": time.perf_counter() - started,
     }
 

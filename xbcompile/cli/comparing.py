@@ -21,7 +21,7 @@ def compare_files(
     show_progress: bool,
 ) -> dict[str, Any]:
     """What differs between two programs, and where there is data what runs of both give; the keys of `compare --json`."""
-    result = compare(load_program(first), load_program(second))
+    result = {"names": [str(first), str(second)], **compare(load_program(first), load_program(second))}
     if data is not None:
         result["runs"] = [
             run_program(each, data, None, seed, repeat, None, threads=threads, show_progress=show_progress)

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 
 from xbcompile.api import compile as compile_model
+from xbcompile.cli.terminal import status
 from xbcompile.data.datasets import load_data
 from xbcompile.diagnosis.ablation import SOURCES, model_of
 from xbcompile.diagnosis.advice import advice
@@ -43,17 +42,17 @@ def diagnose_program(
         raise DataError(f"--threshold {threshold:g} is for accuracy, and data {data!r} has no labels")
     classifier = Classifier.of(program.network, threshold)
     started = time.perf_counter()
-    with Console(stderr=True, quiet=not show_progress).status("diagnosing") as status:
+    with status("diagnosing", show_progress) as progress:
         found = diagnose(
             program,
             loaded.inputs,
             device,
             seed,
             None if labels is None else lambda output: classifier.accuracy(output, labels),
-            lambda text: status.update(escape(f"diagnosing: {text}")),
+            lambda text: progress(f"diagnosing: {text}"),
             threads,
         )
-        status.update("diagnosing: trying advice")
+        progress("diagnosing: trying advice")
         trials = TrialRuns(
             program,
             loaded.inputs,

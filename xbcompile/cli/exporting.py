@@ -10,7 +10,7 @@ from xbcompile.cli.output import check_output, make_folder
 from xbcompile.data.datasets import load_data
 from xbcompile.errors import ProgramError
 from xbcompile.export import folder, model, places, trace
-from xbcompile.program.archive import atomic_file, write_atomically
+from xbcompile.files import atomic_file, write_atomically
 from xbcompile.program.program import load_program
 
 

@@ -40,7 +40,7 @@ def export_command(
         terminal.print_json(result)
         return
     for each in result["files"]:
-        print(f"written: {each['path']} ({each['bytes']:,} bytes)")
+        terminal.show_line(f"written: {each['path']} ({each['bytes']:,} bytes)")
 
 
 @app.command("where")
@@ -60,10 +60,7 @@ def where_command(
     from xbcompile.report.places import print_place
 
     result = find_place(program, weight, cell)
-    if as_json:
-        terminal.print_json(result)
-    else:
-        print_place(terminal.console(), result)
+    terminal.give(print_place, result, as_json)
 
 
 @app.command("report")
@@ -89,7 +86,7 @@ def report_command(
     if as_json:
         terminal.print_json(result)
     else:
-        print(f"written: {result['path']} ({result['bytes']:,} bytes)")
+        terminal.show_line(f"written: {result['path']} ({result['bytes']:,} bytes)")
 
 
 @app.command("compare")
@@ -108,10 +105,7 @@ def compare_command(
 
     shown = terminal.shows_progress(as_json)
     result = compare_files(first, second, data, seed, repeat, threads, show_progress=shown)
-    if as_json:
-        terminal.print_json(result)
-    else:
-        print_comparison(terminal.console(), result, (str(first), str(second)))
+    terminal.give(print_comparison, result, as_json)
 
 
 @app.command("glossary")
@@ -129,6 +123,5 @@ def glossary_command(
     if as_json:
         terminal.print_json({"terms": [term._asdict() for term in terms]})
         return
-    console = terminal.console()
     for term in terms:
-        console.print(f"[bold]{term.word}[/]: {term.meaning}")
+        terminal.show_line(f"{term.word}: {term.meaning}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
+from xbcompile.cli.characters import visible
+from xbcompile.cli.streams import tell
 from xbcompile.errors import PipelineError
 from xbcompile.ir import DigitalSegment, Executed, Network, Recurrence
 from xbcompile.passes.contract import NetworkPass, Pass
@@ -27,7 +28,8 @@ def network_printer(
 
     def show(each: Pass, network: Network) -> None:
         if print_after in ("all", each.name):
-            print(f"after {each}:\n{network_text(network)}", file=sys.stderr)
+            for line in (f"after {each}:", *network_text(network).splitlines()):
+                tell(line)
 
     return show
 
@@ -37,7 +39,7 @@ def network_text(network: Network) -> str:
     lines = []
     for node in network.nodes:
         lines.extend(_recurrence_lines(node) if isinstance(node, Recurrence) else [_node_line(node)])
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
 
 
 def _recurrence_lines(node: Recurrence) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from xbcompile.cli.compiling import DEFAULT_TARGET, given_options
 from xbcompile.cli.targeting import changed_target
-from xbcompile.errors import ScheduleError
+from xbcompile.errors import ScheduleError, written
 from xbcompile.planning.plan import plan
 from xbcompile.program.program import load_program
 
@@ -21,7 +21,7 @@ def parse_array(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text.strip(), re.ASCII)
     if match is None:
-        raise ScheduleError(f"--array {text}: write --array ROWSxCOLUMNS, for example --array 256x256")
+        raise ScheduleError(f"--array {written(text)}: write --array ROWSxCOLUMNS, for example --array 256x256")
     return int(match[1]), int(match[2])
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from xbcompile.errors import XbcompileError
 from xbcompile.runtime.workers import processors
 
 Result = TypeVar("Result")
+
+_SOON = 0.2  # seconds between the signals to processes of a group at most; assumed
 
 
 def threads_of_each(jobs: int) -> int:
@@ -38,7 +43,7 @@ def done_in_processes(tasks: Sequence[Callable[[], Result]], jobs: int) -> Itera
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["xbcompile.cli.chips", "xbcompile.api"])
-    pool = ProcessPoolExecutor(jobs, context, _follow_parent)
+    pool = ProcessPoolExecutor(jobs, context, _follow_parent, (context.Event(),))
     with pool:
         try:
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited while they start
@@ -49,6 +54,7 @@ def done_in_processes(tasks: Sequence[Callable[[], Result]], jobs: int) -> Itera
             for done in as_completed(numbers):
                 yield numbers[done], done.result()
         except BrokenProcessPool:
+            time.sleep(_SOON)  # a signal to all processes of a group ends this one as well
             raise XbcompileError(
                 "a worker process was ended from outside; if for want of memory, try --jobs 1"
             ) from None
@@ -59,9 +65,20 @@ def done_in_processes(tasks: Sequence[Callable[[], Result]], jobs: int) -> Itera
             raise
 
 
-def _follow_parent() -> None:
-    """In a worker: leave an interruption to the parent, which ends the workers, and end with the parent however it ends."""
+def _follow_parent(warned: Event) -> None:
+    """In a worker: leave an interruption to the parent, which ends the workers, and end with the parent however it ends.
+
+    Args:
+        warned: set once one of the workers has warned that compiled kernels cannot be kept.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def is_first(record: logging.LogRecord) -> bool:
+        told = warned.is_set()
+        warned.set()
+        return not told
+
+    logging.getLogger("xbcompile").addFilter(is_first)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from xbcompile.cli.output import check_output
 from xbcompile.cli.running import run_program
-from xbcompile.program.archive import write_atomically
+from xbcompile.files import write_atomically
 from xbcompile.program.program import load_program
 from xbcompile.report.page.page import report_page
 

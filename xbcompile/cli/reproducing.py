@@ -7,21 +7,18 @@ from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from xbcompile.cli.output import make_folder
 from xbcompile.cli.processes import done_in_processes, threads_of_each
+from xbcompile.cli.terminal import progress_bar
 from xbcompile.errors import DataError
 from xbcompile.experiments.figure import Effort, PaperFigure
 from xbcompile.experiments.measurement import Measurement
 from xbcompile.experiments.reproduction import Experiment
 from xbcompile.experiments.shared import shared_folder
 from xbcompile.experiments.systems import EXPERIMENTS, FIGURES, MEASUREMENTS
-from xbcompile.program.archive import write_atomically
+from xbcompile.files import scratch_folder, write_atomically
 from xbcompile.runtime.workers import processors
 
 QUICK_SEEDS = 2
@@ -80,8 +77,8 @@ def reproduce(
         *((("measurement", each.name), each.weight, partial(_measurement, each, effort)) for each in measurements),
         *((("figure", each.name), each.weight, partial(_drawn, each, effort, folder)) for each, folder in pictures),
     ]
-    with TemporaryDirectory(prefix="xbcompile-") as shared:
-        work = [(key, weight, partial(_timed, task, Path(shared))) for key, weight, task in tasks]
+    with scratch_folder() as shared:
+        work = [(key, weight, partial(_timed, task, shared)) for key, weight, task in tasks]
         found = _all_done(work, jobs, show_progress)
     return {
         "seeds": effort.seeds,
@@ -113,14 +110,12 @@ def _chosen(all_of_a_kind: Sequence[Kind], only: Sequence[str]) -> list[Kind]:
 def _all_done(tasks: Sequence[Task], jobs: int, show_progress: bool) -> dict[Key, dict[str, Any]]:
     """Results by kind and name of tasks: long ones first, so that no processor waits for the last one."""
     order = sorted(tasks, key=lambda task: -task[1])
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     found: dict[Key, dict[str, Any]] = {}
-    with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
-        shown = progress.add_task("experiments", total=len(order))
+    with progress_bar("experiments", len(order), show_progress) as progress:
         for number, result in done_in_processes([work for _, _, work in order], jobs):
             key = order[number][0]
-            found[key] = result
-            progress.update(shown, advance=1, description=key[1])
+            found[key] = _written(result)
+            progress(len(found), key[1])
     return found
 
 
@@ -143,7 +138,7 @@ def _measurement(measurement: Measurement, effort: Effort) -> dict[str, Any]:
 
 
 def _drawn(paper_figure: PaperFigure, effort: Effort, folder: Path) -> dict[str, Any]:
-    """Compute a figure and write its files, each whole or not at all; an entry of `figures`."""
+    """In a worker: compute a figure; an entry of `figures`, with the contents of its files, which the parent writes."""
     from xbcompile.report.paper_figures import draw_figure
 
     figure = paper_figure.make(effort)
@@ -151,11 +146,17 @@ def _drawn(paper_figure: PaperFigure, effort: Effort, folder: Path) -> dict[str,
         folder / f"{paper_figure.name}.{ending}": content
         for ending, content in draw_figure(paper_figure.name, paper_figure.title, figure.as_json()).items()
     }
-    for path, content in files.items():
-        write_atomically(path, content)
     return {
         "figure": paper_figure.name,
         "title": paper_figure.title,
         "note": figure.note,
         "files": [str(path) for path in files],
+        "contents": list(files.values()),
     }
+
+
+def _written(result: dict[str, Any]) -> dict[str, Any]:
+    """A result of a worker, its files written, each whole or not at all."""
+    for path, content in zip(result.get("files", ()), result.pop("contents", ()), strict=True):
+        write_atomically(path, content)
+    return result

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import reduce
 from operator import add
@@ -12,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xbcompile.cli.chips import Bench, ChipRun, count_not_finite, run_chips
 from xbcompile.cli.commissioning import check_one_chip
 from xbcompile.cli.saving import save_outputs
+from xbcompile.cli.terminal import progress_bar
 from xbcompile.errors import DataError
 from xbcompile.program.program import Program
 from xbcompile.runtime import Cost
@@ -55,8 +53,8 @@ def run_program(
     # First: labels that do not fit are told before the work.
     software = None if loaded.labels is None else bench.software_accuracy()
     seeds = list(range(seed, seed + repeat))
-    with _samples_shown(loaded.samples * repeat, show_progress) as progress:
-        runs = run_chips(bench, seeds, jobs, output is not None, progress)
+    with progress_bar("samples", loaded.samples * repeat, show_progress, time_left=True) as progress:
+        runs = run_chips(bench, seeds, jobs, output is not None, lambda done: progress(done, "samples"))
     if output is not None:
         save_outputs(output, runs[-1].outputs)
     cost, effort = reduce(add, (run.cost for run in runs)), reduce(add, (run.effort for run in runs))
@@ -76,15 +74,6 @@ def run_program(
         "seconds": time.perf_counter() - started,
     }
     return result | {"warnings": _warnings(result)}
-
-
-@contextmanager
-def _samples_shown(total: int, show_progress: bool) -> Iterator[Callable[[int], None]]:
-    """Progress of a run over chips: it is told the samples done, of all chips."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
-        task = progress.add_task("samples", total=total)
-        yield lambda done: progress.update(task, completed=done)
 
 
 def _accuracy(runs: Sequence[ChipRun], software: float | None) -> dict[str, Any] | None:

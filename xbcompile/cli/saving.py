@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xbcompile.errors import DataError
-from xbcompile.program.archive import write_atomically
+from xbcompile.files import write_atomically
 
 
 def save_outputs(path: Path, outputs: dict[str, Any]) -> None:

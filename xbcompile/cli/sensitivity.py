@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+from xbcompile.cli.characters import visible
 from xbcompile.cli.output import check_output
 from xbcompile.cli.processes import done_in_processes, threads_of_each
+from xbcompile.cli.terminal import progress_bar
 from xbcompile.errors import ProgramError, TargetError
 from xbcompile.experiments.sensitivity import (
     Accuracies,
@@ -26,7 +25,7 @@ from xbcompile.experiments.sensitivity import (
     noise_of,
     sensitivity_rows,
 )
-from xbcompile.program.archive import write_atomically
+from xbcompile.files import write_atomically
 from xbcompile.runtime.workers import processors
 from xbcompile.targets import Target
 
@@ -60,22 +59,21 @@ def run_sensitivity(
     names = _chosen(trial.target, only)
     for path in outputs:
         _check_ending(path)
-        check_output(path, trial.model)
+        check_output(path, trial.model, trial.data, trial.calibration)
     started = time.perf_counter()
     ends = ends_to_run(trial.target, names)
     jobs = min(jobs or processors(), len(ends) + 1)
     trial = replace(trial, threads=threads or threads_of_each(jobs))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     found: Ends = {}
-    with Progress(*columns, console=Console(stderr=True), disable=not show_progress, transient=True) as progress:
-        task = progress.add_task("compiling and running", total=len(ends) + 1)
+    told = "compiling and running"
+    with progress_bar(told, len(ends) + 1, show_progress) as progress:
         work: list[Callable[[], Accuracies | str]] = [trial.run, *(partial(trial.run_end, *end) for end in ends)]
-        for number, accuracies in done_in_processes(work, jobs):
+        for done, (number, accuracies) in enumerate(done_in_processes(work, jobs), 1):
             if number > 0:
                 found[ends[number - 1]] = accuracies
             elif isinstance(accuracies, Accuracies):
                 baseline = accuracies
-            progress.update(task, advance=1)
+            progress(done, told)
     result: dict[str, Any] = {
         "model": str(trial.model),
         "target": trial.target.name,
@@ -119,4 +117,4 @@ def _content(path: Path, result: dict[str, Any]) -> bytes:
         return json.dumps(result, indent=1).encode() + b"\n"
     from xbcompile.report.sensitivity import plot_sensitivity
 
-    return plot_sensitivity(result)[path.suffix[1:]]
+    return plot_sensitivity(visible(result))[path.suffix[1:]]

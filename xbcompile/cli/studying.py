@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from xbcompile.cli.characters import visible
 from xbcompile.cli.output import make_folder
 from xbcompile.errors import TargetError
 from xbcompile.experiments.random_products import StudySettings, states_between
 from xbcompile.experiments.study import accuracy, study
-from xbcompile.program.archive import write_atomically
+from xbcompile.files import write_atomically
 from xbcompile.targets import load_target
 
 _QUICK_SEEDS, _QUICK_MATRICES, _QUICK_STATES, _QUICK_INPUTS = 3, 10, 8, (4, 16, 64)
@@ -115,7 +116,7 @@ def _write(folder: Path, result: dict[str, Any]) -> list[str]:
     """Write the plots and study.json, each beside its place and renamed; returns their paths."""
     from xbcompile.report.study_plots import plot_study
 
-    files = {**plot_study(result), "study.json": json.dumps(result, indent=1).encode() + b"\n"}
+    files = {**plot_study(visible(result)), "study.json": json.dumps(result, indent=1).encode() + b"\n"}
     for name, content in files.items():
         write_atomically(folder / name, content)
     return [str(folder / name) for name in files]
@@ -124,11 +125,12 @@ def _write(folder: Path, result: dict[str, Any]) -> list[str]:
 def print_study(console: Console, result: dict[str, Any]) -> None:
     """The figures that the paper's plots show, as tables."""
     s = result["settings"]
-    console.print(
-        f"[bold]{escape(result['target'])}[/]: {s['seeds']} seeds of {s['matrices']} random {s['rows']}x{s['columns']} matrices "
+    facts = (
+        f": {s['seeds']} seeds of {s['matrices']} random {s['rows']}x{s['columns']} matrices "
         f"({s['weights']} weights), {s['vectors']} inputs each; R_max - R_min = {s['range_ohm']:.1f} Ohm; "
         "mean ± spread over seeds"
     )
+    console.print(Text.assemble((result["target"], "bold"), facts))
     console.print(_states_table(result, with_spread=console.width >= 150))
     exponent, sweep, sizes = (
         result["by_states"]["quantization_exponent"],

@@ -6,42 +6,41 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from xbcompile.targets import Target
 
 
-def print_targets(console: Console, targets: list[Target]) -> None:
+def print_targets(console: Console, targets: list[dict[str, Any]]) -> None:
     """One line per target."""
     table = Table("target", "array", "devices", "what", "default passes", header_style="bold")
     for target in targets:
-        spec = target.array_spec
-        size = f"{spec.rows}x{spec.columns}"
-        told = map(
-            escape, (target.name, size, ", ".join(target.device_names), target.summary, target.pipeline or "none")
-        )
-        table.add_row(*told)
+        devices, passes = ", ".join(target["devices"]), target["pipeline"] or "none"
+        table.add_row(target["name"], target["size"], devices, target["summary"], passes)
     console.print(table)
 
 
-def print_target(console: Console, target: Target) -> None:
+def print_target(console: Console, target: dict[str, Any]) -> None:
     """All numbers of one target."""
-    console.print(
-        f"[bold]{escape(target.name)}[/]: {escape(target.summary)}\npaper: {escape(target.paper)}\nmodel: {target.model}"
-    )
-    console.print(
-        f"devices: {', '.join(target.device_names)}\ndefault passes: {target.pipeline or 'none'}", markup=False
-    )
+    console.print(Text.assemble((target["name"], "bold"), f": {target['summary']}"))
+    console.print(f"paper: {target['paper']}\nmodel: {target['model']}")
+    console.print(f"devices: {', '.join(target['devices'])}\ndefault passes: {target['pipeline'] or 'none'}")
     table = Table("quantity", "value", "range", "unit", "what", "source", header_style="bold")
-    ranges = target.assumed_ranges
-    for name, entry in target.quantities.items():
-        tried = f"{ranges[name].low:g} to {ranges[name].high:g}" if name in ranges else ""
-        what, source = target.declared[name].doc, escape(entry["source"])
-        table.add_row(name, f"{entry['value']:g}", tried, entry["unit"], what, source)
+    ranges = target["assumed"]
+    for name, entry in target["quantities"].items():
+        tried = f"{ranges[name]['low']:g} to {ranges[name]['high']:g}" if name in ranges else ""
+        table.add_row(name, f"{entry['value']:g}", tried, entry["unit"], target["what"][name], entry["source"])
     console.print(table)
     if ranges:
-        console.print("range: of assumed numbers, to be tried by 'xbcompile sensitivity'", markup=False)
+        console.print("range: of assumed numbers, to be tried by 'xbcompile sensitivity'")
+
+
+def target_facts(target: Target) -> dict[str, Any]:
+    """What is printed of a target: its plain data, the size of an array, and what each quantity is."""
+    spec = target.array_spec
+    what = {name: target.declared[name].doc for name in target.quantities}
+    return {**target_json(target), "size": f"{spec.rows}x{spec.columns}", "what": what}
 
 
 def target_json(target: Target) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import zipfile
+import re
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ import onnx
 from onnx import helper
 
 from xbcompile.data import synthetic
+from xbcompile.data.arrays import as_array, whole_labels
+from xbcompile.data.files import ArrayArchive, check_file, mapped_array, read_at_most
 from xbcompile.data.shaping import shaped
-from xbcompile.data.stored import is_mapped
-from xbcompile.errors import DataError
+from xbcompile.errors import DataError, elided, plain, quoted
 from xbcompile.ir.sample_axes import SampleAxes
 
 ENVIRONMENT_VARIABLE = "XBCOMPILE_DATA"
@@ -48,8 +49,11 @@ _FILES = {
         },
     ),
 }
+_IMAGE_SIDES = (28, 28)  # of those sets
+_MOST_IDX_AXES, _MOST_IDX_BYTES = 3, 1 << 30  # theirs have 47 million bytes at most
 _DIGITS_TRAINING = 1437  # scikit-learn's 1,797 digits: the first 1,437 train, the last 360 test
 _SETS = (*_FILES, "digits", "letters", "scenes")
+_COUNT = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +74,7 @@ class Data:
 
 
 def load_data(
-    spec: str,
+    spec: str | os.PathLike[str],
     model_inputs: tuple[onnx.ValueInfoProto, ...],
     samples: SampleAxes | None = None,
     optional: Collection[str] = (),
@@ -91,28 +95,29 @@ def load_data(
     Raises:
         DataError: unknown set or part, missing or damaged file, or arrays that do not fit the model.
     """
+    if not isinstance(spec, str | bytes | os.PathLike):
+        raise DataError(f"data {quoted(spec)}: give the name of a set or of a file, not a {type(spec).__name__}")
+    spec = os.fsdecode(spec)
     axes = samples or SampleAxes({value.name: 0 for value in model_inputs})
     if spec.endswith(".npy"):
-        return data_of(
-            _one_input(spec, model_inputs, optional), None, model_inputs, spec, axes, optional, finite=finite
-        )
+        arrays = {_only_input(model_inputs, optional, spec).name: mapped_array(spec)}
+        return data_of(arrays, None, model_inputs, spec, axes, optional, finite=finite)
     if spec.endswith(".npz"):
         return _from_npz(spec, model_inputs, axes, optional, finite)
     name, _, rest = spec.partition(":")
     if name not in _SETS:
         raise DataError(
-            f"unknown data {spec!r}; allowed: {', '.join(f'{s}:test[:N]' for s in _SETS)}, or a .npz or .npy file"
+            f"unknown data {quoted(spec)}; allowed: {', '.join(f'{s}:test[:N]' for s in _SETS)}, or a .npz or .npy file"
         )
     part, _, count_text = rest.partition(":")
     if part not in ("train", "test"):
-        raise DataError(f"data {spec!r}: part {part!r} is unknown; allowed: train, test")
-    if len({value.name for value in model_inputs} - set(optional)) != 1:
-        raise DataError(f"data {spec!r} has one array, but the model has {len(model_inputs)} inputs; use a .npz file")
-    count = int(count_text) if count_text.isdecimal() else 0
+        raise DataError(f"data {quoted(spec)}: part {quoted(part)} is unknown; allowed: train, test")
+    value = _only_input(model_inputs, optional, spec)
+    count = int(count_text) if _COUNT.fullmatch(count_text) else 0
     pixels, labels = load_set(name, part, count or None)
     if count_text and not 1 <= count <= len(pixels):
-        raise DataError(f"data {spec!r}: {count_text!r} samples; allowed: 1 to {len(pixels)}")
-    inputs = {model_inputs[0].name: _in_place(pixels, model_inputs[0], spec, axes, samples_first=True)}
+        raise DataError(f"data {quoted(spec)}: {quoted(count_text)} samples; allowed: 1 to {len(pixels)}")
+    inputs = {value.name: _in_place(pixels, value, spec, axes, samples_first=True)}
     return Data(spec, inputs, labels, _checked_samples(inputs, labels, spec, axes))
 
 
@@ -148,8 +153,11 @@ def _idx_set(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
     prefix = "train" if part == "train" else "t10k"
     images = _read_idx(_find(name, f"{prefix}-images-idx3-ubyte.gz"))
     labels = _read_idx(_find(name, f"{prefix}-labels-idx1-ubyte.gz"))
-    if images.ndim != 3 or labels.shape != images.shape[:1] or not len(images):
-        raise DataError(f"{name}: images of shape {images.shape} and labels of shape {labels.shape} are no pairs")
+    if images.shape[1:] != _IMAGE_SIDES or labels.shape != images.shape[:1] or not len(images):
+        raise DataError(
+            f"{name}: images of shape {images.shape} and labels of shape {labels.shape} are no pairs of a label and an image of "
+            f"28x28"
+        )
     return images, labels
 
 
@@ -158,8 +166,7 @@ def _find(name: str, file: str) -> Path:
     folder = os.environ.get(ENVIRONMENT_VARIABLE)
     if folder:
         path = Path(folder) / name / file
-        if not path.is_file():
-            raise DataError(f"{ENVIRONMENT_VARIABLE} is {folder!r}, but {path} does not exist")
+        check_file(str(path), f"{ENVIRONMENT_VARIABLE} is {quoted(folder)}, but {plain(str(path))}")
         return path
     import platformdirs
     import pooch
@@ -181,19 +188,26 @@ def _find(name: str, file: str) -> Path:
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """Read an IDX file of unsigned bytes (the format of Yann LeCun's MNIST page)."""
+    """Read a compressed IDX file of unsigned bytes (the format of Yann LeCun's MNIST page), no further than it says it goes."""
+    where = plain(str(path))
     try:
-        raw = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            start = file.read(4)
+            if len(start) < 4 or start[:3] != b"\0\0\x08":
+                raise DataError(f"{where} is no IDX file of unsigned bytes")
+            sizes = file.read(4 * start[3])
+            shape = np.frombuffer(sizes[: len(sizes) // 4 * 4], ">u4").tolist()
+            if len(shape) > _MOST_IDX_AXES or math.prod(shape) > _MOST_IDX_BYTES:
+                raise DataError(
+                    f"{where} says that it has {len(shape)} axes, of sizes {elided([str(n) for n in shape])}; allowed: "
+                    f"{_MOST_IDX_AXES} axes and {_MOST_IDX_BYTES:,} bytes"
+                )
+            values = read_at_most(file, math.prod(shape) + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is no valid gzip file: {error}") from None
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise DataError(f"{path} is no IDX file of unsigned bytes")
-    rank = raw[3]
-    start = 4 + 4 * rank
-    shape = np.frombuffer(raw[4:start], ">u4").tolist() if len(raw) >= start else []
-    if not shape or len(raw) - start != math.prod(shape):
-        raise DataError(f"{path} is truncated, or longer than its header says")
-    return np.frombuffer(raw[start:], np.uint8).reshape(shape)
+        raise DataError(f"{where} is no valid gzip file: {error}") from None
+    if not shape or len(shape) != start[3] or len(values) != math.prod(shape):
+        raise DataError(f"{where} is truncated, or longer than its header says")
+    return np.frombuffer(values, np.uint8).reshape(shape)
 
 
 def _digits(part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -208,39 +222,39 @@ def _digits(part: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels[chosen], labels[chosen]
 
 
-def _one_input(
-    path: str, model_inputs: tuple[onnx.ValueInfoProto, ...], optional: Collection[str]
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """The array of a .npy file, mapped, by the name of the model's input."""
-    try:
-        x = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise DataError(f"data file {path!r} does not exist") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"data file {path!r} is no valid .npy file without pickles: {error}") from None
-    names = [value.name for value in model_inputs if value.name not in optional]
-    if len(names) != 1:
-        raise DataError(f"data {path!r} has one array, but the model has {len(model_inputs)} inputs; use a .npz file")
-    return {names[0]: x}
+def _only_input(
+    model_inputs: tuple[onnx.ValueInfoProto, ...], optional: Collection[str], spec: str
+) -> onnx.ValueInfoProto:  # fmt: skip
+    """The input that data of a single array are for."""
+    needed = [value for value in model_inputs if value.name not in optional]
+    if len(needed) != 1:
+        raise DataError(
+            f"data {quoted(spec)} has one array, but the model has {len(model_inputs)} inputs; use a .npz file"
+        )
+    return needed[0]
 
 
 def _from_npz(
     path: str, model_inputs: tuple[onnx.ValueInfoProto, ...], axes: SampleAxes, optional: Collection[str], finite: bool
 ) -> Data:
-    try:
-        with zipfile.ZipFile(path):  # a single array or a pickle also loads, but is not what was asked for
-            pass
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise DataError(f"data file {path!r} does not exist") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
-        raise DataError(f"data file {path!r} is no valid .npz file without pickles: {error}") from None
     names = [value.name for value in model_inputs]
-    labels = arrays.pop(LABELS, None) if LABELS not in names else None
-    if len(names) == len(arrays) == 1:
-        arrays = {names[0]: next(iter(arrays.values()))}
+    with ArrayArchive(path) as archive:
+        found = [name for name in archive.names if name != LABELS or name in names]
+        labels = archive.read(LABELS) if LABELS in archive.names and LABELS not in names else None
+        if len(names) == len(found) == 1:
+            arrays = {names[0]: archive.read(found[0])}
+        else:
+            _check_names(found, names, optional, path)
+            arrays = {name: archive.read(name) for name in found}
     return data_of(arrays, labels, model_inputs, path, axes, optional, finite=finite)
+
+
+def _check_names(found: Collection[Any], names: Collection[str], optional: Collection[str], where: str) -> None:
+    if not set(names) - set(optional) <= set(found) <= set(names):
+        raise DataError(
+            f"data {quoted(where)} has arrays {elided(sorted(map(str, found)))}; the model's inputs are "
+            f"{elided(list(names))}"
+        )
 
 
 def data_of(
@@ -269,36 +283,15 @@ def data_of(
     """
     names = [value.name for value in model_inputs]
     axes = samples or SampleAxes(dict.fromkeys(names, 0))
-    if not set(names) - set(optional) <= set(arrays) <= set(names):
-        found = ", ".join(sorted(map(str, arrays))) or "none"
-        raise DataError(f"data {where!r} has arrays {found}; the model's inputs are {', '.join(names)}")
+    _check_names(arrays, names, optional, where)
     inputs = {}
     for value in model_inputs:
         if value.name in arrays:
-            place = f"{where}, array {value.name!r}"
-            x = _in_place(_array(arrays[value.name], place), value, place, axes, finite=finite)
+            place = f"{plain(where)}, array {quoted(value.name)}"
+            x = _in_place(as_array(arrays[value.name], place), value, place, axes, finite=finite)
             inputs[value.name] = x if axes.cuts(value.name, x) else np.asarray(x)
-    whole = None if labels is None else _whole_labels(labels, where)
+    whole = None if labels is None else whole_labels(labels, f"data {quoted(where)}")
     return Data(where, inputs, whole, _checked_samples(inputs, whole, where, axes))
-
-
-def _array(x: Any, where: str) -> np.ndarray:
-    try:
-        return x if is_mapped(x) else np.asarray(x)
-    except ValueError as error:  # rows of different lengths
-        raise DataError(f"{where}: it is no array: {error}") from None
-
-
-def _whole_labels(labels: np.ndarray, where: str) -> np.ndarray:
-    """Labels as int64 [samples]."""
-    if labels.ndim != 1 or labels.dtype.kind not in "iub":
-        raise DataError(
-            f"data {where!r}: labels must be whole numbers, one per sample; found {labels.dtype} {labels.shape}"
-        )
-    most = np.iinfo(np.int64).max
-    if labels.dtype.kind == "u" and (labels > most).any():
-        raise DataError(f"data {where!r}: labels go up to {labels.max()}; allowed: {most} at most")
-    return labels.astype(np.int64)
 
 
 def _checked_samples(inputs: dict[str, np.ndarray], labels: np.ndarray | None, where: str, axes: SampleAxes) -> int:
@@ -307,7 +300,7 @@ def _checked_samples(inputs: dict[str, np.ndarray], labels: np.ndarray | None, w
     counts = {name: n for name, n in axes.counts(inputs).items() if not (n == axes.call == 1)}
     counts |= {} if labels is None else {LABELS: len(labels)}
     if set(counts.values()) - {samples}:
-        raise DataError(f"data {where!r}: arrays have different numbers of samples: {counts}; {axes.words()}")
+        raise DataError(f"data {quoted(where)}: arrays have different numbers of samples: {counts}; {axes.words()}")
     return samples
 
 

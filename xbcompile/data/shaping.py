@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from xbcompile.data.stored import StoredArray, blocks, is_mapped
-from xbcompile.errors import DataError
+from xbcompile.errors import DataError, plain, quoted
 
 _MOST_AXES = 6  # of a sample whose transpositions are tried: 720 orders
 _Sizes = Sequence[int | None]
@@ -37,7 +37,7 @@ def shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str, *, axis: int |
     """
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or tensor.elem_type == onnx.TensorProto.STRING:
-        raise DataError(f"{where}: the model's input {value.name!r} takes no numbers, so no array fits it")
+        raise DataError(f"{where}: the model's input {quoted(value.name)} takes no numbers, so no array fits it")
     if axis is not None and (x.ndim <= axis or x.shape[axis] == 0):
         raise DataError(f"{where}: there are no samples (shape {x.shape})")
     x = converted(x, helper.tensor_dtype_to_np_dtype(tensor.elem_type), value.name, where, finite=finite)
@@ -50,7 +50,7 @@ def shaped(x: np.ndarray, value: onnx.ValueInfoProto, where: str, *, axis: int |
         return x.reshape((*before, *x.shape[end:start], *after))
     hint = transposition_hint(x.shape, wanted, axis) or _open_hint(value, axis)
     raise DataError(
-        f"{where}: samples have shape {_by(_without(x.shape, axis))}; the model's input {value.name!r} wants "
+        f"{where}: samples have shape {_by(_without(x.shape, axis))}; the model's input {quoted(value.name)} wants "
         f"{_by(_without(wanted, axis))}{hint}"
     )
 
@@ -68,17 +68,34 @@ def converted(x: np.ndarray, dtype: np.dtype[np.generic], name: str, where: str,
     Raises:
         DataError: the type cannot hold them, or they are no numbers.
     """
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"{where}: type {x.dtype} is not numeric")
-    if x.dtype.kind == "f" and dtype.kind != "f":
-        raise DataError(f"{where}: type {x.dtype} does not fit the model's input {name!r} of type {dtype}")
+    if dtype.kind == "V":
+        raise DataError(
+            f"{where}: the model's input {quoted(name)} is of type {dtype}, which onnxruntime takes from no array; let the model "
+            f"take float32 or integers, and cast"
+        )
+    kind = kind_of(x.dtype)
+    if kind not in ("f", "i", "u", "b"):
+        raise DataError(f"{where}: type {plain(str(x.dtype))} is not numeric")
+    if kind == "f" and dtype.kind != "f":
+        raise DataError(f"{where}: type {x.dtype} does not fit the model's input {quoted(name)} of type {dtype}")
     if finite and (strange := sum(int(np.count_nonzero(~np.isfinite(each))) for each in blocks(x))):
         raise DataError(f"{where}: there are NaN or infinite values ({strange:,} of {x.size:,})")
     if x.dtype != dtype and not all(_fits(each, dtype) for each in blocks(x)):
-        raise DataError(f"{where}: there are values outside the range of the model's input {name!r}, {dtype}")
+        raise DataError(f"{where}: there are values outside the range of the model's input {quoted(name)}, {dtype}")
     if is_mapped(x):
         return StoredArray(x, dtype)
     return x.astype(dtype, copy=False)
+
+
+def kind_of(dtype: np.dtype[Any]) -> str:
+    """The kind of an element type, as numpy has it for its own: "f" of bfloat16 and of narrower floats, "i" of narrow integers.
+
+    Args:
+        dtype: of elements.
+    """
+    if dtype.kind == "V" and np.can_cast(dtype, np.float32):
+        return "i" if np.can_cast(dtype, np.int16) else "f"
+    return dtype.kind
 
 
 def _fits(x: np.ndarray, dtype: np.dtype[Any]) -> bool:

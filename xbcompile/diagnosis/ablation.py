@@ -25,7 +25,7 @@ from xbcompile.ir import MatrixLayer, Patches
 from xbcompile.ir.corrections import Corrections
 from xbcompile.ir.vectors import collect, lay_out, of_type
 from xbcompile.onnx_graph.engine import open_session
-from xbcompile.onnx_graph.graph import reads
+from xbcompile.onnx_graph.nodes import reads
 from xbcompile.program.program import Program
 from xbcompile.runtime.chip_view import ColumnErrors
 from xbcompile.runtime.commissioning import fitted

@@ -37,6 +37,7 @@ from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_outputs
 from xbcompile.runtime.chip_view import MeasuredLayer
 from xbcompile.runtime.dataflow import Pending, walk
+from xbcompile.runtime.feeds import refusals_told, samples_taken
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.player import vector_range
 from xbcompile.runtime.prepared import PreparedProgram
@@ -147,7 +148,7 @@ class Diagnosis:
 
 def diagnose(
     program: Program,
-    feeds: dict[str, np.ndarray],
+    feeds: Mapping[str, Any],
     device: str | None = None,
     seed: int = 0,
     score: Callable[[np.ndarray], float] | None = None,
@@ -160,7 +161,7 @@ def diagnose(
 
     Args:
         program: the program, with its model.
-        feeds: graph inputs by name, at least two samples.
+        feeds: graph inputs by name, at least two samples; see `xbcompile.data.inputs.arrays_of`.
         device: a device name of the program's target; None takes the default.
         seed: which chip.
         score: accuracy, or anything else, of the first graph output.
@@ -180,15 +181,17 @@ def diagnose(
             "holds their own errors of earlier steps, and diagnose cannot tell these apart; compare whole runs instead: "
             f"`xbcompile run`, with sources of error set to 0 by --set, or with --digital '{_origin(program, recurrence)}'"
         )
-    samples = program.network.samples.checked_samples(feeds)
+    feeds = samples_taken(program, feeds)
+    samples = program.network.samples.samples(feeds)
     if samples < 2:
         raise DataError(f"{samples} sample shows no variance to measure errors against; give at least 2")
     sources = (*PROGRAM_SOURCES, *program.target.error_sources(device))
     sessions = _Sessions(PreparedProgram(program, threads), device, seed)
     tell = progress or (lambda text: None)
     tell("layers")
-    layers = _LayerWalk(program, feeds, sources, sessions).run()
-    rows = _end_to_end(program, feeds, sources, sessions, score, tell)
+    with refusals_told():
+        layers = _LayerWalk(program, feeds, sources, sessions).run()
+        rows = _end_to_end(program, feeds, sources, sessions, score, tell)
     return Diagnosis(sources, layers, rows)
 
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from xbcompile.export import drives, model, tables
-from xbcompile.program.archive import atomic_file
+from xbcompile.files import atomic_file
 from xbcompile.program.program import Program
 from xbcompile.report.summary import summarize
 

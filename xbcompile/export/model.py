@@ -91,7 +91,7 @@ def write_model(program: Program, path: str | os.PathLike[str]) -> None:
             f"the program's ONNX model takes {model.ByteSize():,} bytes, more than one file can hold; the program file itself is "
             "an archive whose host.onnx has its tensors beside it"
         )
-    from xbcompile.program.archive import write_atomically
+    from xbcompile.files import write_atomically
 
     write_atomically(Path(path), model.SerializeToString(deterministic=True))
 

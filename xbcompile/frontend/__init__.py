@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xbcompile.deferred import public_names
+from xbcompile.names import public_names
 
 if TYPE_CHECKING:
     from xbcompile.frontend.load import load_model

@@ -13,6 +13,7 @@ import numpy as np
 from onnx import GraphProto, NodeProto, ValueInfoProto
 
 from xbcompile.frontend.fold import fold_constants
+from xbcompile.frontend.growth import Budget
 from xbcompile.frontend.operands import attribute
 from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.recurrence import form_of
@@ -30,18 +31,21 @@ OLDEST_SCAN = 9  # before, a Scan has a batch axis of its own
 _DECIDED_BY = {"If": 1, "Loop": 2}  # so many first inputs
 
 
-def resolve_control_flow(graph: Graph, digital: Collection[str], scans: bool = False) -> Graph:
+def resolve_control_flow(
+    graph: Graph, digital: Collection[str], scans: bool = False, budget: Budget | None = None
+) -> Graph:
     """The graph with control flow taken out that constants decide, and what was decided in `Graph.decided`.
 
     Args:
         graph: every node has a name of its own, in bodies too.
         digital: names and patterns of nodes that the user keeps digital.
         scans: also make copies of the bodies of Scans of a few steps; the graph has types, and so has the result.
+        budget: of the model that the graph is a part of; None: the graph is all of it. Bodies stay that it has no room for.
 
     Raises:
         ModelError: onnxruntime cannot evaluate what decides.
     """
-    kinds = {*_DECIDED_BY, *(["Scan"] if scans else [])}
+    kinds, budget = {*_DECIDED_BY, *(["Scan"] if scans else [])}, budget or Budget()
     while True:
         asked = [node for node in graph.nodes if _is_control_flow(node, kinds) and not reason_to_stay(node, digital)]
         if not asked:
@@ -51,7 +55,7 @@ def resolve_control_flow(graph: Graph, digital: Collection[str], scans: bool = F
         )
         splicer, decided, names = Splicer(graph), dict[str, str](), {node.name for node in asked}
         for node in graph.nodes:
-            decision = _taken_out(node, graph, values, splicer) if node.name in names else ""
+            decision = _taken_out(node, graph, values, splicer, budget) if node.name in names else ""
             if decision:
                 decided[node.name] = decision
             else:
@@ -94,12 +98,16 @@ def _with_spliced(graph: Graph, splicer: Splicer, digital: Collection[str]) -> G
     )
 
 
-def _taken_out(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splicer: Splicer) -> str:
+def _taken_out(
+    node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splicer: Splicer, budget: Budget
+) -> str:
     """Put in what the node does where that is decided, and say what it is; nothing, and no text, where it is not."""
     splicer.owner = graph.origins.get(node.name, Origin(node.name, node.op_type))
     if node.op_type == "If":
         return _branch(node, values, splicer)
-    return _loop(node, graph, values, splicer) if node.op_type == "Loop" else _scan(node, graph, splicer)
+    if node.op_type == "Loop":
+        return _loop(node, graph, values, splicer, budget)
+    return _scan(node, graph, splicer, budget)
 
 
 def _branch(node: NodeProto, values: Mapping[str, np.ndarray], splicer: Splicer) -> str:
@@ -113,7 +121,7 @@ def _branch(node: NodeProto, values: Mapping[str, np.ndarray], splicer: Splicer)
     return f"its condition is constant: the {branch} stands in its place"
 
 
-def _loop(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splicer: Splicer) -> str:
+def _loop(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splicer: Splicer, budget: Budget) -> str:
     body: GraphProto = attribute(node, "body", None)
     initial = node.input[2:]
     final, stacked = _parted(node.output, len(initial))
@@ -121,6 +129,8 @@ def _loop(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splic
     if goes == 0:
         trips = 0
     if trips is None or goes is None or trips > LARGEST_UNROLLED or (trips > 1 and not _goes_on(body, graph)):
+        return ""
+    if trips > 0 and not budget.takes_copies(body, trips):
         return ""
     if trips <= 0:
         if any(stacked):  # of no entry: their shapes are a matter of the body
@@ -139,13 +149,13 @@ def _loop(node: NodeProto, graph: Graph, values: Mapping[str, np.ndarray], splic
     return f"its body runs {len(feeds)} times: so many copies stand in its place"
 
 
-def _scan(node: NodeProto, graph: Graph, splicer: Splicer) -> str:
+def _scan(node: NodeProto, graph: Graph, splicer: Splicer, budget: Budget) -> str:
     form = form_of(node)
     body, states = form.body, form.states
     final, stacked = _parted(node.output, states)
     shape = graph.shape(node.input[states])
     steps = None if shape is None else shape[form.input_axes[0]]
-    if graph.opset < OLDEST_SCAN or not steps or steps > LARGEST_UNROLLED:
+    if graph.opset < OLDEST_SCAN or not steps or steps > LARGEST_UNROLLED or not budget.takes_copies(body, steps):
         return ""
     numbers = [splicer.constant(np.int64(i), "entry") for i in range(steps)]
     feeds = []

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from onnx import AttributeProto, GraphProto, ModelProto, TypeProto
 
-from xbcompile.errors import ModelError
+from xbcompile.errors import ModelError, shown, written
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.dimensions import is_fixed, open_dimensions
 
@@ -28,11 +28,13 @@ def parse_dims(settings: Iterable[str]) -> dict[str, int]:
             size = None
         if not equals or not name or size is None:
             raise ModelError(
-                f"--dim {setting}: write --dim NAME=SIZE with a whole number, for example --dim batch=1, or "
+                f"--dim {written(setting)}: write --dim NAME=SIZE with a whole number, for example --dim batch=1, or "
                 f"--dim INPUT:AXIS=SIZE for a dimension without a name"
             )
         if sizes.setdefault(name, size) != size:
-            raise ModelError(f"--dim {name} is given twice, as {sizes[name]} and {size}; give one size")
+            raise ModelError(
+                f"--dim {written(name)} is given twice, as {shown(sizes[name])} and {shown(size)}; give one size"
+            )
     return sizes
 
 
@@ -62,7 +64,7 @@ def fix_dimensions(model: ModelProto, dims: Mapping[str, int]) -> ModelProto:
 
 def _check_size(name: str, size: int) -> None:
     if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_SIZE:
-        raise ModelError(f"dimension {name}={size}: sizes are whole numbers from 1 to {LARGEST_SIZE}")
+        raise ModelError(f"dimension {written(name)}={shown(size)}: sizes are whole numbers from 1 to {LARGEST_SIZE}")
 
 
 def _fix(model: ModelProto, name: str, size: int, symbols: dict[str, int]) -> None:
@@ -76,14 +78,16 @@ def _fix(model: ModelProto, name: str, size: int, symbols: dict[str, int]) -> No
         raise _unknown(model, name)
     dims = value.type.tensor_type.shape.dim
     if int(axis_text) >= len(dims):
-        raise ModelError(f'dimension {name}={size}: input "{source}" has {len(dims)} axes, counted from 0')
+        raise ModelError(
+            f'dimension {written(name)}={shown(size)}: input "{source}" has {len(dims)} axes, counted from 0'
+        )
     dim = dims[int(axis_text)]
     if dim.dim_param:
         _add_symbol(dim.dim_param, name, size, symbols)
     elif is_fixed(dim) and dim.dim_value != size:
         raise ModelError(
-            f"dimension {name}={size}: the model fixes it to {dim.dim_value}; leave the option out, or export the model "
-            f"with that size"
+            f"dimension {written(name)}={shown(size)}: the model fixes it to {dim.dim_value}; leave the option out, or "
+            f"export the model with that size"
         )
     else:
         dim.dim_value = size
@@ -92,7 +96,7 @@ def _fix(model: ModelProto, name: str, size: int, symbols: dict[str, int]) -> No
 def _add_symbol(symbol: str, name: str, size: int, symbols: dict[str, int]) -> None:
     if symbols.setdefault(symbol, size) != size:
         raise ModelError(
-            f'dimension {name}={size}: it is "{symbol}", which is given {symbols[symbol]} too; give one size'
+            f'dimension {written(name)}={shown(size)}: it is "{symbol}", which is given {symbols[symbol]} too; give one size'
         )
 
 

@@ -21,7 +21,8 @@ from xbcompile.frontend.runs import check_runs
 from xbcompile.ir import MatrixLayer
 from xbcompile.onnx_graph.dimensions import open_dimensions
 from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, Origin, bodies
+from xbcompile.onnx_graph.graph import Graph, Origin
+from xbcompile.onnx_graph.nodes import bodies
 from xbcompile.onnx_graph.splicing import without_constants
 
 EVALUATED = "constant: evaluated when compiling"

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
 from onnx import NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
+from xbcompile.frontend.growth import Budget, known_bytes
 from xbcompile.frontend.known_sizes import known_sizes
 from xbcompile.frontend.operators import operator_of
 from xbcompile.onnx_graph import builder, engine
 from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS, ONNX_ML
-from xbcompile.onnx_graph.graph import (
-    SKELETON_BYTES,
-    Graph,
-    bodies,
-    model_around,
-    named,
-    reads,
-    unused,
-    without_dead_nodes,
-)
+from xbcompile.onnx_graph.graph import SKELETON_BYTES, Graph, model_around, named, unused, without_dead_nodes
+from xbcompile.onnx_graph.nodes import bodies, reads
 from xbcompile.onnx_graph.tensors import elements, item_bytes, size_bytes, to_array
 from xbcompile.onnx_graph.types import infer_types, value_info
 
-LARGEST_GROWTH_BYTES = 64 * 2**20
-LARGEST_WEIGHT_BYTES = 8 * 2**30  # assumed: weights that are computed, as by ConstantOfShape, and still fit into memory
+LARGEST_GROWTH_BYTES = 64 * 2**20  # of one value that no matrix needs
+FOLDED_BYTES_PER_SECOND = 2**24  # assumed: what evaluating takes longer for has an end that nobody waits for
 
 _DOMAINS = (*ONNX_DOMAINS, ONNX_ML, MICROSOFT)
 
@@ -51,24 +45,26 @@ _NUMPY_TYPES = frozenset(
 )
 
 
-def fold_constants(graph: Graph, origins: dict[str, int] | None = None) -> Graph:
+def fold_constants(graph: Graph, origins: dict[str, int] | None = None, budget: Budget | None = None) -> Graph:
     """The graph with all that depends on constants alone evaluated, by one onnxruntime run.
 
     Shapes that a first run reveals may allow a second. Random operators stay, and so does what would grow by more than
-    `LARGEST_GROWTH_BYTES` (`LARGEST_WEIGHT_BYTES` where a matrix needs it).
+    `LARGEST_GROWTH_BYTES` and no matrix needs.
 
     Args:
         graph: the graph.
         origins: from how many elements of the model's own constants earlier calls derived each constant; it is added to.
+        budget: of the model that the graph is a part of; None: the graph is all of it.
 
     Raises:
-        ModelError: onnxruntime cannot evaluate a constant part of the model.
+        ModelError: onnxruntime cannot evaluate a constant part of the model, or not in time, or what depends on constants
+            alone takes more than `budget` allows.
     """
-    origins = {} if origins is None else origins
+    origins, budget = {} if origins is None else origins, budget or Budget()
     while True:
         constants = {name: builder.tensor(name, value) for name, value in known_sizes(graph).items()}
         if not constants:
-            foldable = _foldable(graph, origins)
+            foldable = _foldable(graph, origins, budget)
             wanted = _wanted(graph, foldable)
             if not wanted:
                 return graph
@@ -103,7 +99,7 @@ def _without_outputs(node: NodeProto, names: Iterable[str]) -> NodeProto | None:
     return kept if any(kept.output) else None
 
 
-def _foldable(graph: Graph, origins: dict[str, int]) -> dict[str, NodeProto]:
+def _foldable(graph: Graph, origins: dict[str, int], budget: Budget) -> dict[str, NodeProto]:
     """The nodes that can be evaluated, by output name.
 
     `origins` holds, and is given, the number of elements of the model's own constants that each result derives from: a
@@ -113,15 +109,16 @@ def _foldable(graph: Graph, origins: dict[str, int]) -> dict[str, NodeProto]:
     for name in known:
         origins.setdefault(name, elements(graph.constants[name]))
     candidates = _constant_nodes(graph, known)
+    budget.check(graph, candidates)
     weights = _behind_matrices(graph, candidates)
     foldable: dict[str, NodeProto] = {}
     for node in candidates:
         inputs = set(reads(node))
         if not inputs <= known:
             continue
-        source = sum(origins[name] for name in inputs)
+        source = min(sum(origins[name] for name in inputs), budget.own_elements or 0)
         outputs = [name for name in node.output if name]
-        limit = LARGEST_GROWTH_BYTES if weights.isdisjoint(outputs) else LARGEST_WEIGHT_BYTES
+        limit = LARGEST_GROWTH_BYTES if weights.isdisjoint(outputs) else sys.maxsize
         if any(_growth_bytes(graph, name, source) > limit for name in outputs):
             continue
         for name in outputs:
@@ -154,19 +151,11 @@ def _behind_matrices(graph: Graph, candidates: list[NodeProto]) -> set[str]:
 
 
 def _growth_bytes(graph: Graph, name: str, source_elements: int) -> float:
-    """How much larger than its constants a value is, element type apart; infinite where its size is not known.
-
-    Sequences have no size of their own: their elements are other values.
-    """
-    if name in graph.types and not graph.types[name].HasField("tensor_type"):
-        return 0
-    shape = graph.shape(name)
-    if shape is None:
-        return math.inf
-    sizes = [size for size in shape if size is not None]
-    if len(sizes) < len(shape):
-        return math.inf
-    return (math.prod(sizes) - source_elements) * item_bytes(graph.types[name].tensor_type.elem_type)
+    """How much larger than its constants a value is, element type apart; infinite where its size is not known."""
+    found = known_bytes(graph, name)
+    if not found:
+        return math.inf if found is None else 0
+    return found - source_elements * item_bytes(graph.types[name].tensor_type.elem_type)
 
 
 def _is_deterministic(node: NodeProto) -> bool:
@@ -221,8 +210,11 @@ def _evaluate(graph: Graph, foldable: dict[str, NodeProto], wanted: list[str]) -
         [named(graph.constants[name], name) for name in sources if name not in fed],
     )
     try:
-        session = engine.open_session(model_around(graph, proto), optimized=False)
-        values = session.run(wanted, {name: to_array(tensor) for name, tensor in fed.items()})
+        # Sizes are known, but for what is inside of control flow.
+        memory_bytes = engine.PROBE_BYTES if any(True for node in nodes for _ in bodies(node)) else 0
+        session = engine.open_session(model_around(graph, proto), optimized=False, memory_bytes=memory_bytes)
+        seconds = engine.PROBE_SECONDS + sum(known_bytes(graph, name) or 0 for name in wanted) / FOLDED_BYTES_PER_SECOND
+        values = engine.run_limited(session, wanted, {name: to_array(tensor) for name, tensor in fed.items()}, seconds)
     except engine.ERRORS as error:
         raise ModelError(f"onnxruntime cannot evaluate the model's constants: {engine.one_line(error)}") from error
     return {name: builder.tensor(name, value) for name, value in zip(wanted, values, strict=True)}

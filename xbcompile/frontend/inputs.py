@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
-from xbcompile.errors import ModelError, elided
+from xbcompile.errors import ModelError, elided, shown, written
 from xbcompile.onnx_graph.builder import copied, tensor
 from xbcompile.onnx_graph.dimensions import is_fixed
 
@@ -53,13 +53,17 @@ def parse_inputs(settings: Iterable[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name or not text:
-            raise ModelError(f"--input {setting}: write --input NAME=VALUE, for example --input rate=16000 or s=[1,2]")
+            raise ModelError(
+                f"--input {written(setting)}: write --input NAME=VALUE, for example --input rate=16000 or s=[1,2]"
+            )
         try:
             value = json.loads(text)
+        except RecursionError:
+            raise ModelError(f"--input {written(name)}: the value has too many lists within lists") from None
         except ValueError:
             value = text
         if name in values:
-            raise ModelError(f"--input {name} is given twice; give one value")
+            raise ModelError(f"--input {written(name)} is given twice; give one value")
         values[name] = value
     return values
 
@@ -171,5 +175,8 @@ def _of_shape(array: np.ndarray, sizes: list[int | None], what: str) -> np.ndarr
 
 
 def _shown(value: Any) -> str:
-    text = str(value)
+    try:
+        text = " ".join(str(value).split())
+    except ValueError:  # an integer of too many digits
+        return shown(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

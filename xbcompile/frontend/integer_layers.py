@@ -15,7 +15,8 @@ from xbcompile.frontend.operators import operator_of
 from xbcompile.frontend.recurrence import LoweredLoop
 from xbcompile.ir import InputGrid, MatrixLayer
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, reads
+from xbcompile.onnx_graph.graph import Graph
+from xbcompile.onnx_graph.nodes import reads
 
 EXACT_FLOAT = 1 << 24  # whole numbers up to this are exact in float32
 

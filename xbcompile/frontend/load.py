@@ -13,18 +13,19 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from onnx import AttributeProto, ModelProto, TensorProto
 
 from xbcompile.errors import ModelError
+from xbcompile.frontend.calls import check_calls
 from xbcompile.frontend.dims import fix_dimensions
+from xbcompile.frontend.external_data import load_external_data
 from xbcompile.frontend.inputs import AS_THEY_ARE, ModelInputs, settled, with_fixed_inputs
-from xbcompile.frontend.soundness import check_soundness
+from xbcompile.frontend.soundness import MOST_PARTS, check_soundness, too_many_parts
 from xbcompile.frontend.standard import with_known_domains
+from xbcompile.frontend.wire import has_more_messages
 from xbcompile.onnx_graph import engine
-from xbcompile.onnx_graph.builder import copied
+from xbcompile.onnx_graph.builder import LARGEST_MESSAGE, copied, size_of
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
 from xbcompile.onnx_graph.graph import SKELETON_BYTES, Graph, from_model, skeleton
-from xbcompile.onnx_graph.tensors import check_sizes, model_tensors, size_bytes, stored_bytes
+from xbcompile.onnx_graph.tensors import check_sizes, size_bytes
 from xbcompile.reference.host_graph import OLDEST_OPSET
-
-_LARGEST_MESSAGE = 2**31 - 1  # protobuf's limit
 
 # What onnx's checker says of operators that onnxruntime adds to ONNX's own domain, as SimplifiedLayerNormalization, and of
 # that domain's other name.
@@ -54,10 +55,11 @@ def load_model(source: str | os.PathLike[str] | ModelProto, inputs: ModelInputs 
     if not model.HasField("graph"):
         raise ModelError(f"{where}: no graph in it, so it is not an ONNX model; export it as .onnx (binary protobuf)")
     check_soundness(model, where)
+    check_calls(model, where)
     _check_versions(model, where)
     _check_names(model, where)
     model = with_known_domains(settled(model, inputs))
-    _load_external_data(model, where, folder)
+    load_external_data(model, where, folder)
     check_sizes(model, where)
     _check_model(model, where)
     model = with_fixed_inputs(fix_dimensions(_modernized(model, where), inputs.dims), inputs.fixed)
@@ -68,23 +70,46 @@ def load_model(source: str | os.PathLike[str] | ModelProto, inputs: ModelInputs 
     return readable
 
 
+def parsed(content: bytes, where: str) -> ModelProto:
+    """The model that a file holds.
+
+    Raises:
+        DecodeError: the content is no such message.
+        ModelError: it holds more parts than are read.
+    """
+    if has_more_messages(content, ModelProto.DESCRIPTOR, MOST_PARTS):
+        raise too_many_parts(where)
+    return ModelProto.FromString(content)
+
+
 def _read(path: Path) -> ModelProto:
-    if not path.exists():
-        raise ModelError(f"{path}: no such file; check the path of the model")
-    if not path.is_file():
-        raise ModelError(f"{path}: not a file; give the path of an .onnx file")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    content = _content(path)
     if not content:
         raise ModelError(f"{path}: the file is empty; export or download the model again")
     try:
-        return ModelProto.FromString(content)
+        return parsed(content, str(path))
     except DecodeError as error:
         raise ModelError(
             f"{path}: not an ONNX model, or a truncated one ({len(content)} bytes); export or download it again"
         ) from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            raise ModelError(f"{path}: no such file; check the path of the model")
+        if not path.is_file():
+            raise ModelError(f"{path}: not a file; give the path of an .onnx file")
+        size = path.stat().st_size
+        if size > LARGEST_MESSAGE:
+            raise ModelError(
+                f"{path}: it has {size:,} bytes, and an ONNX file at most {LARGEST_MESSAGE:,}; export the model with its "
+                f"weights as external data"
+            )
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # the latter of names that no file can have
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(f"{path}: cannot be read: {reason}") from error
 
 
 def _check_versions(model: ModelProto, where: str) -> None:
@@ -115,59 +140,9 @@ def _check_names(model: ModelProto, where: str) -> None:
         raise ModelError(f'{where}: {count} initializers have the name "{name}"; names must be unique: export it again')
 
 
-def _load_external_data(model: ModelProto, where: str, folder: Path | None) -> None:
-    for tensor in model_tensors(model):
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        if folder is None:
-            raise ModelError(
-                f'{where}: tensor "{tensor.name}" is external data, whose folder a model in memory does not tell; '
-                f"pass the path of the file, or load it with onnx.load"
-            )
-        if tensor.data_type not in TensorProto.DataType.values() or tensor.data_type == TensorProto.UNDEFINED:
-            continue  # refused with all other faults of content
-        tensor.raw_data = _read_external(tensor, where, folder)
-        tensor.ClearField("data_location")
-        del tensor.external_data[:]
-
-
-def _read_external(tensor: TensorProto, where: str, folder: Path) -> bytes:
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    what = f'{where}: external data "{entries.get("location", "")}" of tensor "{tensor.name}"'
-    try:
-        target = (folder / entries.get("location", "")).resolve()
-        if not target.is_relative_to(folder.resolve()) or os.path.isabs(entries.get("location", "")):
-            raise ModelError(f"{what} lies outside the model's folder; put the file beside the model")
-        if not target.is_file():
-            raise ModelError(f"{what} is missing; put the file beside the model, under the name it was exported with")
-        size = target.stat().st_size
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a ring of links, a zero byte
-        raise ModelError(f"{what} has no name that a file can have ({error}); export the model again") from error
-    try:
-        offset = int(entries.get("offset", 0))
-        length = int(entries.get("length", 0)) or max(0, min(stored_bytes(tensor), size - offset))  # 0: not given
-    except ValueError as error:
-        raise ModelError(f"{what} has a malformed offset or length; export the model again") from error
-    if offset < 0 or length < 0 or offset + length > size:
-        raise ModelError(
-            f"{what}: bytes {offset} to {offset + length} are asked for, but the file has {size}; it is truncated or "
-            f"belongs to another model"
-        )
-    try:
-        with target.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
-    except OSError as error:
-        raise ModelError(f"{what} cannot be read: {error.strerror}") from error
-
-
 def _check_model(model: ModelProto, where: str) -> None:
     checked = skeleton(_large_constants_lifted(from_model(model)), outputs=True)
-    try:
-        size = checked.ByteSize()
-    except (EncodeError, ValueError):
-        size = _LARGEST_MESSAGE
-    if size >= _LARGEST_MESSAGE:
+    if size_of(checked) >= LARGEST_MESSAGE:
         raise ModelError(
             f"{where}: its nodes and their bodies alone take 2 GiB or more, which no protobuf message may; store the "
             f"tensors as initializers of the main graph"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from onnx import NodeProto, TensorProto, TypeProto, helper
 
-from xbcompile.errors import ModelError
+from xbcompile.errors import ModelError, elided, written
 from xbcompile.frontend.lowerings import Matrix, bias_vector
 from xbcompile.frontend.operands import StaysDigital
 from xbcompile.frontend.operators import operator_of
@@ -18,7 +18,8 @@ from xbcompile.frontend.selection import is_marked, matches, reason_to_stay
 from xbcompile.ir import Contraction, LoweringRecord, MatrixLayer
 from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, Origin, bodies, reads, unused
+from xbcompile.onnx_graph.graph import Graph, Origin, unused
+from xbcompile.onnx_graph.nodes import all_nodes, bodies, reads
 
 Step = NodeProto | MatrixLayer | LoweredLoop
 
@@ -68,14 +69,19 @@ class _Build:
 def with_node_names(graph: Graph) -> Graph:
     """Give every node a unique name, in bodies too: its own, or operator and output name where it has none."""
     used: set[str] = set()
-    numbers: dict[str, int] = {}  # the last one given to nodes of a name
+    numbers: dict[str, int] = {}
+
+    def free(name: str) -> str:
+        found = unused(name, used, numbers)
+        used.add(found)
+        return found
 
     def named(nodes: Iterable[NodeProto], inside: bool) -> list[NodeProto]:
         """The nodes, or those in their bodies, under unique names; copied where a name changes."""
         found = []
         for node in nodes:
             meant = list(_nodes_inside(node)) if inside else [node]
-            names = [_free_name(_name(each), used, numbers) for each in meant]
+            names = [free(_name(each)) for each in meant]
             if names != [each.name for each in meant]:
                 node = builder.copied(node)
                 for each, name in zip(_nodes_inside(node) if inside else [node], names, strict=True):
@@ -86,21 +92,10 @@ def with_node_names(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(named(named(graph.nodes, inside=False), inside=True)))
 
 
-def _free_name(own: str, used: set[str], numbers: dict[str, int]) -> str:
-    name = own
-    while name in used:
-        numbers[own] = numbers.get(own, 1) + 1
-        name = f"{own}_{numbers[own]}"
-    used.add(name)
-    return name
-
-
 def _nodes_inside(node: NodeProto) -> Iterator[NodeProto]:
     """The nodes in the bodies of a node, in order, bodies in bodies included."""
     for body in bodies(node):
-        for inner in body.node:
-            yield inner
-            yield from _nodes_inside(inner)
+        yield from all_nodes(body.node)
 
 
 def lower_nodes(graph: Graph, digital: Collection[str]) -> Lowered:
@@ -357,7 +352,7 @@ def check_patterns(graph: Graph, model: Graph, digital: Collection[str]) -> None
     for pattern in digital:
         if not any(matches(name, pattern) for name in names):
             raise ModelError(
-                f'digital "{pattern}" matches no node with a matrix; such nodes are: {", ".join(names) or "none"}'
+                f'digital "{written(pattern)}" matches no node with a matrix; such nodes are: {elided(names)}'
             )
 
 

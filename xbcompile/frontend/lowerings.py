@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,9 @@ from xbcompile.frontend.operands import (
 )
 from xbcompile.ir import Contraction, Geometry, Patches
 from xbcompile.onnx_graph.graph import Graph
+
+LARGEST_REACH = 2**31 - 1  # assumed: steps of a window from one value to the next, or across it
+LARGEST_PADDING = 2**26  # assumed: values that padding makes of a single one in each channel, for all of them
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ def lower_conv(node: NodeProto, graph: Graph) -> Matrix:
             f'node "{node.name}" (Conv): "{node.input[1]}" of shape {list(kernel.shape)} does not fit {groups} groups '
             f'of the channels of "{node.input[0]}", of shape {None if shape is None else list(shape)}; mend the model'
         )
+    _check_reach(geometry, groups * kernel.shape[1])
     inputs = int(np.prod(kernel.shape[1:]))
     weights = kernel.reshape(groups, kernel.shape[0] // groups, inputs).transpose(0, 2, 1)
     result = Matrix(node.input[1], node.input[0], weights, geometry)
@@ -185,6 +190,19 @@ def _check_window(node: NodeProto, geometry: Patches) -> None:
         raise StaysDigital(f"kernel_shape {list(kernel)} with auto_pad {geometry.auto_pad} is none for its kernel")
     if geometry.auto_pad != "NOTSET" and attribute(node, "pads", ()):
         raise StaysDigital(f"auto_pad {geometry.auto_pad} and pads exclude each other")
+
+
+def _check_reach(geometry: Patches, channels: int) -> None:
+    """Leave windows to onnxruntime that reach so far that padding alone would fill memory."""
+    rank = len(geometry.kernel)
+    extents = [(size - 1) * dilation + 1 for size, dilation in zip(geometry.kernel, geometry.dilations, strict=True)]
+    padded = [1 + geometry.pads[i] + geometry.pads[i + rank] for i in range(rank)]
+    values = channels * math.prod(padded if geometry.auto_pad in ("NOTSET", "VALID") else extents)
+    if values > LARGEST_PADDING or max(*geometry.strides, *extents) > LARGEST_REACH:
+        raise StaysDigital(
+            f"strides {list(geometry.strides)}, dilations {list(geometry.dilations)} and pads {list(geometry.pads)} reach "
+            f"further than a window that is lowered (allowed: {LARGEST_REACH:,} steps, padding of {LARGEST_PADDING:,} values)"
+        )
 
 
 def bias_vector(node: NodeProto, graph: Graph, name: str, matrix: Matrix, rank: int | None) -> np.ndarray | None:

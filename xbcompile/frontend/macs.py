@@ -18,9 +18,10 @@ from xbcompile.ir import Contraction, MatrixLayer, Network
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed, open_axes, open_dimensions, open_samples
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, bodies, skeleton
+from xbcompile.onnx_graph.graph import Graph
+from xbcompile.onnx_graph.nodes import bodies
 from xbcompile.onnx_graph.tensors import to_array
-from xbcompile.onnx_graph.types import infer_types
+from xbcompile.onnx_graph.types import infer_types, inferred_model
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _inferred_bodies(graph: Graph) -> dict[str, NodeProto]:
     if not any(True for node in graph.nodes for _ in bodies(node)):
         return {}
     try:
-        inferred = shape_inference.infer_shapes(skeleton(graph), data_prop=True)
+        inferred = inferred_model(graph)
     except shape_inference.InferenceError:
         return {}
     return {node.name: node for node in inferred.graph.node if any(True for _ in bodies(node))}

@@ -10,6 +10,7 @@ from onnx import NodeProto
 
 from xbcompile.frontend.control_flow import resolve_control_flow
 from xbcompile.frontend.fold import fold_constants
+from xbcompile.frontend.growth import Budget, constant_bytes
 from xbcompile.frontend.integer_layers import with_grids
 from xbcompile.frontend.lower import check_patterns, lower_nodes, with_node_names
 from xbcompile.frontend.macs import Counter, time_major_inputs
@@ -24,7 +25,8 @@ from xbcompile.frontend.scans import rewrite_scans, too_long_inside
 from xbcompile.frontend.standard import in_standard_operators
 from xbcompile.ir import Network
 from xbcompile.onnx_graph.builder import copied
-from xbcompile.onnx_graph.graph import Graph, bodies, from_model, inline, reads, skeleton, without_dead_nodes
+from xbcompile.onnx_graph.graph import Graph, from_model, inline, skeleton, without_dead_nodes
+from xbcompile.onnx_graph.nodes import bodies, reads
 from xbcompile.onnx_graph.splicing import without_constants
 from xbcompile.onnx_graph.types import infer_types, value_info
 
@@ -84,13 +86,15 @@ def import_with_history(
 ) -> History:
     """`import_network` with what it did on the way."""
     named = with_node_names(inline(from_model(model)))
-    graph = needed = without_dead_nodes(resolve_control_flow(named, digital))
+    budget = Budget()
+    graph = needed = without_dead_nodes(resolve_control_flow(named, digital, budget=budget))
     graph = infer_types(merge_equal_results(in_standard_operators(graph, lambda node: operator_of(node).standard)))
     derived: dict[str, int] = {}  # from how many elements folded constants were made
-    graph = fold_constants(join_quantized(graph, digital), derived)
+    graph = fold_constants(join_quantized(graph, digital), derived, budget)
     check_patterns(graph, named, digital)
-    graph = rewrite_scans(graph, digital, lambda body, scan: _prepared_body(body, scan, digital))
-    graph = _rewritten(graph, digital, derived)
+    graph = rewrite_scans(graph, digital, lambda body, scan: _prepared_body(body, scan, digital, budget))
+    budget.elsewhere_bytes = 0  # what the bodies' constants have grown by is the graph's now
+    graph = _rewritten(graph, digital, derived, budget)
     lowered = with_grids(lower_nodes(graph, digital), graph)
     network = Network(
         name=graph.name,
@@ -141,16 +145,19 @@ def _constant(nodes: Iterable[NodeProto], constants: Iterable[str]) -> Iterator[
             yield from _constant(inside, known | own.keys())
 
 
-def _rewritten(graph: Graph, digital: Collection[str], derived: dict[str, int]) -> Graph:
+def _rewritten(graph: Graph, digital: Collection[str], derived: dict[str, int], budget: Budget) -> Graph:
     graph = rewrite(graph, lambda node: operator_of(node).rewrite, digital)
-    return fold_constants(merge_equal_results(graph), derived)
+    return fold_constants(merge_equal_results(graph), derived, budget)
 
 
-def _prepared_body(graph: Graph, scan: str, digital: Collection[str]) -> Graph:
+def _prepared_body(graph: Graph, scan: str, digital: Collection[str], budget: Budget) -> Graph:
     """The body of a Scan with all done to it that is done to a model before lowering; recurrences in it are unrolled."""
     derived: dict[str, int] = {}
-    graph = resolve_control_flow(graph, digital, scans=True)
-    graph = fold_constants(join_quantized(graph, digital), derived)
+    before = constant_bytes(graph)
+    graph = resolve_control_flow(graph, digital, scans=True, budget=budget)
+    graph = fold_constants(join_quantized(graph, digital), derived, budget)
     graph = replace(graph, reasons={**graph.reasons, **too_long_inside(graph, scan)})
-    graph = resolve_control_flow(_rewritten(graph, digital, derived), digital, scans=True)
-    return fold_constants(merge_equal_results(graph), derived)
+    graph = resolve_control_flow(_rewritten(graph, digital, derived, budget), digital, scans=True, budget=budget)
+    graph = fold_constants(merge_equal_results(graph), derived, budget)
+    budget.elsewhere_bytes += max(0, constant_bytes(graph) - before)
+    return graph

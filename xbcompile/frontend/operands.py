@@ -34,8 +34,41 @@ class StaysDigital(Exception):  # not an error: its text is the reason, and the 
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """The value of a node's attribute."""
-    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+    """The value of a node's attribute.
+
+    Args:
+        node: the node.
+        name: of the attribute.
+        default: what stands for it where it is missing; it says of what kind it must be, unless it is None.
+
+    Raises:
+        ModelError: it is of another kind: onnx's checker knows its own operators alone.
+    """
+    found = next((each for each in node.attribute if each.name == name), None)
+    if found is None:
+        return default
+    value = helper.get_attribute_value(found)
+    if default is not None and not _is_like(value, default):
+        wanted = next(text for kinds, text in _KINDS.items() if isinstance(default, kinds))
+        raise ModelError(
+            f'node "{node.name}" ({node.op_type}): attribute {name} must be {wanted}, found {str(value)[:40]!r}; mend the model'
+        )
+    return value
+
+
+# What an attribute may be, by its default.
+_KINDS: dict[type | tuple[type, ...], str] = {
+    bytes: "a text",
+    int: "a whole number",
+    float: "a number",
+    (list, tuple): "a list",
+}
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    if isinstance(default, list | tuple):
+        return isinstance(value, list) and (not default or all(isinstance(each, int | float) for each in value))
+    return isinstance(value, (int, float) if isinstance(default, float) else type(default))
 
 
 def is_constant(graph: Graph, name: str) -> bool:

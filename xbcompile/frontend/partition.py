@@ -12,7 +12,8 @@ from xbcompile.frontend.lower import Step
 from xbcompile.frontend.recurrence import LoweredLoop
 from xbcompile.ir import DigitalSegment, MatrixLayer, NetworkNode, Recurrence
 from xbcompile.onnx_graph import builder
-from xbcompile.onnx_graph.graph import Graph, model_around, named, reads, unused
+from xbcompile.onnx_graph.graph import Graph, model_around, named, unused
+from xbcompile.onnx_graph.nodes import reads
 from xbcompile.onnx_graph.types import value_info
 
 

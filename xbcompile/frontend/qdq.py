@@ -21,7 +21,8 @@ from xbcompile.frontend.operands import attribute, is_constant
 from xbcompile.frontend.selection import reason_to_stay
 from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import MICROSOFT, ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, Origin, reads, unused, without_dead_nodes
+from xbcompile.onnx_graph.graph import Graph, Origin, unused, without_dead_nodes
+from xbcompile.onnx_graph.nodes import reads
 from xbcompile.onnx_graph.tensors import elements, to_array
 from xbcompile.onnx_graph.types import infer_types
 

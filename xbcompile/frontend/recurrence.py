@@ -10,7 +10,8 @@ from xbcompile.frontend.operands import attribute
 from xbcompile.ir import MatrixLayer, SequenceInput, StackedOutput, State
 from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, reads
+from xbcompile.onnx_graph.graph import Graph
+from xbcompile.onnx_graph.nodes import reads
 from xbcompile.onnx_graph.splicing import without_constants
 from xbcompile.onnx_graph.types import infer_types
 

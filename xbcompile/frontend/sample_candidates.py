@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from xbcompile.errors import ModelError
+from xbcompile.errors import ModelError, shown, written
 from xbcompile.onnx_graph.dimensions import is_fixed, open_dimensions
 
 EVERY_INPUT = "*"  # in what users say: all inputs
@@ -108,8 +108,8 @@ def parse_axes(settings: Collection[str]) -> dict[str, int | None]:
         name, _, text = setting.rpartition("=")
         if text != "none" and not re.fullmatch(r"\d{1,3}", text, re.ASCII):
             raise ModelError(
-                f"--batch-axis {setting}: write --batch-axis AXIS, or --batch-axis INPUT=AXIS for one input, with the number "
-                f"of the axis that counts samples, from 0, or none"
+                f"--batch-axis {written(setting)}: write --batch-axis AXIS, or --batch-axis INPUT=AXIS for one input, with "
+                f"the number of the axis that counts samples, from 0, or none"
             )
         axes[name or EVERY_INPUT] = None if text == "none" else int(text)
     return axes
@@ -128,14 +128,15 @@ def given_axes(inputs: Sequence[onnx.ValueInfoProto], given: Mapping[str, int | 
     ranks = {value.name: _rank(value) for value in inputs}
     unknown = sorted(given.keys() - ranks.keys() - {EVERY_INPUT})
     if unknown:
-        raise ModelError(f"--batch-axis {unknown[0]}: the model's inputs are {', '.join(ranks) or 'none'}")
+        raise ModelError(f"--batch-axis {written(unknown[0])}: the model's inputs are {', '.join(ranks) or 'none'}")
     axes = dict.fromkeys(ranks, given[EVERY_INPUT]) if EVERY_INPUT in given else {}
     axes |= {name: axis for name, axis in given.items() if name != EVERY_INPUT}
     for name, axis in axes.items():
         rank = ranks[name]
         if axis is not None and rank is not None and not 0 <= axis < rank:
             raise ModelError(
-                f"--batch-axis {name}={axis}: the input has {rank} axes, counted from 0; give one of them, or none"
+                f"--batch-axis {written(name)}={shown(axis)}: the input has {rank} axes, counted from 0; give one of "
+                f"them, or none"
             )
     return axes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,7 +17,7 @@ from xbcompile.errors import ModelError
 from xbcompile.ir import Network
 from xbcompile.onnx_graph import builder, engine
 from xbcompile.onnx_graph.dimensions import dimension_name, is_fixed
-from xbcompile.onnx_graph.graph import operator_types
+from xbcompile.onnx_graph.nodes import operator_types
 from xbcompile.onnx_graph.random_inputs import random_value
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart
 from xbcompile.reference.host_graph import host_graph, parameter_name
@@ -33,7 +34,7 @@ RANGES = 1e-1  # of models that take ranges over whole calls: what that may chan
 RANDOM = frozenset(
     {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
-_NO_SESSION: tuple[type[Exception], ...] = (ModelError, *engine.REFUSALS)
+_NO_SESSION: tuple[type[Exception], ...] = (ModelError, *engine.ERRORS)
 Values = dict[str, Any]
 
 
@@ -68,6 +69,7 @@ class ModelProbe:
         self.inside = {layer.name for each in network.recurrences for layer in each.layers}
         self._tensors: dict[str, str] = {}  # by the session's outputs
         self._sizes = list(OPEN_SIZES)
+        self._is_slow = False  # a call was ended before its end: no other is waited for
 
     @cached_property
     def operators(self) -> frozenset[str]:
@@ -78,7 +80,8 @@ class ModelProbe:
     def _session(self) -> Any:
         """The session; None where onnxruntime does not load the model."""
         try:
-            model = _with_thin_weights(host_graph(self.network).copy(), self.network)
+            whole = host_graph(self.network)
+            model = _with_thin_weights(whole.copy(), self.network)
             graph = model.skeleton.graph
             constant = {each.name for each in graph.initializer}
             fed = {value.name for value in graph.input}
@@ -87,17 +90,19 @@ class ModelProbe:
             self._tensors = {stacked.get(name, name): name for name in wanted}
             del graph.output[:]
             graph.output.extend(map(builder.value, self._tensors))
-            return engine.open_session(model, once=True)
+            return engine.open_session(model, once=True, memory_bytes=engine.probe_bytes(whole))
         except _NO_SESSION:
             return None
 
     def call(self, feeds: Values) -> Values | None:
         """Graph outputs and inputs of layers, in recurrences stacked over steps; None where the model refuses the inputs."""
-        if self._session is None:
+        if self._session is None or self._is_slow:
             return None
+        start = time.monotonic()
         try:
             found = engine.run_limited(self._session, list(self._tensors), feeds)
-        except engine.REFUSALS:
+        except engine.NotRun:
+            self._is_slow = time.monotonic() - start >= engine.PROBE_SECONDS
             return None
         return feeds | dict(zip(self._tensors.values(), found, strict=True))
 
@@ -155,7 +160,7 @@ class ModelProbe:
             pairs = zip(kind.shape.dim, open_sizes, strict=True)
             return [int(dim.dim_value) if is_fixed(dim) else free for dim, free in pairs]
 
-        if any(math.prod(sizes(value, value.type.tensor_type)) > LARGEST_INPUT for value in inputs):
+        if any(math.prod(filter(None, sizes(value, value.type.tensor_type))) > LARGEST_INPUT for value in inputs):
             return None
         return {value.name: random_value(value.type, partial(sizes, value), generator, spread) for value in inputs}
 

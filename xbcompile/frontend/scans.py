@@ -21,7 +21,8 @@ from xbcompile.frontend.runs import LARGEST_STEPS
 from xbcompile.frontend.selection import reason_to_stay
 from xbcompile.onnx_graph.builder import copied, make_graph
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
-from xbcompile.onnx_graph.graph import Graph, Origin, bodies
+from xbcompile.onnx_graph.graph import Graph, Origin
+from xbcompile.onnx_graph.nodes import bodies
 from xbcompile.onnx_graph.splicing import Splicer
 from xbcompile.onnx_graph.types import infer_types
 

@@ -1,7 +1,10 @@
-"""What protobuf and onnx's checker let pass and nothing later should meet: bad text, unknown types, stray references."""
+"""What protobuf and onnx's checker let pass and nothing later should meet: bad text, unknown types, stray references, parts
+without number, bodies without end.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -9,14 +12,27 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor  # type: igno
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
+from xbcompile.onnx_graph.nodes import bodies
+
+MOST_PARTS = (
+    4_000_000  # assumed: messages in a model (nodes, attributes, values, ...); networks that are used have 1,000,000
+)
+MOST_LEVELS = 100  # of messages in messages: protobuf reads no more
+LONGEST_NAME = 10_000  # characters; assumed
 
 _TYPED = frozenset({"onnx.TypeProto.Tensor", "onnx.TypeProto.SparseTensor"})
+_FREE_TEXT = frozenset({"doc_string", "value"})  # no names
 
 
 def check_soundness(model: ModelProto, where: str) -> None:
-    """Raise ModelError for text that is not UTF-8, an element type that ONNX does not have, or a reference to nothing."""
+    """Refuse what no reader of models takes, or takes as far as it has memory.
+
+    Raises:
+        ModelError: text that is not UTF-8, a name or parts beyond what is read, an element type that ONNX does not have, or a
+            reference to nothing.
+    """
     try:
-        _check_message(model, where)
+        _check_messages(model, where)
     except UnicodeDecodeError as error:
         raise ModelError(
             f"{where}: a name or another text in it is not UTF-8; the file is damaged: export or download it again"
@@ -42,8 +58,33 @@ def _is_repeated(field: FieldDescriptor) -> bool:
     return bool(field.label == FieldDescriptor.LABEL_REPEATED if known is None else known)
 
 
-def _check_message(message: Any, where: str) -> None:
-    """Look at every text and type: protobuf decodes a text only then, or gives its bytes where it cannot."""
+def _check_messages(model: ModelProto, where: str) -> None:
+    """Look at every part of the model, those inside of others after them."""
+    parts = 1
+    open_parts: list[Iterator[Any]] = [_looked_at(model, where)]  # one for each level
+    while open_parts:
+        inner = next(open_parts[-1], None)
+        if inner is None:
+            open_parts.pop()
+            continue
+        parts += 1
+        open_parts.append(_looked_at(inner, where))
+        if parts > MOST_PARTS or len(open_parts) > MOST_LEVELS + 1:
+            raise too_many_parts(where)
+
+
+def too_many_parts(where: str) -> ModelError:
+    """The error of a model of more parts than are read."""
+    return ModelError(
+        f"{where}: it has more than {MOST_PARTS:,} parts (nodes, attributes, values, ...), or parts in parts more than "
+        f"{MOST_LEVELS} levels deep, which no network needs; export it again, with less repetition"
+    )
+
+
+def _looked_at(message: Any, where: str) -> Iterator[Any]:
+    """The messages in a message, whose texts and type are looked at: protobuf decodes a text only then, or gives its bytes
+    where it cannot.
+    """
     if message.DESCRIPTOR.full_name in _TYPED and message.elem_type not in _ELEMENT_TYPES:
         raise ModelError(
             f"{where}: not a valid ONNX model: an input, output or value has element type {message.elem_type}, which ONNX "
@@ -55,9 +96,14 @@ def _check_message(message: Any, where: str) -> None:
         value = getattr(message, name)
         for each in value if is_repeated else (value,):
             if is_message:
-                _check_message(each, where)
-            elif isinstance(each, bytes):
-                each.decode()
+                yield each
+                continue
+            text = each.decode() if isinstance(each, bytes) else each
+            if len(text) > LONGEST_NAME and name not in _FREE_TEXT:
+                raise ModelError(
+                    f"{where}: a name in it has {len(text):,} characters (allowed: {LONGEST_NAME:,}), and begins with "
+                    f'"{text[:40]}"; export the model with shorter names'
+                )
 
 
 def _check_references(graph: GraphProto, where: str) -> None:
@@ -69,8 +115,8 @@ def _check_references(graph: GraphProto, where: str) -> None:
                     f"{where}: not a valid ONNX model: attribute {attribute.name} of node {_name(node)!r} refers to attribute "
                     f"{attribute.ref_attr_name!r} of a function, but is in none; export the model again"
                 )
-            for body in (attribute.g, *attribute.graphs):
-                _check_references(body, where)
+        for body in bodies(node):
+            _check_references(body, where)
 
 
 def _name(node: NodeProto) -> str:

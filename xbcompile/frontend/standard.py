@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 from onnx import ModelProto, NodeProto
@@ -11,7 +11,8 @@ from xbcompile.errors import ModelError, elided
 from xbcompile.frontend.rewriter import Replacement, Rewriting
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.domains import is_of_qonnx
-from xbcompile.onnx_graph.graph import Graph, Origin, bodies, reads
+from xbcompile.onnx_graph.graph import Graph, Origin
+from xbcompile.onnx_graph.nodes import all_nodes, reads
 from xbcompile.onnx_graph.types import known_types
 
 OLDEST_OPSET = 9  # Where, Sign
@@ -24,7 +25,7 @@ def with_known_domains(model: ModelProto) -> ModelProto:
 
     Source: execute_onnx in qonnx/core/onnx_exec.py of PyPI `qonnx` 1.0.
     """
-    used = {node.domain for node in _everywhere(model.graph.node) if is_of_qonnx(node.domain)}
+    used = {node.domain for node in all_nodes(model.graph.node) if is_of_qonnx(node.domain)}
     missing = sorted(used - {entry.domain for entry in model.opset_import})
     if not missing:
         return model
@@ -88,7 +89,7 @@ def _check_supported(graph: Graph, rewriting_of: RewritingOf) -> None:
     """Raise ModelError for all operators of QONNX that are left: unknown ones, and those in bodies of control flow."""
     own = {(function.domain, function.name) for function in graph.functions}
     left: dict[str, list[str]] = {}
-    for node in _everywhere(graph.nodes):
+    for node in all_nodes(graph.nodes):
         if is_of_qonnx(node.domain) and (node.domain, node.op_type) not in own:
             place = " inside control flow" if rewriting_of(node) is not None else ""
             left.setdefault(f"{node.op_type} of {node.domain}{place}", []).append(node.name or node.output[0])
@@ -98,11 +99,3 @@ def _check_supported(graph: Graph, rewriting_of: RewritingOf) -> None:
             f"operators that are not supported: {found}; replace them by standard ONNX operators, as the transformations "
             f"of the package qonnx do"
         )
-
-
-def _everywhere(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """The nodes and those in bodies of control flow."""
-    for node in nodes:
-        yield node
-        for body in bodies(node):
-            yield from _everywhere(body.node)

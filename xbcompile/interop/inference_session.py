@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf brings no types
 from onnx import ModelProto, TypeProto, ValueInfoProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from xbcompile.api import compile as compile_model
-from xbcompile.data.shaping import converted
-from xbcompile.errors import DataError, ModelError
+from xbcompile.data.arrays import as_array, by_name
+from xbcompile.errors import DataError, ModelError, elided, quoted
+from xbcompile.frontend.load import parsed
 from xbcompile.onnx_graph import engine
 from xbcompile.program.program import Program, load_program
 from xbcompile.runtime import Session
@@ -115,22 +117,52 @@ class InferenceSession:
 
         Raises:
             DataError: an output that the model does not have, a missing or unknown input, one of another type or shape, or
-                one on which onnxruntime cannot run the model.
+                one on which onnxruntime cannot run the model. It is also what onnxruntime raises: `InvalidInput` an
+                InvalidArgument, `MissingInput` a ValueError, `FailedRun` a Fail and a RuntimeException.
         """
         known = [value.name for value in self._outputs]
-        unknown = [name for name in output_names or () if name not in known]
-        if unknown:
-            raise DataError(f"the model has no output {unknown[0]!r}; its outputs are: {', '.join(known)}")
-        values = {value.name: value for value in self.program.network.inputs}
-        feeds = {name: _fed(values[name], value) if name in values else value for name, value in input_feed.items()}
-        for name, value in values.items():
-            if value.type.HasField("optional_type"):
-                feeds.setdefault(name, None)
+        names = list(_output_names(output_names, known)) or known
+        inputs = {value.name: value for value in self.program.network.inputs}
+        optional = [name for name, value in inputs.items() if value.type.HasField("optional_type")]
+        given: dict[str, Any] = {}
         try:
-            outputs = self.session.run(feeds, first_sample)
-        except engine.REFUSALS as error:
-            raise DataError(f"onnxruntime cannot run the model on these inputs: {engine.one_line(error)}") from error
-        return [outputs[name] for name in output_names or known]
+            given = by_name(input_feed, [name for name in inputs if name not in optional], "inputs")
+            feeds = {name: _fed(inputs[name], value) if name in inputs else value for name, value in given.items()}
+            outputs = self.session.run(dict.fromkeys(optional) | feeds, first_sample)
+        except DataError as error:
+            raise _as_onnxruntime(error, missing=not set(inputs) - set(optional) <= set(given)) from error
+        return [outputs[name] for name in names]
+
+
+class InvalidInput(DataError, ort.InvalidArgument):
+    """An input or output that the model does not have, or an input of another type or shape."""
+
+
+class MissingInput(DataError, ValueError):
+    """An input is missing."""
+
+
+class FailedRun(DataError, ort.Fail, ort.RuntimeException):
+    """onnxruntime cannot run the model on these inputs."""
+
+
+def _as_onnxruntime(error: DataError, missing: bool) -> DataError:
+    """The error as one of the kind that onnxruntime's session raises."""
+    if isinstance(error, engine.NotRun) or isinstance(error.__cause__, engine.NotRun):
+        return FailedRun(str(error))
+    return MissingInput(str(error)) if missing else InvalidInput(str(error))
+
+
+def _output_names(names: Any, known: list[str]) -> Iterable[str]:
+    if names is None:
+        return ()
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InvalidInput(f"the outputs wanted are {quoted(names)}; give a list of names, of: {elided(known)}")
+    names = list(names)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InvalidInput(f"the model has no output {quoted(unknown[0])}; its outputs are: {elided(known)}")
+    return names
 
 
 def _read(
@@ -139,7 +171,7 @@ def _read(
     """A model to compile, or a program."""
     if isinstance(source, bytes):
         try:
-            return ModelProto.FromString(source)
+            return parsed(source, "the model")
         except DecodeError:
             raise ModelError(
                 f"the {len(source)} bytes are not an ONNX model, or a truncated one; give what SerializeToString returns"
@@ -158,27 +190,25 @@ def _is_program_file(path: Path) -> bool:
 
 
 def _fed(wanted: ValueInfoProto, value: Any) -> Any:
-    """A feed as arrays, where the model wants a tensor; numbers in lists take the type that it wants.
+    """A feed as onnxruntime takes it: what has a type must have the model's, and numbers in lists take it.
 
     Raises:
         DataError: they do not fit that type, or lists are of different lengths.
     """
     if isinstance(value, onnxruntime.OrtValue) and value.is_tensor():
-        return value.numpy()
-    if not wanted.type.HasField("tensor_type") or isinstance(value, np.ndarray) or value is None:
+        value = value.numpy()
+    kind = wanted.type.tensor_type
+    if value is None or isinstance(value, Mapping) or not wanted.type.HasField("tensor_type") or not kind.elem_type:
         return value
-    if isinstance(value, np.generic):
-        return np.asarray(value)
-    element_type = wanted.type.tensor_type.elem_type
-    if not element_type or element_type == onnx.TensorProto.STRING:
-        return np.asarray(value, object if element_type else None)
-    where = f"input {wanted.name!r}"
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise DataError(f"{where}: it is no array: {error}") from None
-    dtype = helper.tensor_dtype_to_np_dtype(element_type)
-    return converted(array, dtype, wanted.name, where, finite=False) if array.size else array.astype(dtype)
+    array = as_array(value, f"input {quoted(wanted.name)}")
+    if kind.elem_type == onnx.TensorProto.STRING:
+        return array if isinstance(value, np.ndarray) or array.dtype.kind not in "SU" else array.astype(object)
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    if not array.size and not hasattr(value, "dtype"):
+        return array.astype(dtype)
+    if hasattr(value, "dtype") and array.dtype.newbyteorder("=") != dtype:
+        raise DataError(f"input {quoted(wanted.name)} has type {array.dtype}; the model wants {dtype}")
+    return array  # the session converts it
 
 
 def _node_arg(value: ValueInfoProto) -> NodeArg:

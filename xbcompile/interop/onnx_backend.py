@@ -16,7 +16,8 @@ import onnx
 from onnx import ModelProto, NodeProto, TypeProto, helper
 from onnx.backend.base import Backend, BackendRep
 
-from xbcompile.errors import DataError, TargetError, XbcompileError
+from xbcompile.data.arrays import as_array
+from xbcompile.errors import DataError, TargetError, XbcompileError, quoted
 from xbcompile.frontend import import_network, load_model
 from xbcompile.frontend.runs import check_runs
 from xbcompile.interop.inference_session import InferenceSession
@@ -147,8 +148,14 @@ def _type_of(value: Any) -> TypeProto:
         if not value:
             raise DataError("an empty list has no element type; run the node as a model, whose inputs have types")
         return helper.make_sequence_type_proto(_type_of(value[0]))
-    array = np.asarray(value)
-    element_type = onnx.TensorProto.STRING if array.dtype.kind in "OU" else helper.np_dtype_to_tensor_dtype(array.dtype)
+    array = as_array(value, "an input of the node")
+    try:
+        text = array.dtype.kind in "OU"
+        element_type = onnx.TensorProto.STRING if text else helper.np_dtype_to_tensor_dtype(array.dtype)
+    except (KeyError, TypeError, ValueError):
+        raise DataError(
+            f"an input of the node has type {quoted(str(array.dtype))}, which no tensor of ONNX has"
+        ) from None
     return helper.make_tensor_type_proto(element_type, array.shape)
 
 

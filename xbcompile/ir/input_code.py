@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SCHEMES = ("analogue", "thermometer", "bitserial")
+# Slices of each scheme at most; those of bits in series stand for whole numbers that float32 holds.
+MOST_BITS = {"analogue": 1, "thermometer": 255, "bitserial": 16}
+SCHEMES = tuple(MOST_BITS)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,9 @@ class InputCode:
         high: real value of the largest code; None: each vector's own maximum.
         span: what lies between the two of a dynamic range, where it is known before: each vector's own range is then
             stretched about 0 to it, `low` a whole number of steps; None: it is each vector's own too.
+
+    Raises:
+        ValueError: a field is not as stated, or `low` is not below `high` as float32 has them.
     """
 
     scheme: str
@@ -34,6 +39,21 @@ class InputCode:
     low: float | None = None
     high: float | None = None
     span: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheme not in MOST_BITS:
+            raise ValueError(f"input code: scheme = {self.scheme!r}; allowed: {', '.join(SCHEMES)}")
+        most = MOST_BITS[self.scheme]
+        if not isinstance(self.bits, int) or isinstance(self.bits, bool) or not 1 <= self.bits <= most:
+            raise ValueError(f"input code: {self.scheme} has bits = {self.bits!r}; allowed: 1 to {most}")
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"input code: low = {self.low!r} and high = {self.high!r}; give both, or neither")
+        if self.low is not None and self.high is not None and not is_range(self.low, self.high):
+            raise ValueError(f"input code: low = {self.low!r} and high = {self.high!r} are no range of float32")
+        if self.span is not None and (self.low is not None or not self.steps or not is_range(0.0, self.span)):
+            raise ValueError(
+                f"input code: span = {self.span!r}; it is for steps of a range without low and high, above 0 as float32"
+            )
 
     @property
     def steps(self) -> int:
@@ -69,3 +89,19 @@ class InputCode:
             return None
         margin = (self.high - self.low) * (0.5 / self.steps if self.steps else 2.0**-20)
         return self.low - margin, self.high + margin
+
+
+def is_range(low: float, high: float) -> bool:
+    """Whether the arithmetic, which is in float32, sees a finite span above 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        span = np.float32(high) - np.float32(low)
+    return bool(np.isfinite(span) and span > 0)
+
+
+def drives_rows(code: InputCode | None, drive: str) -> bool:
+    """Whether rows that accept such a drive (see `ArraySpec`) take inputs that are coded so; None: not at all."""
+    if drive == "unbounded":
+        return True
+    if code is None:
+        return False
+    return code.scheme != "analogue" or drive in ("analogue", "signed")

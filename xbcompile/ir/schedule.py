@@ -199,8 +199,12 @@ def share_of(copy: int, copies: int, vectors: int) -> tuple[int, int]:
 
 
 def shares_of(copy: np.ndarray, copies: np.ndarray, vectors: np.ndarray | int) -> np.ndarray:
-    """How many vectors each of many copies serves, see `share_of`; integer arrays, element by element."""
-    shares: np.ndarray = -(-(copy + 1) * vectors // copies) + (-copy * vectors // copies)
+    """How many vectors each of many copies serves, see `share_of`; integer arrays, element by element.
+
+    Whole shares are left out of the products, which stay in int64 for any number of vectors and 2**31 copies.
+    """
+    whole, rest = np.divmod(vectors, copies)
+    shares: np.ndarray = whole - (-(copy + 1) * rest // copies) + (-copy * rest // copies)
     return shares
 
 

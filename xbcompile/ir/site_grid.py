@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xbcompile.errors import ScheduleError
+from xbcompile.errors import ScheduleError, shown
 
 MAX_SITES = 1 << 22  # tables with one row per site stay below 100 MB
 CHIP_HOP_COST = 10  # assumed: a value between chips costs about an order of magnitude more than one between neighbours
-_TEXT = re.compile(r"([0-9]+)x([0-9]+)(?:x([0-9]+))?")
+_TEXT = re.compile(r"([0-9]{1,9})x([0-9]{1,9})(?:x([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class SiteGrid:
         found = _TEXT.fullmatch(text.strip())
         if found is None:
             raise ScheduleError(
-                f"floorplan {text!r}: give site rows x site columns, as in 8x8, or with a number of chips, as in 8x8x2"
+                f"floorplan {shown(text)}: give site rows x site columns, as in 8x8, or with a number of chips, as in 8x8x2"
             )
         rows, columns, chips = (int(number or 1) for number in found.groups())
         return cls(rows, columns, chips, chip_hop_cost)

@@ -69,11 +69,13 @@ def _patches(layer: MatrixLayer, geometry: Patches, x: np.ndarray) -> tuple[np.n
     dilated = tuple(slice(None, None, d) for d in geometry.dilations)
     windows = windows[(slice(None), slice(None), *strided, *dilated)]
     batch, output = x.shape[0], windows.shape[2 : 2 + rank]
-    split = windows.reshape(batch, layer.groups, -1, *windows.shape[2:])  # [N, G, C/G, *out, *kernel]
+    split = windows.reshape(
+        batch, layer.groups, x.shape[1] // layer.groups, *windows.shape[2:]
+    )  # [N, G, C/G, *out, *kernel]
     out_axes = tuple(range(3, 3 + rank))
     kernel_axes = tuple(range(3 + rank, 3 + 2 * rank))
     ordered = split.transpose(1, 0, *out_axes, 2, *kernel_axes)  # [G, N, *out, C/G, *kernel]
-    return ordered.reshape(layer.groups, -1, layer.inputs), (*samples, *output)
+    return ordered.reshape(layer.groups, batch * math.prod(output), layer.inputs), (*samples, *output)
 
 
 def of_type(y: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -149,6 +151,8 @@ def _check_shape(layer: MatrixLayer, shape: tuple[int, ...]) -> None:
     else:
         wanted = f"{layer.inputs} values along axis {geometry.input_axis}"
         fits = len(shape) >= -geometry.input_axis and shape[geometry.input_axis] == layer.inputs
+        if fits and not 0 <= _kept_axis(layer, len(shape)) < max(len(shape) - 1, 1):
+            wanted, fits = f"{wanted} and samples along axis {layer.sample_axis}", False
     if not fits:
         raise DataError(
             f"layer {layer.name!r} wants {wanted}; its input has shape {_by(shape) or 'scalar'}: give inputs of the size that "

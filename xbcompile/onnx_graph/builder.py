@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from google.protobuf.message import Message  # type: ignore[import-untyped]  # protobuf brings no types
+from google.protobuf.message import EncodeError, Message  # type: ignore[import-untyped]  # protobuf brings no types
 from onnx import (
     FunctionProto,
     GraphProto,
@@ -21,6 +21,8 @@ from onnx import (
 
 _ROUNDER = np.float32(1.5 * 2**23)  # x + this is whole, rounded half to even, for float32 |x| < 2**22 (IEEE 754)
 
+LARGEST_MESSAGE = 2**31 - 1  # bytes; protobuf's limit
+
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
@@ -29,6 +31,14 @@ def copied(message: AnyMessage) -> AnyMessage:
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
+
+
+def size_of(message: Message) -> int:
+    """Bytes of a message as it is serialised; `LARGEST_MESSAGE` of one that cannot be."""
+    try:
+        return min(int(message.ByteSize()), LARGEST_MESSAGE)
+    except (EncodeError, ValueError):
+        return LARGEST_MESSAGE
 
 
 def tensor(name: str, value: np.ndarray | np.generic | Sequence[int]) -> TensorProto:

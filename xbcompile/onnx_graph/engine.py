@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # protobuf brings no types
 from onnx import TypeProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
+from xbcompile.errors import DataError, ModelError
 from xbcompile.onnx_graph import builder
 from xbcompile.onnx_graph.domains import XBCOMPILE
+from xbcompile.onnx_graph.nodes import operator_types
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart, split, stored_bytes
 
-ERRORS: tuple[type[Exception], ...] = (
+RAW_ERRORS: tuple[type[Exception], ...] = (
     ort.EPFail,
     ort.Fail,
     ort.InvalidArgument,
@@ -25,17 +29,51 @@ ERRORS: tuple[type[Exception], ...] = (
     ort.InvalidProtobuf,
     ort.NotImplemented,
     ort.RuntimeException,
+    RuntimeError,  # where it cannot take a value, say a dict for a sequence
+    MemoryError,
 )
 
-# What a run raises; RuntimeError where onnxruntime cannot take a value, say a dict for a sequence.
-REFUSALS: tuple[type[Exception], ...] = (RuntimeError, *ERRORS)
+
+class NotLoaded(ModelError):
+    """onnxruntime does not load a model.
+
+    Attributes:
+        reason: what it says, in one line.
+        kind: its own class of the error.
+    """
+
+    def __init__(self, message: str, reason: str = "", kind: type[BaseException] = Exception) -> None:
+        super().__init__(message)
+        self.reason, self.kind = reason or message, kind
+
+
+class NotRun(DataError):
+    """onnxruntime does not run a model on the inputs that it is given; `reason`: what it says, in one line."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
+
+
+# What sessions raise, and nothing else.
+ERRORS: tuple[type[Exception], ...] = (NotLoaded, NotRun)
 
 HEAVY_BYTES = 2**24  # assumed: below, one message is as good as a split model
 
 PROBE_SECONDS = 10.0  # assumed: models that take longer on a few random samples are not waited for
 
+# Assumed: what such a run may take, and how many times the bytes of the model's own tensors in addition: weights of one byte as
+# floats, in two layouts, are half of that.
+PROBE_BYTES = 2**31
+PROBE_BYTES_PER_BYTE = 16
+
 OLDEST_OPSET = 7  # what onnxruntime guarantees
 OLDEST_IR_VERSION = 4  # the first in which an initializer need not be a graph input
+
+_AS_REQUESTED = 1  # how onnxruntime's memory grows: by what is asked for
+_registering = threading.Lock()
+
+_ENDED_BY_EMPTY = frozenset({"DynamicQuantizeLSTM", "GRU", "LSTM"})  # onnxruntime 1.32 ends the process on empty inputs
 
 _DISABLED_OPTIMIZERS = [
     "MatmulTransposeFusion"
@@ -47,7 +85,57 @@ _ELEMENT_TYPES = {name.lower(): number for name, number in onnx.TensorProto.Data
 
 def one_line(error: BaseException) -> str:
     """The text of an error of onnx or onnxruntime on one line."""
-    return " ".join(str(error).split())
+    if isinstance(error, (NotLoaded, NotRun)):
+        return error.reason
+    return " ".join(str(error).split()) or ("it needs more memory than there is" * isinstance(error, MemoryError))
+
+
+class EngineSession:
+    """A session of onnxruntime: all that a caller of it needs, with errors that say what to do about them.
+
+    Args:
+        session: onnxruntime's own.
+        operators: types of all operators of the model.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, operators: Set[str] = frozenset()) -> None:
+        self._session = session
+        self._needs_values = sorted(_ENDED_BY_EMPTY & operators)
+
+    def get_inputs(self) -> list[onnxruntime.NodeArg]:
+        """See onnxruntime."""
+        inputs: list[onnxruntime.NodeArg] = self._session.get_inputs()
+        return inputs
+
+    def get_outputs(self) -> list[onnxruntime.NodeArg]:
+        """See onnxruntime."""
+        outputs: list[onnxruntime.NodeArg] = self._session.get_outputs()
+        return outputs
+
+    def run(
+        self, names: Sequence[str] | None, feeds: Mapping[str, Any], options: onnxruntime.RunOptions | None = None
+    ) -> list[Any]:
+        """See onnxruntime.
+
+        Raises:
+            NotRun: onnxruntime refuses the inputs, or cannot compute the outputs.
+        """
+        if self._needs_values:
+            self._check_values(feeds)
+        try:
+            outputs: list[Any] = self._session.run(names, feeds, options)
+            return outputs
+        except RAW_ERRORS as error:
+            reason = one_line(error)
+            raise NotRun(f"onnxruntime cannot run the model on these inputs: {reason}", reason) from error
+
+    def _check_values(self, feeds: Mapping[str, Any]) -> None:
+        empty = next((name for name, value in feeds.items() if getattr(value, "size", 1) == 0), None)
+        if empty is not None:
+            reason = f'tensor "{empty}" is empty, and {", ".join(self._needs_values)} takes no empty batch or sequence'
+            raise NotRun(
+                f"onnxruntime cannot run the model on these inputs: {reason}; give one sample at least", reason
+            )
 
 
 def open_session(
@@ -57,7 +145,8 @@ def open_session(
     threads: int = 0,
     once: bool = False,
     pooled: bool = True,
-) -> onnxruntime.InferenceSession:
+    memory_bytes: int = 0,
+) -> EngineSession:
     """The one way to a session: on the CPU, without printing warnings; large initializers are handed over as arrays.
 
     Args:
@@ -67,34 +156,53 @@ def open_session(
         once: the session is run once or twice: what depends on constants alone is computed in the run, and no copy of
             weights is kept between runs. It takes less memory, and results may differ in rounding.
         pooled: keep the memory of a run for the next, for as many bytes as the largest run took.
+        memory_bytes: what runs may take beside their inputs, see `probe_bytes`; 0: all that there is.
 
     Raises:
-        one of ERRORS: onnxruntime does not load the model.
+        NotLoaded: onnxruntime does not load the model.
     """
     if isinstance(model, onnx.ModelProto):
         heavy = sum(stored_bytes(tensor) for tensor in model.graph.initializer) > HEAVY_BYTES
         model = split(model) if heavy else SplitModel(model, {})
     # onnxruntime would round a layer's bias to the grids of the quantizers around it.
     quantizers = all(function.domain != XBCOMPILE for function in model.skeleton.functions)
+    options = partial(_options, optimized, threads, once, pooled)
+    open_it = partial(_session, model, once=once, memory_bytes=memory_bytes)
     try:
-        return _session(model, _options(optimized, threads, once, pooled, quantizers), once)
-    except ort.NotImplemented:  # its rewriting for precision knows no int8 inputs; or it has no such kernel at all
-        return _session(model, _options(optimized, threads, once, pooled, quantizers, precise=False), once)
-    except ort.InvalidGraph:
-        if not quantizers:
-            raise
-        # Its own rewriting of quantizers uses Round, which opset 10 lacks.
-        return _session(model, _options(optimized, threads, once, pooled, quantizers=False), once)
+        return open_it(options(quantizers))
+    except NotLoaded as error:
+        if (
+            error.kind is ort.NotImplemented
+        ):  # its rewriting for precision knows no int8 inputs; or it has no kernel at all
+            return open_it(options(quantizers, precise=False))
+        if error.kind is ort.InvalidGraph and quantizers:  # its own rewriting of them uses Round, which opset 10 lacks
+            return open_it(options(quantizers=False))
+        raise
 
 
-def run_limited(session: onnxruntime.InferenceSession, wanted: list[str], feeds: dict[str, Any]) -> list[Any]:
-    """One run, ended with an error of onnxruntime's after a while: with random inputs a loop may go on for ever."""
+def probe_bytes(model: onnx.ModelProto | SplitModel) -> int:
+    """What a run of a model on a few random samples may take: in proportion to the model, beside a fixed amount."""
+    skeleton, apart = (model.skeleton, model.tensors) if isinstance(model, SplitModel) else (model, {})
+    own = sum(stored_bytes(tensor) for tensor in skeleton.graph.initializer if tensor.name not in apart)
+    return PROBE_BYTES + PROBE_BYTES_PER_BYTE * (own + sum(array.nbytes for array in apart.values()))
+
+
+def run_limited(
+    session: EngineSession, wanted: list[str], feeds: dict[str, Any], seconds: float | None = None
+) -> list[Any]:
+    """One run, ended with an error of onnxruntime's after a while: with random inputs a loop may go on for ever.
+
+    Args:
+        session: the session.
+        wanted: names of outputs.
+        feeds: inputs by name.
+        seconds: so long; None: `PROBE_SECONDS`.
+    """
     options = onnxruntime.RunOptions()
-    timer = threading.Timer(PROBE_SECONDS, setattr, (options, "terminate", True))
+    timer = threading.Timer(PROBE_SECONDS if seconds is None else seconds, setattr, (options, "terminate", True))
     timer.start()
     try:
-        values: list[Any] = session.run(wanted, feeds, options)
-        return values
+        return session.run(wanted, feeds, options)
     finally:
         timer.cancel()
 
@@ -119,7 +227,22 @@ def _options(
     return options
 
 
-def _session(model: SplitModel, options: onnxruntime.SessionOptions, once: bool) -> onnxruntime.InferenceSession:
+def _session(
+    model: SplitModel, options: onnxruntime.SessionOptions, once: bool, memory_bytes: int
+) -> EngineSession:  # fmt: skip
+    try:
+        operators = operator_types(model.skeleton)
+        if not memory_bytes:
+            return EngineSession(_opened(model, options, once), operators)
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        with _allocator(memory_bytes):
+            return EngineSession(_opened(model, options, once), operators)
+    except (*RAW_ERRORS, EncodeError, ValueError) as error:  # the latter two of messages that are too large
+        reason = one_line(error)
+        raise NotLoaded(f"onnxruntime cannot load the model: {reason}", reason, type(error)) from error
+
+
+def _opened(model: SplitModel, options: onnxruntime.SessionOptions, once: bool) -> onnxruntime.InferenceSession:
     apart = [tensor for tensor in model.skeleton.graph.initializer if is_apart(tensor)]
     if apart:
         values = [_value(model.tensors[tensor.name], tensor.data_type) for tensor in apart]
@@ -130,6 +253,23 @@ def _session(model: SplitModel, options: onnxruntime.SessionOptions, once: bool)
         providers=["CPUExecutionProvider"],
         disabled_optimizers=[*_DISABLED_OPTIMIZERS, *(["ConstantFolding"] if once else [])],
     )
+
+
+@contextmanager
+def _allocator(memory_bytes: int) -> Iterator[None]:
+    """Give a memory of its own, of so many bytes, to the session that is opened meanwhile: it goes when the session does."""
+    with _registering:
+        _register_allocator(memory_bytes)
+        try:
+            yield
+        finally:
+            _register_allocator(0)  # an empty one in its place, without a limit
+
+
+def _register_allocator(memory_bytes: int) -> None:
+    about = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    settings = ort.OrtArenaCfg({"max_mem": memory_bytes, "arena_extend_strategy": _AS_REQUESTED})
+    ort.create_and_register_allocator(about, settings)
 
 
 def _value(array: np.ndarray, element_type: int) -> onnxruntime.OrtValue:
@@ -144,7 +284,7 @@ def can_load(model: onnx.ModelProto) -> bool:
     """Whether onnxruntime finds a kernel for every node of the model."""
     try:
         open_session(model, optimized=False)
-    except ERRORS:
+    except NotLoaded:
         return False
     return True
 
@@ -168,7 +308,7 @@ def _reads(ir_version: int, opset: int) -> bool:
     graph = builder.make_graph("probe", [helper.make_node("Identity", ["x"], ["y"])], *values)
     try:
         open_session(builder.make_model(graph, [("", opset)], ir_version), optimized=False)
-    except ERRORS:
+    except NotLoaded:
         return False
     return True
 

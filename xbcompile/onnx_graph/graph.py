@@ -24,6 +24,7 @@ from onnx import (
 from xbcompile.onnx_graph import builder, engine
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.domains import ONNX_DOMAINS
+from xbcompile.onnx_graph.nodes import reads
 from xbcompile.onnx_graph.split_model import LARGE_BYTES
 from xbcompile.onnx_graph.tensors import dense, size_bytes
 
@@ -237,40 +238,6 @@ def without_dead_nodes(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(reversed(nodes)), constants=constants)
 
 
-def reads(node: NodeProto) -> Iterator[str]:
-    """Names that a node reads from its graph; those that the bodies of control flow capture are included."""
-    yield from filter(None, node.input)
-    for body in bodies(node):
-        yield from _captured(body)
-
-
-def bodies(node: NodeProto) -> Iterator[GraphProto]:
-    """The sub-graphs of a control-flow node."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def operator_types(model: ModelProto) -> set[str]:
-    """The types of all operators of a model, in bodies and functions too."""
-
-    def types(nodes: Iterable[NodeProto]) -> set[str]:
-        inside = (types(body.node) for node in nodes for body in bodies(node))
-        return {node.op_type for node in nodes}.union(*inside)
-
-    return types(model.graph.node).union(*(types(function.node) for function in model.functions))
-
-
-def _captured(body: GraphProto) -> Iterator[str]:
-    own = {value.name for value in (*body.input, *body.initializer)}
-    own.update(sparse.values.name for sparse in body.sparse_initializer)
-    own.update(name for node in body.node for name in node.output)
-    for node in body.node:
-        yield from (name for name in reads(node) if name not in own)
-    yield from (value.name for value in body.output if value.name not in own)
-
-
 def _sorted(nodes: Iterable[NodeProto]) -> list[NodeProto]:
     """Nodes in topological order, as near to the given order as can be; nodes on a cycle come last."""
     nodes = list(nodes)
@@ -295,10 +262,18 @@ def _sorted(nodes: Iterable[NodeProto]) -> list[NodeProto]:
     return [nodes[i] for i in (*order, *(i for i in range(len(nodes)) if i not in placed))]
 
 
-def unused(name: str, used: Container[str]) -> str:
-    """The name, with a number appended where it is taken."""
-    candidate, number = name, 1
+def unused(name: str, used: Container[str], numbers: dict[str, int] | None = None) -> str:
+    """The name, with a number appended where it is taken.
+
+    Args:
+        name: the name.
+        used: what is taken; it only grows.
+        numbers: the last number that each name got, where many are asked for: the search goes on from there.
+    """
+    candidate, number = name, 1 if numbers is None else numbers.get(name, 1)
     while candidate in used:
         number += 1
         candidate = f"{name}_{number}"
+    if numbers is not None:
+        numbers[name] = number
     return candidate

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, TypeProto, ValueInfoProto
 
-from xbcompile.errors import DataError
+from xbcompile.errors import DataError, quoted
 
 _KINDS = {
     "tensor_type": "an array",
@@ -23,7 +23,7 @@ def check_kind(value: ValueInfoProto, fed: Any) -> None:
     """
     wrong = _wrong(value.type, fed)
     if wrong:
-        raise DataError(f"input {value.name!r} takes {wrong}")
+        raise DataError(f"input {quoted(value.name)} takes {wrong}")
 
 
 def _wrong(kind: TypeProto, fed: Any) -> str:
@@ -43,7 +43,7 @@ def _wrong(kind: TypeProto, fed: Any) -> str:
 def _wrong_elements(element_type: int, fed: Any) -> str:
     """Texts where numbers are meant, numbers where texts are; other types and shapes are told elsewhere."""
     try:
-        found = np.asarray(fed).dtype
+        found = fed.dtype if isinstance(getattr(fed, "dtype", None), np.dtype) else np.asarray(fed).dtype
     except ValueError:  # a list that is no array
         return "an array, not a list of lists of different lengths"
     texts = element_type == TensorProto.STRING
@@ -56,4 +56,4 @@ def _wrong_keys(kind: TypeProto, fed: Mapping[Any, Any]) -> str:
     allowed = (str,) if texts else (int, np.integer)
     strange = next((key for key in fed if not isinstance(key, allowed)), None)
     keys = "texts" if texts else "whole numbers"
-    return "" if strange is None else f"a dict whose keys are {keys}, not one with the key {strange!r}"
+    return "" if strange is None else f"a dict whose keys are {keys}, not one with the key {quoted(strange)}"

@@ -8,7 +8,8 @@ import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto
 
 from xbcompile.onnx_graph.builder import NodeBuilder, copied, tensor
-from xbcompile.onnx_graph.graph import Graph, Origin, bodies, constant_of, unused
+from xbcompile.onnx_graph.graph import Graph, Origin, constant_of, unused
+from xbcompile.onnx_graph.nodes import bodies
 from xbcompile.onnx_graph.tensors import dense
 
 
@@ -33,10 +34,11 @@ class Splicer(NodeBuilder):
         self._used = {*graph.types, *graph.constants, *names_in(graph.nodes)}
         self._used.update(value.name for value in (*graph.inputs, *graph.outputs))
         self._standing = {node.name for node in graph.nodes}
+        self._numbers, self._node_numbers = dict[str, int](), dict[str, int]()
 
     def name(self, label: str) -> str:
         """A new name for a tensor."""
-        name = unused(label, self._used)
+        name = unused(label, self._used, self._numbers)
         self._used.add(name)
         return name
 
@@ -75,7 +77,7 @@ class Splicer(NodeBuilder):
         for node in nodes:
             names.update({output: self.name(output) for output in node.output if output and output not in names})
             copy = renamed(node, names)
-            copy.name = unused(node.name, self._standing)
+            copy.name = unused(node.name, self._standing, self._node_numbers)
             self._standing.add(copy.name)
             if copy.name != node.name:
                 self.origins[copy.name] = Origin(node.name, node.op_type)

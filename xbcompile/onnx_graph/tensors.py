@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 LARGEST_DENSE_BYTES = 2**31  # onnxruntime makes sparse initializers dense, in one protobuf message
+_LARGEST_ARRAY_BYTES = 2**62  # numpy counts the bytes of arrays in int64, axes of size 0 left out
 
 _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 
@@ -51,11 +52,19 @@ def dense(sparse: SparseTensorProto) -> TensorProto:
 
 
 def check_sizes(model: onnx.ModelProto, where: str) -> None:
-    """Raise ModelError for a tensor whose content does not fit its shape and element type."""
+    """Raise ModelError for a tensor whose content does not fit its shape and element type, and for sparse ones too large."""
     for tensor in model_tensors(model):
         _check_tensor(tensor, f'{where}: tensor "{tensor.name}"')
+    dense_bytes = 0
     for sparse in _model_sparse(model):
-        _check_sparse(sparse, f'{where}: sparse tensor "{sparse.values.name}"')
+        what = f'{where}: sparse tensor "{sparse.values.name}"'
+        _check_sparse(sparse, what)
+        dense_bytes += math.prod(sparse.dims) * item_bytes(sparse.values.data_type)
+        if dense_bytes > LARGEST_DENSE_BYTES:
+            raise ModelError(
+                f"{what} and those before it would take {dense_bytes} bytes when dense (allowed: {LARGEST_DENSE_BYTES}); store "
+                f"the values as dense tensors"
+            )
 
 
 def _check_tensor(tensor: TensorProto, what: str) -> None:
@@ -64,6 +73,8 @@ def _check_tensor(tensor: TensorProto, what: str) -> None:
         raise ModelError(f"{what} has element type number {kind}, which ONNX does not define; export the model again")
     if any(size < 0 for size in dims):
         raise ModelError(f"{what} has shape {dims}; sizes must not be negative: export the model again")
+    if math.prod(filter(None, dims)) * item_bytes(kind) > _LARGEST_ARRAY_BYTES and 0 in dims:
+        raise ModelError(f"{what} has shape {dims}, which no array can have; export the model again")
     if tensor.HasField("segment"):
         raise ModelError(f"{what} is stored in segments, which onnxruntime does not read; export the model again")
     name = TensorProto.DataType.Name(kind)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TypeProto, helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, TypeProto, helper, shape_inference
 
 from xbcompile.errors import ModelError
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.builder import copied
 from xbcompile.onnx_graph.graph import Graph, dimensions_of, skeleton
+from xbcompile.onnx_graph.nodes import all_nodes, bodies
+from xbcompile.onnx_graph.tensors import elements, to_array
+
+MOST_ENTRIES = 2**20  # assumed: of all lists of sizes that onnx is let follow through a model, entry by entry
 
 
 def infer_types(graph: Graph) -> Graph:
@@ -39,11 +44,56 @@ def known_types(graph: Graph) -> dict[str, TypeProto]:
     types = {value.name: value.type for value in graph.inputs}
     types.update({name: helper.make_tensor_type_proto(t.data_type, t.dims) for name, t in graph.constants.items()})
     try:
-        inferred = shape_inference.infer_shapes(skeleton(graph), data_prop=True)
+        inferred = inferred_model(graph)
     except shape_inference.InferenceError:
         return types  # onnxruntime may know more, or give the error
     types.update({value.name: value.type for value in inferred.graph.value_info})
     return types
+
+
+def inferred_model(graph: Graph) -> ModelProto:
+    """The graph's skeleton with the types that onnx infers.
+
+    Raises:
+        shape_inference.InferenceError: types contradict each other.
+    """
+    inferred: ModelProto = shape_inference.infer_shapes(skeleton(graph), data_prop=_has_short_lists(graph))
+    return inferred
+
+
+def _has_short_lists(graph: Graph) -> bool:
+    """Whether lists of numbers that onnx follows through a graph, one by one, stay of a length that it has memory for.
+
+    A Concat of a list with itself doubles it, and a Range is as long as it says; in a function, it may be of any length.
+    """
+    in_functions = [node for each in graph.functions for node in all_nodes(each.node)]
+    nodes = [*all_nodes(graph.nodes), *in_functions]
+    constants = dict(graph.constants)
+    for node in nodes:
+        constants.update((tensor.name, tensor) for body in bodies(node) for tensor in body.initializer)
+        if node.op_type == "Constant" and node.attribute:
+            constants[node.output[0]] = node.attribute[0].t
+    lengths = {name: elements(tensor) for name, tensor in constants.items() if len(tensor.dims) == 1}
+    total = 0
+    for node in nodes:
+        found = [lengths.get(name, 1) for name in node.input]
+        if node.op_type in ("Concat", "Range"):
+            length = sum(found) if node.op_type == "Concat" else _range_length(node, constants)
+            lengths[node.output[0]] = length
+            total += length
+        elif any(length > 1 for length in found):
+            lengths.update(dict.fromkeys(node.output, max(found)))
+    return total <= MOST_ENTRIES and all(node.op_type != "Range" for node in in_functions)
+
+
+def _range_length(node: NodeProto, constants: Mapping[str, TensorProto]) -> int:
+    """How many numbers a Range of constant bounds makes, rounded up; 1 where they are not constant."""
+    bounds = [constants[name] for name in node.input if name in constants and elements(constants[name]) == 1]
+    if len(bounds) < 3:
+        return 1
+    start, limit, delta = (float(to_array(each).reshape(())) for each in bounds)
+    length = (limit - start) / delta if delta else 0.0
+    return math.ceil(min(max(length, 0.0), 2.0**62)) if math.isfinite(length) else 0
 
 
 def _is_incomplete(type_proto: TypeProto) -> bool:

@@ -51,21 +51,16 @@ def layer_rows(network: PlannedNetwork, schedule: Schedule, spec: ArraySpec) -> 
     writing an image each matrix has the part that it has of the image's weights.
     """
     cells = spec.rows * spec.columns
-    written = schedule.initial[schedule.initial >= 0] if schedule.stationary else schedule.writes["image"]
-    writes = np.bincount(written, minlength=schedule.images)
-    tile_write_s = _tile_write_s(schedule)
-    edges = np.searchsorted(schedule.tiles["layer"], np.arange(len(network.layers) + 1))  # tiles are ordered by layer
-    reads_of = np.zeros(len(network.layers), dtype=object)  # whole numbers of any size
+    taken = _taken_by_matrices(schedule, len(network.layers))
+    reads_of = [0] * len(network.layers)  # whole numbers of any size
     for use in network.uses:
         reads_of[use.layer] += use.reads
     rows: list[dict[str, Any]] = []
     for index, layer in enumerate(network.layers):
         owner = network.matrices[index]
-        mine = slice(edges[owner], edges[owner + 1])
-        tiles = schedule.tiles[mine]
-        held = np.unique(tiles["image"])
-        reads = len(tiles) * int(reads_of[index])
-        own_write_s = float(tile_write_s[mine].sum()) if owner == index else 0.0
+        tiles, images = taken["tiles"][owner], taken["images"][owner]
+        reads = tiles * reads_of[index]
+        own_write_s = taken["write_s"][owner] if owner == index else 0.0
         rows.append(
             {
                 "layer": layer.name,
@@ -75,14 +70,14 @@ def layer_rows(network: PlannedNetwork, schedule: Schedule, spec: ArraySpec) -> 
                 "outputs": layer.outputs,
                 "slices": layer.slices,
                 "vectors_per_inference": layer.vectors_per_inference,
-                "tiles": len(tiles),
-                "images": len(held),
+                "tiles": tiles,
+                "images": images,
                 "images_lower_bound": -(-layer.weights // cells),
-                "weight_updates": int(writes[held].sum()),
+                "weight_updates": taken["writes"][owner],
                 "reads_per_inference": reads,
-                "dot_products_per_inference": int(tile_columns(tiles).sum()) * int(reads_of[index]),
+                "dot_products_per_inference": taken["columns"][owner] * reads_of[index],
                 "weights": layer.weights,
-                "utilisation": layer.weights / (len(held) * cells),
+                "utilisation": layer.weights / (images * cells),
                 "e_read_per_inference_j": reads * spec.e_read_j,
                 "t_read_per_inference_s": reads * spec.t_read_s,
                 "share_of_array_time": reads * spec.t_read_s * schedule.batch + own_write_s,
@@ -92,6 +87,30 @@ def layer_rows(network: PlannedNetwork, schedule: Schedule, spec: ArraySpec) -> 
     for row in rows:
         row["share_of_array_time"] = row["share_of_array_time"] / busy_s if busy_s else 0.0
     return rows
+
+
+def _taken_by_matrices(schedule: Schedule, layers: int) -> dict[str, list[Any]]:
+    """What each matrix takes, by its owner: tiles, their columns, images, writes of those, and its part of their time."""
+    tiles, images = schedule.tiles, max(schedule.images, 1)
+    owner = tiles["layer"].astype(np.int64)
+    written = schedule.initial[schedule.initial >= 0] if schedule.stationary else schedule.writes["image"]
+    pairs = np.unique(owner * images + tiles["image"])
+    writes = np.bincount(written, minlength=images)[pairs % images]
+    found = {
+        "tiles": np.bincount(owner, minlength=layers),
+        "columns": _sums(owner, tile_columns(tiles), layers),
+        "images": np.bincount(pairs // images, minlength=layers),
+        "writes": _sums(pairs // images, writes, layers),
+        "write_s": np.bincount(owner, weights=_tile_write_s(schedule), minlength=layers),
+    }
+    return {name: values.tolist() for name, values in found.items()}
+
+
+def _sums(index: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Sums of whole numbers by index, exact."""
+    sums = np.zeros(count, dtype=np.int64)
+    np.add.at(sums, index, values)
+    return sums
 
 
 def _tile_write_s(schedule: Schedule) -> np.ndarray:

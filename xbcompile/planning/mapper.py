@@ -18,9 +18,9 @@ from xbcompile.planning.planned import PlannedNetwork
 from xbcompile.tiler import Layout, MatrixShape, make_schedule, plan_layout
 from xbcompile.tiler.cuts import CUTS
 from xbcompile.tiler.schedule.objective import Figures, parse_objective
+from xbcompile.tiler.schedule.workload import check_reads
 
-MANY_TILES = 100_000  # assumed: with more tiles only what takes linear time is done
-MOST_READS = 2**40  # assumed: counts of a million tiles stay in int64
+MANY_TILES, MANY_MATRICES = 100_000, 5_000  # assumed: with more of either only what takes linear time is done
 MOST_TILES = 8_000_000  # assumed: tables of more take more than 8 GiB
 _ALIKE = 0.005  # assumed: half a percent of an objective is not worth an array
 _MORE_ARRAYS = 0.05  # assumed: with an array per image, fewer arrays than so many more do not outweigh the objective
@@ -77,12 +77,12 @@ _Candidate = tuple[str, str, Layout]
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What one mapping is made of, and whether there are so many tiles that only linear time is spent."""
+    """What one mapping is made of; `many` says of what there is so much that only linear time is spent, if so."""
 
     network: PlannedNetwork
     spec: ArraySpec
     options: MappingOptions
-    many: bool
+    many: str
 
 
 class Mapper:
@@ -108,7 +108,7 @@ class Mapper:
             ScheduleError: too many tiles for any table, or more reads than can be counted.
         """
         task = _task(network, spec, options)
-        notes = (f"more than {MANY_TILES:,} tiles: only what takes linear time was tried",) if task.many else ()
+        notes = (f"{task.many}: only what takes linear time was tried",) if task.many else ()
         layouts = [(*choice, self._layout(task, *choice)) for choice in _choices(options, task.many)]
         bound = 0 if task.many else min(layout.images_lower_bound for _, _, layout in layouts)
         (cuts, packing, layout), schedule, candidates = self._best(task, _distinct(layouts))
@@ -200,18 +200,16 @@ class Mapper:
 
 def _task(network: PlannedNetwork, spec: ArraySpec, options: MappingOptions) -> _Task:
     """What is to be mapped, if that can be."""
-    reads = sum(use.reads for use in network.uses) * options.batch
-    if reads > MOST_READS:
-        raise ScheduleError(
-            f"{reads:.3g} reads of a tile per batch; allowed are {MOST_READS:.3g}: take fewer vectors or a smaller batch"
-        )
+    check_reads(network.uses, options.batch)
     fewest = fewest_tiles(network, spec.rows, spec.columns)
     if fewest > MOST_TILES:
         raise ScheduleError(
             f"at least {fewest:,} tiles of {spec.rows}x{spec.columns}, and {MOST_TILES:,} are mapped at most; "
             f"take larger arrays, or part of the network"
         )
-    return _Task(network, spec, options, fewest > MANY_TILES)
+    matrices = len(set(network.matrices))
+    tiles, many = f"more than {MANY_TILES:,} tiles", f"more than {MANY_MATRICES:,} matrices"
+    return _Task(network, spec, options, tiles if fewest > MANY_TILES else many if matrices > MANY_MATRICES else "")
 
 
 def _distinct(layouts: Sequence[_Candidate]) -> list[_Candidate]:
@@ -229,7 +227,7 @@ def fewest_tiles(network: PlannedNetwork, rows: int, columns: int) -> int:
     return sum(layer.groups * -(-layer.inputs // rows) * -(-layer.outputs // columns) for layer in layers)
 
 
-def _choices(options: MappingOptions, many: bool) -> Iterator[_Choice]:
+def _choices(options: MappingOptions, many: str) -> Iterator[_Choice]:
     """Cuts and packings to try, simple ones first."""
     all_cuts: Sequence[str] = CUTS[:1] if many else CUTS
     packings = PACKINGS[:2] if options.arrays else PACKINGS[:1]  # with an array per image their order does not matter

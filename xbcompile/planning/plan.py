@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import onnx
 
 from xbcompile.ir import ArraySpec, Schedule, Use
-from xbcompile.options import PlanOptions
+from xbcompile.options import PlanOptions, changed_options
 from xbcompile.planning.figures import layer_rows, schedule_totals
 from xbcompile.planning.mapper import Mapping
 from xbcompile.planning.planned import PlannedNetwork
 from xbcompile.planning.planner import Planner
-from xbcompile.planning.requirements import judge, parse_requirement, unmet
+from xbcompile.planning.requirements import judge, parse_requirements, unmet
 from xbcompile.planning.shapes import read_problem
 from xbcompile.program.program import Program
 from xbcompile.targets import Target, load_target
@@ -82,8 +82,8 @@ def plan(
         TypeError: an option that does not exist.
     """
     start = time.perf_counter()
-    options = replace(options or PlanOptions(), **changes)
-    requirements = [parse_requirement(each) for each in ([require] if isinstance(require, str) else require)]
+    options = changed_options(PlanOptions, options, changes)
+    requirements = parse_requirements(require)
     if target is None:
         target = source.target if isinstance(source, Program) else "mram64"
     chosen = target if isinstance(target, Target) else load_target(target)

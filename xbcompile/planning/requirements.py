@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from xbcompile.errors import ScheduleError
+from xbcompile.errors import ScheduleError, shown
 from xbcompile.options import AUTO, MOST_ROWS, PACKINGS, PlanOptions
 from xbcompile.planning.bounds import lower_bounds
 from xbcompile.planning.mapper import MANY_TILES, Mapping, fewest_tiles
@@ -67,6 +67,18 @@ class Requirement:
         return bounds[self.quantity] <= self.limit * (1 + 1e-9)
 
 
+def parse_requirements(texts: Collection[str]) -> list[Requirement]:
+    """Read one requirement, or several.
+
+    Raises:
+        ScheduleError: anything else.
+    """
+    several = [texts] if isinstance(texts, str) else texts
+    if not isinstance(several, list | tuple | set | frozenset) or not all(isinstance(each, str) for each in several):
+        raise ScheduleError(f"require={shown(texts)}: give texts, such as 'stationary' or 'images<=25'")
+    return [parse_requirement(each) for each in several]
+
+
 def parse_requirement(text: str) -> Requirement:
     """Read `stationary` or `NAME<=NUMBER`.
 
@@ -78,13 +90,13 @@ def parse_requirement(text: str) -> Requirement:
         return Requirement(name)
     form = f"write stationary or NAME<=NUMBER, NAME one of {', '.join(each for each in _HELP if each != 'stationary')}"
     if not operator or name not in _HELP or name == "stationary":
-        raise ScheduleError(f"requirement {text!r} is unknown; {form}")
+        raise ScheduleError(f"requirement {shown(text)} is unknown; {form}")
     try:
         limit = float(number)
     except ValueError:
         limit = math.nan
     if not math.isfinite(limit) or limit < 0:
-        raise ScheduleError(f"requirement {text!r}: {number!r} is no number of 0 or more; {form}")
+        raise ScheduleError(f"requirement {shown(text)}: {shown(number)} is no number of 0 or more; {form}")
     return Requirement(name, limit)
 
 

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
-import tempfile
+import re
+import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 
 from xbcompile.errors import ProgramError
+from xbcompile.program.members import Members, Missing, Unreadable, table_of
 
 TENSORS = "tensors/"  # folder of the tensors
 _COMMENT = b"xbcompile sha256:"
 COMMENT_BYTES = len(_COMMENT) + 64
 _PIECE_BYTES = 2**24  # read and written at a time; assumed
-_HEADER_BYTES, _HEADER_LENGTHS = 30, (26, 28)  # of a local file header; in it, of name and extra field: APPNOTE 4.3.7
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can name
 
 
@@ -111,17 +114,41 @@ def sealed(data: bytes) -> bytes:
     return kept + _COMMENT + hashlib.sha256(kept).hexdigest().encode()
 
 
-# What an archive is, and how one is made.
-PROGRAM = ("program file", "xbcompile compile MODEL.onnx -o P.xbar")
+MOST_AXES = 32  # of a tensor; onnxruntime and numpy take so many at least
+
+
+@dataclass(frozen=True)
+class ArchiveKind:
+    """What an archive holds.
+
+    Args:
+        name: what messages call it.
+        made: how one is made.
+        members: pattern of the names that its members may have.
+    """
+
+    name: str
+    made: str
+    members: re.Pattern[str]
+
+
+PROGRAM = ArchiveKind(
+    "program file",
+    "xbcompile compile MODEL.onnx -o P.xbar",
+    re.compile(
+        r"manifest\.json|target\.json|(host|source|taken_apart)\.onnx|(schedule/[a-z_]+|calibration/[0-9]+)\.npy"
+        r"|tensors/[0-9a-f]{64}"
+    ),
+)
 
 
 class Archive:
-    """A program file that is open for reading, its digest checked.
+    """A program file that is open for reading, its digest and the places of its members checked.
 
     Args:
         file: the open file.
         name: what error messages call it.
-        what: the kind of file, and how one is made, for messages.
+        kind: what it holds.
 
     Attributes:
         digest: the SHA-256 that it ends in, in hexadecimal.
@@ -130,60 +157,130 @@ class Archive:
         ProgramError: it is no program, or it is damaged.
     """
 
-    def __init__(self, file: IO[bytes], name: str, what: tuple[str, str] = PROGRAM) -> None:
-        self.name, (self._what, self._made) = name, what
+    def __init__(self, file: IO[bytes], name: str, kind: ArchiveKind = PROGRAM) -> None:
+        self.name, self.kind = name, kind
         if file.read(4) != b"PK\x03\x04":
-            raise ProgramError(f"{name!r} is no {self._what} of xbcompile; make one with: {self._made}")
+            raise ProgramError(f"{name!r} is no {kind.name} of xbcompile; make one with: {kind.made}")
         digest = _seal_of(file)
         if digest is None:
-            raise ProgramError(
-                f"{self._what} {name!r} is damaged: its digest does not match; make it again with: {self._made}"
-            )
+            raise self.damaged("its digest does not match")
         self.digest = digest
-        self._file, self._zip = file, zipfile.ZipFile(file)
-        self._names = frozenset(self._zip.namelist())
+        try:
+            self._members = Members(file)
+        except Unreadable as error:
+            raise self.damaged(str(error)) from None
         self._tensors: dict[str, np.ndarray] = {}
 
+    def damaged(self, why: str) -> ProgramError:
+        """The error of a file that is not as it was written.
+
+        Args:
+            why: what is wrong.
+        """
+        return ProgramError(f"{self.kind.name} {self.name!r} is damaged: {why}; make it again with: {self.kind.made}")
+
+    def malformed(self, error: Exception) -> ProgramError:
+        """The error of a file that is whole, and holds what no such file does.
+
+        Args:
+            error: says which part, what was found and what is allowed.
+        """
+        if isinstance(error, Missing):
+            return ProgramError(f"{self.kind.name} {self.name!r} lacks a part that it must have: {error}")
+        return ProgramError(
+            f"{self.kind.name} {self.name!r} is malformed: {error}; make it again with: {self.kind.made}"
+        )
+
+    def check_names(self) -> None:
+        """Raise ProgramError for a member that no such archive has."""
+        for member in self._members.names:
+            if not self.kind.members.fullmatch(member):
+                raise self.damaged(f"it holds {member!r}, which no {self.kind.name} does")
+
     def __contains__(self, member: str) -> bool:
-        return member in self._names
+        return member in self._members
 
     def read(self, member: str) -> bytes:
-        """A member's bytes; KeyError where it is not there."""
-        return self._zip.read(member)
+        """A member's bytes.
 
-    def table(self, member: str) -> np.ndarray:
-        """An array in numpy's own format; pickles are refused (ValueError)."""
-        array: np.ndarray = np.lib.format.read_array(io.BytesIO(self.read(member)), allow_pickle=False)
-        return array
+        Raises:
+            ProgramError: it is not there, or damaged.
+        """
+        try:
+            return self._members.read(member)
+        except Unreadable as error:
+            raise self.malformed(error) from None
+
+    def table(self, member: str, *dtypes: Any) -> np.ndarray:
+        """An array in numpy's own format, see `table_of`.
+
+        Raises:
+            ProgramError: it is not there, or no such array.
+        """
+        try:
+            return table_of(self._members.read(member), member, *dtypes)
+        except Unreadable as error:
+            raise self.malformed(error) from None
 
     def tensor(self, member: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
         """A tensor, read-only; tensors of one member share memory.
 
         Raises:
-            ProgramError: the content is not what its name says, or of another size.
+            ProgramError: it is not there, its content is not what its name says, or of another size.
         """
         if member not in self._tensors:
             self._tensors[member] = self._read_tensor(member)
-        content = self._tensors[member]
-        if content.nbytes != int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize:
+        content, size = self._tensors[member], math.prod(shape) * np.dtype(dtype).itemsize
+        if (
+            min(shape, default=0) < 0
+            or content.nbytes != size
+            or len(shape) > MOST_AXES
+            or max(shape, default=0) > 2**40
+        ):
             raise ProgramError(f"program file {self.name!r} holds {content.nbytes} bytes in {member}, not {shape}")
         return content.view(dtype).reshape(shape)
 
     def _read_tensor(self, member: str) -> np.ndarray:
-        info = self._zip.getinfo(member)
-        content = np.empty(info.file_size, np.uint8)
-        with self._zip.open(member):  # checks the header that stands before the content
-            pass
-        self._file.seek(info.header_offset)
-        header = self._file.read(_HEADER_BYTES)
-        self._file.seek(sum(int.from_bytes(header[at : at + 2], "little") for at in _HEADER_LENGTHS), os.SEEK_CUR)
-        read = self._file.readinto(content.data)  # type: ignore[attr-defined]  # of binary files, which IO[bytes] is not sure of
-        if read != content.size or member != TENSORS + hashlib.sha256(content.data).hexdigest():
-            raise ProgramError(
-                f"{self._what} {self.name!r} is damaged: {member} holds other bytes; make it again with: {self._made}"
-            )
+        try:
+            content = self._members.read_into(member)
+        except Unreadable as error:
+            raise self.malformed(error) from None
+        if member != TENSORS + hashlib.sha256(content.data).hexdigest():
+            raise self.damaged(f"{member} holds other bytes")
         content.flags.writeable = False
         return content
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], kind: ArchiveKind = PROGRAM) -> Iterator[Archive]:
+    """An archive that is open while it is read.
+
+    Args:
+        path: of the file.
+        kind: what it is to hold.
+
+    Raises:
+        ProgramError: the file is missing, cannot be read, or is no such archive.
+    """
+    name = os.fsdecode(path)
+    try:
+        if b"\0" in os.fsencode(name):
+            raise ProgramError(f"{kind.name} {name!r}: no file has a zero byte in its path")
+        with open(name, "rb", opener=_open_at_once) as file:
+            if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+                raise ProgramError(f"{name!r} is no file but a pipe, so it is no {kind.name}; give the path of a file")
+            yield Archive(file, name, kind)
+    except FileNotFoundError:
+        raise ProgramError(f"{kind.name} {name!r} does not exist") from None
+    except OSError as error:
+        raise ProgramError(f"{kind.name} {name!r} cannot be read: {error.strerror}") from None
+    except UnicodeEncodeError:
+        raise ProgramError(f"{kind.name} {name!r}: no file has such a path; it is no text") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Without waiting for someone who writes into a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _seal_of(file: IO[bytes]) -> str | None:
@@ -198,44 +295,6 @@ def _seal_of(file: IO[bytes]) -> str | None:
         left -= len(piece)
     digest = hasher.hexdigest()
     return digest if file.read() == _COMMENT + digest.encode() else None
-
-
-@contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file that is written beside its place and renamed; nothing is left behind on failure or interruption.
-
-    Raises:
-        ProgramError: the folder does not exist or cannot be written.
-    """
-    name = os.path.abspath(os.fspath(path))
-    folder = os.path.dirname(name)
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(name)}.", dir=folder)
-    except OSError as error:
-        raise ProgramError(f"cannot write into folder {folder!r}: {error.strerror}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, name)
-    except OSError as error:
-        os.unlink(temporary)
-        raise ProgramError(f"cannot write {name!r}: {error.strerror}") from None
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes | bytearray) -> None:
-    """Write a whole file as `atomic_file` does.
-
-    Raises:
-        ProgramError: the folder does not exist or cannot be written.
-    """
-    with atomic_file(path) as file:
-        file.write(data)
 
 
 def npy(array: np.ndarray) -> bytes:

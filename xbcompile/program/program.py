@@ -17,40 +17,35 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
+import reprlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import IO, Any
 
+import msgspec
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf brings no types
 
-from xbcompile.errors import ProgramError
+from xbcompile.errors import ProgramError, XbcompileError
+from xbcompile.files import atomic_file
 from xbcompile.ir import ArraySpec, LoweringRecord, Network, Schedule
 from xbcompile.ir.content_equality import ContentEqual
 from xbcompile.onnx_graph.split_model import SplitModel
 from xbcompile.options import CompileOptions
 from xbcompile.passes.contract import DevicePass
 from xbcompile.passes.pipeline import parse_pipeline
-from xbcompile.program.archive import Archive, TensorPool, atomic_file, npy, write_archive
+from xbcompile.program.archive import Archive, TensorPool, npy, opened, write_archive
 from xbcompile.program.cells import CellImages
-from xbcompile.program.network_file import (
-    NodeReader,
-    describe_nodes,
-    describe_samples,
-    describe_tensors,
-    host_of,
-    read_skeleton,
-    samples_of,
-    stored_skeleton,
-)
+from xbcompile.program.manifest import Manifest, checked, node_entries, parsed_json
+from xbcompile.program.network_file import describe_nodes, describe_samples, describe_tensors
+from xbcompile.program.network_reader import NodeReader, host_of, layer_entries, samples_of
+from xbcompile.program.stored_graph import read_skeleton, stored_skeleton
+from xbcompile.program.stored_tables import TABLES, check_follows, read_calibration, read_schedule
 from xbcompile.reference.host_graph import host_graph, layer_parameters
 from xbcompile.targets import Target
 
 FORMAT_VERSION = 6
-_TABLES = ("tiles", "copies", "column_permutation", "steps", "initial", "site")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +136,7 @@ class Program(ContentEqual):
             yield "source.onnx", stored_skeleton(self.source, pool, ())
         if self.taken_apart is not None:
             yield "taken_apart.onnx", stored_skeleton(self.taken_apart, pool, ())
-        for name in _TABLES:
+        for name in TABLES:
             yield f"schedule/{name}.npy", npy(getattr(self.schedule, name))
         for i, name in enumerate(sorted(self.calibration)):
             yield f"calibration/{i}.npy", npy(self.calibration[name])
@@ -150,7 +145,7 @@ class Program(ContentEqual):
     def _manifest(self, pool: TensorPool) -> dict[str, Any]:
         from xbcompile import __version__
 
-        schedule = {name: getattr(self.schedule, name) for name in Schedule.__dataclass_fields__ if name not in _TABLES}
+        schedule = {name: getattr(self.schedule, name) for name in Schedule.__dataclass_fields__ if name not in TABLES}
         return {
             "format_version": FORMAT_VERSION,
             "xbcompile_version": __version__,
@@ -170,23 +165,20 @@ class Program(ContentEqual):
 
 
 def load_program(path: str | os.PathLike[str]) -> Program:
-    """Read a program file.
+    """Read a program file, and check all of it by the rules that the compiler keeps.
+
+    Whoever made it, nothing but the file is read, and what it says is of the types, ranges and sizes that a run needs; whether it
+    is right, `verify` tells.
 
     Args:
         path: of the program file.
 
     Raises:
-        ProgramError: the file is missing, no program, damaged (one flipped byte is enough) or of another format
-            version.
+        ProgramError: the file is missing, no program, damaged (one flipped byte is enough), of another format version, or
+            it says what no program may.
     """
-    name = os.fspath(path)
-    try:
-        with open(name, "rb") as file:
-            return _read_version(Archive(file, name))
-    except FileNotFoundError:
-        raise ProgramError(f"program file {name!r} does not exist") from None
-    except OSError as error:
-        raise ProgramError(f"program file {name!r} cannot be read: {error.strerror}") from None
+    with opened(path) as archive:
+        return _read_version(archive)
 
 
 def _read_version(archive: Archive) -> Program:
@@ -194,47 +186,53 @@ def _read_version(archive: Archive) -> Program:
     if "manifest.json" not in archive:
         made = ": it holds corrections of a chip, for run --fit" if "fit.json" in archive else ""
         raise ProgramError(f"{name!r} is an archive without manifest.json, so it is no xbcompile program{made}")
-    manifest = json.loads(archive.read("manifest.json"))
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ProgramError(
-            f"program file {name!r} has format version {version}; this xbcompile reads {FORMAT_VERSION}: compile it again"
-        )
+    content = archive.read("manifest.json")
     try:
-        return _read(archive, manifest, name)
-    except (KeyError, TypeError, ValueError, DecodeError, zipfile.BadZipFile) as error:
-        raise ProgramError(f"program file {name!r} lacks a part that it must have: {error}") from None
+        manifest = parsed_json(content, "manifest.json")
+        version = manifest.get("format_version")
+        if version != FORMAT_VERSION or isinstance(version, bool):
+            raise ProgramError(
+                f"program file {name!r} has format version {reprlib.repr(version)}; this xbcompile reads {FORMAT_VERSION}: "
+                f"compile it again"
+            )
+        archive.check_names()
+        return _read(archive, checked(manifest, Manifest, "manifest.json"))
+    except ProgramError:
+        raise
+    except (ValueError, XbcompileError) as error:  # what values say that check themselves
+        raise archive.malformed(error) from None
 
 
-def _read(archive: Archive, manifest: dict[str, Any], where: str) -> Program:
-    target = Target.from_table(json.loads(archive.read("target.json")), where)
-    tables: dict[str, Any] = {table: archive.table(f"schedule/{table}.npy") for table in _TABLES}
-    schedule = Schedule(**tables, **manifest["schedule"])
-    stored = read_skeleton(archive, "host.onnx")
+def _read(archive: Archive, manifest: Manifest) -> Program:
+    target = Target.from_table(parsed_json(archive.read("target.json"), "target.json"), "target.json")
+    entries = tuple(node_entries(manifest.nodes))
+    schedule = read_schedule(archive, manifest.schedule, layer_entries(entries), target.array_spec)
+    stored = read_skeleton(archive, "host.onnx", is_host=True)
     host = stored.skeleton
-    read = NodeReader(archive, stored, manifest, schedule, target.array_spec)
     network = Network(
         name=host.graph.name,
         inputs=tuple(host.graph.input),
         outputs=tuple(host.graph.output),
-        nodes=tuple(read.node(host.graph, described) for described in manifest["nodes"]),
-        records=tuple(LoweringRecord(**{**r, "layers": tuple(r["layers"])}) for r in manifest["records"]),
+        nodes=NodeReader(archive, stored, manifest, schedule, target.array_spec).nodes(entries),
+        records=tuple(LoweringRecord(**msgspec.structs.asdict(record)) for record in manifest.records),
         opset_imports=tuple((o.domain, o.version) for o in host.opset_import if o.domain != "xbcompile"),
-        ir_version=manifest["ir_version"],
-        samples=samples_of(manifest["samples"], host.graph),
+        ir_version=manifest.ir_version,
+        samples=samples_of(manifest.samples, host.graph),
     )
+    network.check()
+    check_follows(schedule, network)
     program = Program(
         network=network,
         schedule=schedule,
         target=target,
-        pipeline=manifest["pipeline"],
-        calibration={n: archive.table(f"calibration/{i}.npy") for i, n in enumerate(manifest["calibration"])},
+        pipeline=manifest.pipeline,
+        calibration=read_calibration(archive, manifest.calibration, network),
         source=read_skeleton(archive, "source.onnx") if "source.onnx" in archive else None,
-        options=CompileOptions.from_table(manifest["options"]),
-        cuts=manifest["cuts"],
-        packing=manifest["packing"],
+        options=CompileOptions.from_table(manifest.options),
+        cuts=manifest.cuts,
+        packing=manifest.packing,
         taken_apart=read_skeleton(archive, "taken_apart.onnx") if "taken_apart.onnx" in archive else None,
-        notes=tuple(manifest["notes"]),
+        notes=manifest.notes,
     )
     program.__dict__["digest"] = archive.digest
     program.__dict__["host_graph"] = host_of(

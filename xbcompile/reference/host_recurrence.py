@@ -75,6 +75,25 @@ def body_of(scan: onnx.NodeProto) -> onnx.GraphProto:
     return next(attribute.g for attribute in scan.attribute if attribute.name == "body")
 
 
+def is_scan(node: onnx.NodeProto) -> bool:
+    """Whether a node is a Scan of ONNX with a body."""
+    has_body = any(attribute.name == "body" and attribute.HasField("g") for attribute in node.attribute)
+    return node.op_type == "Scan" and node.domain in ONNX_DOMAINS and has_body
+
+
+def is_wired_as(scan: onnx.NodeProto, recurrence: Recurrence) -> bool:
+    """Whether a Scan has the recurrence's name, and reads, carries and writes the same tensors; the nodes of its body aside."""
+    return scan.name == recurrence.name and _wiring(scan) == _wiring(scan_of(recurrence, []))
+
+
+def _wiring(scan: onnx.NodeProto) -> dict[str, list[Any]]:
+    """All of a Scan but the nodes of its body."""
+    body = body_of(scan)
+    ends = {"starts": [value.name for value in body.input], "ends": [value.name for value in body.output]}
+    attributes = {a.name: [a.SerializeToString(deterministic=True)] for a in scan.attribute if a.name != "body"}
+    return {"inputs": list(scan.input), "outputs": list(scan.output), **ends, **attributes}
+
+
 def expose(graph: onnx.GraphProto, names: Collection[str]) -> dict[str, str]:
     """Make tensors inside the bodies of Scans outputs of these Scans: stacked along a new axis 0, one entry per step.
 

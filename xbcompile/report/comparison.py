@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from xbcompile.program.program import Program
@@ -86,23 +85,22 @@ def _layers(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> list[dict[s
     return found
 
 
-def print_comparison(console: Console, result: dict[str, Any], names: tuple[str, str]) -> None:
+def print_comparison(console: Console, result: dict[str, Any]) -> None:
     """The comparison as tables.
 
     Args:
         console: where.
-        result: of `compare`, and of runs where there were some.
-        names: what the two programs are called.
+        result: of `compare`, with what the two programs are called as `names`, and `runs` where there were some.
     """
+    names = result["names"]
     if result["same"]:
         console.print("the two files hold the same program")
-    heads = [escape(name) for name in names]
     if result["decided"]:
-        table = Table("decided", *heads, header_style="bold")
+        table = Table("decided", *names, header_style="bold")
         for row in result["decided"]:
-            table.add_row(row["what"], *(escape(_value(row[each])) for each in ("first", "second")))
+            table.add_row(row["what"], *(_value(row[each]) for each in ("first", "second")))
         console.print(table)
-    table = Table("figure", *heads, "second / first", header_style="bold")
+    table = Table("figure", *names, "second / first", header_style="bold")
     for row in result["figures"]:
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3g}"
         table.add_row(
@@ -113,12 +111,12 @@ def print_comparison(console: Console, result: dict[str, Any], names: tuple[str,
         table = Table("layer", "what differs", header_style="bold")
         for row in result["layers"]:
             words = [f"{key.replace('_', ' ')} {_value(a)} -> {_value(b)}" for key, (a, b) in row["differs"].items()]
-            table.add_row(escape(row["layer"]), escape("; ".join(words) or f"only in the {row['only_in']} program"))
+            table.add_row(row["layer"], "; ".join(words) or f"only in the {row['only_in']} program")
         console.print(table)
     for name, run in zip(names, result.get("runs", ()), strict=False):
         accuracy = run["accuracy"]
         said = "no labels" if accuracy is None else f"accuracy {percent(accuracy['mean'])}"
-        console.print(f"{name} on {run['device']}: {said}, {run['samples']:,} samples", markup=False, emoji=False)
+        console.print(f"{name} on {run['device']}: {said}, {run['samples']:,} samples")
 
 
 def _shown(figure: str, value: float) -> str:

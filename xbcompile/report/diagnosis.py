@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from xbcompile.units import percent
 
@@ -24,11 +24,9 @@ NAMES = {
 def print_diagnosis(console: Console, result: dict[str, Any]) -> None:
     """Each layer's sources by cost, what to try, and the whole program without and with each source alone."""
     absent = ", ".join(NAMES[source] for source in result["absent"])
-    console.print(
-        f"[bold]{escape(result['device'])}[/], chip {result['seed']}, {result['samples']:,} samples of {escape(result['data'])}"
-        + (f"; this device has no {absent}" if absent else ""),
-        emoji=False,
-    )
+    facts = f", chip {result['seed']}, {result['samples']:,} samples of {result['data']}"
+    lacking = f"; this device has no {absent}" if absent else ""
+    console.print(Text.assemble((result["device"], "bold"), facts, lacking))
     for layer in result["layers"]:
         _print_layer(console, layer)
     _print_end_to_end(console, result["end_to_end"])
@@ -38,7 +36,7 @@ def print_diagnosis(console: Console, result: dict[str, Any]) -> None:
 def _print_layer(console: Console, layer: dict[str, Any]) -> None:
     corrected, uncorrected = layer["corrected"], layer["uncorrected"]
     saturated = layer["saturated_fraction"]
-    title = f"layer {escape(layer['layer'])}, {layer['vectors']:,} vectors"
+    title = f"layer {layer['layer']}, {layer['vectors']:,} vectors"
     if saturated is not None:
         title += f", {percent(saturated)} of readings saturated"
     table = Table(
@@ -77,10 +75,10 @@ def _print_layer(console: Console, layer: dict[str, Any]) -> None:
             "quantization and input coding not measured"
         )
     if layer["largest"] is None:
-        console.print(f"layer {escape(layer['layer'])} has no error")
+        console.print(f"layer {layer['layer']} has no error")
     else:
         console.print(
-            f"largest on {escape(layer['layer'])}: [bold]{NAMES[layer['largest']]}[/]: {escape(layer['advice'])}"
+            Text.assemble(f"largest on {layer['layer']}: ", (NAMES[layer["largest"]], "bold"), f": {layer['advice']}")
         )
 
 

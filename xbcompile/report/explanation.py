@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 WIDTH = 120  # characters of the table at most
 
 
 def print_explanation(console: Console, explanation: dict[str, Any]) -> None:
     """One row per node of the model, and the totals."""
-    console.print(
-        f"[bold]{escape(explanation['model'])}[/]: rows x columns x vectors, and MACs (multiply-accumulates), per inference"
-    )
+    what = ": rows x columns x vectors, and MACs (multiply-accumulates), per inference"
+    console.print(Text.assemble((explanation["model"], "bold"), what))
     table = Table(header_style="bold")
     table.add_column("node", overflow="fold", max_width=40)
     table.add_column("operator", overflow="fold", max_width=24)
@@ -24,10 +23,10 @@ def print_explanation(console: Console, explanation: dict[str, Any]) -> None:
     table.add_column("MACs", justify="right", no_wrap=True)
     for node in explanation["nodes"]:
         table.add_row(
-            escape("  " * bool(node["inside"]) + node["node"]),
-            escape(node["operator"]),
+            "  " * bool(node["inside"]) + node["node"],
+            node["operator"],
             " + ".join(matrix_text(matrix) for matrix in node["matrices"]),
-            escape(node["reason"]),
+            node["reason"],
             "?" if node["macs"] is None else f"{node['macs']:,}" if node["macs"] else "",
         )
     console.print(table, width=min(console.width, WIDTH))
@@ -47,19 +46,18 @@ def _print_totals(console: Console, explanation: dict[str, Any]) -> None:
     uncounted = (
         f"; {_count(total['uncounted'], 'matrix product')} of unknown size not counted" if total["uncounted"] else ""
     )
-    console.print(
-        f"MACs on arrays: [bold]{share}[/] ({total['macs_on_arrays']:,} of {total['macs']:,} per inference{uncounted})"
-    )
+    facts = f" ({total['macs_on_arrays']:,} of {total['macs']:,} per inference{uncounted})"
+    console.print(Text.assemble("MACs on arrays: ", (share, "bold"), facts))
     console.print(
         f"{_count(total['nodes'], 'node')}, {total['lowered']:,} of them on arrays: "
         f"{_count(total['matrices'], 'matrix', 'matrices')}, {_count(total['weights'], 'weight')}; "
         f"{_count(total['segments'], 'digital segment')}"
     )
-    console.print(f"samples: {explanation['samples']}", markup=False, emoji=False)
+    console.print(f"samples: {explanation['samples']}")
     if explanation["open_dimensions"]:
         names = explanation["open_dimensions"]
         options = " ".join(f"--dim {name}=SIZE" for name in names)
-        console.print(f"open dimensions: {', '.join(names)}; to fix: {options}", markup=False, emoji=False)
+        console.print(f"open dimensions: {', '.join(names)}; to fix: {options}")
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from xbcompile.units import percent, si
 
@@ -48,7 +48,7 @@ def layer_table(layers: Sequence[Facts], total: Facts, columns: Sequence[str], c
         table.add_column(name, justify="left" if name in _LEFT else "right")
     for row in layers[:MOST_LAYERS]:
         matrix = f"{row['groups']:,}x " * (row["groups"] > 1) + f"{row['inputs']}x{row['outputs']}"
-        table.add_row(escape(row["layer"]), matrix, *(_COLUMNS[name][0](row) for name in columns))
+        table.add_row(row["layer"], matrix, *(_COLUMNS[name][0](row) for name in columns))
     if len(layers) > MOST_LAYERS:
         table.add_row(f"... {len(layers) - MOST_LAYERS:,} more")
     table.add_section()
@@ -78,19 +78,20 @@ def arrays_text(mapped: Facts) -> str:
     return f"{count:,} array{'s' * (count > 1)}, {'weights stay' if mapped['stationary'] else 'recycled'}"
 
 
-def images_text(mapped: Facts, total: Facts) -> str:
+def images_text(mapped: Facts, total: Facts) -> Text:
     """Images, beside what no cuts and no packing go below."""
-    return (
-        f"images: [bold]{total['images']:,}[/], at least {total['images_lower_bound']:,} by area, whatever the cuts "
+    bound = (
+        f", at least {total['images_lower_bound']:,} by area, whatever the cuts "
         f"(gap {percent(total['images_gap'], 1)}; packing {mapped['packing_status']})"
     )
+    return Text.assemble("images: ", (f"{total['images']:,}", "bold"), bound)
 
 
-def updates_text(mapped: Facts, total: Facts) -> str:
+def updates_text(mapped: Facts, total: Facts) -> Text:
     """Weight updates, beside what no schedule of these images goes below."""
     once = "once" if mapped["stationary"] else f"per batch of {mapped['batch']:,}"
     least = f"at least {total['weight_updates_lower_bound']:,} with these images"
-    return f"weight updates {once}: [bold]{total['weight_updates']:,}[/] ({least})"
+    return Text.assemble(f"weight updates {once}: ", (f"{total['weight_updates']:,}", "bold"), f" ({least})")
 
 
 def times_text(total: Facts) -> str:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 
 def print_place(console: Console, result: dict[str, Any]) -> None:
     """One block of lines for each weight."""
     if not result["weights"]:
-        console.print("no weight: the cell is unused, and holds what adds the least to a read", markup=False)
+        console.print("no weight: the cell is unused, and holds what adds the least to a read")
     for each in result["weights"]:
-        console.print(f"{each['layer']}[{_numbers(each['onnx_index'])}]: weight {each['weight']:.6g}", markup=False)
+        console.print(f"{each['layer']}[{_numbers(each['onnx_index'])}]: weight {each['weight']:.6g}")
         table = Table(show_header=False, box=None, pad_edge=False)
         for name, value in _facts(each):
-            table.add_row(name, escape(value))
+            table.add_row(name, value)
         console.print(table)
 
 

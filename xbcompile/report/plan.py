@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from xbcompile.report.mapping import arrays_text, energy_text, images_text, layer_table, times_text, updates_text
 from xbcompile.units import si
@@ -18,11 +18,11 @@ _UNITS = {"latency_s": "s", "period_s": "s", "t_per_inference_s": "s", "energy_j
 def print_plan(console: Console, summary: dict[str, Any]) -> None:
     """Layers, totals with bounds, what was tried, requirements and notes."""
     plan, total = summary["plan"], summary["totals"]
-    network, target = escape(plan["network"]), escape(plan["target"])
-    console.print(
-        f"plan of [bold]{network}[/] on [bold]{target}[/] ({plan['array_rows']}x{plan['array_columns']}, "
-        f"{arrays_text(plan)}): {plan['cuts']} cuts, packing {plan['packing']}"
+    facts = (
+        f" ({plan['array_rows']}x{plan['array_columns']}, {arrays_text(plan)}): {plan['cuts']} cuts, "
+        f"packing {plan['packing']}"
     )
+    console.print(Text.assemble("plan of ", (plan["network"], "bold"), " on ", (plan["target"], "bold"), facts))
     caption = "reads and read time (one read after another): per inference; share: of the time that arrays are read and written"
     console.print(layer_table(summary["layers"], total, _COLUMNS, caption))
     packed = f"; so cut and ordered, at least {total['images_lower_bound_of_packing']:,}"
@@ -32,9 +32,9 @@ def print_plan(console: Console, summary: dict[str, Any]) -> None:
     console.print(energy_text(total))
     if len(summary["candidates"]) > 1:
         _print_candidates(console, plan, summary["candidates"])
-    console.print(f"slices of inputs: {plan['slices_from']}", markup=False, emoji=False)
+    console.print(f"slices of inputs: {plan['slices_from']}")
     for note in summary["notes"]:
-        console.print(f"note: {note}", markup=False, emoji=False)
+        console.print(f"note: {note}")
     for requirement in summary["requirements"]:
         _print_requirement(console, requirement)
     console.print(f"tables checked; planned in {summary['seconds']:.1f} s")
@@ -65,10 +65,8 @@ def _print_requirement(console: Console, row: dict[str, Any]) -> None:
     """One requirement, and where it is not met what binds and what would help."""
     found, bound = _amount(row["quantity"], row["found"]), _amount(row["quantity"], row["lower_bound"])
     what = "images, at least" if row["limit"] is None else "at least"
-    console.print(
-        f"requirement {row['asked']}: [bold]{row['verdict']}[/]; found {found}; {what} {bound}, however it is mapped "
-        f"under these options"
-    )
+    facts = f"; found {found}; {what} {bound}, however it is mapped under these options"
+    console.print(Text.assemble(f"requirement {row['asked']}: ", (row["verdict"], "bold"), facts))
     if row["verdict"] == "met":
         return
     lines = [f"binds: {row['binds']}"]
@@ -77,7 +75,7 @@ def _print_requirement(console: Console, row: dict[str, Any]) -> None:
         proven = " (no smaller one will do)" if least == option else f" (bounds leave open {least})" * bool(least)
         lines.append(f"met with {option}{proven}: {_given_text(relaxation)}")
     for line in lines if row["relaxations"] else [*lines, "no single change of an option was found that meets it"]:
-        console.print(f"  {line}", markup=False, emoji=False, soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)
 
 
 def _amount(quantity: str, value: Any) -> str:

@@ -65,6 +65,11 @@ def rendered(figure: Figure) -> dict[str, bytes]:
     return files
 
 
+def literal(name: str) -> str:
+    """A name as text of a plot, where matplotlib takes what stands between dollars for a formula."""
+    return name.replace("$", r"\$")
+
+
 def logarithmic(axes: Axes, x: bool = True, y: bool = True) -> None:
     """Logarithmic axes with plain numbers, as many as the range wants."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter

@@ -8,10 +8,11 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 Row = dict[str, Any]
+Cell = str | Text
 
 _WIDE = 140  # characters; fewer would cut the cells of all columns
 _LEFT = {"experiment", "measurement", "by", "goal", "basis", "unit", "note"}
@@ -49,28 +50,24 @@ def print_reproduction(console: Console, result: dict[str, Any]) -> None:
         console.print(_table(columns, rows, lambda row: row_cells(row, wide), wide))
         console.print(
             "accuracies in per cent, drops in points; by: the paper's own procedure or ours; ± over chips, and under it over "
-            "networks: sample standard deviations",
-            markup=False,
+            "networks: sample standard deviations"
         )
     if numbers:
         columns = _NUMBERS_WIDE if wide else _NUMBERS_NARROW
         console.print(_table(columns, numbers, lambda row: number_cells(row, wide), wide))
         console.print(
             "basis: predicted from published numbers alone; calibrated so that this or a related number comes out; or resting on "
-            "assumed numbers",
-            markup=False,
+            "assumed numbers"
         )
     for each in result["figures"]:
-        console.print(f"figure {each['figure']}: {', '.join(each['files'])}", markup=False)
+        console.print(f"figure {each['figure']}: {', '.join(each['files'])}")
     asked = [row for row in (*rows, *numbers) if row["met"] is not None]
     missed = [row.get("experiment") or row["measurement"] for row in asked if not row["met"]]
     told = f"; missed: {', '.join(missed)}" if missed else ""
-    console.print(
-        f"{len(asked) - len(missed)} of {len(asked)} goals met{told}; {result['seconds']:.0f} s", markup=False
-    )
+    console.print(f"{len(asked) - len(missed)} of {len(asked)} goals met{told}; {result['seconds']:.0f} s")
 
 
-def _table(columns: Sequence[str], rows: list[Row], cells: Callable[[Row], dict[str, str]], wide: bool) -> Table:
+def _table(columns: Sequence[str], rows: list[Row], cells: Callable[[Row], dict[str, Cell]], wide: bool) -> Table:
     """Rows under a heading for each system, in their order; where there is room, no name is broken."""
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     longest = max(len(row[columns[0]]) for row in rows)
@@ -83,14 +80,14 @@ def _table(columns: Sequence[str], rows: list[Row], cells: Callable[[Row], dict[
         )
     for system, members in groupby(rows, lambda row: system_of(row["target"])):
         table.add_section()
-        table.add_row(f"[bold]{escape(system)}[/]")
+        table.add_row(Text(system, "bold"))
         for row in members:
             found = cells(row)
             table.add_row(*(found[name] for name in columns))
     return table
 
 
-def row_cells(row: Row, wide: bool) -> dict[str, str]:
+def row_cells(row: Row, wide: bool) -> dict[str, Cell]:
     """An experiment's cells by the name of their column."""
     name, networks = row["experiment"], row["networks"]
     array = f"{row['array_mean']:.2f}"
@@ -98,7 +95,7 @@ def row_cells(row: Row, wide: bool) -> dict[str, str]:
         array += f" ± {row['array_std']:.2f}"
     between = f"{networks} ± {row['network_std']:.2f}" if networks > 1 else ""
     return {
-        "experiment": escape(f"{row['title']}\n{name}" if wide else name),
+        "experiment": f"{row['title']}\n{name}" if wide else name,
         "by": row["procedure"],
         "published": _published(row),
         "software": f"{row['software']:.2f}",
@@ -114,22 +111,22 @@ def row_cells(row: Row, wide: bool) -> dict[str, str]:
     }
 
 
-def number_cells(row: Row, wide: bool) -> dict[str, str]:
+def number_cells(row: Row, wide: bool) -> dict[str, Cell]:
     """A measurement's cells by the name of their column; where there is no column for it, the unit follows the number."""
     name, unit = row["measurement"], "" if wide else f" {row['unit']}".rstrip()
     here = number(row["value"])
     if row["spread"] is not None:
         here += f" ± {number(row['spread'], 2)}"
     return {
-        "measurement": escape(f"{row['title']}\n{name}" if wide else name),
+        "measurement": f"{row['title']}\n{name}" if wide else name,
         "by": row["procedure"],
-        "published": "none" if row["published"] is None else escape(number(row["published"]) + unit),
-        "here": escape(here + unit),
-        "unit": escape(row["unit"]),
+        "published": "none" if row["published"] is None else number(row["published"]) + unit,
+        "here": here + unit,
+        "unit": row["unit"],
         "basis": row["basis"],
         "goal": _asked(row["low"], row["high"]),
         "met": _met(row),
-        "note": escape(row["note"]),
+        "note": row["note"],
     }
 
 
@@ -146,8 +143,8 @@ def _asked(low: float | None, high: float | None) -> str:
     return f"{low:g} to {high:g}"
 
 
-def _met(row: Row) -> str:
-    return {True: "yes", False: "[bold]no[/]", None: ""}[row["met"]]
+def _met(row: Row) -> Cell:
+    return "" if row["met"] is None else "yes" if row["met"] else Text("no", "bold")
 
 
 def _published(row: Row) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from xbcompile.report.plot_style import COLOURS, new_figure, plot_style, rendered
+from xbcompile.report.plot_style import COLOURS, literal, new_figure, plot_style, rendered
 
 Result = dict[str, Any]
 
@@ -21,8 +20,7 @@ def print_sensitivity(console: Console, result: Result) -> None:
     """What `sensitivity --json` gives, as a table."""
     console.print(
         f"{result['model']} on {result['target']}, {result['samples']:,} samples of {result['data']}, {result['repeat']} "
-        f"chips: software {result['software']:.2f} %, array {_accuracy(result['baseline'])} %",
-        markup=False,
+        f"chips: software {result['software']:.2f} %, array {_accuracy(result['baseline'])} %"
     )
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for name in ("assumed", "value", "low", "array", "high", "array", "swing", ""):
@@ -30,17 +28,17 @@ def print_sensitivity(console: Console, result: Result) -> None:
     for row in result["numbers"]:
         ends = [cell for end in (row["low"], row["high"]) for cell in (f"{end['value']:g}", _cell(end))]
         told = "none" if _without_effect(result, row) else "noise" if row["within_noise"] else ""
-        table.add_row(escape(row["name"]), f"{row['value']:g}", *ends, f"{row['swing']:.2f}", told)
+        table.add_row(row["name"], f"{row['value']:g}", *ends, f"{row['swing']:.2f}", told)
     console.print(table)
     noise = result["noise"]
     compared = (
         "one chip alone says nothing of noise" if noise is None else f"up to {noise:.2f} may be noise of the chips"
     )
-    console.print(f"accuracies in per cent, swings in points; {compared}; {result['seconds']:.0f} s", markup=False)
+    console.print(f"accuracies in per cent, swings in points; {compared}; {result['seconds']:.0f} s")
     for row in result["numbers"]:
         for end in (row["low"], row["high"]):
             if end["error"] is not None:
-                console.print(f"{row['name']} = {end['value']:g} cannot be: {end['error']}", markup=False)
+                console.print(f"{row['name']} = {end['value']:g} cannot be: {end['error']}")
 
 
 def _without_effect(result: Result, row: dict[str, Any]) -> bool:
@@ -85,10 +83,11 @@ def plot_sensitivity(result: Result) -> dict[str, bytes]:
                 zorder=0,
             )
         axes.axvline(own, color="black", linewidth=1, label=f"as described: {_accuracy(result['baseline'])} %")
-        axes.set_yticks(range(len(rows)), [_row_label(row) for row in rows])
+        axes.set_yticks(range(len(rows)), [literal(_row_label(row)) for row in rows])
         axes.invert_yaxis()
-        axes.set_xlabel(f"accuracy on the array (%), {result['samples']:,} samples of {result['data']}")
-        axes.set_title(f"{os.path.basename(result['model'])} on {result['target']}: assumed numbers", fontsize=9)
+        axes.set_xlabel(literal(f"accuracy on the array (%), {result['samples']:,} samples of {result['data']}"))
+        title = f"{os.path.basename(result['model'])} on {result['target']}: assumed numbers"
+        axes.set_title(literal(title), fontsize=9)
         axes.margins(x=0.08)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return rendered(figure)

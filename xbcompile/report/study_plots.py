@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbcompile.report.plot_style import COLOURS, legend_below, logarithmic, new_figure, plot_style, rendered
+from xbcompile.report.plot_style import COLOURS, legend_below, literal, logarithmic, new_figure, plot_style, rendered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -292,6 +292,6 @@ def _plot_accuracy(result: Result) -> Figure:
         axes.axhline(100 * part["software"], color="black", linestyle=":", linewidth=1, label=label)
     _states_axis(axes)
     axes.set_ylabel("accuracy (%)")
-    axes.set_title(f"{part['model']}, {part['data']}", fontsize=9)
+    axes.set_title(literal(f"{part['model']}, {part['data']}"), fontsize=9)
     legend_below(figure, axes, 1)
     return figure

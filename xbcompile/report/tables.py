@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from xbcompile.report.mapping import arrays_text, energy_text, images_text, layer_table, times_text, updates_text
 from xbcompile.units import percent, si
@@ -28,27 +28,28 @@ _COLUMNS = (
 def print_summary(console: Console, summary: dict[str, Any]) -> None:
     """The schedule summary that `compile` and `inspect` print."""
     program, total = summary["program"], summary["totals"]
-    model, target = escape(program["model"]), escape(program["target"])
-    console.print(
-        f"[bold]{model}[/] on [bold]{target}[/] ({program['array_rows']}x{program['array_columns']}, "
-        f"{arrays_text(program)}): {program['cuts']} cuts, packing {program['packing']}; passes: {program['pipeline'] or 'none'}"
+    facts = (
+        f" ({program['array_rows']}x{program['array_columns']}, {arrays_text(program)}): {program['cuts']} cuts, "
+        f"packing {program['packing']}; passes: {program['pipeline'] or 'none'}"
     )
+    console.print(Text.assemble((program["model"], "bold"), " on ", (program["target"], "bold"), facts))
     caption = "reads, dot products, read energy and read time (one read after another): per inference"
     console.print(layer_table(summary["layers"], total, _COLUMNS, caption))
     _print_schedule_facts(console, program, total)
-    console.print(f"samples: {program['samples']}", markup=False, emoji=False)
+    console.print(f"samples: {program['samples']}")
     if program["open_sizes"]:
-        console.print(program["open_sizes"], markup=False, emoji=False)
+        console.print(program["open_sizes"])
     for layer in summary["layers"]:
         if layer["digital_macs_per_inference"] is not None:
             console.print(
                 f"layer {layer['layer']}: its digital projection takes {layer['digital_macs_per_inference']:,} multiplications "
-                f"per inference, {percent(layer['digital_macs_share'], 1)} of what the layer would take without it",
-                markup=False,
+                f"per inference, {percent(layer['digital_macs_share'], 1)} of what the layer would take without it"
             )
     digital = [node for node in summary["nodes"] if not node["lowered"]]
     for node in digital:
-        console.print(f"digital: {node['node']} ({node['operator']}): {node['reason']}", markup=False)
+        console.print(f"digital: {node['node']} ({node['operator']}): {node['reason']}")
+    for note in summary["notes"]:
+        console.print(note)
 
 
 def _print_schedule_facts(console: Console, program: dict[str, Any], total: dict[str, Any]) -> None:
@@ -88,7 +89,7 @@ def print_schedule(console: Console, rows: list[dict[str, Any]]) -> None:
             str(row["array"]),
             str(row["image"]),
             str(row.get("tile", "")),
-            escape(what),
+            what,
         )
     console.print(table)
 
@@ -96,10 +97,11 @@ def print_schedule(console: Console, rows: list[dict[str, Any]]) -> None:
 def print_image(console: Console, image: dict[str, Any]) -> None:
     """One image's physical cells."""
     arrays = ", ".join(map(str, image["arrays"]))
-    console.print(f"[bold]image {image['image']}[/] in array{'s' * (len(image['arrays']) > 1)} {arrays}")
+    where = f" in array{'s' * (len(image['arrays']) > 1)} {arrays}"
+    console.print(Text.assemble((f"image {image['image']}", "bold"), where))
     for tile in image["tiles"]:
         console.print(
-            f"  {escape(tile['layer'])}[{tile['inputs'][0]}:{tile['inputs'][1]}, {tile['outputs'][0]}:{tile['outputs'][1]}] "
+            f"  {tile['layer']}[{tile['inputs'][0]}:{tile['inputs'][1]}, {tile['outputs'][0]}:{tile['outputs'][1]}] "
             f"at row {tile['row']}, logical column {tile['column']}"
         )
         for real in tile.get("real_levels", [])[:4]:
@@ -132,9 +134,7 @@ def print_run(console: Console, result: dict[str, Any]) -> None:
     effort = result["commissioning"]
     if effort["reads"] or effort["weight_updates"]:
         earlier = f" (read from {result['fit']})" if result["fit"] else ""
-        console.print(
-            f"commissioning before that: {_effort(effort)}{earlier}", markup=False, emoji=False
-        )  # fmt: skip
+        console.print(f"commissioning before that: {_effort(effort)}{earlier}")
 
 
 def _print_accuracy(console: Console, result: dict[str, Any]) -> None:
@@ -142,11 +142,11 @@ def _print_accuracy(console: Console, result: dict[str, Any]) -> None:
     software, spread, decision = accuracy["software"], accuracy["std"], accuracy["decision"]
     drop = "" if software is None else f", drop {100 * (software - accuracy['mean']):.2f} points"
     around = "" if spread is None else f" ± {100 * spread:.2f}"
-    console.print(
-        f"accuracy on {escape(result['device'])}: [bold]{percent(accuracy['mean'])}[/]{around} "
-        f"({chips} chip{'s' * (chips > 1)}, {result['samples']:,} samples); "
+    facts = (
+        f"{around} ({chips} chip{'s' * (chips > 1)}, {result['samples']:,} samples); "
         f"software {'unknown' if software is None else percent(software)}{drop}"
     )
+    console.print(Text.assemble(f"accuracy on {result['device']}: ", (percent(accuracy["mean"]), "bold"), facts))
     if spread is not None:
         console.print("±: sample standard deviation over chips")
     if decision["rule"] == "threshold":
@@ -163,7 +163,7 @@ def _print_statistics(console: Console, result: dict[str, Any]) -> None:
     unit = "LSB" if result["has_converter"] else "dot"
     for layer in result["layers"]:
         table.add_row(
-            escape(layer["layer"]),
+            layer["layer"],
             _part(layer["clipped_fraction"]),
             f"{layer['not_finite']:,}",
             f"{layer['readings']:,}",
@@ -184,7 +184,7 @@ def _effort(effort: dict[str, Any]) -> str:
 
 def print_commissioning(console: Console, result: dict[str, Any]) -> None:
     """What was fitted on a chip, and what that took."""
-    console.print(f"[bold]{escape(result['chip'])}[/] commissioned: {', '.join(result['passes'])}")
+    console.print(Text.assemble((result["chip"], "bold"), f" commissioned: {', '.join(result['passes'])}"))
     done = {
         "gain and shift of": (result["corrected"]["outputs"], "outputs"),
         "gains of": (result["corrected"]["tile_gains"], "columns of tiles"),
@@ -198,6 +198,5 @@ def print_commissioning(console: Console, result: dict[str, Any]) -> None:
         f"{_effort(effort)}: {si(effort['energy_j'], 'J')}, {si(effort['time_s'], 's')} one after another; "
         f"simulated in {result['seconds']:.1f} s"
     )
-    console.print(
-        f"written: {result['output']['path']} ({result['output']['bytes']:,} bytes)", markup=False, emoji=False
-    )
+    size = result["output"]["bytes"]
+    console.print(f"written: {result['output']['path']}" + ("" if size is None else f" ({size:,} bytes)"))

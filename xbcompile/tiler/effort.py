@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ else:
 
 DEFAULT_EFFORT = 1.0  # one unit takes some seconds of one core
 FIRST_EFFORT = 1 / 64  # searches that try larger and larger efforts start from here
+_STOP_AGAIN = 0.05  # seconds; a solver that has just begun does not hear that it is to stop
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Allowance:
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 0
+        solver.parameters.catch_sigint_signal = False  # it would end the search, and the command would go on
         solver.parameters.max_deterministic_time = max(self.left * share, 0.0)
         return solver
 
@@ -40,3 +43,20 @@ class Allowance:
         self.left -= solver.response_proto.deterministic_time
         if status is not None and status not in (cp_model.OPTIMAL, cp_model.FEASIBLE, cp_model.INFEASIBLE):
             self.ran_out = True
+
+
+def solve(solver: cp_model.CpSolver, model: cp_model.CpModel) -> cp_model.CpSolverStatus:
+    """Run a solver, which Ctrl-C ends at any moment.
+
+    The solver itself would take Ctrl-C for the end of its time, and the search would go on; while it runs, Python handles no
+    signals. So it has a thread of its own.
+    """
+    solver.parameters.catch_sigint_signal = False
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(solver.solve, model)
+        try:
+            return ending.result()
+        finally:
+            while not ending.done():
+                solver.stop_search()
+                wait([ending], _STOP_AGAIN)

@@ -22,11 +22,12 @@ def scramble_columns(images: int, columns: int, *, seed: int = 0, scramble: bool
         scramble: False gives the identity.
 
     Returns:
-        uint16 [images, columns]: physical column of each logical column; each row is a bijection.
+        uint16 [images, columns]: physical column of each logical column; each row is a bijection. The identity is one row, seen
+        as many times, which cannot be written to.
     """
     logical = np.arange(columns, dtype=np.uint16)
     if not scramble:
-        return np.tile(logical, (images, 1))
+        return np.broadcast_to(logical, (images, columns))
     result = np.empty((images, columns), dtype=np.uint16)
     stream = np.random.Philox(key=seed)
     step = max(1, _CHUNK_WORDS // columns)

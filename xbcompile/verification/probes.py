@@ -45,7 +45,7 @@ def probe_inputs(program: Program, samples: int = 4, seed: int = 0) -> dict[str,
             name = dim.dim_param or f"{value.name}:{axis}"  # of a tensor in a sequence or an optional too
             open_size = count if name in counting else OPEN_SIZE
             found.append(int(dim.dim_value) if is_fixed(dim) else open_size)
-        if math.prod(found) > LARGEST_PROBE:
+        if math.prod(filter(None, found)) > LARGEST_PROBE:  # no axis of an empty array may be longer, either
             raise DataError(
                 f"input {value.name!r} of shape {'x'.join(map(str, found))} does not fit into memory; export the model with "
                 f"smaller dimensions"

@@ -23,7 +23,7 @@ import numpy as np
 from xbcompile.ir import Use
 from xbcompile.ir.schedule import shares_of
 from xbcompile.ir.site_grid import SiteGrid
-from xbcompile.verification.schedule_checks import MatrixSize, Scheduled
+from xbcompile.program.schedule_tables import MatrixSize, Scheduled
 
 Moves = tuple[np.ndarray, np.ndarray, np.ndarray]  # from array, to array, values; int64 each
 

@@ -8,6 +8,7 @@ blamed on, another.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,25 @@ import onnx
 from onnx import helper
 from threadpoolctl import threadpool_limits
 
-from xbcompile.errors import DataError, ScheduleError
+from xbcompile.errors import DataError, ScheduleError, XbcompileError
 from xbcompile.ir import MatrixLayer, Patches
 from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.ir.vectors import lay_out, of_type
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.dimensions import is_fixed
-from xbcompile.onnx_graph.engine import open_session, run_limited
+from xbcompile.onnx_graph.engine import open_session, probe_bytes, run_limited
 from xbcompile.onnx_graph.split_model import SplitModel, is_apart
-from xbcompile.program.program import Program
+from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.host_graph import parameter_name
-from xbcompile.reference.host_recurrence import body_of, expose, scan_bodies, scan_of
+from xbcompile.reference.host_recurrence import body_of, expose, is_wired_as, scan_bodies
+from xbcompile.runtime.commissioning import chip_name
 from xbcompile.runtime.kept_tiles import KeptTiles
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.placed import PlacedProgram, no_corrections
+from xbcompile.runtime.session import Session
 from xbcompile.runtime.workers import Workers
 from xbcompile.targets.families.ideal import IdealArray
+from xbcompile.targets.target import EXACT_DEVICE
 from xbcompile.verification.differences import differences
 from xbcompile.verification.exact_vectors import exact_vectors
 from xbcompile.verification.probes import probe_inputs
@@ -43,14 +47,15 @@ HALF_TOLERANCE = 2e-3
 # Sums of an integer layer that are this near a tie may be rounded to either side; whole ones, half a unit away, never are.
 LARGEST_TIE = 0.25
 
-_NO_PROBES: tuple[type[Exception], ...] = (DataError, *engine.REFUSALS)
+_NO_PROBES: tuple[type[Exception], ...] = (DataError, *engine.ERRORS)
+_FAILURES: tuple[type[Exception], ...] = (XbcompileError, *engine.ERRORS)
 # Sums of absolute products from here on may overflow float32, in one order of summation and not in another.
 OVERFLOW = 1e37
 LARGEST_COMPARED = 8_000_000  # assumed: elements of a layer's input that are compared within seconds
 
 
 def verify(program: Program, equivalence: bool = True) -> list[str]:
-    """Run all checks.
+    """Run all checks, and the program itself once where the host graph takes random inputs.
 
     Args:
         program: the program.
@@ -58,6 +63,18 @@ def verify(program: Program, equivalence: bool = True) -> list[str]:
 
     Returns:
         findings, one line each; empty when the program is right.
+    """
+    try:
+        return check_program(program, equivalence) or (check_run(program) if equivalence else [])
+    except engine.ERRORS as error:
+        return [f"host graph: onnxruntime does not run it: {engine.one_line(error)}"]
+
+
+def check_program(program: Program, equivalence: bool = True) -> list[str]:
+    """`verify` but for the run of the whole program, which is made of what is compared layer by layer.
+
+    Raises:
+        one of `engine.ERRORS`: onnxruntime does not load the host graph.
     """
     findings = check_schedule(program.schedule, program.network, program.spec)
     if findings and check_tables(program.schedule, program.network):
@@ -70,6 +87,39 @@ def verify(program: Program, equivalence: bool = True) -> list[str]:
     if findings or not equivalence:
         return findings
     return check_equivalence(program)
+
+
+def check_run(program: Program) -> list[str]:
+    """A session runs the program on what the host graph runs on, to outputs of the same types and shapes."""
+    try:
+        device_passes(program.pipeline)
+    except XbcompileError as error:
+        return [f"pipeline: {error}"]
+    names = [value.name for value in program.network.outputs]
+    try:
+        feeds = probe_inputs(program, samples=1)
+        if max((np.size(x) for x in feeds.values()), default=0) > LARGEST_COMPARED:
+            return []
+        session = open_session(program.host_graph, once=True)
+        expected = dict(zip(names, run_limited(session, names, feeds), strict=True))
+    except _NO_PROBES:  # a model may refuse random inputs
+        return []
+    chip = chip_name(program, EXACT_DEVICE, 0)
+    corrections = replace(no_corrections(program), program=program.digest, chip=chip)
+    try:
+        found = Session(program, EXACT_DEVICE, corrections=corrections).run(feeds)
+    except _FAILURES as error:
+        return [f"run: it fails where the host graph runs: {engine.one_line(error)}"]
+    return [
+        f"run: output {name!r} is {_shown(found[name])}, the host graph's {_shown(value)}"
+        for name, value in expected.items()
+        if _shown(found[name]) != _shown(value)
+    ]
+
+
+def _shown(value: Any) -> str:
+    """Element type and shape of a tensor; of what is none, its type."""
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def check_sites(program: Program) -> list[str]:
@@ -180,17 +230,9 @@ def check_recurrences(program: Program) -> list[str]:
     findings = []
     for recurrence in program.network.recurrences:
         scan = scans.get(recurrence.name)
-        if scan is None or _wiring(scan) != _wiring(scan_of(recurrence, [])):
+        if scan is None or not is_wired_as(scan, recurrence):
             findings.append(f"recurrence {recurrence.name!r}: its states and sequences are not those of the host graph")
     return findings
-
-
-def _wiring(scan: onnx.NodeProto) -> dict[str, list[Any]]:
-    """All of a Scan but the nodes of its body."""
-    body = body_of(scan)
-    ends = {"starts": [value.name for value in body.input], "ends": [value.name for value in body.output]}
-    attributes = {a.name: [helper.get_attribute_value(a)] for a in scan.attribute if a.name != "body"}
-    return {"inputs": list(scan.input), "outputs": list(scan.output), **ends, **attributes}
 
 
 def check_equivalence(program: Program) -> list[str]:
@@ -282,7 +324,8 @@ def _evaluate(model: SplitModel, feeds: dict[str, Any], tensors: list[str]) -> l
     wanted = [stacked.get(name, name) for name in computed]
     del graph.output[:]
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
-    values = feeds | dict(zip(computed, run_limited(open_session(model, once=True), wanted, feeds), strict=True))
+    session = open_session(model, once=True, memory_bytes=probe_bytes(model))
+    values = feeds | dict(zip(computed, run_limited(session, wanted, feeds), strict=True))
     return [values[name] for name in tensors]
 
 
@@ -319,9 +362,9 @@ def _shape_alone(layer: MatrixLayer, known: list[int | None]) -> list[int]:
     sizes = known if len(known) == len(smallest) else [None] * len(smallest)
     shape = [small if size is None else size for size, small in zip(sizes, smallest, strict=True)]
     shape[inputs] = smallest[inputs]
-    if math.prod(shape) > LARGEST_COMPARED:
+    if math.prod(filter(None, shape)) > LARGEST_COMPARED:  # no axis of an empty array may be longer, either
         shape[0] = smallest[0]
-    return smallest if math.prod(shape) > LARGEST_COMPARED else shape
+    return smallest if math.prod(filter(None, shape)) > LARGEST_COMPARED else shape
 
 
 def _input_range(layer: MatrixLayer) -> tuple[float | None, float | None]:

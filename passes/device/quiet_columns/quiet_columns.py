@@ -72,15 +72,11 @@ class QuietColumns(CalibratedPass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.measure not in MEASURES:
-            raise PassError(f"measure={self.measure} is unknown; allowed: {', '.join(MEASURES)}")
-        if self.weigh not in WEIGHTS:
-            raise PassError(f"weigh={self.weigh} is unknown; allowed: {', '.join(WEIGHTS)}")
-        if self.vectors < 2:
-            raise PassError(f"vectors={self.vectors} is out of range; allowed: 2 or more")
-        if self.patterns < 1:
-            raise PassError(f"patterns={self.patterns} is out of range; allowed: 1 or more")
-        if not self.step > 0:
+        self._check_choice("measure", MEASURES)
+        self._check_choice("weigh", WEIGHTS)
+        self._check_count("vectors", 2)
+        self._check_count("patterns", 1)
+        if not 0 < self.step < np.inf:
             raise PassError(f"step={self.step:g} is out of range; allowed: more than 0")
 
     def fit(self, chip: ChipView, feeds: Feeds, corrections: Corrections) -> Corrections:

@@ -37,6 +37,8 @@ def test_a_weighted_sum_is_relative_to_the_bounds():
         ("latency=0", "the weight of 'latency' is 0; weights are positive numbers"),
         ("latency=-1", "weights are positive"),
         ("latency=nan", "weights are positive"),
+        ("latency=1e-320,energy=1", "weights are positive numbers from 1e-100 to 1e+100"),
+        ("latency=1,energy=1e308", "weights are positive numbers from 1e-100 to 1e+100"),
         ("latency=inf,energy=1", "weights are positive"),
     ],
 )

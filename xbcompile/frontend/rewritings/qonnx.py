@@ -16,6 +16,8 @@ from xbcompile.frontend.rewriter import Replacement
 from xbcompile.onnx_graph.tensors import to_array
 
 _MOST_EXPONENTS = 64  # assumed: exponents of a float quantizer that are worth a comparison each
+MOST_BITS = 512  # assumed: of a number, and exponents beyond; floats have 127
+LIMIT = "limit"
 
 
 def rewrite_quant(r: Replacement) -> bool:
@@ -68,7 +70,8 @@ def rewrite_trunc(r: Replacement) -> bool:
 def rewrite_float_quant(r: Replacement) -> bool:
     """FloatQuant: the nearest number of few exponent and mantissa bits; every exponent in range is compared with."""
     x, scale = (as_float(r, name) for name in reads_inputs(r, 6)[:2])
-    exponent_bits, mantissa_bits, bias, largest = (_scalar(r, n, "width, bias or limit") for n in r.node.input[2:6])
+    exponent_bits, mantissa_bits, bias = (_scalar(r, name, "width or bias") for name in r.node.input[2:5])
+    largest = _scalar(r, r.node.input[5], LIMIT)
     if not attribute(r.node, "saturation", 1):
         raise refused(r, "saturation=0 is not supported; allowed: saturation=1")
     lowest, highest = int(1 - bias), int(2**exponent_bits - 1 - bias)
@@ -162,7 +165,22 @@ def _scalar(r: Replacement, name: str, what: str) -> float:
     value = to_array(r.graph.constants[name])
     if value.size != 1:
         raise refused(r, f'its {what} "{name}" must be one number; its shape is {list(value.shape)}')
-    return float(value.reshape(()))
+    number = float(value.reshape(()))
+    if what != LIMIT and not abs(number) <= MOST_BITS:
+        raise refused(r, f'its {what} "{name}" is {number:g}; allowed: up to {MOST_BITS}')
+    return number
+
+
+def whole_between(r: Replacement, name: str, low: int, high: int) -> int:
+    """An attribute, 1 where it is missing.
+
+    Raises:
+        ModelError: it is no whole number from `low` to `high`.
+    """
+    value: int = attribute(r.node, name, 1)
+    if not low <= value <= high:
+        raise refused(r, f"{name} is {value}; allowed: {low} to {high}")
+    return value
 
 
 def refused(r: Replacement, text: str) -> ModelError:

@@ -12,8 +12,11 @@ from onnx import TensorProto, helper
 
 from xbcompile.frontend.operands import attribute, is_constant
 from xbcompile.frontend.rewriter import Replacement
-from xbcompile.frontend.rewritings.qonnx import as_float, reads_inputs, refused
+from xbcompile.frontend.rewritings.qonnx import MOST_BITS, as_float, reads_inputs, refused, whole_between
 from xbcompile.onnx_graph.tensors import to_array
+
+_LARGEST_WINDOW = 2**16  # assumed: of a window's sizes, steps and padding
+_PLACES = 2**12  # assumed: in a window that is taken apart
 
 _LAYOUTS = {2: "NC", 3: "NWC", 4: "NCHW"}  # what multithreshold.py takes a rank for
 
@@ -69,7 +72,9 @@ def rewrite_multi_threshold(r: Replacement) -> bool:
     reached = r.emit("Cast", r.emit("Not", below), to=TensorProto.FLOAT)
     count = r.reduce("ReduceSum", reached, [-1], keepdims=False)
     count = r.clip(r.round(count), 0.0, float(thresholds.shape[-1]))  # says that it is whole, and how large
-    scale, bias = (np.float32(attribute(r.node, key, default)) for key, default in (("out_scale", 1), ("out_bias", 0)))
+    scale, bias = (
+        np.float32(attribute(r.node, key, default)) for key, default in (("out_scale", 1.0), ("out_bias", 0.0))
+    )
     y = r.emit("Mul", count, r.constant(scale, "scale"))
     r.emit("Add", y, r.constant(bias, "bias"), output=r.node.output[0])
     return True
@@ -102,9 +107,9 @@ def rewrite_xnor_popcount(r: Replacement) -> bool:
 
 def rewrite_quant_average_pool(r: Replacement) -> bool:
     """QuantAvgPool2d: sums of integers over windows, shifted right to as many bits as the output has."""
-    kernel, stride = attribute(r.node, "kernel", 1), attribute(r.node, "stride", 1)
-    largest = (2 ** attribute(r.node, "ibits", 1) - 1) * kernel * kernel
-    shift = max(int(largest).bit_length() - attribute(r.node, "obits", 1), 0)
+    kernel, stride = whole_between(r, "kernel", 1, _LARGEST_WINDOW), whole_between(r, "stride", 1, _LARGEST_WINDOW)
+    largest = (2 ** whole_between(r, "ibits", 0, MOST_BITS) - 1) * kernel * kernel
+    shift = max(int(largest).bit_length() - whole_between(r, "obits", 0, MOST_BITS), 0)
     x, output = r.node.input[0], r.node.output[0]
     first, last = _permutations(4)
     is_last = attribute(r.node, "data_layout", b"NCHW") == b"NHWC"
@@ -126,10 +131,13 @@ def rewrite_im2col(r: Replacement) -> bool:
     dilations, pads = attribute(r.node, "dilations", (1, 1)), attribute(r.node, "pad_amount", (0,) * 4)
     if [len(each) for each in (kernel, strides, dilations, pads)] != [2, 2, 2, 4]:
         raise refused(r, "it has kernel_size, stride, dilations or pad_amount of other than two axes")
+    numbers = [*kernel, *strides, *dilations, *pads]
+    if not all(isinstance(each, int) and 0 <= each <= _LARGEST_WINDOW for each in numbers) or np.prod(kernel) > _PLACES:
+        raise refused(r, f"its windows, of {list(kernel)}, are none, or have more than {_PLACES:,} places")
     x = r.node.input[0]
     if any(pads):
         amounts = [0, pads[0], pads[1], 0, 0, pads[2], pads[3], 0]
-        value = r.constant(np.float32(attribute(r.node, "pad_value", 0)), "padding")
+        value = r.constant(np.float32(attribute(r.node, "pad_value", 0.0)), "padding")
         x = r.emit("Pad", x, r.constant(amounts, "pads"), value)
     last = [(size - 1) * dilation for size, dilation in zip(kernel, dilations, strict=True)]
     windows = []

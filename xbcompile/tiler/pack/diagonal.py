@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xbcompile.deferred import library
-from xbcompile.tiler.effort import Allowance
+from xbcompile.tiler.effort import Allowance, solve
 from xbcompile.tiler.pack.bands import Bin, Kind, images_of
 from xbcompile.tiler.pack.rules import PackingRules
 
@@ -86,7 +86,7 @@ def prove_or_improve_diagonal(
                 meets = [n for n, (row, high, _) in zip(inside, kinds, strict=True) if row <= start < row + high]
                 model.add(sum(meets) <= 1)
         solver = allowance.solver(share=1.0 if images == images_of(bins) - 1 else 0.5)
-        status = solver.solve(model)
+        status = solve(solver, model)
         allowance.spend(solver, status)
         if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             chosen = [[solver.value(number[kind][image]) for kind in range(len(kinds))] for image in range(images)]

@@ -15,6 +15,8 @@ from xbcompile.tiler.pack.dense import Packing, Residuals
 from xbcompile.tiler.pack.order_search import LayerTiles, OrderSearch, Step
 from xbcompile.tiler.pack.rules import PackingRules
 
+_MOST_BOUND_LAYERS = 5_000  # assumed: of more, the order is left out of the bound
+
 
 class OrderedPacker:
     """Packs the tiles of one TILE table in order of execution, better with every effort.
@@ -35,8 +37,9 @@ class OrderedPacker:
         if not len(kinds):
             return
         relaxed = RelaxedOracle(kinds, rules)
-        self.bound, _ = OrderSearch(self.layers, relaxed, relax=True).run()
-        self.bound = max(self.bound, bound_kinds(kinds, self.residuals.counts, rules))
+        self.bound = bound_kinds(kinds, self.residuals.counts, rules)
+        if layers <= _MOST_BOUND_LAYERS:
+            self.bound = max(self.bound, OrderSearch(self.layers, relaxed, relax=True).run()[0])
         self.oracle = PackingOracle(kinds, rules, relaxed)
 
     def improve(self, effort: float) -> Packing:

@@ -148,7 +148,7 @@ class OrderSearch:
 
         A set that fits one image cannot spare more; where none spares one, the open image starts empty.
         """
-        if not any(left):
+        if sum(left) <= 1:
             return [(left, 0)]
         spare = self.oracle.images(layer.content(left)) - 1
         single = [self._most(partial(self._fits_one, layer, kind), count) for kind, count in enumerate(left)]
@@ -167,7 +167,9 @@ class OrderSearch:
         return self.oracle.at_most(((layer.kinds[kind], count),) if count else (), 1)
 
     def _tails(self, layer: LayerTiles, content: Content) -> list[Vector]:
-        """Largest sets of the layer's tiles that fit beside the content of the open image."""
+        """Largest sets of the layer's tiles that fit beside the content of the open image, where not all of them do."""
+        if sum(layer.counts) == 1 and not layer.has_full:  # it has been tried
+            return [(0,) * len(layer.counts)]
         return self._largest(lambda tail: self.oracle.at_most(join(content, layer.content(tail)), 1), layer.counts) or [
             (0,) * len(layer.counts)
         ]

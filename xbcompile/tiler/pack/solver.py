@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xbcompile.deferred import library
-from xbcompile.tiler.effort import Allowance
+from xbcompile.tiler.effort import Allowance, solve
 from xbcompile.tiler.pack.bands import Bin, Kind, images_of
 from xbcompile.tiler.pack.rules import PackingRules
 
@@ -50,7 +50,7 @@ def prove_or_improve(
     for images in range(bound, last + 1):
         model = _PackingModel(kinds, items, apart, rows, columns, images)
         solver = allowance.solver(share=1.0 if images == last else 0.5)
-        status = solver.solve(model.model)
+        status = solve(solver, model.model)
         allowance.spend(solver, status)
         if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return model.bins(solver), bound

@@ -11,7 +11,7 @@ import numpy as np
 
 from xbcompile.deferred import library
 from xbcompile.ir.content_equality import ContentEqual
-from xbcompile.tiler.effort import DEFAULT_EFFORT, Allowance
+from xbcompile.tiler.effort import DEFAULT_EFFORT, Allowance, solve
 from xbcompile.tiler.reuse.changed_cells import CellsOf, PackedCells
 
 distance = library("scipy.spatial.distance")
@@ -137,7 +137,7 @@ def _solve(
     for (i, j), literal in arcs.items():
         model.add_hint(literal, after[i] == j)
     solver = allowance.solver(share)
-    status = solver.solve(model)
+    status = solve(solver, model)
     allowance.spend(solver)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         successor = {i: j for (i, j), literal in arcs.items() if solver.boolean_value(literal)}

@@ -87,7 +87,8 @@ def makespan_bound(work: Workload, arrays: int, writes: int, rules: WriteRules) 
         return 0
     best = max(_whole(work, arrays, writes), _critical_path(work, arrays, work.write_ticks))
     layers = len(work.groups)
-    if work.chained and layers > 1:
+    few = layers <= _MOST_STARTS
+    if work.chained and layers > 1 and (arrays > 1 or few):  # in one direction, writes of one array are counted already
         best = max(best, _windows(work, arrays))
     return max(best, _writes_in_turn(work, arrays, writes, rules))
 
@@ -138,10 +139,19 @@ def _window(ticks: np.ndarray, arrays: int, write: int) -> int:
 def _critical_path(work: Workload, arrays: int, write: int) -> int:
     """The longest path of layers, each of which takes at least its window."""
     ends: list[int] = []
-    for waits, (start, end) in zip(work.waits_for, pairwise(work.edges.tolist()), strict=True):
-        mine = _window(work.visit_ticks[start:end], arrays, write)
+    for waits, mine in zip(work.waits_for, _alone(work, arrays, write), strict=True):
         ends.append(max((ends[w] for w in waits), default=0) + mine)
     return max(ends)
+
+
+def _alone(work: Workload, arrays: int, write: int) -> list[int]:
+    """The window of each layer; of one image it is the image's reads."""
+    ticks, edges = work.visit_ticks, work.edges.tolist()
+    first = ticks[work.edges[:-1]].tolist()
+    return [
+        first[rank] if end - start == 1 else _window(ticks[start:end], arrays, write)
+        for rank, (start, end) in enumerate(pairwise(edges))
+    ]
 
 
 def _windows(work: Workload, arrays: int) -> int:
@@ -152,7 +162,7 @@ def _windows(work: Workload, arrays: int) -> int:
     """
     layers = len(work.groups)
     of_layer = [np.arange(start, end) for start, end in pairwise(work.edges.tolist())]
-    alone = [_window(work.visit_ticks[visits], arrays, work.write_ticks) for visits in of_layer]
+    alone = _alone(work, arrays, work.write_ticks)
     reach = min(layers, math.isqrt(_MOST_WINDOW_VISITS // work.visits) + 1, round((_MOST_PAIRS / layers) ** (1 / 3)))
     if reach < 2:
         return sum(alone)
@@ -181,6 +191,8 @@ def _of_layers(work: Workload, visits: list[np.ndarray], alone: list[int], array
     Of more images than arrays, two are on one array. Both in one layer: it takes both reads and a write; in two layers:
     between the start of one and the end of the other are both reads and a write.
     """
+    if sum(map(len, visits)) <= arrays:  # an array for each image
+        return sum(alone)
     together = np.concatenate(visits)
     images, where = np.unique(work.image[together], return_inverse=True)
     ticks = np.zeros(len(images), dtype=np.int64)

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xbcompile.tiler.schedule.copies import Replication, copies_for_latency, copies_for_period
+from xbcompile.tiler.schedule.copies import (
+    Replication,
+    copies_for_latency,
+    copies_for_period,
+    latency_bound,
+    usable_arrays,
+)
 from xbcompile.tiler.schedule.list_scheduling import list_schedule
 from xbcompile.tiler.schedule.objective import Objective
 from xbcompile.tiler.schedule.overlap import pipelined, smallest_period
@@ -171,16 +177,16 @@ def stationary(
     """
     work = replication.work
     plain = np.ones(work.images, dtype=np.int64)
-    steady = copies_for_period(replication, arrays)
-    fast, fastest = copies_for_latency(replication, arrays)
-    choices = [plain, steady, fast]
-    spare = arrays - work.images
+    usable = usable_arrays(work, arrays)
+    steady = copies_for_period(replication, usable)
+    choices = [plain, steady, copies_for_latency(replication, usable)]
+    spare = usable - work.images
     if spare:
-        choices.append(copies_for_latency(replication, arrays, steady)[0])
+        choices.append(copies_for_latency(replication, usable, steady))
         budgets = {spare >> shift for shift in range(1, 24)} if len(objective.weights) > 1 else set()
         for budget in sorted(budgets - {0}):
             choices.append(copies_for_period(replication, work.images + budget))
-            choices.append(copies_for_latency(replication, work.images + budget)[0])
+            choices.append(copies_for_latency(replication, work.images + budget))
     best: Candidate | None = None
     seen: set[bytes] = set()
     for copies in choices:
@@ -192,11 +198,10 @@ def stationary(
             if best is None or score(found) < score(best):
                 best = found
     assert best is not None
-    busy = np.zeros(work.images, dtype=np.int64)
-    np.add.at(busy, work.image, replication.ticks(np.arange(work.visits), steady[work.image]))
+    steadiest = steady if usable == arrays else copies_for_period(replication, arrays)
     even = -(-int(work.image_ticks.sum()) // max(arrays, 1))
-    period = max(int(busy.max(initial=0)), even)
-    return best, max(fastest, period), period
+    period = max(int(replication.image_ticks(steadiest).max(initial=0)), even)
+    return best, max(latency_bound(replication, arrays), period), period
 
 
 def _timings(work: Workload, effort: float) -> Iterator[Candidate]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,8 +12,11 @@ import numpy as np
 from xbcompile.ir.schedule import Use
 from xbcompile.tiler.schedule.workload import TimeBase, Workload
 
-_MOST_SUMS = 400_000_000  # assumed: sums that the search for the best split of spare arrays may form
-_MOST_TRIALS = 20_000  # assumed: layers that are tried while spare arrays are given out one by one
+_MOST_SUMS, _MOST_OPTIONS = 400_000_000, 5_000  # assumed: what the search for the best split of spare arrays may try
+_HALVINGS = 60  # of an interval of scales, for one that float64 tells from its neighbours
+# Assumed: layers that are tried while spare arrays are given out one by one, and visits that are timed for that.
+_MOST_TRIALS, _MOST_TRIED_VISITS = 20_000, 200_000_000
+_MOST_COPIED_READS = 1_000_000  # assumed: read steps of copies; tables of more would take minutes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,88 +48,70 @@ class Replication:
         share = -(-self.vectors[visits] // copies)
         return self.work.reads[visits] * self.time_base.read_ticks(share * self.slices[visits])
 
-    def copies(self, visits: np.ndarray, ticks: int) -> np.ndarray:
+    def copies(self, visits: np.ndarray, ticks: np.ndarray | int) -> np.ndarray:
         """Fewest copies with which visits last at most `ticks`, int64; 0 where none are enough."""
-        per_vector = self.work.reads[visits] * self.time_base.read_ticks(self.slices[visits]).clip(1)
-        share = np.minimum(ticks // per_vector + 1, self.vectors[visits])  # rounding moves it by one at most
-        for _ in range(2):
-            long = self.work.reads[visits] * self.time_base.read_ticks(share * self.slices[visits]) > ticks
-            share = share - long
-        return np.where(share > 0, -(-self.vectors[visits] // np.maximum(share, 1)), 0)
+        vectors, slices = self.vectors[visits], self.slices[visits]
+        tile_ticks = np.maximum(ticks, 0) // self.work.reads[visits]
+        share = self.time_base.most_reads(tile_ticks, vectors * slices) // slices
+        return np.where((share > 0) & (np.asarray(ticks) >= 0), -(-vectors // np.maximum(share, 1)), 0)
 
-    def more(self, visit: int, copies: int) -> int:
-        """The next number of copies that makes a visit shorter; 0 where there is none."""
-        share = -(-int(self.vectors[visit]) // copies)
-        return -(-int(self.vectors[visit]) // (share - 1)) if share > 1 else 0
+    def image_ticks(self, copies: np.ndarray) -> np.ndarray:
+        """How long each image is read in a batch by its busiest copy, int64 [images]."""
+        ticks = np.zeros(self.work.images, dtype=np.int64)
+        np.add.at(ticks, self.work.image, self.ticks(np.arange(self.work.visits), copies[self.work.image]))
+        return ticks
 
 
-class _Visits:
-    """The visits of each image."""
-
-    def __init__(self, work: Workload) -> None:
-        self.order = np.argsort(work.image, kind="stable")
-        self.edges = np.searchsorted(work.image[self.order], np.arange(work.images + 1))
-
-    def of(self, image: int) -> np.ndarray:
-        """Visits of one image, in order of rank."""
-        return self.order[self.edges[image] : self.edges[image + 1]]
+def usable_arrays(work: Workload, arrays: int) -> int:
+    """How many of the arrays copies may take, so that tables of their reads stay small, whatever the batch."""
+    reads = np.bincount(work.image, weights=work.reads, minlength=work.images)
+    return min(arrays, work.images + _MOST_COPIED_READS // max(int(reads.max(initial=0)), 1))
 
 
 def copies_for_period(replication: Replication, arrays: int) -> np.ndarray:
-    """Copies with which the busiest array is busy for the shortest time, int64 [images].
+    """Copies with which the busiest array is busy for the shortest time, int64 [images]; no array is used in vain.
 
-    The busiest image gets the next copies that help it, until they are not to be had. No other choice does better: in it,
-    too, this image has as many copies as are not enough. No array is used in vain.
+    What is sought is the shortest time for which the copies that each image needs, to be read within it, are to be had.
     """
     work = replication.work
-    visits_of = _Visits(work)
-    copies = np.ones(work.images, dtype=np.int64)
-    heap = [(-int(ticks), image) for image, ticks in enumerate(work.image_ticks.tolist())]
-    heapq.heapify(heap)
-    spare = arrays - work.images
-    while heap and spare:
-        _, image = heap[0]
-        now = int(copies[image])
-        mine = visits_of.of(image)
-        options = [replication.more(visit, now) for visit in mine.tolist()]
-        wanted = min((option for option in options if option), default=0)
-        if not wanted or wanted - now > spare:
-            break
-        spare -= wanted - now
-        copies[image] = wanted
-        heapq.heapreplace(heap, (-int(replication.ticks(mine, np.full(len(mine), wanted)).sum()), image))
-    # the last copies of an image that stayed the busiest are in vain
-    return _without_vain(replication, visits_of, copies)
+    most = np.ones(work.images, dtype=np.int64)
+    np.maximum.at(most, work.image, np.minimum(replication.vectors, arrays))
+    least = int(replication.image_ticks(most).max(initial=0)) - 1  # no time as short as this is enough
+    enough = int(work.image_ticks.max(initial=0))
+    found = np.ones(work.images, dtype=np.int64)
+    while enough - least > 1:
+        middle = (least + enough) // 2
+        copies = _copies_within(replication, middle, most)
+        if int(copies.sum()) <= arrays:
+            enough, found = middle, copies
+        else:
+            least = middle
+    return found
 
 
-def _without_vain(replication: Replication, visits_of: _Visits, copies: np.ndarray) -> np.ndarray:
-    """Take back copies that are not needed for the busiest array to be as busy as it is."""
+def _copies_within(replication: Replication, ticks: int, most: np.ndarray) -> np.ndarray:
+    """Fewest copies with which each image is read for at most `ticks`, int64 [images]; with `most` it is."""
     work = replication.work
-    busy = np.zeros(work.images, dtype=np.int64)
-    np.add.at(busy, work.image, replication.ticks(np.arange(work.visits), copies[work.image]))
-    limit = int(busy.max(initial=0))
-    for image in np.flatnonzero(copies > 1).tolist():
-        mine = visits_of.of(image)
-        low, high = 0, int(copies[image])  # `low` copies are too few
-        while high - low > 1:
-            middle = (low + high) // 2
-            enough = int(replication.ticks(mine, np.full(len(mine), middle)).sum()) <= limit
-            low, high = (low, middle) if enough else (middle, high)
-        copies[image] = high
-    return copies
+    if work.read_once:
+        copies = np.empty(work.images, dtype=np.int64)
+        copies[work.image] = replication.copies(np.arange(work.visits), ticks)
+        return copies
+    few, enough = np.zeros_like(most), most
+    while np.any(enough - few > 1):
+        middle = np.maximum((few + enough) // 2, 1)
+        short = replication.image_ticks(middle) <= ticks
+        few, enough = np.where(short, few, middle), np.where(short, middle, enough)
+    return enough
 
 
-def copies_for_latency(
-    replication: Replication, arrays: int, start: np.ndarray | None = None
-) -> tuple[np.ndarray, int]:
-    """Copies with which a batch is short, int64 [images]; and a makespan that no copies on so many arrays undercut.
+def copies_for_latency(replication: Replication, arrays: int, start: np.ndarray | None = None) -> np.ndarray:
+    """Copies with which a batch is short, int64 [images].
 
-    Both follow from the layers on the critical path: a layer that is to last for T at most needs a number of copies of
-    each of its images. Which T of each layer gives the smallest sum is found by dynamic programming over the spare arrays.
-    For the bound, an image that several layers read is counted for the layer alone where it takes longest, or for each of
-    them in part; for the copies, for each of them. Where layers form a chain and no image is read by two of them, the
-    copies are the best there are. What is then left is given to one layer after the other on the critical path, to the
-    one that saves most per copy.
+    They follow from the layers on the critical path: a layer that is to last for T at most needs a number of copies of each of
+    its images. Which T of each layer gives the smallest sum is found by dynamic programming over the spare arrays; an image
+    that several layers read is counted for each of them. Where layers form a chain and no image is read by two of them, the
+    copies are the best there are, unless there are so many to choose from that they are only nearly so. What is then left is
+    given to one layer after the other on the critical path, to the one that saves most per copy.
 
     Args:
         replication: durations.
@@ -135,17 +120,24 @@ def copies_for_latency(
     """
     work = replication.work
     given = np.ones(work.images, dtype=np.int64) if start is None else start
-    spare = arrays - int(given.sum())
     path = _longest_path(work, _layer_ticks(replication, given))[1]
+    split = _split(replication, path, arrays - int(given.sum()), given, np.ones(work.visits))
+    starts = [split.copies, given] if split.best else [split.copies]
+    choices = [_give_rest(replication, arrays, each) for each in starts]
+    return min(choices, key=lambda each: (_longest_path(work, _layer_ticks(replication, each))[0], int(each.sum())))
+
+
+def latency_bound(replication: Replication, arrays: int) -> int:
+    """A makespan that no copies on so many arrays undercut, in ticks.
+
+    As in `copies_for_latency`, but an image that several layers read is counted for the layer alone where it takes longest, or
+    for each of them in part.
+    """
+    work = replication.work
     plain = np.ones(work.images, dtype=np.int64)
-    longest = _longest_path(work, _layer_ticks(replication, plain))[1]
-    bound = max(
-        _split(replication, longest, arrays - work.images, plain, weight)[1] for weight in _weights(work, longest)
-    )
-    split = _split(replication, path, spare, given, np.ones(work.visits))[0]
-    choices = [_give_rest(replication, arrays, start) for start in (split, given)]
-    best = min(choices, key=lambda each: (_longest_path(work, _layer_ticks(replication, each))[0], int(each.sum())))
-    return best, bound
+    path = _longest_path(work, _layer_ticks(replication, plain))[1]
+    spare = arrays - work.images
+    return max(_split(replication, path, spare, plain, weight).bound for weight in _weights(work, path))
 
 
 def _weights(work: Workload, path: list[int]) -> Iterator[np.ndarray]:
@@ -181,55 +173,162 @@ def _longest_path(work: Workload, layer_ticks: np.ndarray) -> tuple[int, list[in
     return length, path[::-1]
 
 
-def _options(
-    replication: Replication, visits: np.ndarray, given: np.ndarray, spare: int, weight: np.ndarray
-) -> list[tuple[int, int]]:
-    """Durations that a layer can have and the spare arrays that each costs; the shorter, the more they cost."""
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """Spare arrays given to the layers of a path.
+
+    Args:
+        copies: int64 [images].
+        bound: ticks; no split makes the path shorter.
+        best: whether `copies` reach the bound.
+    """
+
+    copies: np.ndarray
+    bound: int
+    best: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Path:
+    """Layers one after another, and what they need to be as short as is wanted.
+
+    Args:
+        replication: durations.
+        visits: int64 [n], visits of all layers, layer by layer.
+        counts: int64 [layers], number of visits of each.
+        given: int64 [n], copies of their images that there are.
+        weight: float64 [n], what a copy of each counts.
+    """
+
+    replication: Replication
+    visits: np.ndarray
+    counts: np.ndarray
+    given: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of(cls, replication: Replication, ranks: list[int], given: np.ndarray, weight: np.ndarray) -> _Path:
+        """Of the layers of these ranks, copies of all images and weights of all visits."""
+        edges = replication.work.edges
+        visits = np.concatenate([np.arange(edges[rank], edges[rank + 1]) for rank in ranks] or [np.zeros(0, np.int64)])
+        counts = np.diff(edges)[ranks] if ranks else np.zeros(0, np.int64)
+        return cls(replication, visits, counts, given[replication.work.image[visits]], weight[visits])
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums of values [n] over each layer."""
+        return np.add.reduceat(values, np.cumsum(self.counts) - self.counts)
+
+    def ticks(self, copies: np.ndarray) -> np.ndarray:
+        """Duration of each layer with so many copies [n], int64 [layers]."""
+        ticks = self.replication.ticks(self.visits, copies)
+        longest: np.ndarray = np.maximum.reduceat(ticks, np.cumsum(self.counts) - self.counts)
+        return longest
+
+    def copies(self, ticks: np.ndarray) -> np.ndarray:
+        """Fewest copies [n] with which layers last for `ticks` [layers] at most; 0 where none are enough."""
+        needed = self.replication.copies(self.visits, np.repeat(ticks, self.counts))
+        return np.where(needed > 0, np.maximum(needed, self.given), 0)
+
+    def costs(self, copies: np.ndarray) -> np.ndarray:
+        """Spare arrays that the copies [n] of each layer take, int64 [layers]; fractions are rounded down."""
+        return (self.sums((copies - self.given) * self.weight) + 1e-9).astype(np.int64)
+
+    def shortest(self, spare: int) -> np.ndarray:
+        """Duration of each layer with all spare arrays for itself, int64 [layers]."""
+        high = self.ticks(self.given)
+        low = np.full_like(high, -1)
+        while np.any(high - low > 1):
+            middle = (low + high) // 2
+            copies = self.copies(middle)
+            enough = (self.sums(copies == 0) == 0) & (self.costs(copies) <= spare)
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return high
+
+    def areas(self) -> np.ndarray:
+        """Ticks that all vectors of each layer take one after another, each visit by its weight, float64 [layers]."""
+        each = self.replication
+        tile_ticks = each.vectors[self.visits] * each.slices[self.visits] * each.time_base.ticks_per_read
+        return self.sums(self.weight * each.work.reads[self.visits] * tile_ticks)
+
+    def with_durations(self, ticks: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """Copies, int64 [images], with which layers last for `ticks` [layers] at most."""
+        copies = given.copy()
+        np.maximum.at(copies, self.replication.work.image[self.visits], self.copies(ticks))
+        return copies
+
+
+def _split(replication: Replication, ranks: list[int], spare: int, given: np.ndarray, weight: np.ndarray) -> _Split:
+    """The duration of each layer on a path with the smallest sum."""
+    path = _Path.of(replication, ranks, given, weight)
+    if not spare or not ranks:
+        return _Split(given.copy(), int(path.ticks(path.given).sum()) if ranks else 0, best=True)
+    if len(ranks) > _MOST_OPTIONS:
+        return _nearly_split(path, spare, given)
+    options: list[list[tuple[int, int]]] = []
+    for rank in ranks:
+        layer = _Path.of(replication, [rank], given, weight)
+        found = _options(layer, spare, _MOST_OPTIONS - sum(map(len, options)))
+        if found is None:
+            return _nearly_split(path, spare, given)
+        options.append(found)
+    spare = min(spare, sum(each[-1][1] for each in options))
+    if spare * sum(map(len, options)) > _MOST_SUMS:
+        return _nearly_split(path, spare, given)
+    best = np.zeros(spare + 1, dtype=np.int64)
+    chosen = np.zeros((len(ranks), spare + 1), dtype=np.int64)
+    for index, each in enumerate(options):
+        sums = np.full(spare + 1, np.iinfo(np.int64).max)
+        for number, (ticks, cost) in enumerate(each):
+            if cost <= spare:
+                found_sums = best[: spare + 1 - cost] + ticks
+                shorter = found_sums < sums[cost:]
+                sums[cost:][shorter] = found_sums[shorter]
+                chosen[index, cost:][shorter] = number
+        best = sums
+    durations, left = np.zeros(len(ranks), dtype=np.int64), spare
+    for index in range(len(ranks) - 1, -1, -1):
+        durations[index], cost = options[index][int(chosen[index, left])]
+        left -= cost
+    return _Split(path.with_durations(durations, given), int(best[spare]), best=True)
+
+
+def _options(layer: _Path, spare: int, most: int) -> list[tuple[int, int]] | None:
+    """Durations that one layer can have and the spare arrays that each costs, the shorter the more; None for more than `most`."""
     options: list[tuple[int, int]] = []
-    now = given[replication.work.image[visits]]
-    ticks = int(replication.ticks(visits, now).max())
-    cost = 0
-    while cost <= spare:
-        options.append((ticks, cost))
-        needed = replication.copies(visits, ticks - 1)
-        if np.any(needed == 0) or np.any(needed - now > spare):
-            break
-        needed = np.maximum(needed, now)
-        ticks = int(replication.ticks(visits, needed).max())
-        cost = int(float((needed - now) @ weight) + 1e-9)
+    copies = layer.given
+    while np.all((copies > 0) & (copies - layer.given <= spare)) and int(layer.costs(copies)[0]) <= spare:
+        if len(options) == most:
+            return None
+        ticks = layer.ticks(copies)
+        options.append((int(ticks[0]), int(layer.costs(copies)[0])))
+        copies = layer.copies(ticks - 1)
     return options
 
 
-def _split(
-    replication: Replication, path: list[int], spare: int, given: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, int]:
-    """The duration of each layer on a path with the smallest sum: the copies for it, and the sum."""
-    work = replication.work
-    layers = [np.arange(start, end) for start, end in pairwise(work.edges.tolist())]
-    options = [_options(replication, layers[rank], given, spare, weight[layers[rank]]) for rank in path]
-    spare = min(spare, sum(each[-1][1] for each in options))
-    if spare * sum(map(len, options)) > _MOST_SUMS:
-        # a bound still: each layer as short as all spare arrays make it
-        return given.copy(), sum(each[-1][0] for each in options)
-    best = np.zeros(spare + 1, dtype=np.int64)
-    chosen = np.zeros((len(path), spare + 1), dtype=np.int64)
-    for layer, each in enumerate(options):
-        sums = np.full(spare + 1, np.iinfo(np.int64).max)
-        for index, (ticks, cost) in enumerate(each):
-            if cost <= spare:
-                found = best[: spare + 1 - cost] + ticks
-                shorter = found < sums[cost:]
-                sums[cost:][shorter] = found[shorter]
-                chosen[layer, cost:][shorter] = index
-        best = sums
-    copies, left = given.copy(), spare
-    for layer in range(len(path) - 1, -1, -1):
-        ticks, cost = options[layer][int(chosen[layer, left])]
-        left -= cost
-        visits = layers[path[layer]]
-        image = work.image[visits]
-        copies[image] = np.maximum(copies[image], replication.copies(visits, ticks))
-    return copies, int(best[spare])
+def _nearly_split(path: _Path, spare: int, given: np.ndarray) -> _Split:
+    """The same where there are too many durations to choose from.
+
+    A visit of r tiles, whose V vectors take a ticks each, lasts for T at most with r a V / (T + r / 2) copies at least, as
+    ticks are rounded. So layers whose visits' areas r a V add up to A make a path of (sum of sqrt(A))^2 / arrays at least, less
+    the rounding, where T is as sqrt(A) (Cauchy and Schwarz); T is taken as near to that as can be.
+    """
+    roots = np.sqrt(path.areas())
+    arrays = spare + float(path.given @ path.weight)
+    reads = path.replication.work.reads[path.visits]
+    rounding = float(np.maximum.reduceat(reads, np.cumsum(path.counts) - path.counts).sum()) / 2
+    shortest, longest = path.shortest(spare), path.ticks(path.given)
+    bound = max(int(shortest.sum()), math.floor(float(roots.sum()) ** 2 / arrays * (1 - 1e-12) - rounding))
+
+    def durations(scale: float) -> np.ndarray:
+        wanted = np.ceil(np.minimum(scale * roots, longest)).astype(np.int64)
+        return np.maximum(shortest, wanted)
+
+    few, enough = 0.0, float((longest / np.maximum(roots, 1.0)).max()) + 1.0
+    for _ in range(_HALVINGS):
+        middle = (few + enough) / 2
+        taken = float((path.copies(durations(middle)) - path.given) @ path.weight)
+        few, enough = (few, middle) if taken <= spare else (middle, enough)
+    return _Split(path.with_durations(durations(enough), given), bound, best=False)
 
 
 def _longest_of_image(work: Workload, allowed: np.ndarray) -> np.ndarray:
@@ -247,12 +346,15 @@ def _give_rest(replication: Replication, arrays: int, copies: np.ndarray) -> np.
     """Give spare arrays to layers on the critical path, as long as that shortens it."""
     work = replication.work
     layers = [np.arange(start, end) for start, end in pairwise(work.edges.tolist())]
-    ticks, trials = _layer_ticks(replication, copies), 0
+    ticks, trials, tried = _layer_ticks(replication, copies), 0, 0
     while trials < _MOST_TRIALS:
         spare = arrays - int(copies.sum())
         length, path = _longest_path(work, ticks)
         best: tuple[float, int, np.ndarray] | None = None
-        for rank in path if spare else []:
+        if not spare or len(path) * work.visits > _MOST_TRIED_VISITS - tried:
+            break
+        tried += len(path) * work.visits
+        for rank in path:
             visits = layers[rank]
             trials += 1
             needed = replication.copies(visits, int(ticks[rank]) - 1)

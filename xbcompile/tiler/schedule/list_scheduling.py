@@ -67,15 +67,31 @@ class _ListScheduler:
 
     def run(self, preloaded: bool) -> VisitPlan:
         """Schedule all groups in order."""
-        work, edges = self.work, self.work.edges
+        work, edges = self.work, self.work.edges.tolist()
         duration = work.visit_ticks
-        ends = np.zeros(len(work.groups), dtype=np.int64)
+        ends: list[int] = []
         for rank, waits in enumerate(work.waits_for):
+            ready = max((ends[before] for before in waits), default=0)
+            if edges[rank + 1] - edges[rank] == 1:
+                ends.append(self._schedule_one(edges[rank], int(duration[edges[rank]]), ready))
+                continue
             visits = np.arange(edges[rank], edges[rank + 1])
-            ready = int(ends[list(waits)].max(initial=0))
             self._schedule_group(visits, duration, ready)
-            ends[rank] = int((self.read_start[visits] + duration[visits]).max(initial=ready))
+            ends.append(int((self.read_start[visits] + duration[visits]).max(initial=ready)))
         return VisitPlan(self.array, self.sequence, np.full(len(self.free), preloaded))
+
+    def _schedule_one(self, visit: int, duration: int, ready: int) -> int:
+        """A group of one visit; the end of its read."""
+        image = int(self.work.image[visit])
+        home, kept_until = int(self.home[image]), int(self.kept_until[visit])
+        if home >= 0 and self.resident[home] == image:
+            start = max(int(self.free[home]), ready)
+            self._read_at(visit, home, start, duration)
+        elif home < 0 and kept_until == NEVER:
+            self._load_on(visit, self._soonest(ready, duration), duration, ready)
+        else:
+            self._load(visit, duration, ready)
+        return max(ready, int(self.read_start[visit]) + duration)
 
     def _schedule_group(self, visits: np.ndarray, duration: np.ndarray, ready: int) -> None:
         image, kept_until = self.work.image[visits], self.kept_until[visits]
@@ -124,12 +140,32 @@ class _ListScheduler:
 
     def _load(self, visit: int, duration: int, ready: int) -> None:
         image = int(self.work.image[visit])
-        array = int(self.home[image]) if self.home[image] >= 0 else self._victim()
+        self._load_on(visit, int(self.home[image]) if self.home[image] >= 0 else self._victim(), duration, ready)
+
+    def _load_on(self, visit: int, array: int, duration: int, ready: int) -> None:
+        """Load an image on an array, as soon as that is free, and read it."""
+        image = int(self.work.image[visit])
         start = max(int(self.free[array]) + self.work.write_ticks, ready)
         self.home[image], self.resident[array] = array, image
+        self._read_at(visit, array, start, duration)
+
+    def _read_at(self, visit: int, array: int, start: int, duration: int) -> None:
+        """Read an image that is on its array."""
         self.next_use[array] = self.kept_until[visit]
         self.free[array] = start + duration
-        self._record(np.array([visit]), np.array([array]), np.array([start]))
+        self.array[visit], self.read_start[visit] = array, start
+        self.sequence[visit] = self.scheduled
+        self.scheduled += 1
+
+    def _soonest(self, ready: int, duration: int) -> int:
+        """Array that can have an image first that is not kept; where nothing takes time, the first one."""
+        candidates = np.flatnonzero(self.next_use == NEVER)
+        if not len(candidates):
+            return self._victim()
+        write = self.work.write_ticks
+        if not duration + write:
+            return int(candidates[0])
+        return int(candidates[np.argmin(np.maximum(self.free[candidates] + write, ready) - write)])
 
     def _victim(self) -> int:
         """Array whose image is kept for the latest layer or for none; among those the earliest that is free."""

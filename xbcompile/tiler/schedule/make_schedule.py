@@ -18,7 +18,7 @@ from xbcompile.tiler.schedule.copies import Replication
 from xbcompile.tiler.schedule.objective import Figures, Objective, parse_objective
 from xbcompile.tiler.schedule.solver import FEW_VISITS, Price, improved_plans
 from xbcompile.tiler.schedule.timetable import Timetable, VisitPlan, WriteRules
-from xbcompile.tiler.schedule.workload import TimeBase, Workload, below, collect_workload, group_uses
+from xbcompile.tiler.schedule.workload import TimeBase, Workload, below, check_reads, collect_workload, group_uses
 from xbcompile.tiler.scramble import scramble_columns
 
 
@@ -64,9 +64,11 @@ def make_schedule(
         stay, with any copies, where there is an array per image; else of those that hold each image in one array.
 
     Raises:
-        ScheduleError: impossible numbers of arrays or inferences, an unknown objective, or a layout for another array.
+        ScheduleError: impossible numbers of arrays or inferences, more reads than can be counted (`MOST_READS`), an unknown
+            objective, or a layout for another array.
     """
     _check(layout, spec, arrays, batch, seed)
+    check_reads(uses, batch)
     aim = parse_objective(objective)
     read = sorted({use.matrix for use in uses})
     if read != np.unique(layout.tiles["layer"]).tolist():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from xbcompile.errors import ScheduleError
+from xbcompile.errors import ScheduleError, shown
 
 OBJECTIVES = ("latency", "throughput", "energy", "weight-updates")
+LEAST_WEIGHT, MOST_WEIGHT = 1e-100, 1e100  # of a figure: weighted sums stay finite
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,20 @@ def parse_objective(text: str) -> Objective:
     for part in text.split(","):
         name, given, number = (piece.strip() for piece in part.partition("="))
         if name not in OBJECTIVES:
-            raise ScheduleError(f"objective={text!r}: {name!r} is unknown; {hint}")
+            raise ScheduleError(f"objective={shown(text)}: {shown(name)} is unknown; {hint}")
         if name in weights:
-            raise ScheduleError(f"objective={text!r}: {name!r} is given twice; {hint}")
+            raise ScheduleError(f"objective={shown(text)}: {name!r} is given twice; {hint}")
         try:
             weights[name] = float(number) if given else 1.0
         except ValueError:
-            raise ScheduleError(f"objective={text!r}: the weight {number!r} of {name!r} is no number; {hint}") from None
-        if not (0 < weights[name] < math.inf):
-            raise ScheduleError(f"objective={text!r}: the weight of {name!r} is {number}; weights are positive numbers")
+            raise ScheduleError(
+                f"objective={shown(text)}: the weight {shown(number)} of {name!r} is no number; {hint}"
+            ) from None
+        if not LEAST_WEIGHT <= weights[name] <= MOST_WEIGHT:
+            raise ScheduleError(
+                f"objective={shown(text)}: the weight of {name!r} is {number[:30]}; weights are positive numbers "
+                f"from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}"
+            )
         if not given and "," in text:
-            raise ScheduleError(f"objective={text!r}: {name!r} has no weight; {hint}")
+            raise ScheduleError(f"objective={shown(text)}: {name!r} has no weight; {hint}")
     return Objective(tuple((name, weights[name]) for name in OBJECTIVES if name in weights))

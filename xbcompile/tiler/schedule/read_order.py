@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xbcompile.deferred import library
-from xbcompile.tiler.effort import FIRST_EFFORT, Allowance
+from xbcompile.tiler.effort import FIRST_EFFORT, Allowance, solve
 from xbcompile.tiler.schedule.list_scheduling import stationary_plan
 from xbcompile.tiler.schedule.timetable import VisitPlan, WriteRules, time_visits
 from xbcompile.tiler.schedule.workload import Workload
@@ -85,7 +85,7 @@ def _solved(work: Workload, plan: VisitPlan, path: int, effort: float) -> Iterat
     step = FIRST_EFFORT
     while step <= max(effort, 0):
         solver = Allowance(step).solver()
-        status = solver.solve(model)
+        status = solve(solver, model)
         if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             yield _with_order(plan, np.lexsort((work.rank, np.array([solver.value(each) for each in read]))))
         if status in (cp_model.OPTIMAL, cp_model.INFEASIBLE):

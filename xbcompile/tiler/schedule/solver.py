@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xbcompile.deferred import library
-from xbcompile.tiler.effort import FIRST_EFFORT, Allowance
+from xbcompile.tiler.effort import FIRST_EFFORT, Allowance, solve
 from xbcompile.tiler.schedule.timetable import VisitPlan, WriteRules, time_visits
 from xbcompile.tiler.schedule.workload import Workload
 
@@ -65,7 +65,7 @@ def improved_plans(
         model = _SchedulingModel(work, plan, rules, price, shortest, fewest)
         solver = Allowance(step).solver()
         solver.parameters.linearization_level = 0  # no relaxation of these models is worth its time
-        status = solver.solve(model.model)
+        status = solve(solver, model.model)
         if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             plan = model.plan(solver)
             yield plan

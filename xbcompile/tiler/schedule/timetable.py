@@ -13,6 +13,8 @@ from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.schedule import COPY
 from xbcompile.tiler.schedule.workload import Workload
 
+_FEW_VISITS = 8  # per group; so few are timed sooner one by one
+
 
 @dataclass(frozen=True)
 class WriteRules:
@@ -135,7 +137,7 @@ def time_visits(work: Workload, plan: VisitPlan, rules: WriteRules) -> Timetable
     empty = np.zeros(work.visits, dtype=np.int64)
     draft = Timetable(plan.array, write, early, empty, empty, plan.sequence, initial)
     rank = work.rank[by_array]
-    in_order = bool(np.all(first[1:] | (rank[1:] >= rank[:-1])))
+    in_order = bool(np.all(first[1:] | (rank[1:] >= rank[:-1]))) and work.visits > _FEW_VISITS * len(work.groups)
     timed = _time_by_rank(work, draft, by_array) if in_order else _time_in_sequence(work, draft)
     if not rules.bind(arrays) or not timed.writes or not work.write_ticks:
         return timed

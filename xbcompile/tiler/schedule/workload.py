@@ -13,11 +13,24 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from xbcompile.errors import ScheduleError, shown
 from xbcompile.ir.array_spec import ArraySpec
 from xbcompile.ir.schedule import Use, shares_of
 from xbcompile.tiler.schedule.residency import NEVER
 
 TIME_BITS = 50  # sums of times stay below 2**TIME_BITS ticks: exact in float64
+MOST_READS = 2**40  # assumed: counts of a million tiles stay in int64
+
+
+def check_reads(uses: Sequence[Use], batch: int) -> None:
+    """Raise ScheduleError where a batch makes more reads of a tile than can be counted."""
+    reads = sum(use.reads for use in uses)
+    if reads * batch <= MOST_READS:
+        return
+    most = f"a batch of {MOST_READS // reads:,} at most" if reads <= MOST_READS else "fewer vectors"
+    raise ScheduleError(
+        f"more than {MOST_READS:,} reads of a tile per batch: an inference makes {reads:,}, and batch={shown(batch)}; take {most}"
+    )
 
 
 @dataclass(frozen=True)
@@ -46,10 +59,26 @@ class TimeBase:
         tick_s = math.ldexp(1.0, math.frexp(longest_s)[1] - TIME_BITS) if longest_s else 1.0
         return cls(tick_s, spec.t_read_s, round(spec.t_write_s / tick_s), batch)
 
+    @property
+    def ticks_per_read(self) -> float:
+        """Duration of one read, not rounded."""
+        return self.t_read_s / self.tick_s
+
     def read_ticks(self, reads: np.ndarray) -> np.ndarray:
         """Duration of numbers of reads, int64."""
-        ticks: np.ndarray = np.rint(reads * (self.t_read_s / self.tick_s)).astype(np.int64)
+        ticks: np.ndarray = np.rint(reads * self.ticks_per_read).astype(np.int64)
         return ticks
+
+    def most_reads(self, ticks: np.ndarray, limit: np.ndarray) -> np.ndarray:
+        """The largest number of reads, at most `limit`, that `read_ticks` gives no more than `ticks` (0 or more); int64."""
+        with np.errstate(divide="ignore", over="ignore"):
+            estimate = (ticks + 0.5) / np.float64(
+                self.ticks_per_read
+            ) + 1  # rounded down it is right, or by one or two too large
+        reads = np.minimum(estimate, limit).astype(np.int64)
+        while np.any(longer := self.read_ticks(reads) > ticks):
+            reads -= longer
+        return reads
 
 
 @dataclass(frozen=True, eq=False)

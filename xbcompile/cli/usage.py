@@ -1,0 +1,33 @@
+"""Calling the command that a process was started with."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import typer
+
+from xbcompile.cli.more_commands import app
+from xbcompile.cli.streams import tell
+
+_Refused: Any = typer.BadParameter.__mro__[2]  # ClickException, which typer does not hand on
+
+
+class _Shown(io.StringIO):
+    def isatty(self) -> bool:
+        return True  # or control characters would vanish from the message
+
+
+def run() -> int:
+    """Run the command of this process's arguments; arguments that cannot be read are told on the error output.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        return app(standalone_mode=False) or 0
+    except _Refused as error:
+        error.show(shown := _Shown())
+        for line in shown.getvalue().splitlines():
+            tell(line)
+        return int(error.exit_code)
