@@ -88,3 +88,16 @@ def test_words(done, refused):
     assert done("glossary", "area").out.startswith("area bound: ")
     assert len(json.loads(done("glossary", "--json").out)["terms"]) > 30
     assert "no word 'xylophone'" in refused("glossary", "xylophone")
+
+
+def test_requirements_decide_the_status(cli, done, refused, program, folder):
+    np.savez(folder / "d.npz", x=images(3, 2, 4, 4), labels=np.array([0, 1, 2]))
+    asked = ["run", "p.xbar", "--data", "d.npz", "--require"]
+    result = json.loads(done(*asked, "accuracy>=0", "--json").out)
+    assert result["requirements"] == [{"asked": "accuracy>=0", "found": result["accuracy"]["mean"], "met": True}]
+    missed = cli(*asked, "accuracy>=1.5")
+    assert missed.status == 1
+    assert "required: accuracy>=1.5: NOT MET" in missed.out
+    np.save(folder / "x.npy", images(3, 2, 4, 4))
+    assert "needs labels" in refused("run", "p.xbar", "--data", "x.npy", "--require", "accuracy>=0")
+    assert "is unknown" in refused(*asked, "speed>=1")

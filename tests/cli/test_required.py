@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xbcompile.cli.required import judged, parse_requirements
+from xbcompile.cli.required import check_labels, judged, parse_requirements
 from xbcompile.errors import DataError
 
 RESULT = {
@@ -40,6 +40,7 @@ def test_texts_that_ask_nothing(text):
 
 
 def test_accuracy_needs_labels():
-    with pytest.raises(DataError, match="needs labels"):
-        judged({**RESULT, "accuracy": None}, parse_requirements(["accuracy>=0.5"]))
+    with pytest.raises(DataError, match=r"accuracy>=0\.5 needs labels"):
+        check_labels(parse_requirements(["time_per_inference_s<=1", "accuracy>=0.5"]), "d.npz")
+    check_labels(parse_requirements(["time_per_inference_s<=1"]), "d.npz")
     assert judged({**RESULT, "accuracy": None}, parse_requirements(["time_per_inference_s<=1"]))[0]["met"]

@@ -476,3 +476,15 @@ def test_the_public_functions_survive_compiling() -> None:
     xbcompile.compile(dense_model(3, 2), "ideal")
     for name in xbcompile.__all__:
         assert callable(getattr(xbcompile, name)), name
+
+
+def test_a_program_is_shown_in_a_line_and_in_notebooks():
+    program = convolution_program()
+    shown = repr(program)
+    assert shown.startswith("<Program 'test' on 'm2tj4': 2 matrix layers, ")
+    assert f"{program.schedule.images} weight images of 4x4 on {program.schedule.arrays} array" in shown
+    assert len(shown) < 120
+    page = program._repr_html_()
+    assert page.count("<tr>") == 3
+    assert "&lt;" not in page
+    assert "conv" in page

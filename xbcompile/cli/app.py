@@ -223,6 +223,7 @@ def run_command(
         int | None,
         typer.Option(min=1, metavar="MIB", help="What simulating may take in each process.", show_default="512"),
     ] = None,
+    require: arguments.Required = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Execute a program with device errors: outputs or accuracy, counters, cost."""
@@ -235,11 +236,26 @@ def run_command(
         streams.keep_clear(output)
     shown = terminal.shows_progress(as_json)
     result = run_program(
-        program, data, device, seed, repeat, output, fit, state, threshold, threads, jobs, memory, show_progress=shown
+        program,
+        data,
+        device,
+        seed,
+        repeat,
+        output,
+        fit,
+        state,
+        threshold,
+        threads,
+        jobs,
+        memory,
+        require,
+        show_progress=shown,
     )
     for warning in result["warnings"]:
         terminal.warn(warning)
     terminal.give(print_run, result, as_json)
+    if not all(each["met"] for each in result["requirements"]):
+        raise typer.Exit(1)
 
 
 @app.command("commission")

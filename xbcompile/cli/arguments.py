@@ -90,6 +90,10 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Worker threads of each process.", show_default="one per processor, shared by --jobs"),
 ]
+Required = Annotated[
+    list[str] | None,
+    typer.Option("--require", metavar="LIMIT", help="accuracy>=0.95, ...; repeatable. Exit status 1 if not met."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 

@@ -45,6 +45,13 @@ def parse_requirements(texts: Sequence[str]) -> list[tuple[str, str, float]]:
     return found
 
 
+def check_labels(requirements: Sequence[tuple[str, str, float]], data: str) -> None:
+    """Raise DataError where accuracy is asked for, for data without labels."""
+    for name, comparison, limit in requirements:
+        if name.startswith("accuracy"):
+            raise DataError(f"requirement {name}{comparison}{limit:g} needs labels, which data {data!r} has not")
+
+
 def judged(result: dict[str, Any], requirements: Sequence[tuple[str, str, float]]) -> list[dict[str, Any]]:
     """What became of each requirement: `asked`, `found`, `met`.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from xbcompile.cli.chips import Bench, ChipRun, count_not_finite, run_chips
 from xbcompile.cli.commissioning import check_one_chip
+from xbcompile.cli.required import check_labels, judged, parse_requirements
 from xbcompile.cli.saving import save_outputs
 from xbcompile.cli.terminal import progress_bar
 from xbcompile.errors import DataError
@@ -39,16 +40,20 @@ def run_program(
     threads: int | None = None,
     jobs: int = 1,
     memory_mib: int | None = None,
+    require: Sequence[str] | None = None,
     *,
     show_progress: bool,
 ) -> dict[str, Any]:
     """Run a program on `repeat` chips; the keys are those of `run --json`."""
+    required = parse_requirements(require or ())
     if fit is not None:
         check_one_chip(repeat)
     memory_bytes = MEMORY_BYTES if memory_mib is None else memory_mib << 20
     states = tuple(parse_states(state or ()).items())
     bench = Bench(path, data, device, fit, states, threshold, threads, memory_bytes)
     program, _, loaded = bench.program, bench.corrections, bench.loaded  # in this order, faults are told
+    if loaded.labels is None:
+        check_labels(required, data)
     started = time.perf_counter()
     # First: labels that do not fit are told before the work.
     software = None if loaded.labels is None else bench.software_accuracy()
@@ -73,7 +78,7 @@ def run_program(
         "cost": _cost(cost),
         "seconds": time.perf_counter() - started,
     }
-    return result | {"warnings": _warnings(result)}
+    return result | {"requirements": judged(result, required), "warnings": _warnings(result)}
 
 
 def _accuracy(runs: Sequence[ChipRun], software: float | None) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ import reprlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from html import escape
 from typing import IO, Any
 
 import msgspec
@@ -46,9 +47,10 @@ from xbcompile.reference.host_graph import host_graph, layer_parameters
 from xbcompile.targets import Target
 
 FORMAT_VERSION = 6
+_HTML_LAYERS = 20  # that a notebook shows
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Program(ContentEqual):
     """Which cells to write, what to drive, how to recombine.
 
@@ -78,6 +80,27 @@ class Program(ContentEqual):
     packing: str
     taken_apart: SplitModel | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """In one line: what is on how many arrays; `xbcompile.report.summary.summarize` says all."""
+        layers, schedule = len(self.network.layers), self.schedule
+        return (
+            f"<Program {self.network.name!r} on {self.target.name!r}: {layers} matrix layer{'s' * (layers != 1)}, "
+            f"{schedule.images:,} weight image{'s' * (schedule.images != 1)} of {schedule.rows}x{schedule.columns} on "
+            f"{schedule.arrays:,} array{'s' * (schedule.arrays != 1)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The same for notebooks, and a row for each layer."""
+        rows = "".join(
+            f"<tr><td>{escape(layer.name)}</td><td>{layer.groups} x {layer.inputs} x {layer.outputs}</td>"
+            f"<td>{layer.slices}</td></tr>"
+            for layer in self.network.layers[:_HTML_LAYERS]
+        )
+        more = len(self.network.layers) - _HTML_LAYERS
+        rest = f"<p>and {more:,} more layers</p>" if more > 0 else ""
+        head = "<tr><th>layer</th><th>groups x inputs x outputs</th><th>reads per vector and tile</th></tr>"
+        return f"<p><b>{escape(repr(self)[1:-1])}</b></p><table>{head}{rows}</table>{rest}"
 
     @property
     def spec(self) -> ArraySpec:

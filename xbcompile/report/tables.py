@@ -135,6 +135,8 @@ def print_run(console: Console, result: dict[str, Any]) -> None:
     if effort["reads"] or effort["weight_updates"]:
         earlier = f" (read from {result['fit']})" if result["fit"] else ""
         console.print(f"commissioning before that: {_effort(effort)}{earlier}")
+    for each in result["requirements"]:
+        console.print(f"required: {each['asked']}: {'met' if each['met'] else 'NOT MET'}, found {each['found']:.6g}")
 
 
 def _print_accuracy(console: Console, result: dict[str, Any]) -> None:
