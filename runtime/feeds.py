@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy as np
 from xbcompile.data.inputs import arrays_of
 from xbcompile.data.shaping import transposition_hint
 from xbcompile.errors import DataError, elided, plain, quoted
-from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.kinds import check_kind
 from xbcompile.onnx_graph.types import numpy_type
 from xbcompile.program.program import Program
@@ -44,15 +42,6 @@ def samples_taken(program: Program, given: Any) -> dict[str, Any]:
     axes.checked_samples(feeds)
     check_feeds(program, axes.part(feeds, 0, axes.per_call))
     return feeds
-
-
-@contextmanager
-def refusals_told() -> Iterator[None]:
-    """What onnxruntime raises on inputs that it cannot run the model on, as a DataError."""
-    try:
-        yield
-    except engine.ERRORS as error:
-        raise DataError(f"onnxruntime cannot run the model on these inputs: {engine.one_line(error)}") from error
 
 
 def check_feeds(program: Program, feeds: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_cor
 from xbcompile.runtime.corrections_check import check_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
-from xbcompile.runtime.feeds import check_feeds, refusals_told, taken
+from xbcompile.runtime.feeds import check_feeds, taken
 from xbcompile.runtime.joining import joined
 from xbcompile.runtime.layer_executor import OBSERVED_READINGS, PART_VECTORS, LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
@@ -133,7 +133,7 @@ class Session:
             DataError: inputs that do not fit, or a first sample inside of a batch.
         """
         first_sample = checked_first(first_sample, self.program.schedule.batch)
-        with self._turn, refusals_told():
+        with self._turn:
             feeds = taken(self.program, feeds)
             check_feeds(self.program, feeds)
             samples = self.axes.samples(feeds)
@@ -198,7 +198,7 @@ class Session:
         first_sample = checked_first(first_sample, self.program.schedule.batch)
         if chunk is not None:
             chunk = whole_number("chunk", chunk, 1, MOST_CHUNK, "how many samples are simulated together", RunError)
-        with self._turn, refusals_told():
+        with self._turn:
             feeds = taken(self.program, feeds)
             if states:
                 feeds = with_initial_states(self.program.network, feeds, states)

@@ -120,7 +120,7 @@ def test_what_is_wrong_is_told_before_the_work(cli: Any, folder: Path, monkeypat
         ),
         (["sot-fig1"], "sot-fig1 can be drawn, but no folder is given: add --figures DIR"),
         (["--figures", "file"], "output 'file' is a file; give the name of a folder"),
-        (["--figures", "file/folder"], "cannot make folder 'file/folder': Not a directory"),
+        (["--figures", "file/folder"], "output 'file/folder' is a file; give the name of a folder"),
     ):
         result = cli("reproduce", *arguments)
         assert (result.status, result.out) == (1, "")

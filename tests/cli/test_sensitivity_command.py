@@ -96,7 +96,7 @@ def test_what_is_wrong_is_told_before_the_work(
     measured.write_text(chip.read_text().replace('"assumed"', '"measured"').partition("[assumed]")[0])
     for arguments, message in (
         ((chip, "-o", "t.pdf"), "output 't.pdf' is of no kind that is written; allowed endings: .png, .svg, .json"),
-        ((chip, "-o", "none/t.png"), "cannot write into folder 'none': it does not exist"),
+        ((chip, "-o", "none/t.png"), "/none': it does not exist or is no folder"),
         ((chip, "-o", model), "is of no kind that is written"),
         ((measured,), "target 'mine': no number says that it is assumed"),
     ):

@@ -259,7 +259,9 @@ def on_terminal(folder, command, rows, columns, act: Callable[[int, subprocess.P
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env=os.environ | {"TERM": "xterm"} | environment,
+        env={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # of the tests' own
+        | {"TERM": "xterm"}
+        | environment,
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )

@@ -233,7 +233,7 @@ def test_tables(cli):
         (["m2tj4", "--model", "a.onnx"], "--model and --data go together"),
         (["m2tj4", "--model", "a.onnx", "--data", "digits:test"], "a.onnx"),
         (["m2tj4", "-o", "file"], "is a file"),
-        (["m2tj4", "-o", "file/inside"], "cannot make folder"),
+        (["m2tj4", "-o", "file/inside"], "is a file; give the name of a folder"),
     ],
 )
 def test_bad_options_are_one_line(cli, arguments, text):

@@ -240,7 +240,8 @@ def test_names_in_messages_are_few() -> None:
     assert elided([]) == "none"
     assert elided(["w"] * 2) == "w, w"
     assert elided([f"n{i:04}" for i in range(200)]).endswith(", n0013 and 186 more")
-    assert elided(["w" * 300, "v"]) == "w" * 300 + " and 1 more"
+    assert elided(["w" * 150, "v"]) == "w" * 150 + " and 1 more"
+    assert elided(["w" * 300, "v"]) == "'" + "w" * 199 + "... and 1 more"
     model = listed([node("MatMul", ["x" if i == 0 else f"h{i}", "w"], f"h{i + 1}") for i in range(60)], {"w": SQUARE})
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info("h60", TensorProto.FLOAT, None))

@@ -133,7 +133,7 @@ MANIFESTS: dict[str, tuple[str, tuple[Any, ...], Any, str]] = {
     "order": ("sequence", ("nodes", 3, "position"), 2, "or has another place"),
     "wiring": ("sequence", ("nodes", 3, "states"), [], "are not those of the host graph"),
     "steps": ("sequence", ("nodes", 3, "steps"), 2**40, "allowed: 2,097,152"),
-    "many steps": ("sequence", ("nodes", 3, "steps"), 100_000, "100,000 steps, and the schedule"),
+    "many steps": ("sequence", ("nodes", 3, "steps"), 100_000, "recurrence of 100000 steps"),
     "vectors of a step": ("sequence", ("nodes", 3, "nodes", 1, "vectors_per_inference"), 2, "multiples of that"),
     "samples": ("dense", ("samples", "inputs"), [["z", 0]], "axes of samples are those of z"),
     "axis of samples": ("dense", ("samples", "inputs"), [["x", 2]], "'x' has no axis 2 of samples"),

@@ -346,57 +346,38 @@ def test_the_unpacked_source_is_a_model_with_external_data(tmp_path: Path) -> No
 
 
 def test_a_folder_that_does_not_exist_or_is_a_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProgramError, match=r"cannot write into folder .*nowhere': No such file"):
+    with pytest.raises(ProgramError, match=r"cannot write into folder .*nowhere': it does not exist or is no folder"):
         convolution_program().save(tmp_path / "nowhere" / "p.xbar")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ProgramError, match=r"cannot write into folder .*file': Not a directory"):
+    with pytest.raises(ProgramError, match=r"cannot write into folder .*file': it does not exist or is no folder"):
         convolution_program().save(tmp_path / "file" / "p.xbar")
     (tmp_path / "folder.xbar").mkdir()
-    with pytest.raises(ProgramError, match=r"cannot write .*folder.xbar': Is a directory"):
+    with pytest.raises(ProgramError, match=r"folder.xbar' is a folder; give the name of a file"):
         convolution_program().save(tmp_path / "folder.xbar")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.xbar"]  # nothing temporary is left
 
 
 def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:  # a mode would not stop root
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("xbcompile.program.archive.tempfile.mkstemp", refuse)
-    with pytest.raises(ProgramError, match="Permission denied"):
+    monkeypatch.setattr("xbcompile.files.os.access", lambda *_: False)  # a mode would not stop root
+    with pytest.raises(ProgramError, match="permission denied"):
         convolution_program().save(tmp_path / "p.xbar")
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), OSError(28, "No space left on device")])
-@pytest.mark.parametrize("call", ["fdopen", "replace", "chmod"])
+@pytest.mark.parametrize("call", ["os.replace", "xbcompile.program.program.write_archive"])
 def test_an_interruption_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, call: str
 ) -> None:
     path = tmp_path / "p.xbar"
     path.write_bytes(b"old")
     program = convolution_program()
-    honest = os.fdopen
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(file: Any, *_: object) -> None:
+        if call != "os.replace":
+            file.write(b"half")
         raise failure
 
-    def half_written(*arguments: Any) -> object:
-        file = honest(*arguments)
-        write = file.write
-
-        class Half:
-            def __enter__(self) -> Half:
-                return self
-
-            def __exit__(self, *_: object) -> None:
-                file.close()
-
-            def write(self, data: bytes) -> None:
-                write(data[: len(data) // 2])
-                raise failure
-
-        return Half()
-
-    monkeypatch.setattr(os, call, half_written if call == "fdopen" else fail)
+    monkeypatch.setattr(call, fail)
     if isinstance(failure, OSError):
         with pytest.raises(ProgramError, match=r"cannot write .*p.xbar': No space left on device"):
             program.save(path)

@@ -37,7 +37,7 @@ from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_outputs
 from xbcompile.runtime.chip_view import MeasuredLayer
 from xbcompile.runtime.dataflow import Pending, walk
-from xbcompile.runtime.feeds import refusals_told, samples_taken
+from xbcompile.runtime.feeds import samples_taken
 from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.player import vector_range
 from xbcompile.runtime.prepared import PreparedProgram
@@ -189,9 +189,8 @@ def diagnose(
     sessions = _Sessions(PreparedProgram(program, threads), device, seed)
     tell = progress or (lambda text: None)
     tell("layers")
-    with refusals_told():
-        layers = _LayerWalk(program, feeds, sources, sessions).run()
-        rows = _end_to_end(program, feeds, sources, sessions, score, tell)
+    layers = _LayerWalk(program, feeds, sources, sessions).run()
+    rows = _end_to_end(program, feeds, sources, sessions, score, tell)
     return Diagnosis(sources, layers, rows)
 
 

@@ -132,10 +132,11 @@ class EngineSession:
     def _check_values(self, feeds: Mapping[str, Any]) -> None:
         empty = next((name for name, value in feeds.items() if getattr(value, "size", 1) == 0), None)
         if empty is not None:
-            reason = f'tensor "{empty}" is empty, and {", ".join(self._needs_values)} takes no empty batch or sequence'
-            raise NotRun(
-                f"onnxruntime cannot run the model on these inputs: {reason}; give one sample at least", reason
+            operators = ", ".join(self._needs_values)
+            reason = (
+                f'tensor "{empty}" is empty, and {operators} takes no empty batch or sequence; give one sample at least'
             )
+            raise NotRun(f"onnxruntime cannot run the model on these inputs: {reason}", reason)
 
 
 def open_session(

@@ -73,7 +73,7 @@ def _tiles_of_matrices(schedule: Schedule, work: Scheduled) -> list[str]:
     if len(tiles) and (tiles["layer"].min() < 0 or tiles["layer"].max() >= len(layers)):
         return [f"tiles: layer indices outside 0..{len(layers) - 1}"]
     layer = tiles["layer"]
-    foreign = np.flatnonzero(owners[layer] != layer)
+    foreign = np.flatnonzero(~np.isin(layer, owners))
     if len(foreign):
         wrong = int(layer[foreign[0]])
         owner = layers[work.matrices[wrong]].name

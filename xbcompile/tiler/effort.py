@@ -16,6 +16,7 @@ else:
 
 DEFAULT_EFFORT = 1.0  # one unit takes some seconds of one core
 FIRST_EFFORT = 1 / 64  # searches that try larger and larger efforts start from here
+_LISTENING = 0.1  # seconds between two looks for signals
 _STOP_AGAIN = 0.05  # seconds; a solver that has just begun does not hear that it is to stop
 
 
@@ -55,6 +56,8 @@ def solve(solver: cp_model.CpSolver, model: cp_model.CpModel) -> cp_model.CpSolv
     with ThreadPoolExecutor(1) as pool:
         ending = pool.submit(solver.solve, model)
         try:
+            while not wait([ending], _LISTENING).done:
+                pass  # a signal that another thread took is handled here
             return ending.result()
         finally:
             while not ending.done():
