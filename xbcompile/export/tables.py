@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from xbcompile.export.places import tile_cells
 from xbcompile.program.program import Program
 from xbcompile.report.summary import schedule_rows
+from xbcompile.targets.parameters import ArrayParameters
 
 _IMAGES_AT_ONCE = 64  # of which cells are held
 _CELL_COLUMNS = ("image", "row", "column", "layer", "group", "input", "output", "cell", "value")
@@ -21,6 +23,10 @@ _SCHEDULE_COLUMNS = (
     "operation", "start_s", "end_s", "array", "image", "rows", "tile", "layer", "group", "inputs", "outputs", "row", "column",
     "reads",
 )  # fmt: skip
+
+
+def _cell_state(parameters: ArrayParameters, name: str, cells: np.ndarray) -> np.ndarray:
+    return parameters.cell_states(cells)[name]
 
 
 class NpzWriter:
@@ -75,7 +81,7 @@ def write_cells_npz(program: Program, file: IO[bytes]) -> None:
     writer.add("cell", shape, dtype, parts(lambda cells: cells))
     for name, sample in parameters.cell_states(np.zeros(1, dtype)).items():
         stored = np.dtype(np.float64) if sample.dtype.kind == "f" else sample.dtype
-        writer.add(name, shape, stored, parts(lambda cells, name=name: parameters.cell_states(cells)[name]))
+        writer.add(name, shape, stored, parts(partial(_cell_state, parameters, name)))
     small = {"row_weight": spec.row_weight, "idle_drive": spec.idle_drive}
     if spec.levels is not None:
         small["levels"] = spec.levels
