@@ -46,7 +46,11 @@ def test_counters_of_one_key_never_meet(monkeypatch: pytest.MonkeyPatch) -> None
         return (np.uint32(0),) * 4
 
     monkeypatch.setattr(read_noise, "philox_seven", record)
-    for name in ("_draw_read_by_read", "_draw_block_by_block", "_refine"):  # as they are written, where `record` is called
+    for name in (
+        "_draw_read_by_read",
+        "_draw_block_by_block",
+        "_refine",
+    ):  # as they are written, where `record` is called
         monkeypatch.setattr(read_noise, name, getattr(read_noise, name).__wrapped__)
     columns = np.array([0, 1, 7, 8, 63, 64, MOST_COLUMNS - 2, MOST_COLUMNS - 1])
     for vector, which in itertools.product((0, 1, 2**32 - 1, 2**64, 2**96 - 1), (0, 1, 32767)):
