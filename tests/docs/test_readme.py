@@ -15,7 +15,7 @@ import typer
 
 from tests.support.model_kit import MODELS
 from tests.support.other_process import run_modules
-from xbcompile.cli.app import app
+from xbcompile.cli.more_commands import app
 from xbcompile.targets import load_target
 
 ROOT = Path(__file__).parents[2]
