@@ -29,11 +29,12 @@ class TooLong(BaseException):
 
 @dataclass(frozen=True)
 class Block:
-    """Examples of one boundary that follow from a seed."""
+    """Examples of one boundary that follow from a seed, and how long each may take, in seconds."""
 
     boundary: str
     seed: int
     examples: int = EXAMPLES
+    seconds: float = SECONDS
 
 
 @dataclass(frozen=True)
@@ -110,21 +111,21 @@ def _work(block: Block, tell: Tell) -> Tally:
     def each(example: Any) -> None:
         stored = pickle.dumps(example)
         tell(stored)
-        tally.add(attempt(block.boundary, stored))
+        tally.add(attempt(block.boundary, stored, block.seconds))
 
     each()
     return tally
 
 
-def attempt(name: str, stored: bytes) -> Tally:
-    """Attempt one example, pickled, in a folder of its own."""
+def attempt(name: str, stored: bytes, seconds: float = SECONDS) -> Tally:
+    """Attempt one example, pickled, in a folder of its own, for so many seconds at most."""
     from xbcompile.errors import XbcompileError
 
     attempt_it = boundary(name).attempt
     example = pickle.loads(stored)
     signal.signal(signal.SIGALRM, _too_long)
     with TemporaryDirectory() as folder:
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             attempt_it(example, Path(folder))
         except XbcompileError as error:
@@ -146,7 +147,7 @@ def _is_clear(message: str) -> bool:
 
 
 def _too_long(_number: int, _frame: FrameType | None) -> None:
-    raise TooLong(f"more than {SECONDS} s")
+    raise TooLong("more time than an example has")
 
 
 def _trace(error: BaseException) -> str:
