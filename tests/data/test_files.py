@@ -306,3 +306,16 @@ def test_a_set_is_for_the_input_that_must_be_given() -> None:
     """Of a model with a state before its input, the state may be missing, and the pixels are not taken for it."""
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 16]) for name in ("state", "x")]
     assert list(load_data("letters:test:5", tuple(inputs), optional=["state"]).inputs) == ["x"]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_python_2_wrote_no_version_3(version, tmp_path):
+    """Its long integers are read where numpy reads them."""
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 6L)}".ljust(117) + b"\n"
+    path = tmp_path / "x.npy"
+    length = len(header).to_bytes(2 if version == 1 else 4, "little")
+    path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + length + header + bytes(48))
+    if version == 3:
+        assert "no literal of Python" in refused(path)
+    else:
+        assert load_data(str(path), SIX).inputs["x"].shape == (2, 6)

@@ -103,14 +103,15 @@ def read_header(file: BinaryIO, fault: Fault) -> ArrayHeader:
     raw = file.read(length)
     if len(raw) < length:
         raise fault("it ends within its header")
-    return _parsed(raw.decode("utf-8" if start[6] == 3 else "latin-1", "replace"), fault)
+    if start[6] == 3:
+        return _parsed(raw.decode("utf-8", "replace"), fault)
+    # Python 2, which knew no version 3, wrote its long integers with an L.
+    return _parsed(re.sub(r"(?<=\d)L\b", "", raw.decode("latin-1")), fault)
 
 
 def _parsed(text: str, fault: Fault) -> ArrayHeader:
     try:
-        fields = ast.literal_eval(
-            re.sub(r"(?<=\d)L\b", "", text).rstrip(" \n")
-        )  # Python 2 wrote its long integers with an L
+        fields = ast.literal_eval(text.rstrip(" \n"))
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise fault("its header is no literal of Python") from None
     if not isinstance(fields, dict) or set(fields) != _FIELDS:
