@@ -160,6 +160,9 @@ def test_the_trace_adds_up_to_the_tables(program, tmp_path, batches):
         spans.sort()
         for (_, end), (start, _) in itertools.pairwise(spans):
             assert start >= end - 1e-9
+    starts = [[each["ts"] for each in slices if each["args"].get("batch") == batch] for batch in range(batches)]
+    for batch, each in enumerate(starts):
+        np.testing.assert_allclose(each, np.add(starts[0], batch * schedule.period_s * 1e6), rtol=1e-12, atol=1e-9)
     assert {event["name"] for event in trace["traceEvents"] if event["ph"] == "M"} == {
         "process_name", "thread_name", "thread_sort_index",
     }  # fmt: skip
