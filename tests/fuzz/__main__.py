@@ -38,7 +38,7 @@ def main() -> int:
 
 def _fuzz(name: str, minutes: float, workers: int, seed: int) -> int:
     """Attempt a boundary; returns the number of different findings."""
-    start, total, kinds = time.monotonic(), Tally(), set()
+    start, before, total, kinds = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN), Tally(), set()
     for tally in attempted(blocks_for(name, minutes, seed), workers):
         total.add(tally)
         for finding in tally.findings:
@@ -49,10 +49,12 @@ def _fuzz(name: str, minutes: float, workers: int, seed: int) -> int:
             path = FOLDER / f"{name}-{hashlib.sha256(finding.example).hexdigest()[:12]}.pickle"
             path.write_bytes(finding.example)
             print(f"{path}: {finding.what}", flush=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(
-        f"{name}: {total.results + total.refused:,} examples in {time.monotonic() - start:.0f} s, {total.results:,} with a "
-        f"result, {total.refused:,} refused; {len(kinds)} kinds of findings; largest process {peak:,.0f} MiB"
+        f"{name}: {total.results + total.refused:,} examples in {time.monotonic() - start:.0f} s, {busy:.0f} s of a processor, "
+        f"{total.results:,} with a result, {total.refused:,} refused; {len(kinds)} kinds of findings; "
+        f"largest process {after.ru_maxrss / 2**10:,.0f} MiB"
     )
     return len(kinds)
 

@@ -18,7 +18,8 @@ from tests.support.worker_pool import Outcome, Tell, work_apart
 
 BOUNDARIES = ("model", "program", "target", "data", "options")
 EXAMPLES = 25  # of one block, which one process attempts in a row
-SECONDS = 10  # of one example
+SECONDS = 10  # of one example, of the processor's time
+_WAITS = 6  # an example may last so many times as long, by the clock: nothing in it waits for anybody
 MEMORY_BYTES = 3 * 2**30  # of a process, beyond what it takes to begin with
 _GRACE_SECONDS = 60.0  # of a block beyond a single example's: code that no signal interrupts is ended then
 
@@ -29,7 +30,7 @@ class TooLong(BaseException):
 
 @dataclass(frozen=True)
 class Block:
-    """Examples of one boundary that follow from a seed, and how long each may take, in seconds."""
+    """Examples of one boundary that follow from a seed, and how many seconds of a processor each may take."""
 
     boundary: str
     seed: int
@@ -79,7 +80,7 @@ def attempted(blocks: Iterable[Block], workers: int = 1) -> Iterator[Tally]:
         _work,
         blocks,
         workers=workers,
-        seconds=EXAMPLES * SECONDS + _GRACE_SECONDS,
+        seconds=EXAMPLES * SECONDS * _WAITS + _GRACE_SECONDS,
         memory_bytes=MEMORY_BYTES,
         modules=modules,
     ):
@@ -118,14 +119,16 @@ def _work(block: Block, tell: Tell) -> Tally:
 
 
 def attempt(name: str, stored: bytes, seconds: float = SECONDS) -> Tally:
-    """Attempt one example, pickled, in a folder of its own, for so many seconds at most."""
+    """Attempt one example, pickled, in a folder of its own, for so many seconds of a processor at most."""
     from xbcompile.errors import XbcompileError
 
     attempt_it = boundary(name).attempt
     example = pickle.loads(stored)
     signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGPROF, _too_long)
     with TemporaryDirectory() as folder:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, _WAITS * seconds)
         try:
             attempt_it(example, Path(folder))
         except XbcompileError as error:
@@ -133,6 +136,7 @@ def attempt(name: str, stored: bytes, seconds: float = SECONDS) -> Tally:
         except (Exception, TooLong) as error:  # any fault is what is looked for
             return _found(name, stored, _trace(error))
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.setitimer(signal.ITIMER_REAL, 0)
     return Tally(results=1)
 

@@ -17,14 +17,20 @@ PRESENT = [name for name in BOUNDARIES if (HERE / f"{name}.py").is_file()]
 
 @pytest.mark.parametrize("name", PRESENT)
 def test_no_findings_at_a_boundary(name):
-    (tally,) = attempted([Block(name, seed=20261201, seconds=60)])  # machines that run tests are slower than most
+    (tally,) = attempted([Block(name, seed=20261201, seconds=30)])  # machines that run tests are slower than most
     assert [finding.what for finding in tally.findings] == []
     assert tally.results > 0, "examples that are all refused test little"
     assert tally.refused > 0, "examples that are all accepted test little"
 
 
 @pytest.mark.parametrize(
-    ("how", "what"), [("mute", "unclear"), ("raises", "IndexError: list index"), ("late", "TooLong: more time")]
+    ("how", "what"),
+    [
+        ("mute", "unclear"),
+        ("raises", "IndexError: list index"),
+        ("late", "TooLong: more time"),
+        ("waits", "TooLong: more time"),
+    ],
 )
 def test_what_is_wrong_is_a_finding(how, what):
     assert attempt(FAULTY, pickle.dumps("result")) == Tally(results=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -27,5 +28,7 @@ def attempt(how: str, _folder: Path) -> None:
         case "late":
             while True:
                 pass
+        case "waits":
+            time.sleep(60)
         case "dies":
             os.kill(os.getpid(), signal.SIGSEGV)
