@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from xbcompile.ir import Patches
 from xbcompile.ir.corrections import LayerCorrection
 from xbcompile.ir.vectors import lay_out, of_type
 from xbcompile.runtime.digital_side import DigitalSide
@@ -140,6 +141,7 @@ class LayerExecutor:
     def _run_patches(self, source: LayerInput, dtype: np.dtype[Any], reads: VectorRange, alone: bool) -> np.ndarray:
         """`run` of vectors that are patches, gathered by the kernels that read them."""
         geometry, channels = self.layer.geometry, self.layer.groups * self.layer.outputs
+        assert isinstance(geometry, Patches)
         samples, size = np.split(np.array(source.shape, np.intp), [len(source.shape) + geometry.channel_axis + 1])
         y = np.empty((math.prod(samples), channels, math.prod(size)), dtype)
 

@@ -70,7 +70,7 @@ class PatchReading:
             reads: which reads these are.
             some: the vectors.
         """
-        patches = self.patches._replace(first=self.patches.first + some.start, count=some.stop - some.start)
+        patches = self.patches._replace(first=self.patches.first + some.start, length=some.stop - some.start)
         tiles.add_patches(patches, reads, self.sums, some.start)
 
 

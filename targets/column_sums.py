@@ -257,7 +257,7 @@ def add_patches(  # type: ignore[no-untyped-def]  # numba infers
     step,
 ):
     """Add to sums, float64 [groups, outputs, vectors], from vector `first` on, what tiles read of `PatchValues`."""
-    vectors, slices, starts = patches.count, len(coefficients), tables.pattern_start
+    vectors, slices, starts = patches.length, len(coefficients), tables.pattern_start
     most, noise = min(step, vectors), _Noise(blocks, counter.high, quantiles, pieces)
     room, drawn = _room(most * slices, most, tables.constant.shape[1], tables.matrix), room_for_words(most * slices)
     drives_room = np.empty(starts[-1] * terms * most * slices, tables.matrix.dtype)

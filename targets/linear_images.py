@@ -160,7 +160,7 @@ class LinearTiles(LoadedTiles):
 
     def add_patches(self, patches: PatchValues, reads: ReadBlock, sums: np.ndarray, first: int) -> None:
         """See LoadedTiles."""
-        add_patches(patches, *self._arguments(patches.count, reads), sums, first, self.column_step)
+        add_patches(patches, *self._arguments(patches.length, reads), sums, first, self.column_step)
 
     def _arguments(self, vectors: int, reads: ReadBlock) -> tuple[Any, ...]:
         """What all kernels are told of so many vectors."""

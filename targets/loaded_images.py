@@ -89,11 +89,11 @@ class LoadedTiles:
             first: see sums.
         """
         size = max(1, BLOCK_VALUES // max(1, patches.groups * len(patches.taps)))
-        for at in range(0, patches.count, size):
-            mine = patches._replace(first=patches.first + at, count=min(size, patches.count - at))
-            some = sums[:, :, first + at : first + at + mine.count]
+        for at in range(0, patches.length, size):
+            mine = patches._replace(first=patches.first + at, length=min(size, patches.length - at))
+            some = sums[:, :, first + at : first + at + mine.length]
             by_vector = np.ascontiguousarray(some.transpose(0, 2, 1))
-            self.add(mine.vectors(), reads.after(at, mine.count), by_vector)
+            self.add(mine.vectors(), reads.after(at, mine.length), by_vector)
             some[:] = by_vector.transpose(0, 2, 1)
 
 

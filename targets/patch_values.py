@@ -23,7 +23,7 @@ class PatchValues(NamedTuple):
         starts: uint32 [patches of a sample], where each begins.
         taps: uint32 [inputs], where the values of a patch lie behind its first one.
         first: the first vector's patch.
-        count: number of vectors.
+        length: number of vectors.
     """
 
     flat: np.ndarray
@@ -33,11 +33,11 @@ class PatchValues(NamedTuple):
     starts: np.ndarray
     taps: np.ndarray
     first: int
-    count: int
+    length: int
 
     def vectors(self) -> np.ndarray:
-        """All vectors, float32 [groups, count, inputs]."""
-        out = np.empty((self.groups, self.count, len(self.taps)), np.float32)
+        """All vectors, float32 [groups, vectors, inputs]."""
+        out = np.empty((self.groups, self.length, len(self.taps)), np.float32)
         _gather(out, self)
         return out
 
@@ -62,14 +62,14 @@ class Runs(NamedTuple):
     """Vectors whose patches begin side by side, run by run.
 
     Attributes:
-        count: int64 [1], number of runs.
+        found: int64 [1], number of runs.
         end: int64 [vectors], where each run ends.
         place: int64 [vectors], where in `flat` the first patch of each run begins.
         places: int64 [vectors], where each patch begins, if runs are short.
         to_end: int64 [patches of a sample], how many patches are left of each one's run, itself with them.
     """
 
-    count: np.ndarray
+    found: np.ndarray
     end: np.ndarray
     place: np.ndarray
     places: np.ndarray
@@ -103,7 +103,7 @@ def find_runs(runs, patches, start, count):  # type: ignore[no-untyped-def]  # n
         runs.place[found] = sample * patches.sample_size + np.int64(patches.starts[patch])
         runs.end[found] = begin
         found += 1
-    runs.count[0] = found
+    runs.found[0] = found
     if _SHORT * found <= count:
         return
     begin = 0
@@ -117,12 +117,12 @@ def find_runs(runs, patches, start, count):  # type: ignore[no-untyped-def]  # n
 def gather_row(out, flat, runs, offset, sign):  # type: ignore[no-untyped-def]  # numba infers
     """Fill out [vectors] with the values, times a sign, that lie so far behind the places where patches begin."""
     vectors = len(out)
-    if _SHORT * runs.count[0] > vectors:
+    if _SHORT * runs.found[0] > vectors:
         for v in range(vectors):
             out[v] = flat[runs.places[v] + offset] * sign
         return
     begin = 0
-    for i in range(runs.count[0]):
+    for i in range(runs.found[0]):
         end = runs.end[i]
         at = runs.place[i] + offset
         given, some = flat[at : at + end - begin], out[begin:end]
