@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from xbcompile.cli.characters import visible
@@ -19,6 +18,7 @@ from xbcompile.errors import TargetError
 from xbcompile.experiments.random_products import StudySettings, states_between
 from xbcompile.experiments.study import accuracy, study
 from xbcompile.files import write_atomically
+from xbcompile.report.fitted import FittedTable
 from xbcompile.targets import load_target
 
 _QUICK_SEEDS, _QUICK_MATRICES, _QUICK_STATES, _QUICK_INPUTS = 3, 10, 8, (4, 16, 64)
@@ -169,10 +169,10 @@ def _per_ohm(slope: dict[str, float]) -> str:
     return f"{slope['mean']:.5f} ± {slope['std']:.5f} per Ohm of"
 
 
-def _states_table(result: dict[str, Any], with_spread: bool) -> Table:
+def _states_table(result: dict[str, Any], with_spread: bool) -> FittedTable:
     part = result["by_states"]
     caption = "RMSE of the product; a sigma alone: of the device, without the quantization"
-    table = Table(header_style="bold", caption=caption if with_spread else f"{caption}; spreads: --json")
+    table = FittedTable(caption=caption if with_spread else f"{caption}; spreads: --json")
     table.add_column("states", justify="right")
     columns = []
     for curve in part["curves"]:
@@ -189,9 +189,9 @@ def _states_table(result: dict[str, Any], with_spread: bool) -> Table:
     return table
 
 
-def _best_table(result: dict[str, Any]) -> Table:
+def _best_table(result: dict[str, Any]) -> FittedTable:
     part, s = result["best_states"], result["settings"]
-    table = Table(header_style="bold", caption=f"at sigma_NL = {part['sigma_nl_ohm']:g} Ohm")
+    table = FittedTable(caption=f"at sigma_NL = {part['sigma_nl_ohm']:g} Ohm")
     fewest = f"fewest states within {100 * s['tolerance']:g} % of the lowest RMSE"
     for name in ("sigma_perp", "best N, mean", "median", f"best N up to {s['target_states']}", fewest):
         table.add_column(name, justify="right")
@@ -207,9 +207,9 @@ def _best_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def _accuracy_table(part: dict[str, Any]) -> Table:
+def _accuracy_table(part: dict[str, Any]) -> FittedTable:
     software = "unknown" if part["software"] is None else f"{100 * part['software']:.2f} %"
-    table = Table(header_style="bold", caption=f"accuracy of {part['model']} on {part['data']}; software {software}")
+    table = FittedTable(caption=f"accuracy of {part['model']} on {part['data']}; software {software}")
     table.add_column("states", justify="right")
     for curve in part["curves"]:
         table.add_column(f"NL {curve['sigma_nl_ohm']:g} + perp {curve['sigma_perp_ohm']:g} Ohm", justify="right")

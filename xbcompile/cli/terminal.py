@@ -6,16 +6,19 @@ Names come from files of others, so nothing in a text is taken for markup, and `
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from xbcompile.cli.characters import plain, visible
 from xbcompile.cli.streams import tell
+from xbcompile.cli.wrapping import Unbroken
 
 Value = TypeVar("Value")
 
@@ -32,10 +35,23 @@ class _Console(Console):
         """A text as rich lays it out."""
         return super().render_str(plain(text, self.encoding), **options)
 
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What rich shows, but that no line ends between a number and its unit."""
+        if isinstance(renderable, str):
+            renderable = self.render_str(renderable)
+        if isinstance(renderable, Text) and not isinstance(renderable, Unbroken):
+            renderable = Unbroken.of(renderable)
+        return super().render(renderable, options)
+
 
 def console() -> Console:
-    """The console of this process's output."""
-    return _Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    """The console of this process's output: as wide as the terminal, or `COLUMNS`."""
+    return _Console(width=None if _has_width() else _PIPED_WIDTH)
+
+
+def _has_width() -> bool:
+    """Whether somebody says how wide the output is: a terminal, or the environment."""
+    return sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
 
 
 def give(printer: Callable[[Console, Value], None], value: Value, as_json: bool) -> None:
@@ -52,8 +68,11 @@ def show(printer: Callable[[Console, Value], None], value: Value) -> None:
 
 
 def show_line(text: str) -> None:
-    """One line on the output."""
-    print(visible(text))
+    """One line on the output; on a terminal several, where it is long, but no word of it is broken."""
+    if _has_width():
+        console().print(Text(visible(text)), overflow="ignore", crop=False)
+    else:
+        print(visible(text))
 
 
 def print_json(value: Any) -> None:

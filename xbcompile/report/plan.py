@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from xbcompile.report.fitted import FittedTable
 from xbcompile.report.mapping import arrays_text, energy_text, images_text, layer_table, times_text, updates_text
 from xbcompile.units import si
 
@@ -42,7 +42,7 @@ def print_plan(console: Console, summary: dict[str, Any]) -> None:
 
 def _print_candidates(console: Console, plan: dict[str, Any], candidates: list[dict[str, Any]]) -> None:
     caption = "at least: no packing with these cuts and this order has fewer images"
-    table = Table("tried", "cuts", "packing", header_style="bold", caption=caption)
+    table = FittedTable("tried", "cuts", "packing", caption=caption)
     for name in ("images", "at least", "tiles", "updates per batch", "time per batch", "energy per inference"):
         table.add_column(name, justify="right")
     for row in candidates:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from xbcompile.report.fitted import FittedTable
 from xbcompile.report.mapping import arrays_text, energy_text, images_text, layer_table, times_text, updates_text
 from xbcompile.units import percent, si
 
@@ -72,7 +72,9 @@ def _print_schedule_facts(console: Console, program: dict[str, Any], total: dict
 
 def print_schedule(console: Console, rows: list[dict[str, Any]]) -> None:
     """The steps, one per line."""
-    table = Table("start", "end", "step", "array", "image", "tile", "what", header_style="bold")
+    table = FittedTable()
+    for name in ("start", "end", "step", "array", "image", "tile", "what"):
+        table.add_column(name, "left" if name in ("step", "what") else "right")
     for row in rows:
         what = (
             ""
@@ -159,7 +161,7 @@ def _print_accuracy(console: Console, result: dict[str, Any]) -> None:
 
 def _print_statistics(console: Console, result: dict[str, Any]) -> None:
     names = ("inputs clipped", "not finite", "readings observed", "saturated low", "high", "range used")
-    table = Table("layer", header_style="bold")
+    table = FittedTable("layer")
     for name in (*names, "mean error", "mean |error|"):
         table.add_column(name, justify="right")
     unit = "LSB" if result["has_converter"] else "dot"
