@@ -9,6 +9,7 @@ import typer
 
 from xbcompile import __version__
 from xbcompile.cli import arguments, streams, terminal
+from xbcompile.cli.progress import progress
 
 app = typer.Typer(
     add_completion=False,
@@ -85,9 +86,18 @@ def compile_command(  # each option is a parameter
 
     given = arguments.given(context, CompileOptions)
     streams.keep_clear(output)
-    with terminal.status(f"compiling {model}"):
+    with progress(f"compiling {model}", not as_json) as tell:
         program = compile_file(
-            model, output, like, target, set_quantity, calibration, given, print_after, terminal.warn
+            model,
+            output,
+            like,
+            target,
+            set_quantity,
+            calibration,
+            given,
+            print_after,
+            terminal.warn,
+            lambda what, done: tell(f"compiling {model}: {what}", done),
         )
     summary = summarize(program)
     if as_json:
@@ -97,6 +107,8 @@ def compile_command(  # each option is a parameter
     size = regular_size(output)
     written = "" if size is None else f"{size:,} bytes, "
     terminal.show_line(f"verified and written: {output} ({written}sha256 {program.digest[:16]})")
+    if size is not None:
+        terminal.show_next(output, (f"run {{}} --data {calibration_or_file}", "report {} -o PAGE.html", "inspect {}"))
 
 
 @app.command("plan")
@@ -138,14 +150,14 @@ def plan_command(
     from xbcompile.options import PlanOptions
     from xbcompile.report.plan import print_plan
 
-    with terminal.status(f"planning {source}") as progress:
+    with progress(f"planning {source}", not as_json) as tell:
         summary = plan_file(
             source,
             target,
             set_quantity,
             require,
             arguments.given(context, PlanOptions),
-            progress=lambda what: progress(f"planning {source}: {what}"),
+            progress=lambda what: tell(f"planning {source}: {what}", None),
         )
     terminal.give(print_plan, summary, as_json)
     if any(each["verdict"] != "met" for each in summary["requirements"]):
@@ -234,7 +246,6 @@ def run_command(
     if output is not None:
         check_output(output, program, data, fit)
         streams.keep_clear(output)
-    shown = terminal.shows_progress(as_json)
     result = run_program(
         program,
         data,
@@ -249,7 +260,7 @@ def run_command(
         jobs,
         memory,
         require,
-        show_progress=shown,
+        show_progress=not as_json,
     )
     for warning in result["warnings"]:
         terminal.warn(warning)
@@ -274,7 +285,7 @@ def commission_command(
 
     check_output(output, program)
     streams.keep_clear(output)
-    result = commission_program(program, output, device, seed, threads)
+    result = commission_program(program, output, device, seed, threads, show_progress=not as_json)
     terminal.give(print_commissioning, result, as_json)
 
 
@@ -292,8 +303,7 @@ def diagnose_command(
     from xbcompile.cli.diagnosing import diagnose_program
     from xbcompile.report.diagnosis import print_diagnosis
 
-    shown = terminal.shows_progress(as_json)
-    result = diagnose_program(program, data, device, seed, threshold, threads, show_progress=shown)
+    result = diagnose_program(program, data, device, seed, threshold, threads, show_progress=not as_json)
     terminal.give(print_diagnosis, result, as_json)
 
 
@@ -390,7 +400,7 @@ def study_command(
     from xbcompile.cli.studying import print_study, run_study, study_settings
 
     settings = study_settings(target, seeds, states, sigma_nl, sigma_perp, matrices, weights, quick)
-    with terminal.status("study") as progress:
+    with progress("study", not as_json) as tell:
         result = run_study(
             settings,
             output,
@@ -398,7 +408,7 @@ def study_command(
             data,
             calibration,
             threads,
-            lambda part: progress(f"study: {part}"),
+            lambda part: tell(f"study: {part}", None),
             terminal.warn,
         )
     terminal.give(print_study, result, as_json)
@@ -426,8 +436,7 @@ def reproduce_command(
     from xbcompile.cli.reproducing import reproduce
     from xbcompile.report.reproduction import print_reproduction
 
-    shown = terminal.shows_progress(as_json)
-    result = reproduce(models, only or [], seeds, jobs, threads, quick=quick, figures=figures, show_progress=shown)
+    result = reproduce(models, only or [], seeds, jobs, threads, quick=quick, figures=figures, show_progress=not as_json)
     terminal.give(print_reproduction, result, as_json)
     if any(row["met"] is False for row in (*result["rows"], *result["measurements"])):
         raise typer.Exit(1)
@@ -481,7 +490,7 @@ def sensitivity_command(
         options=options,
     )
     result = run_sensitivity(
-        trial, only or [], output or [], jobs, threads, show_progress=terminal.shows_progress(as_json)
+        trial, only or [], output or [], jobs, threads, show_progress=not as_json
     )
     for warning in result["warnings"]:
         terminal.warn(warning)

@@ -45,6 +45,7 @@ def compile_file(
     given: Mapping[str, Any],
     print_after: str | None,
     warn: Callable[[str], None],
+    progress: Callable[[str, float], None],
 ) -> Program:
     """Compile a model to a program file.
 
@@ -58,6 +59,7 @@ def compile_file(
         given: options as the command line has them, None where left out.
         print_after: pass after which the network is printed.
         warn: called with each warning.
+        progress: see `xbcompile.compile`.
     """
     check_output(output, model, calibration, target, like)
     before = None if like is None else load_program(like)
@@ -68,7 +70,14 @@ def compile_file(
     options = CompileOptions() if before is None else before.options
     printer = network_printer(print_after, changes.get("passes", options.passes), chosen)
     program = compile_model(
-        model, chosen, calibration=calibration, options=options, after_pass=printer, warn=warn, **changes
+        model,
+        chosen,
+        calibration=calibration,
+        options=options,
+        after_pass=printer,
+        warn=warn,
+        progress=progress,
+        **changes,
     )
     program.save(output)
     return program

@@ -79,8 +79,7 @@ def report_command(
     """Write one page to look at: network, arrays with their cells, schedule, cost, and with --data accuracy and errors."""
     from xbcompile.cli.reporting import report_file
 
-    shown = terminal.shows_progress(as_json)
-    result = report_file(program, output, data, device, seed, repeat, threads, show_progress=shown)
+    result = report_file(program, output, data, device, seed, repeat, threads, show_progress=not as_json)
     for warning in result["warnings"]:
         terminal.warn(warning)
     if as_json:
@@ -103,8 +102,7 @@ def compare_command(
     from xbcompile.cli.comparing import compare_files
     from xbcompile.report.comparison import print_comparison
 
-    shown = terminal.shows_progress(as_json)
-    result = compare_files(first, second, data, seed, repeat, threads, show_progress=shown)
+    result = compare_files(first, second, data, seed, repeat, threads, show_progress=not as_json)
     terminal.give(print_comparison, result, as_json)
 
 

@@ -1,4 +1,4 @@
-"""What commands print: results on the output, progress on the error output where somebody looks at it.
+"""What commands print: results on the output, warnings on the error output.
 
 Names come from files of others, so nothing in a text is taken for markup, and `visible` spells out what a terminal would obey.
 """
@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -42,6 +41,11 @@ class _Console(Console):
         if isinstance(renderable, Text) and not isinstance(renderable, Unbroken):
             renderable = Unbroken.of(renderable)
         return super().render(renderable, options)
+
+
+def errors_console() -> Console:
+    """The console of this process's error output."""
+    return _Console(stderr=True)
 
 
 def console() -> Console:
@@ -83,44 +87,3 @@ def print_json(value: Any) -> None:
 def warn(text: str) -> None:
     """A warning, on the error output."""
     tell(f"xbcompile: warning: {text}")
-
-
-def shows_progress(as_json: bool) -> bool:
-    """Whether somebody looks at the error output while a command works."""
-    return not as_json and sys.stderr.isatty()
-
-
-@contextmanager
-def status(text: str, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    """A line on the error output that says what a command does, where that is a terminal; gives a function that changes it."""
-    errors = _Console(stderr=True, quiet=not shown)
-    spinner = "dots" if errors.encoding.startswith("utf") else "line"
-    with errors.status(_line(errors, text), spinner=spinner) as found:
-        yield lambda changed: found.update(_line(errors, changed))
-
-
-@contextmanager
-def progress_bar(text: str, total: int, shown: bool, time_left: bool = False) -> Iterator[Callable[[int, str], None]]:
-    """A bar on the error output that says how much is done.
-
-    Args:
-        text: what is done.
-        total: when all is done.
-        shown: false: nothing is.
-        time_left: at the end stands the time that is left, and not the time passed.
-
-    Yields:
-        a function of how much is done, and what is done now.
-    """
-    from rich import progress as parts
-
-    errors = _Console(stderr=True)
-    columns = (parts.TextColumn("{task.description}", markup=False), parts.BarColumn(), parts.MofNCompleteColumn())
-    ending = parts.TimeRemainingColumn() if time_left else parts.TimeElapsedColumn()
-    with parts.Progress(*columns, ending, console=errors, disable=not shown, transient=True) as progress:
-        task = progress.add_task(_line(errors, text).plain, total=total)
-        yield lambda done, now: progress.update(task, completed=done, description=_line(errors, now).plain)
-
-
-def _line(errors: Console, text: str) -> Text:
-    return Text(plain(visible(text), errors.encoding))

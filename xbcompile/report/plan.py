@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from xbcompile.report.fitted import FittedTable
@@ -75,7 +76,7 @@ def _print_requirement(console: Console, row: dict[str, Any]) -> None:
         proven = " (no smaller one will do)" if least == option else f" (bounds leave open {least})" * bool(least)
         lines.append(f"met with {option}{proven}: {_given_text(relaxation)}")
     for line in lines if row["relaxations"] else [*lines, "no single change of an option was found that meets it"]:
-        console.print(f"  {line}", soft_wrap=True)
+        console.print(Padding(line, (0, 0, 0, 2)))
 
 
 def _amount(quantity: str, value: Any) -> str:

@@ -110,13 +110,20 @@ def print_image(console: Console, image: dict[str, Any]) -> None:
             console.print("    weights of the levels: " + ", ".join(f"{value:.4g}" for value in real))
     for index, state in enumerate(image["states"]):
         console.print(f"  {index} = level {image['levels'][index]:.4g}, {state}")
-    for row in image["cells"]:
-        text = (
-            "".join(f"{cell:d}" for cell in row)
-            if image["states"] and len(image["states"]) < 10
-            else " ".join(map(str, row))
-        )
-        console.print(text, highlight=False, soft_wrap=True)
+    _print_cells(console, image["cells"], "" if image["states"] and len(image["states"]) < 10 else " ")
+
+
+def _print_cells(console: Console, rows: list[list[Any]], between: str) -> None:
+    """Cells row by row; where a row is longer than a line, some columns after others."""
+    columns = len(rows[0]) if rows else 0
+    width = max((len(str(cell)) for row in rows for cell in row), default=1) + len(between)
+    at_once = max(1, console.width // width)
+    for first in range(0, columns, at_once):
+        last = min(first + at_once, columns)
+        if columns > at_once:
+            console.print(f"columns {first} to {last - 1}")
+        for row in rows:
+            console.print(between.join(map(str, row[first:last])), no_wrap=True)
 
 
 def print_run(console: Console, result: dict[str, Any]) -> None:
