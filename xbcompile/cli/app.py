@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from xbcompile import __version__
-from xbcompile.cli import arguments, streams, terminal
+from xbcompile.cli import arguments, completing, streams, terminal
+from xbcompile.cli.help import App, Group
 from xbcompile.cli.progress import progress
 
-app = typer.Typer(
-    add_completion=False,
+app = App(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # with it, :train: in a help text becomes a picture of a train
@@ -30,17 +31,19 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command("compile")
 def compile_command(  # each option is a parameter
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
+    model: arguments.Model,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="P.xbar", help="Program file to write.")],
     like: Annotated[
         Path | None,
-        typer.Option(metavar="P.xbar", help="Take target and options of this program, but for those given here."),
+        typer.Option(
+            metavar="P.xbar",
+            autocompletion=completing.programs,
+            help="Take target and options of this program, but for those given here.",
+        ),
     ] = None,
     target: arguments.Target = None,
     set_quantity: arguments.Settings = None,
-    passes: Annotated[
-        str | None, typer.Option(help="Pipeline, as in 'PASS,PASS{option=value}'; `xbcompile passes` lists them.")
-    ] = None,
+    passes: arguments.Pipeline = None,
     calibration: arguments.Calibration = None,
     arrays: arguments.Arrays = None,
     batch: arguments.Batch = None,
@@ -78,7 +81,7 @@ def compile_command(  # each option is a parameter
     as_json: arguments.Json = False,
 ) -> None:
     """Compile a model to a program file; the program is verified before it is written."""
-    from xbcompile.cli.compiling import compile_file
+    from xbcompile.cli.compiling import compile_file, next_commands
     from xbcompile.files import regular_size
     from xbcompile.options import CompileOptions
     from xbcompile.report.summary import summarize
@@ -108,7 +111,9 @@ def compile_command(  # each option is a parameter
     written = "" if size is None else f"{size:,} bytes, "
     terminal.show_line(f"verified and written: {output} ({written}sha256 {program.digest[:16]})")
     if size is not None:
-        terminal.show_next(output, (f"run {{}} --data {calibration_or_file}", "report {} -o PAGE.html", "inspect {}"))
+        terminal.show_line("what next:")
+        for line in next_commands(output, calibration):
+            terminal.show_command(f"  {line}")
 
 
 @app.command("plan")
@@ -117,7 +122,9 @@ def plan_command(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SHAPES.json|MODEL.onnx|P.xbar", help="Shapes (FILE.json:NAME), a model, or a compiled program."
+            metavar="SHAPES.json|MODEL.onnx|P.xbar",
+            help="Shapes (FILE.json:NAME), a model, or a compiled program.",
+            autocompletion=completing.models,
         ),
     ],
     target: arguments.Target = None,
@@ -166,7 +173,7 @@ def plan_command(
 
 @app.command("explain")
 def explain_command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
+    model: arguments.Model,
     digital: arguments.Digital = None,
     dims: arguments.Dims = None,
     batch_axis: arguments.BatchAxis = None,
@@ -217,12 +224,17 @@ def inspect_command(
 def run_command(
     program: arguments.Program,
     data: Annotated[str, typer.Option(help="mnist:test[:N], another set, FILE.npz, or FILE.npy.")],
-    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
     fit: Annotated[
         Path | None,
-        typer.Option("--fit", metavar="CHIP.fit", help="Corrections of this chip, from 'xbcompile commission'."),
+        typer.Option(
+            "--fit",
+            metavar="CHIP.fit",
+            help="Corrections of this chip, from 'xbcompile commission'.",
+            autocompletion=completing.corrections,
+        ),
     ] = None,
     state: arguments.States = None,
     threshold: arguments.Threshold = None,
@@ -273,7 +285,7 @@ def run_command(
 def commission_command(
     program: arguments.Program,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="CHIP.fit", help="Where to write the corrections.")],
-    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     threads: arguments.Threads = None,
     as_json: arguments.Json = False,
@@ -293,7 +305,7 @@ def commission_command(
 def diagnose_command(
     program: arguments.Program,
     data: Annotated[str, typer.Option(help="mnist:train:500, another set, FILE.npz, or FILE.npy.")],
-    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     threshold: arguments.Threshold = None,
     threads: arguments.Threads = None,
@@ -331,7 +343,9 @@ def verify_command(
 
 @app.command("targets")
 def targets_command(
-    name: Annotated[str | None, typer.Argument(help="Show one target's numbers.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show one target's numbers.", autocompletion=completing.targets)
+    ] = None,
     as_json: arguments.Json = False,
 ) -> None:
     """List the targets, or one target's numbers with unit and source."""
@@ -420,7 +434,9 @@ def reproduce_command(
         list[str] | None,
         typer.Argument(metavar="NAME", help="Names or patterns of experiments, measurements, figures; none: all."),
     ] = None,
-    models: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the example networks.")] = Path("models"),
+    models: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the networks.", show_default="the package's own")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Chips per experiment.")] = 10,
     quick: Annotated[
         bool, typer.Option("--quick", help="Two chips per experiment, fewer images of large networks, coarse figures.")
@@ -434,9 +450,10 @@ def reproduce_command(
 ) -> None:
     """Run the published systems: published accuracies, numbers and figures beside ours. Exit status 1 on a goal missed."""
     from xbcompile.cli.reproducing import reproduce
+    from xbcompile.frontend.examples import EXAMPLES
     from xbcompile.report.reproduction import print_reproduction
 
-    result = reproduce(models, only or [], seeds, jobs, threads, quick=quick, figures=figures, show_progress=not as_json)
+    result = reproduce(models or EXAMPLES, only or [], seeds, jobs, threads, quick=quick, figures=figures, show_progress=not as_json)
     terminal.give(print_reproduction, result, as_json)
     if any(row["met"] is False for row in (*result["rows"], *result["measurements"])):
         raise typer.Exit(1)
@@ -445,21 +462,21 @@ def reproduce_command(
 @app.command("sensitivity")
 def sensitivity_command(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
+    model: arguments.Model,
     data: Annotated[str, typer.Option(help="Labelled samples: mnist:test:1000, another set, or FILE.npz.")],
     only: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="Names or patterns of assumed numbers; none: all.")
     ] = None,
     target: arguments.Target = None,
     set_quantity: arguments.Settings = None,
-    passes: Annotated[str | None, typer.Option(help="Pipeline, as for compile.", show_default="the target's")] = None,
+    passes: arguments.Pipeline = None,
     calibration: arguments.Calibration = None,
     arrays: arguments.Arrays = None,
     digital: arguments.Digital = None,
     dims: arguments.Dims = None,
     batch_axis: arguments.BatchAxis = None,
     fixed_inputs: arguments.FixedInputs = None,
-    device: Annotated[str | None, typer.Option(help="Device of the target; see 'xbcompile targets'.")] = None,
+    device: arguments.Device = None,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 3,
     output: Annotated[
         list[Path] | None,

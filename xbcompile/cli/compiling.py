@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,17 @@ def given_options(given: Mapping[str, Any]) -> dict[str, Any]:
     if "fixed_inputs" in options:
         options["fixed_inputs"] = parse_inputs(options["fixed_inputs"])
     return options
+
+
+def next_commands(output: Path, calibration: str | None) -> list[str]:
+    """What to do with a program that was just written, as commands that run as they stand where there is named data."""
+    name = str(output)
+    path, page = (
+        shlex.quote(f"./{each}" if each.startswith("-") else each) for each in (name, f"{os.path.splitext(name)[0]}.html")
+    )
+    name_of_set, colon, _ = (calibration or "").partition(":train")
+    data = f"{name_of_set}:test" if colon else "DATA.npz"
+    return [f"xbcompile run {path} --data {data}", f"xbcompile report {path} -o {page}", f"xbcompile inspect {path}"]
 
 
 def compile_file(

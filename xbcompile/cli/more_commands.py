@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from xbcompile.cli import arguments, terminal
+from xbcompile.cli import arguments, completing, terminal
 from xbcompile.cli.app import app as app  # with the commands of this file
 
 
@@ -70,7 +70,7 @@ def report_command(
     data: Annotated[
         str | None, typer.Option(help="Also run on these samples: mnist:test[:N], another set, FILE.npz, FILE.npy.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
     threads: arguments.Threads = None,
@@ -90,8 +90,10 @@ def report_command(
 
 @app.command("compare")
 def compare_command(
-    first: Annotated[Path, typer.Argument(metavar="A.xbar", help="A compiled program.")],
-    second: Annotated[Path, typer.Argument(metavar="B.xbar", help="Another one.")],
+    first: Annotated[
+        Path, typer.Argument(metavar="A.xbar", help="A compiled program.", autocompletion=completing.programs)
+    ],
+    second: Annotated[Path, typer.Argument(metavar="B.xbar", help="Another one.", autocompletion=completing.programs)],
     data: Annotated[str | None, typer.Option(help="Also run both on these samples, as for run.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
@@ -108,7 +110,7 @@ def compare_command(
 
 @app.command("glossary")
 def glossary_command(
-    word: Annotated[str, typer.Argument(metavar="[WORD]", help="A word, or a part of one; none: all.")] = "",
+    word: Annotated[str, typer.Argument(metavar="[WORD]", help="A word, or a part of one; none: all.", autocompletion=completing.words)] = "",
     as_json: arguments.Json = False,
 ) -> None:
     """Explain the words of tables and messages."""
@@ -123,3 +125,15 @@ def glossary_command(
         return
     for term in terms:
         terminal.show_line(f"{term.word}: {term.meaning}")
+
+
+@app.command("demo")
+def demo_command(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the program and its page.")
+    ] = Path("xbcompile-demo"),
+) -> None:
+    """Compile an example network, check it, run it with device errors, write its page: each command, and what it prints."""
+    from xbcompile.cli.demonstrating import demonstrate
+
+    demonstrate(app, output)

@@ -76,7 +76,12 @@ def show_line(text: str) -> None:
     if _has_width():
         console().print(Text(visible(text)), overflow="ignore", crop=False)
     else:
-        print(visible(text))
+        show_command(text)
+
+
+def show_command(text: str) -> None:
+    """A command on the output, on one line however long, so that it can be taken from there."""
+    print(visible(text))
 
 
 def print_json(value: Any) -> None:

@@ -167,7 +167,7 @@ def _print_accuracy(console: Console, result: dict[str, Any]) -> None:
 
 
 def _print_statistics(console: Console, result: dict[str, Any]) -> None:
-    names = ("inputs clipped", "not finite", "readings observed", "saturated low", "high", "range used")
+    names = ("inputs clipped", "not finite", "readings observed", "saturated low", "saturated high", "range used")
     table = FittedTable("layer")
     for name in (*names, "mean error", "mean |error|"):
         table.add_column(name, justify="right")
