@@ -1,7 +1,7 @@
 """The command line: `xbcompile compile | inspect | run | diagnose | verify | study | reproduce | ...`.
 
-`app.py` (read it first) declares the commands and their options; each other file is one command's work, which the
-public functions of `xbcompile` do, and `report` prints.
+`app.py` (read it first), `experiment_commands.py` and `more_commands.py` declare the commands and their options; each other
+file is one command's work, which the public functions of `xbcompile` do, and `report` prints.
 """
 
 from __future__ import annotations

@@ -21,9 +21,7 @@ Model = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option(
-        help="Device of the program's target; see 'xbcompile targets'.", autocompletion=completing.devices
-    ),
+    typer.Option(help="Device of the program's target; see 'xbcompile targets'.", autocompletion=completing.devices),
 ]
 Pipeline = Annotated[
     str | None,

@@ -41,7 +41,8 @@ def next_commands(output: Path, calibration: str | None) -> list[str]:
     """What to do with a program that was just written, as commands that run as they stand where there is named data."""
     name = str(output)
     path, page = (
-        shlex.quote(f"./{each}" if each.startswith("-") else each) for each in (name, f"{os.path.splitext(name)[0]}.html")
+        shlex.quote(f"./{each}" if each.startswith("-") else each)
+        for each in (name, f"{os.path.splitext(name)[0]}.html")
     )
     name_of_set, colon, _ = (calibration or "").partition(":train")
     data = f"{name_of_set}:test" if colon else "DATA.npz"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from xbcompile.cli import arguments, completing, terminal
-from xbcompile.cli.app import app as app  # with the commands of this file
+from xbcompile.cli.experiment_commands import app as app  # with the commands of this file
 
 
 @app.command("export")
@@ -110,7 +110,10 @@ def compare_command(
 
 @app.command("glossary")
 def glossary_command(
-    word: Annotated[str, typer.Argument(metavar="[WORD]", help="A word, or a part of one; none: all.", autocompletion=completing.words)] = "",
+    word: Annotated[
+        str,
+        typer.Argument(metavar="[WORD]", help="A word, or a part of one; none: all.", autocompletion=completing.words),
+    ] = "",
     as_json: arguments.Json = False,
 ) -> None:
     """Explain the words of tables and messages."""

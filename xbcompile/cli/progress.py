@@ -14,7 +14,7 @@ from xbcompile.cli.characters import plain, visible
 from xbcompile.cli.streams import tell
 from xbcompile.cli.terminal import errors_console
 
-LINE_EVERY_S = 5.0  # seconds between two lines where there is no terminal; assumed
+LINE_EVERY = 5.0  # seconds between two lines where there is no terminal; assumed
 
 Update = Callable[[str, float | None], None]
 
@@ -95,7 +95,7 @@ def _lines(state: _State) -> Iterator[None]:
     ended = threading.Event()
 
     def go_on() -> None:
-        while not ended.wait(LINE_EVERY_S):
+        while not ended.wait(LINE_EVERY):
             done = "" if state.fraction is None else f"{100 * state.fraction:.0f} %, "
             tell(f"xbcompile: {state.text}: {done}{state.times()}")
 

@@ -18,10 +18,9 @@ from rich.text import Text
 from xbcompile.cli.characters import plain, visible
 from xbcompile.cli.streams import tell
 from xbcompile.cli.wrapping import Unbroken
+from xbcompile.report.fitted import PIPED_WIDTH
 
 Value = TypeVar("Value")
-
-_PIPED_WIDTH = 160  # characters; piped output is not cut to 80 columns
 
 
 class _Console(Console):
@@ -50,7 +49,7 @@ def errors_console() -> Console:
 
 def console() -> Console:
     """The console of this process's output: as wide as the terminal, or `COLUMNS`."""
-    return _Console(width=None if _has_width() else _PIPED_WIDTH)
+    return _Console(width=None if _has_width() else PIPED_WIDTH)
 
 
 def _has_width() -> bool:

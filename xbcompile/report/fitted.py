@@ -23,6 +23,7 @@ from rich.text import Text
 Cell = str | Text
 Narrow = Literal["split", "stack"]
 
+PIPED_WIDTH = 160  # characters of output that goes to no terminal, unless somebody says how many it has
 _LINES = 3  # lines that a text may take before another layout is chosen; assumed
 _NAME_WIDTH = 20  # characters that a longer name, a text without spaces, keeps on a line
 _SHORT = 14  # characters of a text that stays on one line

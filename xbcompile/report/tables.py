@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from xbcompile.report.fitted import FittedTable
+from xbcompile.report.fitted import PIPED_WIDTH, FittedTable
 from xbcompile.report.mapping import arrays_text, energy_text, images_text, layer_table, times_text, updates_text
 from xbcompile.units import percent, si
 
@@ -117,13 +117,14 @@ def _print_cells(console: Console, rows: list[list[Any]], between: str) -> None:
     """Cells row by row; where a row is longer than a line, some columns after others."""
     columns = len(rows[0]) if rows else 0
     width = max((len(str(cell)) for row in rows for cell in row), default=1) + len(between)
-    at_once = max(1, console.width // width)
+    is_piped = not console.is_terminal and console.width >= PIPED_WIDTH
+    at_once = columns if is_piped else max(1, console.width // width)
     for first in range(0, columns, at_once):
         last = min(first + at_once, columns)
         if columns > at_once:
             console.print(f"columns {first} to {last - 1}")
         for row in rows:
-            console.print(between.join(map(str, row[first:last])), no_wrap=True)
+            console.print(between.join(map(str, row[first:last])), no_wrap=True, overflow="ignore", crop=False)
 
 
 def print_run(console: Console, result: dict[str, Any]) -> None:
