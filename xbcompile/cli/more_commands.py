@@ -118,7 +118,7 @@ def glossary_command(
 ) -> None:
     """Explain the words of tables and messages."""
     from xbcompile.errors import ProgramError
-    from xbcompile.report.glossary import found_terms
+    from xbcompile.report.glossary import found_terms, shown_words
 
     terms = found_terms(word)
     if not terms:
@@ -127,7 +127,7 @@ def glossary_command(
         terminal.print_json({"terms": [term._asdict() for term in terms]})
         return
     for term in terms:
-        terminal.show_line(f"{term.word}: {term.meaning}")
+        terminal.show_line(f"{shown_words(term)}: {term.meaning}")
 
 
 @app.command("demo")

@@ -131,7 +131,7 @@ def print_study(console: Console, result: dict[str, Any]) -> None:
         "mean ± spread over seeds"
     )
     console.print(Text.assemble((result["target"], "bold"), facts))
-    console.print(_states_table(result, with_spread=console.width >= 150))
+    console.print(_states_table(result))
     exponent, sweep, sizes = (
         result["by_states"]["quantization_exponent"],
         result["by_sigma"],
@@ -169,10 +169,10 @@ def _per_ohm(slope: dict[str, float]) -> str:
     return f"{slope['mean']:.5f} ± {slope['std']:.5f} per Ohm of"
 
 
-def _states_table(result: dict[str, Any], with_spread: bool) -> FittedTable:
+def _states_table(result: dict[str, Any]) -> FittedTable:
     part = result["by_states"]
     caption = "RMSE of the product; a sigma alone: of the device, without the quantization"
-    table = FittedTable(caption=caption if with_spread else f"{caption}; spreads: --json")
+    table = FittedTable(caption=caption)
     table.add_column("states", justify="right")
     columns = []
     for curve in part["curves"]:
@@ -181,11 +181,9 @@ def _states_table(result: dict[str, Any], with_spread: bool) -> FittedTable:
         columns.append(curve["rmse" if together else "rmse_device"])
         names = [f"{name} {sigma:g} Ohm" for name, sigma in zip(("NL", "perp"), pair, strict=True) if sigma]
         alone = " alone" if not together or not any(pair) else ""
-        table.add_column((" + ".join(names) or ("quantization" if with_spread else "levels")) + alone, justify="right")
+        table.add_column((" + ".join(names) or "quantization") + alone, justify="right")
     for i, states in enumerate(part["states"]):
-        spreads = [f" ± {curve['std'][i]:.4f}" if with_spread else "" for curve in columns]
-        means = [f"{curve['mean'][i]:.{4 if with_spread else 3}f}" for curve in columns]
-        table.add_row(str(states), *(mean + spread for mean, spread in zip(means, spreads, strict=True)))
+        table.add_row(str(states), *(f"{curve['mean'][i]:.4f} ± {curve['std'][i]:.4f}" for curve in columns))
     return table
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -22,8 +23,10 @@ from xbcompile.report.fitted import PIPED_WIDTH
 
 Value = TypeVar("Value")
 
+_WIDEST = 10_000  # characters of a line; more would take memory for nothing
 
-class _Console(Console):
+
+class TextConsole(Console):
     """A console on which texts are only texts, and fit the encoding before they are laid out."""
 
     def __init__(self, **options: Any) -> None:
@@ -44,17 +47,20 @@ class _Console(Console):
 
 def errors_console() -> Console:
     """The console of this process's error output."""
-    return _Console(stderr=True)
+    return TextConsole(stderr=True)
 
 
 def console() -> Console:
     """The console of this process's output: as wide as the terminal, or `COLUMNS`."""
-    return _Console(width=None if _has_width() else PIPED_WIDTH)
+    return TextConsole(width=_width() or PIPED_WIDTH)
 
 
-def _has_width() -> bool:
-    """Whether somebody says how wide the output is: a terminal, or the environment."""
-    return sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+def _width() -> int | None:
+    """Characters of a line of the output, if somebody says it: the environment, or a terminal."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return min(int(columns), _WIDEST)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def give(printer: Callable[[Console, Value], None], value: Value, as_json: bool) -> None:
@@ -72,7 +78,7 @@ def show(printer: Callable[[Console, Value], None], value: Value) -> None:
 
 def show_line(text: str) -> None:
     """One line on the output; on a terminal several, where it is long, but no word of it is broken."""
-    if _has_width():
+    if _width():
         console().print(Text(visible(text)), overflow="ignore", crop=False)
     else:
         show_command(text)

@@ -38,7 +38,8 @@ def read_problem(
 
     Args:
         source: path of an .onnx model, name of an example network, path of a .json file of shapes (`FILE.json:NAME` for one
-            of several lists), a model in memory, a program (with the shapes and slices that passes left), or a list as such a file holds.
+            of several lists), a model in memory, a program (with the shapes and slices that passes left), or a list as such a
+            file holds.
         target: its default pipeline says how many slices an input takes where neither the file nor the model does; 1
             where it codes no inputs.
         options: `digital`, `dims`, `batch_axis`, `keep_inputs` and `fixed_inputs`, of models only.

@@ -118,7 +118,7 @@ def _print_cells(console: Console, rows: list[list[Any]], between: str) -> None:
     columns = len(rows[0]) if rows else 0
     width = max((len(str(cell)) for row in rows for cell in row), default=1) + len(between)
     is_piped = not console.is_terminal and console.width >= PIPED_WIDTH
-    at_once = columns if is_piped else max(1, console.width // width)
+    at_once = max(1, columns if is_piped else console.width // width)
     for first in range(0, columns, at_once):
         last = min(first + at_once, columns)
         if columns > at_once:
