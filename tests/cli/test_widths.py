@@ -1,4 +1,4 @@
-"""What every command prints fits 80 and 60 columns, has every number that a wide console shows, and only words of the glossary."""
+"""What commands print fits 80 and 60 columns, with every number that a wide console shows, and with words of the glossary."""
 
 from __future__ import annotations
 

@@ -15,13 +15,13 @@ _COMMANDS = {
     "Published systems": ("reproduce", "study"),
 }
 _OPTIONS = {
-    "Target": ("target", "set_quantity", "like", "passes", "sigma_nl", "sigma_perp"),
+    "Target": ("target", "set_quantity", "like", "passes", "sigma_nl", "sigma_perp", "states", "weights"),
     "Mapping": (
         *("array", "arrays", "batch", "cuts", "packing", "objective", "rewrite", "floorplan", "scramble", "effort"),
-        "slices",
+        *("slices", "cell"),
     ),
     "Model": ("digital", "dims", "batch_axis", "keep_inputs", "fixed_inputs", "embed_model", "model", "models"),
-    "Data": ("data", "calibration", "state", "threshold"),
+    "Data": ("data", "labels", "calibration", "state", "threshold"),
     "Chip": ("device", "seed", "repeat", "fit", "seeds"),
     "Speed": ("jobs", "threads", "memory", "quick", "vectors", "matrices"),
     "Check": ("require",),

@@ -25,7 +25,7 @@ def run() -> int:
         The exit status.
     """
     try:
-        return app(standalone_mode=False) or 0
+        return app(standalone_mode=False, prog_name="xbcompile") or 0
     except _Refused as error:
         error.show(shown := _Shown())
         tell_failure("UsageError", error.format_message(), *shown.getvalue().splitlines())
