@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -17,7 +18,7 @@ from xbcompile.cli.more_commands import app
 from xbcompile.frontend.examples import example_names
 from xbcompile.targets import target_names
 
-APPLICATION = get_command(app)
+APPLICATION: Any = get_command(app)
 LONG = {"demo", "reproduce", "study", "sensitivity", "report", "diagnose", "export"}  # run elsewhere, or for minutes
 
 

@@ -169,9 +169,9 @@ def test_tables_of_any_content_fit(rows, columns, narrow):
     for row in rows:
         table.add_row(*row)
         table.add_section()
-    console = terminal.TextConsole(file=StringIO(), width=columns)
-    console.print(table)
-    text = console.file.getvalue()
+    out = StringIO()
+    terminal.TextConsole(file=out, width=columns).print(table)
+    text = out.getvalue()
     assert max(map(cell_len, text.splitlines())) <= columns
     for row in rows:
         for number in (row[1], row[3], row[4]):
@@ -183,9 +183,9 @@ def test_tables_of_any_content_fit(rows, columns, narrow):
 
 def test_names_beside_values_on_a_narrow_console():
     for columns in (10, 30, 80):
-        console = Console(file=StringIO(), width=columns)
-        console.print(pairs([("a name", "value " * 9), ("none", "")], columns))
-        text = console.file.getvalue()
+        out = StringIO()
+        Console(file=out, width=columns).print(pairs([("a name", "value " * 9), ("none", "")], columns))
+        text = out.getvalue()
         assert text.count("value") == 9
         assert "none" not in text
         assert max(map(len, text.splitlines())) <= columns

@@ -93,7 +93,7 @@ class Command(TyperCommand):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 is_argument = parameter.param_type_name == "argument"
-                group = _ELSEWHERE.get((self.name or "", parameter.name), _group(parameter.name, _OPTIONS))
+                group = _ELSEWHERE.get((self.name or "", parameter.name or ""), _group(parameter.name, _OPTIONS))
                 groups["Arguments" if is_argument else group].append(record)
         for name, records in groups.items():
             if records:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from xbcompile.cli.characters import plain, visible
@@ -72,14 +72,14 @@ class _Line:
         self._state, self._errors = state, errors
         self._spinner = Spinner("dots" if errors.encoding.startswith("utf") else "line")
 
-    def __rich__(self) -> object:
+    def __rich__(self) -> RenderableType:
         """The spinner, what is done, a bar, and the time."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
         state, table = self._state, Table.grid(padding=(0, 1))
         text = Text(plain(visible(state.text), self._errors.encoding), overflow="ellipsis", no_wrap=True)
-        cells = [self._spinner, text]
+        cells: list[RenderableType] = [self._spinner, text]
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
         if state.fraction is not None:

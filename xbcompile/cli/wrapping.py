@@ -32,7 +32,7 @@ class Unbroken(Text):
         """The lines of at most so many characters; see `Text.wrap`. With the overflow "ignore", words stay whole."""
         if options.get("no_wrap"):
             return super().wrap(console, width, **options)
-        lines = []
+        lines: list[Text] = []
         for line in self.split(allow_blank=True):
             parts = line.divide(list(_ends(line.plain, width, options.get("overflow") != "ignore")))
             for part in parts:
