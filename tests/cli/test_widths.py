@@ -151,7 +151,9 @@ def test_sensitivity_fits(columns, monkeypatch, capsys):
 
 
 WORDS = st.text(st.sampled_from("ab,/µ中[] "), max_size=30)
-NUMBERS = st.sampled_from(["", "0", "12,345.6 µs", "98.0 %", "1.5e-09", "-3 LSB", "0.6140 ± 0.1144", "1,234,567.8901 µs"])
+NUMBERS = st.sampled_from(
+    ["", "0", "12,345.6 µs", "98.0 %", "1.5e-09", "-3 LSB", "0.6140 ± 0.1144", "1,234,567.8901 µs"]
+)
 
 
 @given(
