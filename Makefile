@@ -18,6 +18,7 @@ demo: $(VENV)/installed ## compile a shipped model, run it on a simulated array 
 	$(BIN)/xbcompile compile models/digits_mlp.onnx --target docs/my_chip.toml --calibration digits:train:1000 -o $(DEMO)
 	$(BIN)/xbcompile verify $(DEMO)
 	$(BIN)/xbcompile run $(DEMO) --data digits:test --repeat 5
+	@echo 'to have the command on the PATH: source $(BIN)/activate'
 
 test: export PYTHONDONTWRITEBYTECODE = # workers and the commands that tests start would compile every module again
 test: $(VENV)/installed ## the whole test suite; each worker starts on half of it, so that most modules share what their tests compile
@@ -31,6 +32,7 @@ types: $(VENV)/installed ## mypy alone, over the package, tests, models, benchma
 	@rm -rf build/check && mkdir -p build/check
 	@cp -r xbcompile tests models benchmarks docs build/check/  # as it is installed: mypy cannot follow package-dir
 	@cp -r passes runtime targets build/check/xbcompile/
+	@rm build/check/xbcompile/example_networks  # a link to models
 	cd build/check && MYPYPATH=models:tests/plugin_sample/src ../../$(BIN)/mypy --config-file ../../pyproject.toml \
 		xbcompile tests models benchmarks docs
 
@@ -52,13 +54,11 @@ kills: $(VENV)/installed ## commands killed at random moments: what is left, whe
 soak: $(VENV)/installed ## 1,000 models in one process, whose memory and open files must not grow; ARGS="--cycles 200"
 	$(BIN)/python -m tests.soak.soak $(ARGS)
 
-dist: $(VENV)/installed ## source archive and wheel in build/dist, the wheel tried in a fresh environment
-	rm -rf build/dist build/fresh
+dist: $(VENV)/installed ## source archive and wheel in build/dist, each tried in a fresh environment outside of the checkout
+	rm -rf build/dist
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'build>=1.2'
 	$(BIN)/python -m build --outdir build/dist
-	$(PYTHON) -m venv build/fresh
-	build/fresh/bin/python -m pip install --quiet --disable-pip-version-check build/dist/*.whl
-	cd build/fresh && bin/xbcompile --version && bin/xbcompile compile ../../models/xor.onnx --target mram64 -o xor.xbar && bin/xbcompile verify xor.xbar
+	.ci/try_installed build/dist $(PYTHON)
 
 clean: ## remove the virtual environment and build files
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 
 from xbcompile.errors import PassError, TargetError, quoted
 from xbcompile.ir.corrections import Corrections
@@ -60,6 +61,7 @@ def commission(
     device: str | Device | None = None,
     seed: int = 0,
     threads: int | None = None,
+    progress: Callable[[str, float], None] | None = None,
 ) -> Corrections:
     """Fit every device pass of the program's pipeline on a chip, on the program's calibration inputs.
 
@@ -68,6 +70,7 @@ def commission(
         device: a device name of the program's target (see `Target.device_names`), a Device, or None for the default.
         seed: which simulated chip.
         threads: worker threads; None takes one per processor.
+        progress: told what is fitted next, and the part of all layers of all passes (0 to 1) that is done.
 
     Returns:
         The corrections, bound to the program and the chip, with the writes and reads that they took. The chip is not changed, but
@@ -78,8 +81,16 @@ def commission(
         PassError: a pass cannot be fitted.
     """
     chip, prepared = chip_of(program, device, seed), PreparedProgram(program, threads)
+    layers = max(1, len(prepared.device_passes) * len(program.network.layers))
+    reached = count()
+
+    def before_layer(executor: LayerExecutor, values: object) -> None:
+        if progress is not None:
+            progress(f"layer {executor.layer.name}", min(next(reached) / layers, 1.0))
+
+    digital = Digital(program.network, segments=prepared.segments)
     with prepared.blas.limit(limits=1):
-        found = fitted(prepared, chip, Digital(program.network, segments=prepared.segments))
+        found = fitted(prepared, chip, digital, before_layer=before_layer)
     return replace(found, program=program.digest, chip=chip_name(program, device, seed))
 
 

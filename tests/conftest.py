@@ -21,6 +21,8 @@ class Result(NamedTuple):
     err: str
 
 
+os.environ.pop("COLUMNS", None)  # which workers of pytest-xdist set, and which says how wide tables may be
+
 collect_ignore = ["plugin_sample"]  # tests of a package that is not installed here: see test_plugin.py
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import Result
 from tests.support.small_programs import dense_model
+from xbcompile.cli.characters import visible
 
 
 @pytest.fixture
@@ -27,14 +29,22 @@ def done(cli) -> Callable[..., Result]:
 
 @pytest.fixture
 def refused(cli, folder) -> Callable[..., str]:
-    """Call `xbcompile` and expect one error line, status 1, nothing on standard output and no file touched."""
+    """Call `xbcompile` and expect one error line, status 1, nothing else on standard output and no file touched.
+
+    With `--json`, standard output has the error as an object.
+    """
 
     def call(*arguments: object) -> str:
         before = _contents(folder)
         result = cli(*arguments)
         assert result.status == 1
-        assert result.out == ""
         *warnings, line = result.err.splitlines()
+        if "--json" in arguments:
+            found = json.loads(result.out)["error"]
+            assert found["kind"].endswith("Error")
+            assert visible(" ".join(found["message"].split())) == line.removeprefix("xbcompile: error: ")
+        else:
+            assert result.out == ""
         assert all(each.startswith("xbcompile: warning: ") for each in warnings)
         assert line.startswith("xbcompile: error: ")
         assert _contents(folder) == before

@@ -85,7 +85,7 @@ def test_two_programs(done, program):
 
 
 def test_words(done, refused):
-    assert done("glossary", "area").out.startswith("area bound: ")
+    assert done("glossary", "area").out.startswith("area bound (bound): ")
     assert len(json.loads(done("glossary", "--json").out)["terms"]) > 30
     assert "no word 'xylophone'" in refused("glossary", "xylophone")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
@@ -140,7 +141,7 @@ def printed(width: int, rows: list[dict[str, Any]], numbers: list[dict[str, Any]
 
 
 def test_tables_fit_their_console() -> None:
-    """At 80 columns no cell is cut or wrapped; at 160 all columns are there. The spread is the sample's: 0.16 / sqrt(2)."""
+    """At 80 columns no cell is cut or wrapped, and all columns are there. The spread is the sample's: 0.16 / sqrt(2)."""
     name = "memristor20-letters-oblivious"  # the longest
     row = ROWS[0].row(98.19, [97.61, 97.77], TOTALS, 10) | {"experiment": name, "networks": 3, "network_std": 0.514}
     measurement = NUMBERS[0].run(Effort(Path("models"), 3)) | {"measurement": name}
@@ -150,13 +151,14 @@ def test_tables_fit_their_console() -> None:
             assert cell in text
         assert "…" not in text
         assert max(map(len, text.splitlines())) <= width
-        assert ("digital MACs" in text) == ("11 to 13" in text) == (width == 160)
+        assert re.search(r"digital\s+MACs", text)
+        assert "11 to 13" in text
 
 
 def test_systems_have_headings_in_their_order_and_missed_goals_are_named() -> None:
     rows = [each.run(Path(), 2, 1) for each in ROWS]
     numbers = [each.run(Effort(Path())) for each in NUMBERS]
-    text = printed(80, rows, numbers)
+    text = printed(160, rows, numbers)
     lines = [line.strip() for line in text.splitlines()]
     headings = [line for line in lines if line in ("sot", "m2tj4", "sot-single")]
     assert headings == ["sot", "m2tj4", "sot", "m2tj4"]  # of both tables

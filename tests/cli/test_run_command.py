@@ -95,7 +95,8 @@ def test_jobs(done, cli, folder):
     assert results[0]["layers"][0]["readings"] == 20 * 4  # of the first chip alone
     assert np.array_equal(*outputs)
     status, out, err = cli(*run, "--jobs", 2, "--device", "none")
-    assert (status, out) == (1, "")
+    assert status == 1
+    assert json.loads(out)["error"]["kind"] == "TargetError"
     assert err.startswith("xbcompile: error: ")
     assert "none" in err
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
-from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -27,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tests.support.model_kit import model_of
+from tests.support.own_terminal import on_terminal, start_on_terminal
 from xbcompile import load_program
 from xbcompile.cli import terminal
 from xbcompile.cli.characters import plain, visible
@@ -249,38 +245,6 @@ def test_output_on_standard_output(folder, program):
         (folder / "p.xbar").unlink()
 
 
-def on_terminal(folder, command, rows, columns, act: Callable[[int, subprocess.Popen], None], **environment):
-    """Run a command on a terminal of its own; what it showed, and its status."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # of the tests' own
-        | {"TERM": "xterm"}
-        | environment,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(slave)
-    act(master, process)
-    shown = b""
-    while True:
-        try:
-            part = os.read(master, 4096)
-        except OSError:  # the last writer has closed it
-            break
-        if not part:
-            break
-        shown += part
-    status = process.wait(30)
-    os.close(master)
-    return shown.decode(), status
-
-
 STYLES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -292,7 +256,7 @@ def test_on_a_terminal(folder, hostile, columns, name):
         if columns == 200
         else ["inspect", hostile]
     )
-    shown, status = on_terminal(folder, [*MAIN, *command], 24, columns, lambda master, process: None, TERM=name)
+    shown, status = on_terminal(folder, [*MAIN, *command], 24, columns, TERM=name)
     assert status == 0
     assert "Traceback" not in shown
     assert "\x1b[31m" not in shown
@@ -323,7 +287,7 @@ def until(path):
 
 
 def test_interruption_from_the_keyboard(folder, model):
-    def act(master, process):
+    def act(master):
         until(folder / "begun")
         os.write(master, b"\x03")
 
@@ -335,17 +299,7 @@ def test_interruption_from_the_keyboard(folder, model):
 
 
 def test_a_terminal_that_goes_away(folder, model):
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        WAITING,
-        cwd=folder,
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(slave)
+    master, process = start_on_terminal(folder, WAITING)
     until(folder / "begun")
     os.close(master)
     assert process.wait(30) == 128 + signal.SIGHUP

@@ -1,7 +1,7 @@
 """The command line: `xbcompile compile | inspect | run | diagnose | verify | study | reproduce | ...`.
 
-`app.py` (read it first) declares the commands and their options; each other file is one command's work, which the
-public functions of `xbcompile` do, and `report` prints.
+`app.py` (read it first), `experiment_commands.py` and `more_commands.py` declare the commands and their options; each other
+file is one command's work, which the public functions of `xbcompile` do, and `report` prints.
 """
 
 from __future__ import annotations
@@ -84,16 +84,16 @@ def _report(error: Exception) -> None:
     try:
         raise error
     except XbcompileError as error:
-        _fail(str(error))
+        _fail(error, str(error))
     except MemoryError as error:
-        _fail(f"not enough memory: {error}")
+        _fail(error, f"not enough memory: {error}")
     except BrokenPipeError:  # the reader of our output went away
         settle(sys.stdout)
         sys.exit(1)
     except OSError as error:
         settle(sys.stdout)
         where = f"{error.filename!r}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}")
+        _fail(error, f"{where}{error.strerror or error}")
 
 
 def _run() -> None:
@@ -108,8 +108,10 @@ def _run() -> None:
     sys.exit(status)
 
 
-def _fail(text: str) -> NoReturn:
-    from xbcompile.cli.streams import tell
+def _fail(error: Exception, message: str) -> NoReturn:
+    from xbcompile.cli.failures import tell_failure
+    from xbcompile.cli.streams import settle
 
-    tell(f"xbcompile: error: {' '.join(text.split())}")
+    tell_failure(type(error).__name__, message)
+    settle(sys.stdout)
     sys.exit(1)

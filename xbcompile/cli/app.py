@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from xbcompile import __version__
-from xbcompile.cli import arguments, streams, terminal
+from xbcompile.cli import arguments, completing, streams, terminal
+from xbcompile.cli.help import App, Group
+from xbcompile.cli.progress import progress
 
-app = typer.Typer(
-    add_completion=False,
+app = App(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # with it, :train: in a help text becomes a picture of a train
@@ -29,17 +31,19 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command("compile")
 def compile_command(  # each option is a parameter
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
+    model: arguments.Model,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="P.xbar", help="Program file to write.")],
     like: Annotated[
         Path | None,
-        typer.Option(metavar="P.xbar", help="Take target and options of this program, but for those given here."),
+        typer.Option(
+            metavar="P.xbar",
+            autocompletion=completing.programs,
+            help="Take target and options of this program, but for those given here.",
+        ),
     ] = None,
     target: arguments.Target = None,
     set_quantity: arguments.Settings = None,
-    passes: Annotated[
-        str | None, typer.Option(help="Pipeline, as in 'PASS,PASS{option=value}'; `xbcompile passes` lists them.")
-    ] = None,
+    passes: arguments.Pipeline = None,
     calibration: arguments.Calibration = None,
     arrays: arguments.Arrays = None,
     batch: arguments.Batch = None,
@@ -77,7 +81,7 @@ def compile_command(  # each option is a parameter
     as_json: arguments.Json = False,
 ) -> None:
     """Compile a model to a program file; the program is verified before it is written."""
-    from xbcompile.cli.compiling import compile_file
+    from xbcompile.cli.compiling import compile_file, next_commands
     from xbcompile.files import regular_size
     from xbcompile.options import CompileOptions
     from xbcompile.report.summary import summarize
@@ -85,9 +89,18 @@ def compile_command(  # each option is a parameter
 
     given = arguments.given(context, CompileOptions)
     streams.keep_clear(output)
-    with terminal.status(f"compiling {model}"):
+    with progress(f"compiling {model}", not as_json) as tell:
         program = compile_file(
-            model, output, like, target, set_quantity, calibration, given, print_after, terminal.warn
+            model,
+            output,
+            like,
+            target,
+            set_quantity,
+            calibration,
+            given,
+            print_after,
+            terminal.warn,
+            lambda what, done: tell(f"compiling {model}: {what}", done),
         )
     summary = summarize(program)
     if as_json:
@@ -97,6 +110,10 @@ def compile_command(  # each option is a parameter
     size = regular_size(output)
     written = "" if size is None else f"{size:,} bytes, "
     terminal.show_line(f"verified and written: {output} ({written}sha256 {program.digest[:16]})")
+    if size is not None:
+        terminal.show_line("what next:")
+        for line in next_commands(output, calibration):
+            terminal.show_command(f"  {line}")
 
 
 @app.command("plan")
@@ -105,7 +122,9 @@ def plan_command(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SHAPES.json|MODEL.onnx|P.xbar", help="Shapes (FILE.json:NAME), a model, or a compiled program."
+            metavar="SHAPES.json|MODEL.onnx|P.xbar",
+            help="Shapes (FILE.json:NAME), a model, or a compiled program.",
+            autocompletion=completing.models,
         ),
     ],
     target: arguments.Target = None,
@@ -138,14 +157,14 @@ def plan_command(
     from xbcompile.options import PlanOptions
     from xbcompile.report.plan import print_plan
 
-    with terminal.status(f"planning {source}") as progress:
+    with progress(f"planning {source}", not as_json) as tell:
         summary = plan_file(
             source,
             target,
             set_quantity,
             require,
             arguments.given(context, PlanOptions),
-            progress=lambda what: progress(f"planning {source}: {what}"),
+            progress=lambda what: tell(f"planning {source}: {what}", None),
         )
     terminal.give(print_plan, summary, as_json)
     if any(each["verdict"] != "met" for each in summary["requirements"]):
@@ -154,7 +173,7 @@ def plan_command(
 
 @app.command("explain")
 def explain_command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
+    model: arguments.Model,
     digital: arguments.Digital = None,
     dims: arguments.Dims = None,
     batch_axis: arguments.BatchAxis = None,
@@ -205,12 +224,17 @@ def inspect_command(
 def run_command(
     program: arguments.Program,
     data: Annotated[str, typer.Option(help="mnist:test[:N], another set, FILE.npz, or FILE.npy.")],
-    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
     fit: Annotated[
         Path | None,
-        typer.Option("--fit", metavar="CHIP.fit", help="Corrections of this chip, from 'xbcompile commission'."),
+        typer.Option(
+            "--fit",
+            metavar="CHIP.fit",
+            help="Corrections of this chip, from 'xbcompile commission'.",
+            autocompletion=completing.corrections,
+        ),
     ] = None,
     state: arguments.States = None,
     threshold: arguments.Threshold = None,
@@ -234,7 +258,6 @@ def run_command(
     if output is not None:
         check_output(output, program, data, fit)
         streams.keep_clear(output)
-    shown = terminal.shows_progress(as_json)
     result = run_program(
         program,
         data,
@@ -249,7 +272,7 @@ def run_command(
         jobs,
         memory,
         require,
-        show_progress=shown,
+        show_progress=not as_json,
     )
     for warning in result["warnings"]:
         terminal.warn(warning)
@@ -262,7 +285,7 @@ def run_command(
 def commission_command(
     program: arguments.Program,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="CHIP.fit", help="Where to write the corrections.")],
-    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     threads: arguments.Threads = None,
     as_json: arguments.Json = False,
@@ -274,7 +297,7 @@ def commission_command(
 
     check_output(output, program)
     streams.keep_clear(output)
-    result = commission_program(program, output, device, seed, threads)
+    result = commission_program(program, output, device, seed, threads, show_progress=not as_json)
     terminal.give(print_commissioning, result, as_json)
 
 
@@ -282,7 +305,7 @@ def commission_command(
 def diagnose_command(
     program: arguments.Program,
     data: Annotated[str, typer.Option(help="mnist:train:500, another set, FILE.npz, or FILE.npy.")],
-    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     threshold: arguments.Threshold = None,
     threads: arguments.Threads = None,
@@ -292,8 +315,7 @@ def diagnose_command(
     from xbcompile.cli.diagnosing import diagnose_program
     from xbcompile.report.diagnosis import print_diagnosis
 
-    shown = terminal.shows_progress(as_json)
-    result = diagnose_program(program, data, device, seed, threshold, threads, show_progress=shown)
+    result = diagnose_program(program, data, device, seed, threshold, threads, show_progress=not as_json)
     terminal.give(print_diagnosis, result, as_json)
 
 
@@ -321,7 +343,9 @@ def verify_command(
 
 @app.command("targets")
 def targets_command(
-    name: Annotated[str | None, typer.Argument(help="Show one target's numbers.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show one target's numbers.", autocompletion=completing.targets)
+    ] = None,
     as_json: arguments.Json = False,
 ) -> None:
     """List the targets, or one target's numbers with unit and source."""
@@ -347,142 +371,3 @@ def passes_command(as_json: arguments.Json = False) -> None:
         terminal.print_json({"passes": described})
     else:
         terminal.show(print_passes, described)
-
-
-@app.command("characterize")
-def characterize_command(
-    target: Annotated[str, typer.Argument(help="A target of model resistance_sum.")] = "mram64",
-    seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
-    vectors: Annotated[int, typer.Option(min=1, help="Input vectors per dot product.")] = 1000,
-    as_json: arguments.Json = False,
-) -> None:
-    """Measure a simulated array as its paper did: error over all dot products, delays, efficiency."""
-    from xbcompile.cli.characterizing import characterize_target, print_characterization
-
-    result = characterize_target(target, seed, vectors)
-    terminal.give(print_characterization, result, as_json)
-
-
-@app.command("study")
-def study_command(
-    target: Annotated[
-        str, typer.Argument(help="A target of model multistate, or path of a .toml description.")
-    ] = "m2tj4",
-    seeds: Annotated[int, typer.Option(min=1, help="Independent repetitions; spreads are over them.")] = 10,
-    states: Annotated[
-        str, typer.Option(help="Numbers of states: a list, or a range, of which about 20 are taken.")
-    ] = "2:64",
-    sigma_nl: Annotated[float, typer.Option(min=0, help="Offsets that all cells share, Ohm.")] = 50.0,
-    sigma_perp: Annotated[str, typer.Option(help="Each cell's own offsets, Ohm, a list.")] = "5,30,60",
-    matrices: Annotated[int, typer.Option(min=1, help="Random matrices per seed.")] = 50,
-    weights: Annotated[str, typer.Option(help="Distribution of their weights: normal or uniform.")] = "normal",
-    model: Annotated[Path | None, typer.Option(metavar="M.onnx", help="Also the accuracy of this network.")] = None,
-    data: Annotated[str | None, typer.Option(help="Labelled samples for --model: mnist:test:1000 or FILE.npz.")] = None,
-    calibration: Annotated[str | None, typer.Option(help="Inputs to fit on for --model: mnist:train:1000.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for plots and study.json.")
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer draws, states and matrix sizes.")] = False,
-    threads: arguments.Threads = None,
-    as_json: arguments.Json = False,
-) -> None:
-    """Study the errors of a multistate array as its paper did: quantization, level offsets, the best number of states."""
-    from xbcompile.cli.studying import print_study, run_study, study_settings
-
-    settings = study_settings(target, seeds, states, sigma_nl, sigma_perp, matrices, weights, quick)
-    with terminal.status("study") as progress:
-        result = run_study(
-            settings,
-            output,
-            model,
-            data,
-            calibration,
-            threads,
-            lambda part: progress(f"study: {part}"),
-            terminal.warn,
-        )
-    terminal.give(print_study, result, as_json)
-
-
-@app.command("reproduce")
-def reproduce_command(
-    only: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="NAME", help="Names or patterns of experiments, measurements, figures; none: all."),
-    ] = None,
-    models: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the example networks.")] = Path("models"),
-    seeds: Annotated[int, typer.Option(min=1, help="Chips per experiment.")] = 10,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Two chips per experiment, fewer images of large networks, coarse figures.")
-    ] = False,
-    figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also draw the papers' figures: PNG, SVG and JSON files in DIR.")
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Experiments at a time; all processors if not given.")] = None,
-    threads: arguments.Threads = None,
-    as_json: arguments.Json = False,
-) -> None:
-    """Run the published systems: published accuracies, numbers and figures beside ours. Exit status 1 on a goal missed."""
-    from xbcompile.cli.reproducing import reproduce
-    from xbcompile.report.reproduction import print_reproduction
-
-    shown = terminal.shows_progress(as_json)
-    result = reproduce(models, only or [], seeds, jobs, threads, quick=quick, figures=figures, show_progress=shown)
-    terminal.give(print_reproduction, result, as_json)
-    if any(row["met"] is False for row in (*result["rows"], *result["measurements"])):
-        raise typer.Exit(1)
-
-
-@app.command("sensitivity")
-def sensitivity_command(
-    context: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model.")],
-    data: Annotated[str, typer.Option(help="Labelled samples: mnist:test:1000, another set, or FILE.npz.")],
-    only: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Names or patterns of assumed numbers; none: all.")
-    ] = None,
-    target: arguments.Target = None,
-    set_quantity: arguments.Settings = None,
-    passes: Annotated[str | None, typer.Option(help="Pipeline, as for compile.", show_default="the target's")] = None,
-    calibration: arguments.Calibration = None,
-    arrays: arguments.Arrays = None,
-    digital: arguments.Digital = None,
-    dims: arguments.Dims = None,
-    batch_axis: arguments.BatchAxis = None,
-    fixed_inputs: arguments.FixedInputs = None,
-    device: Annotated[str | None, typer.Option(help="Device of the target; see 'xbcompile targets'.")] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 3,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE", help="Write a tornado plot (.png, .svg) or all (.json); repeatable."
-        ),
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Programs at a time; all processors if not given.")] = None,
-    threads: arguments.Threads = None,
-    as_json: arguments.Json = False,
-) -> None:
-    """What a target's assumed numbers are worth: accuracy with each at the low and the high end of its range."""
-    from xbcompile.cli.compiling import DEFAULT_TARGET, given_options
-    from xbcompile.cli.sensitivity import run_sensitivity
-    from xbcompile.cli.targeting import changed_target
-    from xbcompile.experiments.sensitivity import Trial
-    from xbcompile.options import CompileOptions
-    from xbcompile.report.sensitivity import print_sensitivity
-
-    options = given_options(arguments.given(context, CompileOptions))
-    trial = Trial(
-        model,
-        changed_target(target or DEFAULT_TARGET, set_quantity),
-        data,
-        calibration,
-        device,
-        repeat,
-        options=options,
-    )
-    result = run_sensitivity(
-        trial, only or [], output or [], jobs, threads, show_progress=terminal.shows_progress(as_json)
-    )
-    for warning in result["warnings"]:
-        terminal.warn(warning)
-    terminal.give(print_sensitivity, result, as_json)

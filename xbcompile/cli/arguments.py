@@ -8,7 +8,29 @@ from typing import Annotated, Any
 
 import typer
 
-Program = Annotated[Path, typer.Argument(metavar="P.xbar", help="A compiled program.")]
+from xbcompile.cli import completing
+
+Program = Annotated[
+    Path, typer.Argument(metavar="P.xbar", help="A compiled program.", autocompletion=completing.programs)
+]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL.onnx", help="The model, or the name of an example network.", autocompletion=completing.models
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Device of the program's target; see 'xbcompile targets'.", autocompletion=completing.devices),
+]
+Pipeline = Annotated[
+    str | None,
+    typer.Option(
+        help="Pipeline, as in 'PASS,PASS{option=value}'; `xbcompile passes` lists them.",
+        show_default="the target's",
+        autocompletion=completing.pipelines,
+    ),
+]
 Digital = Annotated[list[str] | None, typer.Option(help="Name or pattern of nodes that stay digital; repeatable.")]
 Dims = Annotated[
     list[str] | None,
@@ -43,7 +65,11 @@ FixedInputs = Annotated[
 ]
 Target = Annotated[
     str | None,
-    typer.Option(help="Name of a shipped target, or path of a .toml description.", show_default="mram64"),
+    typer.Option(
+        help="Name of a shipped target, or path of a .toml description.",
+        show_default="mram64",
+        autocompletion=completing.targets,
+    ),
 ]
 Calibration = Annotated[str | None, typer.Option(help="Inputs to fit on: mnist:train:1000, FILE.npz, or FILE.npy.")]
 Settings = Annotated[

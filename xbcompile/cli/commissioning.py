@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from xbcompile.cli.progress import progress
 from xbcompile.errors import ProgramError
 from xbcompile.files import regular_size
 from xbcompile.ir.corrections import Corrections
@@ -15,7 +16,7 @@ from xbcompile.runtime import commission, save_corrections
 
 
 def commission_program(
-    path: Path, output: Path, device: str | None, seed: int, threads: int | None = None
+    path: Path, output: Path, device: str | None, seed: int, threads: int | None = None, *, show_progress: bool
 ) -> dict[str, Any]:
     """Commission a simulated chip for a program and write its corrections; the keys are those of `commission --json`."""
     program = load_program(path)
@@ -25,7 +26,10 @@ def commission_program(
             f"program {str(path)!r} has no device passes, so there is nothing to fit on a chip; run it as it is"
         )
     started = time.perf_counter()
-    corrections = commission(program, device, seed, threads)
+    with progress("commissioning", show_progress) as tell:
+        corrections = commission(
+            program, device, seed, threads, lambda what, done: tell(f"commissioning: {what}", done)
+        )
     save_corrections(corrections, output)
     spec, effort = program.spec, corrections.effort
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,18 @@ def given_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+def next_commands(output: Path, calibration: str | None) -> list[str]:
+    """What to do with a program that was just written, as commands that run as they stand where there is named data."""
+    name = str(output)
+    path, page = (
+        shlex.quote(f"./{each}" if each.startswith("-") else each)
+        for each in (name, f"{os.path.splitext(name)[0]}.html")
+    )
+    name_of_set, colon, _ = (calibration or "").partition(":train")
+    data = f"{name_of_set}:test" if colon else "DATA.npz"
+    return [f"xbcompile run {path} --data {data}", f"xbcompile report {path} -o {page}", f"xbcompile inspect {path}"]
+
+
 def compile_file(
     model: Path,
     output: Path,
@@ -45,6 +59,7 @@ def compile_file(
     given: Mapping[str, Any],
     print_after: str | None,
     warn: Callable[[str], None],
+    progress: Callable[[str, float], None],
 ) -> Program:
     """Compile a model to a program file.
 
@@ -58,6 +73,7 @@ def compile_file(
         given: options as the command line has them, None where left out.
         print_after: pass after which the network is printed.
         warn: called with each warning.
+        progress: see `xbcompile.compile`.
     """
     check_output(output, model, calibration, target, like)
     before = None if like is None else load_program(like)
@@ -68,7 +84,14 @@ def compile_file(
     options = CompileOptions() if before is None else before.options
     printer = network_printer(print_after, changes.get("passes", options.passes), chosen)
     program = compile_model(
-        model, chosen, calibration=calibration, options=options, after_pass=printer, warn=warn, **changes
+        model,
+        chosen,
+        calibration=calibration,
+        options=options,
+        after_pass=printer,
+        warn=warn,
+        progress=progress,
+        **changes,
     )
     program.save(output)
     return program

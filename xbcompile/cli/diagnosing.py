@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xbcompile.api import compile as compile_model
-from xbcompile.cli.terminal import status
+from xbcompile.cli.progress import progress
 from xbcompile.data.datasets import load_data
 from xbcompile.diagnosis.ablation import SOURCES, model_of
 from xbcompile.diagnosis.advice import advice
@@ -22,6 +22,8 @@ from xbcompile.errors import DataError
 from xbcompile.ir import MatrixLayer
 from xbcompile.program.program import Program, load_program
 from xbcompile.runtime.accuracy import Classifier
+
+MEASURING = 0.5  # the part of the time that measuring takes, beside trying what helps; assumed
 
 
 def diagnose_program(
@@ -42,17 +44,17 @@ def diagnose_program(
         raise DataError(f"--threshold {threshold:g} is for accuracy, and data {data!r} has no labels")
     classifier = Classifier.of(program.network, threshold)
     started = time.perf_counter()
-    with status("diagnosing", show_progress) as progress:
+    layers = program.network.layers
+    with progress("diagnosing", show_progress) as tell:
         found = diagnose(
             program,
             loaded.inputs,
             device,
             seed,
             None if labels is None else lambda output: classifier.accuracy(output, labels),
-            lambda text: progress(f"diagnosing: {text}"),
+            lambda text, done: tell(f"diagnosing: {text}", MEASURING * done),
             threads,
         )
-        progress("diagnosing: trying advice")
         trials = TrialRuns(
             program,
             loaded.inputs,
@@ -62,10 +64,10 @@ def diagnose_program(
             seed,
             threads,
         )
-        layers = [
-            _layer(program, layer, each, trials)
-            for layer, each in zip(program.network.layers, found.layers, strict=True)
-        ]
+        told = []
+        for number, (layer, each) in enumerate(zip(layers, found.layers, strict=True)):
+            tell(f"diagnosing: what helps {layer.name}", MEASURING + (1 - MEASURING) * number / len(layers))
+            told.append(_layer(program, layer, each, trials))
     return {
         "device": device or program.target.device_names[0],
         "seed": seed,
@@ -73,7 +75,7 @@ def diagnose_program(
         "samples": loaded.samples,
         "sources": list(found.sources),
         "absent": [source for source in SOURCES if source not in found.sources],
-        "layers": layers,
+        "layers": told,
         "tried": [_tried(each, trial) for each, trial in trials.trials.items()],
         "end_to_end": [_case(row) for row in found.end_to_end],
         "seconds": time.perf_counter() - started,

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from xbcompile.cli import arguments, terminal
-from xbcompile.cli.app import app as app  # with the commands of this file
+from xbcompile.cli import arguments, completing, terminal
+from xbcompile.cli.experiment_commands import app as app  # with the commands of this file
 
 
 @app.command("export")
@@ -70,7 +70,7 @@ def report_command(
     data: Annotated[
         str | None, typer.Option(help="Also run on these samples: mnist:test[:N], another set, FILE.npz, FILE.npy.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
+    device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
     threads: arguments.Threads = None,
@@ -79,8 +79,7 @@ def report_command(
     """Write one page to look at: network, arrays with their cells, schedule, cost, and with --data accuracy and errors."""
     from xbcompile.cli.reporting import report_file
 
-    shown = terminal.shows_progress(as_json)
-    result = report_file(program, output, data, device, seed, repeat, threads, show_progress=shown)
+    result = report_file(program, output, data, device, seed, repeat, threads, show_progress=not as_json)
     for warning in result["warnings"]:
         terminal.warn(warning)
     if as_json:
@@ -91,8 +90,10 @@ def report_command(
 
 @app.command("compare")
 def compare_command(
-    first: Annotated[Path, typer.Argument(metavar="A.xbar", help="A compiled program.")],
-    second: Annotated[Path, typer.Argument(metavar="B.xbar", help="Another one.")],
+    first: Annotated[
+        Path, typer.Argument(metavar="A.xbar", help="A compiled program.", autocompletion=completing.programs)
+    ],
+    second: Annotated[Path, typer.Argument(metavar="B.xbar", help="Another one.", autocompletion=completing.programs)],
     data: Annotated[str | None, typer.Option(help="Also run both on these samples, as for run.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
@@ -103,19 +104,21 @@ def compare_command(
     from xbcompile.cli.comparing import compare_files
     from xbcompile.report.comparison import print_comparison
 
-    shown = terminal.shows_progress(as_json)
-    result = compare_files(first, second, data, seed, repeat, threads, show_progress=shown)
+    result = compare_files(first, second, data, seed, repeat, threads, show_progress=not as_json)
     terminal.give(print_comparison, result, as_json)
 
 
 @app.command("glossary")
 def glossary_command(
-    word: Annotated[str, typer.Argument(metavar="[WORD]", help="A word, or a part of one; none: all.")] = "",
+    word: Annotated[
+        str,
+        typer.Argument(metavar="[WORD]", help="A word, or a part of one; none: all.", autocompletion=completing.words),
+    ] = "",
     as_json: arguments.Json = False,
 ) -> None:
     """Explain the words of tables and messages."""
     from xbcompile.errors import ProgramError
-    from xbcompile.report.glossary import found_terms
+    from xbcompile.report.glossary import found_terms, shown_words
 
     terms = found_terms(word)
     if not terms:
@@ -124,4 +127,16 @@ def glossary_command(
         terminal.print_json({"terms": [term._asdict() for term in terms]})
         return
     for term in terms:
-        terminal.show_line(f"{term.word}: {term.meaning}")
+        terminal.show_line(f"{shown_words(term)}: {term.meaning}")
+
+
+@app.command("demo")
+def demo_command(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the program and its page.")
+    ] = Path("xbcompile-demo"),
+) -> None:
+    """Compile an example network, check it, run it with device errors, write its page: each command, and what it prints."""
+    from xbcompile.cli.demonstrating import demonstrate
+
+    demonstrate(app, output)

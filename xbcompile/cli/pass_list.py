@@ -6,9 +6,9 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from xbcompile.passes import load_pass, pass_names
+from xbcompile.report.fitted import FittedTable
 
 
 def describe_passes() -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def describe_passes() -> list[dict[str, Any]]:
 
 def print_passes(console: Console, described: list[dict[str, Any]]) -> None:
     """One line per pass."""
-    table = Table("pass", "options (default)", "what", header_style="bold")
+    table = FittedTable("pass", "options (default)", "what", narrow="stack")
     for each in described:
         options = " ".join(f"{key}={_shown(value)}" for key, value in each["options"].items())
         table.add_row(each["name"], options, each["what"])

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from xbcompile.cli.output import make_folder
 from xbcompile.cli.processes import done_in_processes, threads_of_each
-from xbcompile.cli.terminal import progress_bar
+from xbcompile.cli.progress import progress
 from xbcompile.errors import DataError
 from xbcompile.experiments.figure import Effort, PaperFigure
 from xbcompile.experiments.measurement import Measurement
@@ -111,11 +111,12 @@ def _all_done(tasks: Sequence[Task], jobs: int, show_progress: bool) -> dict[Key
     """Results by kind and name of tasks: long ones first, so that no processor waits for the last one."""
     order = sorted(tasks, key=lambda task: -task[1])
     found: dict[Key, dict[str, Any]] = {}
-    with progress_bar("experiments", len(order), show_progress) as progress:
+    whole, done = sum(weight for _, weight, _ in order), 0.0
+    with progress(f"0 of {len(order)} done", show_progress) as tell:
         for number, result in done_in_processes([work for _, _, work in order], jobs):
-            key = order[number][0]
-            found[key] = _written(result)
-            progress(len(found), key[1])
+            key, weight, _ = order[number]
+            found[key], done = _written(result), done + weight
+            tell(f"{len(found)} of {len(order)} done, {key[1]} last", done / whole)
     return found
 
 

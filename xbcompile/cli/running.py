@@ -14,9 +14,9 @@ import numpy as np
 
 from xbcompile.cli.chips import Bench, ChipRun, count_not_finite, run_chips
 from xbcompile.cli.commissioning import check_one_chip
+from xbcompile.cli.progress import progress
 from xbcompile.cli.required import check_labels, judged, parse_requirements
 from xbcompile.cli.saving import save_outputs
-from xbcompile.cli.terminal import progress_bar
 from xbcompile.errors import DataError
 from xbcompile.program.program import Program
 from xbcompile.runtime import Cost
@@ -58,8 +58,15 @@ def run_program(
     # First: labels that do not fit are told before the work.
     software = None if loaded.labels is None else bench.software_accuracy()
     seeds = list(range(seed, seed + repeat))
-    with progress_bar("samples", loaded.samples * repeat, show_progress, time_left=True) as progress:
-        runs = run_chips(bench, seeds, jobs, output is not None, lambda done: progress(done, "samples"))
+    every = loaded.samples * repeat
+    with progress("running", show_progress) as tell:
+        runs = run_chips(
+            bench,
+            seeds,
+            jobs,
+            output is not None,
+            lambda done: tell(f"{done:,} of {every:,} samples", done / every if every else None),
+        )
     if output is not None:
         save_outputs(output, runs[-1].outputs)
     cost, effort = reduce(add, (run.cost for run in runs)), reduce(add, (run.effort for run in runs))

@@ -14,7 +14,7 @@ from typing import Any
 from xbcompile.cli.characters import visible
 from xbcompile.cli.output import check_output
 from xbcompile.cli.processes import done_in_processes, threads_of_each
-from xbcompile.cli.terminal import progress_bar
+from xbcompile.cli.progress import progress
 from xbcompile.errors import ProgramError, TargetError
 from xbcompile.experiments.sensitivity import (
     Accuracies,
@@ -65,15 +65,14 @@ def run_sensitivity(
     jobs = min(jobs or processors(), len(ends) + 1)
     trial = replace(trial, threads=threads or threads_of_each(jobs))
     found: Ends = {}
-    told = "compiling and running"
-    with progress_bar(told, len(ends) + 1, show_progress) as progress:
+    with progress("compiling and running", show_progress) as tell:
         work: list[Callable[[], Accuracies | str]] = [trial.run, *(partial(trial.run_end, *end) for end in ends)]
         for done, (number, accuracies) in enumerate(done_in_processes(work, jobs), 1):
             if number > 0:
                 found[ends[number - 1]] = accuracies
             elif isinstance(accuracies, Accuracies):
                 baseline = accuracies
-            progress(done, told)
+            tell(f"{done} of {len(work)} programs compiled and run", done / len(work))
     result: dict[str, Any] = {
         "model": str(trial.model),
         "target": trial.target.name,

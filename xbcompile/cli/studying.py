@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from xbcompile.cli.characters import visible
@@ -19,6 +18,7 @@ from xbcompile.errors import TargetError
 from xbcompile.experiments.random_products import StudySettings, states_between
 from xbcompile.experiments.study import accuracy, study
 from xbcompile.files import write_atomically
+from xbcompile.report.fitted import FittedTable
 from xbcompile.targets import load_target
 
 _QUICK_SEEDS, _QUICK_MATRICES, _QUICK_STATES, _QUICK_INPUTS = 3, 10, 8, (4, 16, 64)
@@ -131,7 +131,7 @@ def print_study(console: Console, result: dict[str, Any]) -> None:
         "mean ± spread over seeds"
     )
     console.print(Text.assemble((result["target"], "bold"), facts))
-    console.print(_states_table(result, with_spread=console.width >= 150))
+    console.print(_states_table(result))
     exponent, sweep, sizes = (
         result["by_states"]["quantization_exponent"],
         result["by_sigma"],
@@ -169,10 +169,10 @@ def _per_ohm(slope: dict[str, float]) -> str:
     return f"{slope['mean']:.5f} ± {slope['std']:.5f} per Ohm of"
 
 
-def _states_table(result: dict[str, Any], with_spread: bool) -> Table:
+def _states_table(result: dict[str, Any]) -> FittedTable:
     part = result["by_states"]
     caption = "RMSE of the product; a sigma alone: of the device, without the quantization"
-    table = Table(header_style="bold", caption=caption if with_spread else f"{caption}; spreads: --json")
+    table = FittedTable(caption=caption)
     table.add_column("states", justify="right")
     columns = []
     for curve in part["curves"]:
@@ -181,17 +181,15 @@ def _states_table(result: dict[str, Any], with_spread: bool) -> Table:
         columns.append(curve["rmse" if together else "rmse_device"])
         names = [f"{name} {sigma:g} Ohm" for name, sigma in zip(("NL", "perp"), pair, strict=True) if sigma]
         alone = " alone" if not together or not any(pair) else ""
-        table.add_column((" + ".join(names) or ("quantization" if with_spread else "levels")) + alone, justify="right")
+        table.add_column((" + ".join(names) or "quantization") + alone, justify="right")
     for i, states in enumerate(part["states"]):
-        spreads = [f" ± {curve['std'][i]:.4f}" if with_spread else "" for curve in columns]
-        means = [f"{curve['mean'][i]:.{4 if with_spread else 3}f}" for curve in columns]
-        table.add_row(str(states), *(mean + spread for mean, spread in zip(means, spreads, strict=True)))
+        table.add_row(str(states), *(f"{curve['mean'][i]:.4f} ± {curve['std'][i]:.4f}" for curve in columns))
     return table
 
 
-def _best_table(result: dict[str, Any]) -> Table:
+def _best_table(result: dict[str, Any]) -> FittedTable:
     part, s = result["best_states"], result["settings"]
-    table = Table(header_style="bold", caption=f"at sigma_NL = {part['sigma_nl_ohm']:g} Ohm")
+    table = FittedTable(caption=f"at sigma_NL = {part['sigma_nl_ohm']:g} Ohm")
     fewest = f"fewest states within {100 * s['tolerance']:g} % of the lowest RMSE"
     for name in ("sigma_perp", "best N, mean", "median", f"best N up to {s['target_states']}", fewest):
         table.add_column(name, justify="right")
@@ -207,9 +205,9 @@ def _best_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def _accuracy_table(part: dict[str, Any]) -> Table:
+def _accuracy_table(part: dict[str, Any]) -> FittedTable:
     software = "unknown" if part["software"] is None else f"{100 * part['software']:.2f} %"
-    table = Table(header_style="bold", caption=f"accuracy of {part['model']} on {part['data']}; software {software}")
+    table = FittedTable(caption=f"accuracy of {part['model']} on {part['data']}; software {software}")
     table.add_column("states", justify="right")
     for curve in part["curves"]:
         table.add_column(f"NL {curve['sigma_nl_ohm']:g} + perp {curve['sigma_perp_ohm']:g} Ohm", justify="right")

@@ -6,15 +6,15 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from xbcompile.report.fitted import FittedTable
 from xbcompile.targets import Target
 
 
 def print_targets(console: Console, targets: list[dict[str, Any]]) -> None:
     """One line per target."""
-    table = Table("target", "array", "devices", "what", "default passes", header_style="bold")
+    table = FittedTable("target", "array", "devices", "what", "default passes", narrow="stack")
     for target in targets:
         devices, passes = ", ".join(target["devices"]), target["pipeline"] or "none"
         table.add_row(target["name"], target["size"], devices, target["summary"], passes)
@@ -26,7 +26,7 @@ def print_target(console: Console, target: dict[str, Any]) -> None:
     console.print(Text.assemble((target["name"], "bold"), f": {target['summary']}"))
     console.print(f"paper: {target['paper']}\nmodel: {target['model']}")
     console.print(f"devices: {', '.join(target['devices'])}\ndefault passes: {target['pipeline'] or 'none'}")
-    table = Table("quantity", "value", "range", "unit", "what", "source", header_style="bold")
+    table = FittedTable("quantity", "value", "range", "unit", "what", "source", narrow="stack")
     ranges = target["assumed"]
     for name, entry in target["quantities"].items():
         tried = f"{ranges[name]['low']:g} to {ranges[name]['high']:g}" if name in ranges else ""

@@ -1,4 +1,4 @@
-"""What commands print: results on the output, progress on the error output where somebody looks at it.
+"""What commands print: results on the output, warnings on the error output.
 
 Names come from files of others, so nothing in a text is taken for markup, and `visible` spells out what a terminal would obey.
 """
@@ -6,23 +6,27 @@ Names come from files of others, so nothing in a text is taken for markup, and `
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from xbcompile.cli.characters import plain, visible
 from xbcompile.cli.streams import tell
+from xbcompile.cli.wrapping import Unbroken
+from xbcompile.report.fitted import PIPED_WIDTH
 
 Value = TypeVar("Value")
 
-_PIPED_WIDTH = 160  # characters; piped output is not cut to 80 columns
+_WIDEST = 10_000  # characters of a line; more would take memory for nothing
 
 
-class _Console(Console):
+class TextConsole(Console):
     """A console on which texts are only texts, and fit the encoding before they are laid out."""
 
     def __init__(self, **options: Any) -> None:
@@ -32,10 +36,31 @@ class _Console(Console):
         """A text as rich lays it out."""
         return super().render_str(plain(text, self.encoding), **options)
 
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What rich shows, but that no line ends between a number and its unit."""
+        if isinstance(renderable, str):
+            renderable = self.render_str(renderable)
+        if isinstance(renderable, Text) and not isinstance(renderable, Unbroken):
+            renderable = Unbroken.of(renderable)
+        return super().render(renderable, options)
+
+
+def errors_console() -> Console:
+    """The console of this process's error output."""
+    return TextConsole(stderr=True)
+
 
 def console() -> Console:
-    """The console of this process's output."""
-    return _Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    """The console of this process's output: as wide as the terminal, or `COLUMNS`."""
+    return TextConsole(width=_width() or PIPED_WIDTH)
+
+
+def _width() -> int | None:
+    """Characters of a line of the output, if somebody says it: the environment, or a terminal."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return min(int(columns), _WIDEST)
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def give(printer: Callable[[Console, Value], None], value: Value, as_json: bool) -> None:
@@ -52,7 +77,15 @@ def show(printer: Callable[[Console, Value], None], value: Value) -> None:
 
 
 def show_line(text: str) -> None:
-    """One line on the output."""
+    """One line on the output; on a terminal several, where it is long, but no word of it is broken."""
+    if _width():
+        console().print(Text(visible(text)), overflow="ignore", crop=False)
+    else:
+        show_command(text)
+
+
+def show_command(text: str) -> None:
+    """A command on the output, on one line however long, so that it can be taken from there."""
     print(visible(text))
 
 
@@ -64,44 +97,3 @@ def print_json(value: Any) -> None:
 def warn(text: str) -> None:
     """A warning, on the error output."""
     tell(f"xbcompile: warning: {text}")
-
-
-def shows_progress(as_json: bool) -> bool:
-    """Whether somebody looks at the error output while a command works."""
-    return not as_json and sys.stderr.isatty()
-
-
-@contextmanager
-def status(text: str, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    """A line on the error output that says what a command does, where that is a terminal; gives a function that changes it."""
-    errors = _Console(stderr=True, quiet=not shown)
-    spinner = "dots" if errors.encoding.startswith("utf") else "line"
-    with errors.status(_line(errors, text), spinner=spinner) as found:
-        yield lambda changed: found.update(_line(errors, changed))
-
-
-@contextmanager
-def progress_bar(text: str, total: int, shown: bool, time_left: bool = False) -> Iterator[Callable[[int, str], None]]:
-    """A bar on the error output that says how much is done.
-
-    Args:
-        text: what is done.
-        total: when all is done.
-        shown: false: nothing is.
-        time_left: at the end stands the time that is left, and not the time passed.
-
-    Yields:
-        a function of how much is done, and what is done now.
-    """
-    from rich import progress as parts
-
-    errors = _Console(stderr=True)
-    columns = (parts.TextColumn("{task.description}", markup=False), parts.BarColumn(), parts.MofNCompleteColumn())
-    ending = parts.TimeRemainingColumn() if time_left else parts.TimeElapsedColumn()
-    with parts.Progress(*columns, ending, console=errors, disable=not shown, transient=True) as progress:
-        task = progress.add_task(_line(errors, text).plain, total=total)
-        yield lambda done, now: progress.update(task, completed=done, description=_line(errors, now).plain)
-
-
-def _line(errors: Console, text: str) -> Text:
-    return Text(plain(visible(text), errors.encoding))

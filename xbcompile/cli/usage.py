@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
+from xbcompile.cli.failures import tell_failure
 from xbcompile.cli.more_commands import app
-from xbcompile.cli.streams import tell
 
 _Refused: Any = typer.BadParameter.__mro__[2]  # ClickException, which typer does not hand on
 
@@ -25,9 +25,8 @@ def run() -> int:
         The exit status.
     """
     try:
-        return app(standalone_mode=False) or 0
+        return app(standalone_mode=False, prog_name="xbcompile") or 0
     except _Refused as error:
         error.show(shown := _Shown())
-        for line in shown.getvalue().splitlines():
-            tell(line)
+        tell_failure("UsageError", error.format_message(), *shown.getvalue().splitlines())
         return int(error.exit_code)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,7 +152,7 @@ def diagnose(
     device: str | None = None,
     seed: int = 0,
     score: Callable[[np.ndarray], float] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str, float], None] | None = None,
     threads: int | None = None,
 ) -> Diagnosis:
     """Measure what each source of error costs, per layer and end to end.
@@ -165,7 +165,7 @@ def diagnose(
         device: a device name of the program's target; None takes the default.
         seed: which chip.
         score: accuracy, or anything else, of the first graph output.
-        progress: told what is measured next.
+        progress: told what is measured next, and the part of all measurements (0 to 1) that is done.
         threads: worker threads; None takes one per processor.
 
     Raises:
@@ -187,9 +187,13 @@ def diagnose(
         raise DataError(f"{samples} sample shows no variance to measure errors against; give at least 2")
     sources = (*PROGRAM_SOURCES, *program.target.error_sources(device))
     sessions = _Sessions(PreparedProgram(program, threads), device, seed)
-    tell = progress or (lambda text: None)
-    tell("layers")
-    layers = _LayerWalk(program, feeds, sources, sessions).run()
+    steps, reached = len(program.network.layers) + 1 + 2 * len(sources), count()
+
+    def tell(text: str) -> None:
+        if progress is not None:
+            progress(text, min(next(reached) / steps, 1.0))
+
+    layers = _LayerWalk(program, feeds, sources, sessions, tell).run()
     rows = _end_to_end(program, feeds, sources, sessions, score, tell)
     return Diagnosis(sources, layers, rows)
 
@@ -233,9 +237,14 @@ class _LayerWalk:
     """
 
     def __init__(
-        self, program: Program, feeds: dict[str, np.ndarray], sources: tuple[str, ...], sessions: _Sessions
+        self,
+        program: Program,
+        feeds: dict[str, np.ndarray],
+        sources: tuple[str, ...],
+        sessions: _Sessions,
+        tell: Callable[[str], None],
     ) -> None:
-        self.program, self.sources = program, sources
+        self.program, self.sources, self.tell = program, sources, tell
         axes = program.network.samples
         data = [chunk for _, chunk in axes.parts(feeds, CHUNK_SAMPLES)]
         self.count = len(data)
@@ -264,6 +273,7 @@ class _LayerWalk:
     def layer(self, at: Pending, values: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
         """Measure one layer; the tensors that its readers see. See `walk`; there is one step."""
         index, layer, n = at.layer, self.program.network.layers[at.layer], self.count
+        self.tell(f"layer {layer.name}")
         tensors = [each[layer.input] for each in values]
         for session in self.sessions:
             session.note_starts(index, values)

@@ -15,6 +15,7 @@ from onnx import AttributeProto, ModelProto, TensorProto
 from xbcompile.errors import ModelError
 from xbcompile.frontend.calls import check_calls
 from xbcompile.frontend.dims import fix_dimensions
+from xbcompile.frontend.examples import example_names, found_model
 from xbcompile.frontend.external_data import load_external_data
 from xbcompile.frontend.inputs import AS_THEY_ARE, ModelInputs, settled, with_fixed_inputs
 from xbcompile.frontend.soundness import MOST_PARTS, check_bodies, check_soundness, too_many_parts
@@ -40,7 +41,7 @@ def load_model(source: str | os.PathLike[str] | ModelProto, inputs: ModelInputs 
     None of its inputs has an initializer.
 
     Args:
-        source: path of an .onnx file, or a model in memory, which is not changed.
+        source: path of an .onnx file, name of an example network, or a model in memory, which is not changed.
         inputs: what becomes of its inputs.
 
     Raises:
@@ -50,7 +51,7 @@ def load_model(source: str | os.PathLike[str] | ModelProto, inputs: ModelInputs 
     if isinstance(source, ModelProto):
         model, where, folder = source, "the model", None
     else:
-        path = Path(source)
+        path = found_model(source)
         model, where, folder = _read(path), str(path), path.parent
     if not model.HasField("graph"):
         raise ModelError(f"{where}: no graph in it, so it is not an ONNX model; export it as .onnx (binary protobuf)")
@@ -98,7 +99,8 @@ def _read(path: Path) -> ModelProto:
 def _content(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise ModelError(f"{path}: no such file; check the path of the model")
+            examples = "" if path.suffix else f", or name an example network: {', '.join(example_names())}"
+            raise ModelError(f"{path}: no such file; check the path of the model{examples}")
         if not path.is_file():
             raise ModelError(f"{path}: not a file; give the path of an .onnx file")
         size = path.stat().st_size

@@ -13,6 +13,7 @@ import onnx
 
 from xbcompile.errors import DataError, ModelError
 from xbcompile.frontend import import_network, load_model
+from xbcompile.frontend.examples import is_example
 from xbcompile.frontend.lower import nothing_lowered
 from xbcompile.frontend.runs import check_runs
 from xbcompile.ir import ArraySpec, Network, Use
@@ -36,8 +37,9 @@ def read_problem(
     """Read what is to be planned.
 
     Args:
-        source: path of an .onnx model, path of a .json file of shapes (`FILE.json:NAME` for one of several lists), a model
-            in memory, a program (with the shapes and slices that passes left), or a list as such a file holds.
+        source: path of an .onnx model, name of an example network, path of a .json file of shapes (`FILE.json:NAME` for one
+            of several lists), a model in memory, a program (with the shapes and slices that passes left), or a list as such a
+            file holds.
         target: its default pipeline says how many slices an input takes where neither the file nor the model does; 1
             where it codes no inputs.
         options: `digital`, `dims`, `batch_axis`, `keep_inputs` and `fixed_inputs`, of models only.
@@ -57,7 +59,8 @@ def read_problem(
     says = f"target {target.name} codes no inputs" if coding is None else f"{coding.name} of target {target.name} says"
     slices_from = f"{default} per vector, as {says}"
     is_text = isinstance(source, str | os.PathLike)
-    if isinstance(source, onnx.ModelProto) or (is_text and os.fspath(source).endswith(".onnx")):  # type: ignore[arg-type]  # is_text
+    is_file = is_text and (os.fspath(source).endswith(".onnx") or is_example(source))  # type: ignore[arg-type]  # is_text
+    if isinstance(source, onnx.ModelProto) or is_file:
         network = import_network(load_model(source, options.inputs), options.digital, options.batch_axis)  # type: ignore[arg-type]  # no list here
         check_runs(network)
         return _problem_of_network(network, target.array_spec, coding, slices_from)

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from xbcompile.program.program import Program
+from xbcompile.report.fitted import FittedTable
 from xbcompile.report.summary import summarize
 from xbcompile.units import percent, si
 
@@ -96,11 +96,13 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
     if result["same"]:
         console.print("the two files hold the same program")
     if result["decided"]:
-        table = Table("decided", *names, header_style="bold")
+        table = FittedTable("decided", *names)
         for row in result["decided"]:
             table.add_row(row["what"], *(_value(row[each]) for each in ("first", "second")))
         console.print(table)
-    table = Table("figure", *names, "second / first", header_style="bold")
+    table = FittedTable("figure")
+    for name in (*names, "second / first"):
+        table.add_column(name, "right")
     for row in result["figures"]:
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3g}"
         table.add_row(
@@ -108,7 +110,7 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
         )
     console.print(table)
     if result["layers"]:
-        table = Table("layer", "what differs", header_style="bold")
+        table = FittedTable("layer", "what differs", narrow="stack")
         for row in result["layers"]:
             words = [f"{key.replace('_', ' ')} {_value(a)} -> {_value(b)}" for key, (a, b) in row["differs"].items()]
             table.add_row(row["layer"], "; ".join(words) or f"only in the {row['only_in']} program")

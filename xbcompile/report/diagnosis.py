@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from xbcompile.report.fitted import FittedTable
 from xbcompile.units import percent
 
 NAMES = {
@@ -39,14 +39,7 @@ def _print_layer(console: Console, layer: dict[str, Any]) -> None:
     title = f"layer {layer['layer']}, {layer['vectors']:,} vectors"
     if saturated is not None:
         title += f", {percent(saturated)} of readings saturated"
-    table = Table(
-        "output error from",
-        header_style="bold",
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        show_footer=False,
-    )
+    table = FittedTable("output error from", title=title)
     for name in ("mean square / variance", "error / std", "share", "uncorrected mean square / variance"):
         table.add_column(name, justify="right")
     before = {each["source"]: each["relative_mean_square"] for each in uncorrected["sources"]}
@@ -86,9 +79,7 @@ def _print_end_to_end(console: Console, rows: list[dict[str, Any]]) -> None:
     found = {(row["case"], row["source"]): row for row in rows}
     model, device = found["model", None], found["device", None]
     has_accuracy = device["accuracy"] is not None
-    table = Table(
-        "the whole program", header_style="bold", title="end to end", title_justify="left", title_style="bold"
-    )
+    table = FittedTable("the whole program", title="end to end")
     for name in ("accuracy without", "accuracy alone") if has_accuracy else ():
         table.add_column(name, justify="right")
     for name in ("output error without", "output error alone"):

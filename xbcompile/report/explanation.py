@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from xbcompile.report.fitted import FittedTable
 
 WIDTH = 120  # characters of the table at most
 
@@ -15,12 +16,12 @@ def print_explanation(console: Console, explanation: dict[str, Any]) -> None:
     """One row per node of the model, and the totals."""
     what = ": rows x columns x vectors, and MACs (multiply-accumulates), per inference"
     console.print(Text.assemble((explanation["model"], "bold"), what))
-    table = Table(header_style="bold")
-    table.add_column("node", overflow="fold", max_width=40)
-    table.add_column("operator", overflow="fold", max_width=24)
-    table.add_column("on arrays", overflow="fold", max_width=34)
-    table.add_column("digital", overflow="fold", max_width=44)
-    table.add_column("MACs", justify="right", no_wrap=True)
+    table = FittedTable(narrow="stack")
+    table.add_column("node", max_width=40)
+    table.add_column("operator", max_width=24)
+    table.add_column("on arrays", max_width=34)
+    table.add_column("digital", max_width=44)
+    table.add_column("MACs", justify="right")
     for node in explanation["nodes"]:
         table.add_row(
             "  " * bool(node["inside"]) + node["node"],

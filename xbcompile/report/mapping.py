@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
+from xbcompile.report.fitted import FittedTable
 from xbcompile.units import percent, si
 
 MOST_LAYERS = 60  # assumed: what a reader of a terminal scrolls through; --json has all
@@ -41,9 +41,9 @@ _COLUMNS: dict[str, tuple[Callable[[Facts], str], Callable[[Facts], str]]] = {
 }
 
 
-def layer_table(layers: Sequence[Facts], total: Facts, columns: Sequence[str], caption: str) -> Table:
+def layer_table(layers: Sequence[Facts], total: Facts, columns: Sequence[str], caption: str) -> FittedTable:
     """One row per layer and one of totals, with these columns of `_COLUMNS` behind name and matrix."""
-    table = Table("layer", "matrix", header_style="bold", caption=caption)
+    table = FittedTable("layer", "matrix", caption=caption)
     for name in columns:
         table.add_column(name, justify="left" if name in _LEFT else "right")
     for row in layers[:MOST_LAYERS]:

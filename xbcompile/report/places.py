@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+
+from xbcompile.report.fitted import pairs
 
 
 def print_place(console: Console, result: dict[str, Any]) -> None:
@@ -14,10 +15,7 @@ def print_place(console: Console, result: dict[str, Any]) -> None:
         console.print("no weight: the cell is unused, and holds what adds the least to a read")
     for each in result["weights"]:
         console.print(f"{each['layer']}[{_numbers(each['onnx_index'])}]: weight {each['weight']:.6g}")
-        table = Table(show_header=False, box=None, pad_edge=False)
-        for name, value in _facts(each):
-            table.add_row(name, value)
-        console.print(table)
+        console.print(pairs(_facts(each), console.width))
 
 
 def _facts(place: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
+from xbcompile.report.fitted import FittedTable
 from xbcompile.report.mapping import arrays_text, energy_text, images_text, layer_table, times_text, updates_text
 from xbcompile.units import si
 
@@ -42,7 +43,7 @@ def print_plan(console: Console, summary: dict[str, Any]) -> None:
 
 def _print_candidates(console: Console, plan: dict[str, Any], candidates: list[dict[str, Any]]) -> None:
     caption = "at least: no packing with these cuts and this order has fewer images"
-    table = Table("tried", "cuts", "packing", header_style="bold", caption=caption)
+    table = FittedTable("tried", "cuts", "packing", caption=caption)
     for name in ("images", "at least", "tiles", "updates per batch", "time per batch", "energy per inference"):
         table.add_column(name, justify="right")
     for row in candidates:
@@ -75,7 +76,7 @@ def _print_requirement(console: Console, row: dict[str, Any]) -> None:
         proven = " (no smaller one will do)" if least == option else f" (bounds leave open {least})" * bool(least)
         lines.append(f"met with {option}{proven}: {_given_text(relaxation)}")
     for line in lines if row["relaxations"] else [*lines, "no single change of an option was found that meets it"]:
-        console.print(f"  {line}", soft_wrap=True)
+        console.print(Padding(line, (0, 0, 0, 2)))
 
 
 def _amount(quantity: str, value: Any) -> str:

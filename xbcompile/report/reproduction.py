@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from xbcompile.report.fitted import FittedTable
 
 Row = dict[str, Any]
 Cell = str | Text
 
 _WIDE = 140  # characters; fewer would cut the cells of all columns
-_LEFT = {"experiment", "measurement", "by", "goal", "basis", "unit", "note"}
+_LEFT = {"experiment", "measurement", "by", "goal", "basis", "unit", "note", "title"}
 _ROWS_WIDE: tuple[str, ...] = (
     "experiment",
     "by",
@@ -31,9 +31,9 @@ _ROWS_WIDE: tuple[str, ...] = (
     "goal",
     "met",
 )
-_ROWS_NARROW: tuple[str, ...] = ("experiment", "by", "published", "array", "drop", "met")
+_ROWS_NARROW = (*(name for name in _ROWS_WIDE if name != "networks"), "title")  # by importance, as they are split
 _NUMBERS_WIDE: tuple[str, ...] = ("measurement", "by", "published", "here", "unit", "basis", "goal", "met", "note")
-_NUMBERS_NARROW: tuple[str, ...] = ("measurement", "by", "published", "here", "basis", "met")
+_NUMBERS_NARROW = (*(name for name in _NUMBERS_WIDE if name != "unit"), "title")
 
 
 def system_of(target: str) -> str:
@@ -42,19 +42,19 @@ def system_of(target: str) -> str:
 
 
 def print_reproduction(console: Console, result: dict[str, Any]) -> None:
-    """What `reproduce --json` gives, as tables; on a narrow console names instead of titles, and the main columns alone."""
+    """What `reproduce --json` gives, as tables; on a narrow console with the titles in a column of their own."""
     wide = console.width >= _WIDE
     rows, numbers = result["rows"], result["measurements"]
     if rows:
         columns = _ROWS_WIDE if wide else _ROWS_NARROW
-        console.print(_table(columns, rows, lambda row: row_cells(row, wide), wide))
+        console.print(_table(columns, rows, lambda row: row_cells(row, wide)))
         console.print(
             "accuracies in per cent, drops in points; by: the paper's own procedure or ours; ± over chips, and under it over "
             "networks: sample standard deviations"
         )
     if numbers:
         columns = _NUMBERS_WIDE if wide else _NUMBERS_NARROW
-        console.print(_table(columns, numbers, lambda row: number_cells(row, wide), wide))
+        console.print(_table(columns, numbers, lambda row: number_cells(row, wide)))
         console.print(
             "basis: predicted from published numbers alone; calibrated so that this or a related number comes out; or resting on "
             "assumed numbers"
@@ -67,17 +67,11 @@ def print_reproduction(console: Console, result: dict[str, Any]) -> None:
     console.print(f"{len(asked) - len(missed)} of {len(asked)} goals met{told}; {result['seconds']:.0f} s")
 
 
-def _table(columns: Sequence[str], rows: list[Row], cells: Callable[[Row], dict[str, Cell]], wide: bool) -> Table:
-    """Rows under a heading for each system, in their order; where there is room, no name is broken."""
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    longest = max(len(row[columns[0]]) for row in rows)
+def _table(columns: Sequence[str], rows: list[Row], cells: Callable[[Row], dict[str, Cell]]) -> FittedTable:
+    """Rows under a heading for each system, in their order."""
+    table = FittedTable(thin=True)
     for name in columns:
-        table.add_column(
-            name,
-            justify="left" if name in _LEFT else "right",
-            overflow="fold",
-            min_width=longest if wide and name == columns[0] else None,
-        )
+        table.add_column(name, "left" if name in _LEFT else "right")
     for system, members in groupby(rows, lambda row: system_of(row["target"])):
         table.add_section()
         table.add_row(Text(system, "bold"))
@@ -96,6 +90,7 @@ def row_cells(row: Row, wide: bool) -> dict[str, Cell]:
     between = f"{networks} ± {row['network_std']:.2f}" if networks > 1 else ""
     return {
         "experiment": f"{row['title']}\n{name}" if wide else name,
+        "title": row["title"],
         "by": row["procedure"],
         "published": _published(row),
         "software": f"{row['software']:.2f}",
@@ -119,6 +114,7 @@ def number_cells(row: Row, wide: bool) -> dict[str, Cell]:
         here += f" ± {number(row['spread'], 2)}"
     return {
         "measurement": f"{row['title']}\n{name}" if wide else name,
+        "title": row["title"],
         "by": row["procedure"],
         "published": "none" if row["published"] is None else number(row["published"]) + unit,
         "here": here + unit,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from xbcompile.report.fitted import FittedTable
 from xbcompile.report.plot_style import COLOURS, literal, new_figure, plot_style, rendered
 
 Result = dict[str, Any]
@@ -22,9 +21,9 @@ def print_sensitivity(console: Console, result: Result) -> None:
         f"{result['model']} on {result['target']}, {result['samples']:,} samples of {result['data']}, {result['repeat']} "
         f"chips: software {result['software']:.2f} %, array {_accuracy(result['baseline'])} %"
     )
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = FittedTable(thin=True)
     for name in ("assumed", "value", "low", "array", "high", "array", "swing", ""):
-        table.add_column(name, justify="left" if name in ("assumed", "") else "right", overflow="fold")
+        table.add_column(name, justify="left" if name in ("assumed", "") else "right")
     for row in result["numbers"]:
         ends = [cell for end in (row["low"], row["high"]) for cell in (f"{end['value']:g}", _cell(end))]
         told = "none" if _without_effect(result, row) else "noise" if row["within_noise"] else ""

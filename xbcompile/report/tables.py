@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from xbcompile.report.fitted import PIPED_WIDTH, FittedTable
 from xbcompile.report.mapping import arrays_text, energy_text, images_text, layer_table, times_text, updates_text
 from xbcompile.units import percent, si
 
@@ -72,7 +72,9 @@ def _print_schedule_facts(console: Console, program: dict[str, Any], total: dict
 
 def print_schedule(console: Console, rows: list[dict[str, Any]]) -> None:
     """The steps, one per line."""
-    table = Table("start", "end", "step", "array", "image", "tile", "what", header_style="bold")
+    table = FittedTable()
+    for name in ("start", "end", "step", "array", "image", "tile", "what"):
+        table.add_column(name, "left" if name in ("step", "what") else "right")
     for row in rows:
         what = (
             ""
@@ -108,13 +110,21 @@ def print_image(console: Console, image: dict[str, Any]) -> None:
             console.print("    weights of the levels: " + ", ".join(f"{value:.4g}" for value in real))
     for index, state in enumerate(image["states"]):
         console.print(f"  {index} = level {image['levels'][index]:.4g}, {state}")
-    for row in image["cells"]:
-        text = (
-            "".join(f"{cell:d}" for cell in row)
-            if image["states"] and len(image["states"]) < 10
-            else " ".join(map(str, row))
-        )
-        console.print(text, highlight=False, soft_wrap=True)
+    _print_cells(console, image["cells"], "" if image["states"] and len(image["states"]) < 10 else " ")
+
+
+def _print_cells(console: Console, rows: list[list[Any]], between: str) -> None:
+    """Cells row by row; where a row is longer than a line, some columns after others."""
+    columns = len(rows[0]) if rows else 0
+    width = max((len(str(cell)) for row in rows for cell in row), default=1) + len(between)
+    is_piped = not console.is_terminal and console.width >= PIPED_WIDTH
+    at_once = max(1, columns if is_piped else console.width // width)
+    for first in range(0, columns, at_once):
+        last = min(first + at_once, columns)
+        if columns > at_once:
+            console.print(f"columns {first} to {last - 1}")
+        for row in rows:
+            console.print(between.join(map(str, row[first:last])), no_wrap=True, overflow="ignore", crop=False)
 
 
 def print_run(console: Console, result: dict[str, Any]) -> None:
@@ -158,8 +168,8 @@ def _print_accuracy(console: Console, result: dict[str, Any]) -> None:
 
 
 def _print_statistics(console: Console, result: dict[str, Any]) -> None:
-    names = ("inputs clipped", "not finite", "readings observed", "saturated low", "high", "range used")
-    table = Table("layer", header_style="bold")
+    names = ("inputs clipped", "not finite", "readings observed", "saturated low", "saturated high", "range used")
+    table = FittedTable("layer")
     for name in (*names, "mean error", "mean |error|"):
         table.add_column(name, justify="right")
     unit = "LSB" if result["has_converter"] else "dot"
