@@ -18,6 +18,7 @@ from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.small_programs import CODED, convolution_program, dense_model, images
 from xbcompile.diagnosis.diagnosis import INHERITED, Diagnosis, LayerDiagnosis, _Accumulator, diagnose
 from xbcompile.errors import DataError, ProgramError, TargetError
+from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import evaluate_model
 from xbcompile.runtime import Session
 from xbcompile.targets import Target, load_target
@@ -73,7 +74,7 @@ CASES = {
 
 
 @cache
-def case(name: str) -> tuple[xbcompile.Program, np.ndarray, Diagnosis]:
+def case(name: str) -> tuple[Program, np.ndarray, Diagnosis]:
     program, x = CASES[name]()
     return program, x, diagnose(program, {"x": x}, seed=2)
 
