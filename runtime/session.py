@@ -18,6 +18,7 @@ from xbcompile.errors import DataError, ProgramError, RunError, shown
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.vectors import count_vectors
+from xbcompile.notebook import html_table, html_text
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES
 from xbcompile.reference.sequence import calls_in_sequence, with_initial_states
@@ -25,7 +26,7 @@ from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_cor
 from xbcompile.runtime.corrections_check import check_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
-from xbcompile.runtime.feeds import check_feeds, taken
+from xbcompile.runtime.feeds import all_samples, check_feeds, taken
 from xbcompile.runtime.joining import joined
 from xbcompile.runtime.layer_executor import OBSERVED_READINGS, PART_VECTORS, LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
@@ -36,6 +37,7 @@ from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
 from xbcompile.runtime.timeline import COMMISSION_BATCH, checked_first
 from xbcompile.runtime.unroll import open_recurrences
 from xbcompile.targets import BatchedDevice, Device
+from xbcompile.units import percent
 from xbcompile.whole_numbers import whole_number
 
 
@@ -97,6 +99,24 @@ class Session:
         self._set_up = self._warm = False
         self._turn, self._noting = RLock(), Lock()
 
+    def __repr__(self) -> str:
+        return f"<Session of {self.program!r} on {self._name}: {self.counters.inferences:,} inferences so far>"
+
+    def _repr_html_(self) -> str:
+        columns = ("layer", "inputs", "clipped", "readings observed", "mean error", "mean |error|")
+        unit = "dot" if self.device.lsb is None else "LSB"
+        rows = [
+            (
+                each.layer,
+                each.inputs,
+                "-" if each.clipped_fraction is None else percent(each.clipped_fraction),
+                each.readings,
+                *(f"{value:.3f} {unit}" for value in (each.mean_error_lsb, each.mean_absolute_error_lsb)),
+            )
+            for each in self.statistics
+        ]
+        return html_text(repr(self)[1:-1]) + html_table(columns, rows)
+
     @property
     def corrections(self) -> Corrections:
         """What was fitted on the chip, bound to it and to the program."""
@@ -143,7 +163,7 @@ class Session:
 
     def run_samples(
         self,
-        feeds: Mapping[str, Any],
+        feeds: Any,
         progress: Callable[[int], None] | None = None,
         chunk: int | None = None,
         first_sample: int | None = None,
@@ -154,7 +174,8 @@ class Session:
 
         Args:
             feeds: graph inputs by name, or the only one, see `run`; those without samples once, or per call, with an axis more in
-                front. Of arrays in files (`numpy.memmap`) no more is read at once than one call takes.
+                front. Or data of any kind that `xbcompile.run` takes, whose labels are left out. Of arrays in files
+                (`numpy.memmap`) no more is read at once than one call takes.
             progress: told the number of samples done after each call.
             chunk: samples that are simulated together; None takes up to 1,000, fewer where their tensors would take more than
                 `memory_bytes`. What the model takes in one call goes before. A device without the batched path takes batch after
@@ -169,12 +190,12 @@ class Session:
             DataError: the samples do not fill calls of the model, an input does not fit, or a state is none.
             RunError: `chunk` is no number of samples.
         """
-        feeds = taken(self.program, feeds)
+        feeds = all_samples(self.program, feeds)
         return self.join(feeds, self.run_parts(feeds, progress, chunk, first_sample, states, observe), states)
 
     def run_parts(
         self,
-        feeds: Mapping[str, Any],
+        feeds: Any,
         progress: Callable[[int], None] | None = None,
         chunk: int | None = None,
         first_sample: int | None = None,
@@ -199,7 +220,7 @@ class Session:
         if chunk is not None:
             chunk = whole_number("chunk", chunk, 1, MOST_CHUNK, "how many samples are simulated together", RunError)
         with self._turn:
-            feeds = taken(self.program, feeds)
+            feeds = all_samples(self.program, feeds)
             if states:
                 feeds = with_initial_states(self.program.network, feeds, states)
                 yield from self._run_in_sequence(feeds, states, progress, first_sample, observe)

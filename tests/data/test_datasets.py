@@ -141,7 +141,9 @@ def test_bad_specs(folder, spec, text):
 
 
 def test_models_that_a_set_does_not_fit(folder):
-    with pytest.raises(DataError, match=r"mnist:test, array 'x': samples have shape 28x28; the model's input 'x' wants 6"):
+    with pytest.raises(
+        DataError, match=r"mnist:test, array 'x': samples have shape 28x28; the model's input 'x' wants 6"
+    ):
         load_data("mnist:test", SIX)
     with pytest.raises(DataError, match="has one array, but the model has 2 inputs"):
         load_data("mnist:test", (value("n", 784), value("n", 784, name="z")))

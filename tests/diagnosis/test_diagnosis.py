@@ -80,7 +80,7 @@ def case(name: str) -> tuple[Program, np.ndarray, Diagnosis]:
 
 
 @pytest.fixture
-def fitted() -> tuple[xbcompile.Program, Diagnosis]:
+def fitted() -> tuple[Program, Diagnosis]:
     return case("fitted")[::2]
 
 
@@ -112,7 +112,7 @@ def test_the_whole_of_the_last_layer_is_the_error_of_the_program(name: str) -> N
     assert found.layers[-1].variance == pytest.approx(variance, rel=1e-4)
 
 
-def test_the_first_layer_inherits_nothing(fitted: tuple[xbcompile.Program, Diagnosis]) -> None:
+def test_the_first_layer_inherits_nothing(fitted: tuple[Program, Diagnosis]) -> None:
     """Exactly: the same inputs, the same noise, and corrections fitted on the same readings."""
     first, second = fitted[1].layers
     assert parts(first)[INHERITED] == parts(first, corrected=False)[INHERITED] == 0
@@ -188,7 +188,7 @@ def test_saturation_is_counted_and_told_apart_from_rounding() -> None:
     assert parts(layers[1], False)["saturation"] > 20 * parts(layers[1], False)["rounding"]
 
 
-def test_end_to_end(fitted: tuple[xbcompile.Program, Diagnosis]) -> None:
+def test_end_to_end(fitted: tuple[Program, Diagnosis]) -> None:
     """Every source without and alone, in whole sessions; the score sees the first output."""
     program = fitted[0]
     found = diagnose(program, {"x": X}, seed=2, score=lambda output: float(output[0, 0]))

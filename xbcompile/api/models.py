@@ -28,6 +28,7 @@ from xbcompile.frontend.load import parsed
 # Operators whose nodes are called as the module that they come from.
 _WITH_WEIGHTS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum"}
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's newer exporter writes the module of a node
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _WORDS = 300  # characters of an exporter's message that are told
 
 
@@ -87,6 +88,7 @@ def _exported(module: Any, sample: Any, batch_axis: Mapping[str, int | None]) ->
                 f"module {type(module).__name__} cannot be called with this sample: {_words(error)}; give what forward takes"
             ) from error
         model = _export(torch, module, names, values, axes)
+        model.graph.name = type(module).__name__
     return named_by_modules(model, {name for name, _ in module.named_modules()})
 
 
@@ -190,8 +192,11 @@ def _by_script(
     return parsed(file.getvalue(), "the model that torch exported")
 
 
-def _words(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def _words(error: BaseException) -> str:
+    """What the first of the errors that led to this one says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
     return " ".join(lines)[:_WORDS] or type(error).__name__
 
 

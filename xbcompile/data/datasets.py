@@ -19,7 +19,7 @@ from onnx import helper
 from xbcompile.data import synthetic
 from xbcompile.data.arrays import as_array, by_name, whole_labels
 from xbcompile.data.batches import is_pair, is_pieces, joined_pieces
-from xbcompile.data.columns import check_columns, check_names, choice_of, table_arrays
+from xbcompile.data.columns import LABEL_NAMES, check_columns, check_names, choice_of, table_arrays
 from xbcompile.data.csv_tables import read_csv
 from xbcompile.data.files import ArrayArchive, check_file, mapped_array, read_at_most
 from xbcompile.data.image_folders import image_folder
@@ -115,6 +115,24 @@ def load_data(
     if labels is not None and named is None:
         found = labels
     return data_of(arrays, found, model_inputs, where, axes, optional, finite=finite, samples_first=first)
+
+
+def holds_samples(given: Any, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> bool:
+    """Whether something is data that `load_data` takes apart, rather than inputs of the model as they are.
+
+    Args:
+        given: anything.
+        model_inputs: the model's graph inputs; where one takes no numbers, texts and lists are inputs.
+    """
+    names = [value.name for value in model_inputs]
+    tensors = (value.type.HasField("tensor_type") and value.type.tensor_type for value in model_inputs)
+    if not all(kind and kind.elem_type != onnx.TensorProto.STRING for kind in tensors):
+        return False
+    if isinstance(given, Mapping):
+        return any(key in LABEL_NAMES and key not in names for key in given)
+    if isinstance(given, str | os.PathLike):
+        return True
+    return is_pair(given) or is_pieces(given) or hasattr(given, "column_names") or hasattr(given, "columns")
 
 
 # Arrays by input name, labels or None, and whether samples lie along axis 0 of each whatever the model's axes.

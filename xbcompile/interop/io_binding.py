@@ -11,16 +11,13 @@ from onnx import helper
 from onnxruntime import OrtValue
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from xbcompile.errors import DataError, quoted
+from xbcompile.errors import quoted
+from xbcompile.interop.faults import BindingError
 
 if TYPE_CHECKING:
     from xbcompile.interop.inference_session import InferenceSession
 
 _CPU = "cpu"
-
-
-class BindingError(DataError, RuntimeError):
-    """What is bound does not fit the model, or lies where the arrays' simulation cannot reach it; onnxruntime raises RuntimeError."""
 
 
 class IOBinding:
@@ -45,7 +42,9 @@ class IOBinding:
             arr_on_cpu: its value; what is written into it before a run is seen.
         """
         if not isinstance(arr_on_cpu, np.ndarray):
-            raise BindingError(f"input {quoted(name)}: a {type(arr_on_cpu).__name__} cannot be bound; give a numpy array")
+            raise BindingError(
+                f"input {quoted(name)}: a {type(arr_on_cpu).__name__} cannot be bound; give a numpy array"
+            )
         self._inputs[self._input(name)] = arr_on_cpu
 
     def bind_input(
@@ -167,9 +166,12 @@ def ort_value(value: Any) -> OrtValue:
     """
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
         raise BindingError(
-            f"an output is a {type(value).__name__} and no tensor of numbers, of which onnxruntime's Python makes no OrtValue; use run"
+            f"an output is a {type(value).__name__} and no tensor of numbers, and of no other an OrtValue can be made; use run"
         )
-    return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
+    held = OrtValue.ortvalue_from_shape_and_type(value.shape, value.dtype.type)  # memory of its own, which goes with it
+    if value.size:
+        held.update_inplace(np.ascontiguousarray(value))
+    return held
 
 
 def _array(target: np.ndarray | OrtValue) -> np.ndarray:
@@ -190,14 +192,12 @@ def _fill(name: str, target: np.ndarray | OrtValue, value: Any) -> None:
 def _memory(name: str, device_type: str, element_type: Any, shape: Sequence[int], address: int) -> np.ndarray:
     """An array over memory that the caller keeps."""
     _check_device(name, device_type)
-    dtype = np.dtype(
-        helper.tensor_dtype_to_np_dtype(element_type) if isinstance(element_type, int) else element_type
-    )
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(element_type) if isinstance(element_type, int) else element_type)
     sizes = tuple(int(size) for size in shape)
     if not address and np.prod(sizes):
         raise BindingError(f"{quoted(name)}: the address of its memory is 0")
     count = int(np.prod(sizes)) * dtype.itemsize
-    raw = (ctypes.c_char * count).from_address(address) if count else b""
+    raw = memoryview((ctypes.c_char * count).from_address(address)) if count else memoryview(b"")
     return np.frombuffer(raw, dtype).reshape(sizes)
 
 
