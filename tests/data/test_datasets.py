@@ -314,7 +314,7 @@ def test_an_input_named_labels(npz):
     ("arrays", "text"),
     [
         ({"x": X, "z": X}, "has arrays x, z; the model's inputs are x"),
-        ({"y": X, "z": X}, "has arrays y, z; the model's inputs are x"),
+        ({"w": X, "z": X}, "has arrays w, z; the model's inputs are x"),
         ({}, "has arrays none; the model's inputs are x"),
         ({"labels": np.arange(4)}, "has arrays none; the model's inputs are x"),
         ({"x": X[:, :5]}, "array 'x': samples have shape 5; the model's input 'x' wants 6"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 
 import numpy as np
 
@@ -42,7 +43,9 @@ def read_csv(path: str) -> tuple[list[str], list[np.ndarray]]:
                 raise fault("its first line is empty")
             if not has_names:
                 file.seek(0)
-            values = np.loadtxt(file, np.float64, delimiter=",", ndmin=2, comments=None, quotechar='"')
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a file without rows, which is told below
+                values = np.loadtxt(file, np.float64, delimiter=",", ndmin=2, comments=None, quotechar='"')
     except UnicodeDecodeError:
         raise fault("it is no text in UTF-8") from None
     except OSError as error:

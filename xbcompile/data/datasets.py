@@ -145,17 +145,17 @@ def _read(
     """What a text or path names."""
     names = [value.name for value in model_inputs]
     ending = os.path.splitext(spec)[1].lower()
-    if ending in (".npz", ".csv") and not os.path.isdir(spec):
+    if ending in (".npz", ".csv"):
         if ending == ".npz":
             return *_from_npz(spec, names, optional, labels), False
         return *table_arrays(*read_csv(spec), names, optional, labels, spec), True
     name, colon, rest = spec.partition(":")
     is_set = name in _SETS and bool(colon)
-    is_folder = not is_set and os.path.isdir(spec)
+    is_folder = not is_set and ending != ".npy" and os.path.isdir(spec)
     if labels is not None:
         kind = "one array" if ending == ".npy" else "subfolders as classes" if is_folder else "labels of its own"
         raise DataError(f"data {quoted(spec)} has {kind}, and no array of labels {quoted(labels)}; leave --labels out")
-    if ending == ".npy" and not is_folder:
+    if ending == ".npy":
         return {_only_input(model_inputs, optional, spec).name: mapped_array(spec)}, None, False
     if is_folder:
         value = _only_input(model_inputs, optional, spec)
