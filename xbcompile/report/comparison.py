@@ -13,7 +13,7 @@ from xbcompile.report.summary import summarize
 from xbcompile.units import percent, si
 
 # What is compared of the totals, with what it is called on the terminal.
-_FIGURES = {
+FIGURES = {
     "images": "weight images",
     "images_lower_bound": "area bound",
     "utilisation": "utilisation",
@@ -48,7 +48,7 @@ def compare(first: Program, second: Program) -> dict[str, Any]:
         "decided": _decided(first, second, one, two),
         "figures": [
             {"figure": name, "first": a, "second": b, "ratio": b / a if a and b is not None else None}
-            for name in _FIGURES
+            for name in FIGURES
             for a, b in [(one["totals"][name], two["totals"][name])]
         ],
         "layers": _layers(one["layers"], two["layers"]),
@@ -104,7 +104,7 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
     for row in result["figures"]:
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3g}"
         table.add_row(
-            _FIGURES[row["figure"]], *(_shown(row["figure"], row[each]) for each in ("first", "second")), ratio
+            FIGURES[row["figure"]], *(figure_text(row["figure"], row[each]) for each in ("first", "second")), ratio
         )
     console.print(table)
     if result["layers"]:
@@ -119,7 +119,13 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
         console.print(f"{name} on {run['device']}: {said}, {run['samples']:,} samples")
 
 
-def _shown(figure: str, value: float) -> str:
+def figure_text(figure: str, value: float) -> str:
+    """A figure with its unit.
+
+    Args:
+        figure: one of `FIGURES`.
+        value: in SI units.
+    """
     if figure.endswith(("_s", "_j")):
         return si(value, "s" if figure.endswith("_s") else "J")
     return percent(value, 1) if figure == "utilisation" else f"{value:,}"
