@@ -17,7 +17,7 @@ from xbcompile.errors import DataError
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.program.program import Program, load_program
 from xbcompile.reference.sequence import with_initial_states
-from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of, load_corrections
+from xbcompile.runtime import ColumnStatistics, Cost, LayerStatistics, Session, cost_of, load_corrections
 from xbcompile.runtime.accuracy import Classifier, software_accuracy
 from xbcompile.runtime.prepared import MEMORY_BYTES, PreparedProgram
 
@@ -30,6 +30,7 @@ class ChipRun:
         cost: of the run.
         effort: what it took to fit the chip's corrections.
         statistics: of the layers; readings are observed on the first chip alone.
+        columns: of the columns, by layer; likewise.
         has_converter: whether the chip has one.
         not_finite: how many output values are NaN or infinite.
         accuracy: fraction of samples classified right; None without labels.
@@ -40,6 +41,7 @@ class ChipRun:
     cost: Cost
     effort: Effort
     statistics: list[LayerStatistics]
+    columns: list[ColumnStatistics]
     has_converter: bool
     not_finite: int
     accuracy: float | None
@@ -142,6 +144,7 @@ class Bench:
             cost_of(self.program, session.counters),
             session.corrections_effort,
             session.statistics,
+            session.column_statistics,
             session.device.lsb is not None,
             not_finite,
             accuracy,

@@ -110,7 +110,7 @@ def compare_command(
 
     check_plot(plot, first, second, data)
     shown = terminal.shows_progress(as_json)
-    result = compare_files(first, second, data, seed, repeat, threads, show_progress=shown)
+    result = compare_files(first, second, data, seed, repeat, threads, output, show_progress=shown)
     write_plot(plot, "comparison", result)
     terminal.give(print_comparison, result, as_json)
 

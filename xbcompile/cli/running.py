@@ -72,6 +72,7 @@ def run_program(
         "accuracy": _accuracy(runs, software),
         "not_finite": {"inputs": count_not_finite(loaded.inputs), "outputs": runs[-1].not_finite},
         "layers": [asdict(each) | _taken(program, each.layer) for each in runs[0].statistics],
+        "columns": [asdict(each) for each in runs[0].columns],
         "has_converter": runs[0].has_converter,
         "counters": _counters(cost),
         "commissioning": asdict(effort),
