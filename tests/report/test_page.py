@@ -335,7 +335,8 @@ def check_one_cell(page, program, row: int, column: int) -> None:
     if not held:
         assert words.endswith("unused")
         return
-    assert f"(level {held[0]['level']}, " in words
+    value = float(re.search(r"value (\S+?)(?: |;)", words)[1])
+    assert value == pytest.approx(held[0]["cell_value"], rel=1e-4)
     assert words.endswith(f"{held[0]['layer']}[{held[0]['input']},{held[0]['output']}]")
 
 
