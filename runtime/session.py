@@ -33,7 +33,7 @@ from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.player import BatchInput, Player, vector_range
 from xbcompile.runtime.prepared import MEMORY_BYTES, MOST_CHUNK, PreparedProgram
-from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
+from xbcompile.runtime.statistics import ColumnStatistics, LayerStatistics, StatisticsCollector
 from xbcompile.runtime.timeline import COMMISSION_BATCH, checked_first
 from xbcompile.runtime.unroll import open_recurrences
 from xbcompile.targets import BatchedDevice, Device
@@ -95,7 +95,9 @@ class Session:
         self.placed = PlacedProgram(program, corrections, blocks=self.prepared.blocks)
         self.executors = self._make_executors()
         self._player = None if isinstance(self.device, BatchedDevice) else self._new_player()
-        self._statistics = [StatisticsCollector(each.device, each.layer.input_code) for each in self.executors]
+        self._statistics = [
+            StatisticsCollector(each.device, each.layer.input_code, program.spec.columns) for each in self.executors
+        ]
         self._set_up = self._warm = False
         self._turn, self._noting = RLock(), Lock()
 
@@ -132,6 +134,12 @@ class Session:
         """Per-layer statistics: of all inputs, and of the first readings of the session's runs of samples, see `run_samples`."""
         names = [layer.name for layer in self.program.network.layers]
         return [c.result(name) for c, name in zip(self._statistics, names, strict=True)]
+
+    @property
+    def column_statistics(self) -> list[ColumnStatistics]:
+        """What was seen on each physical column, by layer; of the same readings as `statistics`."""
+        names = [layer.name for layer in self.program.network.layers]
+        return [c.result_of_columns(name) for c, name in zip(self._statistics, names, strict=True)]
 
     @property
     def axes(self) -> SampleAxes:

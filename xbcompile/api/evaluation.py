@@ -16,7 +16,7 @@ from xbcompile.errors import DataError
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.program.program import Program
 from xbcompile.reference.sequence import with_initial_states
-from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of
+from xbcompile.runtime import ColumnStatistics, Cost, LayerStatistics, Session, cost_of
 from xbcompile.runtime.accuracy import Classifier, software_accuracy
 from xbcompile.runtime.prepared import MEMORY_BYTES, PreparedProgram
 from xbcompile.targets import Device
@@ -34,6 +34,7 @@ class ChipRun:
         cost: of the run.
         effort: what it took to fit the chip's corrections.
         statistics: of the layers; readings are observed on the first chip alone.
+        columns: of the columns, by layer; likewise.
         has_converter: whether the chip has one.
         not_finite: how many output values are NaN or infinite.
         accuracy: fraction of samples classified right; None without labels.
@@ -44,6 +45,7 @@ class ChipRun:
     cost: Cost
     effort: Effort
     statistics: list[LayerStatistics]
+    columns: list[ColumnStatistics]
     has_converter: bool
     not_finite: int
     accuracy: float | None
@@ -132,6 +134,7 @@ class Evaluation:
             cost_of(self.program, session.counters),
             session.corrections_effort,
             session.statistics,
+            session.column_statistics,
             session.device.lsb is not None,
             not_finite,
             accuracy,
@@ -170,6 +173,7 @@ def run_facts(
         "accuracy": _accuracy(runs, software),
         "not_finite": {"inputs": count_not_finite(evaluation.data.inputs), "outputs": runs[-1].not_finite},
         "layers": [asdict(each) | _taken(program, each.layer) for each in runs[0].statistics],
+        "columns": [asdict(each) for each in runs[0].columns],
         "has_converter": runs[0].has_converter,
         "counters": _counters(cost),
         "commissioning": asdict(effort),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from xbcompile import __version__
-from xbcompile.cli import arguments, streams, terminal
+from xbcompile.cli import arguments, plotting, streams, terminal
 
 app = typer.Typer(
     add_completion=False,
@@ -131,6 +131,7 @@ def plan_command(
     batch_axis: arguments.BatchAxis = None,
     keep_inputs: arguments.KeptInputs = None,
     fixed_inputs: arguments.FixedInputs = None,
+    plot: arguments.Plot = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Map layer shapes alone, without weights: images, writes, reads, time and energy with bounds, and why it does not fit."""
@@ -138,6 +139,7 @@ def plan_command(
     from xbcompile.options import PlanOptions
     from xbcompile.report.plan import print_plan
 
+    plotting.check_plot(plot, source)
     with terminal.status(f"planning {source}") as progress:
         summary = plan_file(
             source,
@@ -147,6 +149,7 @@ def plan_command(
             arguments.given(context, PlanOptions),
             progress=lambda what: progress(f"planning {source}: {what}"),
         )
+    plotting.write_plot(plot, "mapping", summary)
     terminal.give(print_plan, summary, as_json)
     if any(each["verdict"] != "met" for each in summary["requirements"]):
         raise typer.Exit(1)
@@ -175,6 +178,7 @@ def inspect_command(
     program: arguments.Program,
     schedule: Annotated[bool, typer.Option("--schedule", help="Print every step.")] = False,
     image: Annotated[int | None, typer.Option(help="Print the cells of this weight image.")] = None,
+    plot: arguments.Plot = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Show what a program is: layers, tiles, images, weight updates, reads, bounds, energy and time."""
@@ -182,11 +186,13 @@ def inspect_command(
     from xbcompile.program.program import load_program
     from xbcompile.report import summary, tables
 
+    plotting.check_plot(plot, program)
     loaded = load_program(program)
     if image is not None and not 0 <= image < loaded.schedule.images:
         allowed = f"allowed: 0 to {loaded.schedule.images - 1}" if loaded.schedule.images else "the program has none"
         raise ProgramError(f"image {image} does not exist; {allowed}")
     result = summary.summarize(loaded)
+    plotting.write_plot(plot, "mapping", result)
     if schedule:
         result["schedule"] = summary.schedule_rows(loaded)
     if image is not None:
@@ -286,14 +292,17 @@ def diagnose_command(
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     threshold: arguments.Threshold = None,
     threads: arguments.Threads = None,
+    plot: arguments.Plot = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Measure what each source of error costs, by switching it off: per layer and end to end."""
     from xbcompile.cli.diagnosing import diagnose_program
     from xbcompile.report.diagnosis import print_diagnosis
 
+    plotting.check_plot(plot, program, data)
     shown = terminal.shows_progress(as_json)
     result = diagnose_program(program, data, device, seed, threshold, threads, show_progress=shown)
+    plotting.write_plot(plot, "diagnosis", result)
     terminal.give(print_diagnosis, result, as_json)
 
 

@@ -94,6 +94,9 @@ Required = Annotated[
     list[str] | None,
     typer.Option("--require", metavar="LIMIT", help="accuracy>=0.95, ...; repeatable. Exit status 1 if not met."),
 ]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Also draw the result: FILE.png or FILE.svg.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 

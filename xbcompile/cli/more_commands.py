@@ -97,14 +97,21 @@ def compare_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
     threads: arguments.Threads = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="PAGE.html", help="Also write a page to look at.")
+    ] = None,
+    plot: arguments.Plot = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Show what differs between two programs: options, target, mapping, cost, and with --data accuracy."""
     from xbcompile.cli.comparing import compare_files
+    from xbcompile.cli.plotting import check_plot, write_plot
     from xbcompile.report.comparison import print_comparison
 
+    check_plot(plot, first, second, data)
     shown = terminal.shows_progress(as_json)
-    result = compare_files(first, second, data, seed, repeat, threads, show_progress=shown)
+    result = compare_files(first, second, data, seed, repeat, threads, output, show_progress=shown)
+    write_plot(plot, "comparison", result)
     terminal.give(print_comparison, result, as_json)
 
 
