@@ -77,3 +77,8 @@ __all__ = [
 
 
 __getattr__ = public_names(__name__, _WHERE)
+
+
+def __dir__() -> list[str]:
+    """Names that are loaded when they are first used, too."""
+    return sorted({*globals(), *__all__})

@@ -23,7 +23,7 @@ def html_table(
     """A table of which the first rows are shown, and how many more there are.
 
     Args:
-        columns: their headers.
+        columns: their headers; none: the table has none.
         rows: a cell for each column; numbers, and texts that begin as one, stand at the right.
         caption: above the table.
         most: rows that are shown.
@@ -34,7 +34,8 @@ def html_table(
     title = f"<caption>{escape(printable(caption))}</caption>" if caption else ""
     more = len(listed) - most
     rest = f"<p>and {more:,} more</p>" if more > 0 else ""
-    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
+    above = f"<thead><tr>{head}</tr></thead>" if columns else ""
+    return f"<table>{title}{above}<tbody>{body}</tbody></table>{rest}"
 
 
 def _cell(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import onnx
 
 from xbcompile.api.models import model_of
 from xbcompile.api.program import Program
-from xbcompile.api.progress import Progress, progress_bar
+from xbcompile.api.progress import Progress, shown_progress
 from xbcompile.data.datasets import load_data
 from xbcompile.errors import DataError, PassError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model, runnable
@@ -24,7 +24,7 @@ from xbcompile.ir.site_grid import SiteGrid
 from xbcompile.onnx_graph import engine
 from xbcompile.onnx_graph.split_model import SplitModel, split
 from xbcompile.options import CompileOptions, changed_options
-from xbcompile.passes.contract import CalibratedPass, DevicePass, Pass, PassContext
+from xbcompile.passes.contract import CalibratedPass, DevicePass, NetworkPass, Pass, PassContext
 from xbcompile.passes.pipeline import parse_pipeline, print_pipeline, run_pipeline
 from xbcompile.planning.network_mapper import NetworkMapper
 from xbcompile.planning.shapes import coding_of
@@ -49,7 +49,7 @@ def compile(  # the name that users expect, as re.compile
     options: CompileOptions | None = None,
     after_pass: Callable[[Pass, Network], None] | None = None,
     warn: Callable[[str], None] | None = None,
-    progress: bool = False,
+    progress: bool | Callable[[str, float], None] | None = None,
     **changes: Any,
 ) -> Program:
     """Compile a model to a program; it is verified before it is returned.
@@ -63,7 +63,8 @@ def compile(  # the name that users expect, as re.compile
         options: all options, such as those of another program; None: the defaults.
         after_pass: called after each network pass.
         warn: called with each warning.
-        progress: show a bar of the steps.
+        progress: True: show a bar; or a function that is told what is done next, and the part of all steps (0 to 1) that is
+            done; steps take different times.
         **changes: fields of `CompileOptions` that differ: `compile("m.onnx", arrays=4, cuts="greedy")`.
 
     Raises:
@@ -71,7 +72,7 @@ def compile(  # the name that users expect, as re.compile
         TypeError: an option that does not exist.
     """
     options = changed_options(CompileOptions, options, changes)
-    with progress_bar("compiling", None, progress) as tell:
+    with shown_progress("compiling", progress) as tell:
         return _compiled(
             model_of(model, sample, options.batch_axis), target, calibration, options, after_pass, warn, tell
         )
@@ -87,6 +88,7 @@ def _compiled(
     tell: Progress,
 ) -> Program:
     chosen = target if isinstance(target, Target) else load_target(target)
+    tell("reading the model", 0.0)
     proto = load_model(model, options.inputs)
     network = imported = import_network(proto, options.digital, options.batch_axis)
     known = [layer.weights for layer in network.layers]
@@ -103,7 +105,15 @@ def _compiled(
     mapper = NetworkMapper(chosen.array_spec, options, coding_of(pipeline))
     context = PassContext(chosen.array_spec, data, mapper.row_weights, mapper.images, network)
     notes: list[str] = []
-    network = run_pipeline(pipeline, network, context, after_pass, _note_taker(notes, options.passes is not None))
+    steps = _announced(tell, pipeline)
+    next(steps)
+
+    def after(each: Pass, changed: Network) -> None:
+        if after_pass is not None:
+            after_pass(each, changed)
+        next(steps)
+
+    network = run_pipeline(pipeline, network, context, after, _note_taker(notes, options.passes is not None))
     said = [each.note(chosen.has_defects) for each in pipeline if isinstance(each, DevicePass)]
     notes += filter(None, said)
     network = _continuous_where_uncoded(network, chosen)
@@ -111,6 +121,7 @@ def _compiled(
     mapping = mapper.mapping(network)
     network = with_stored_weights(network)
     del context, mapper  # verification needs memory of its own
+    next(steps)
     program = Program(
         network=network,
         schedule=_schedule(mapping.schedule, network, chosen.array_spec, options),
@@ -124,8 +135,18 @@ def _compiled(
         taken_apart=_taken_apart(imported, network, pipeline, source),
         notes=tuple(notes),
     )
+    next(steps)
     _verify(program)
     return program
+
+
+def _announced(tell: Progress, pipeline: tuple[Pass, ...]) -> Iterator[None]:
+    """Tells the next step each time that it is asked for one; the first step, reading the model, is done."""
+    passes = [each.name for each in pipeline if isinstance(each, NetworkPass)]
+    names = [*passes, "mapping", "scheduling", "verifying"]
+    for number, name in enumerate(names, 1):
+        tell(name, number / (len(names) + 1))
+        yield
 
 
 def _note_taker(notes: list[str], chosen: bool) -> Callable[[str, bool], None]:

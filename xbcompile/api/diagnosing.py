@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xbcompile.api.progress import progress_bar
+from xbcompile.api.progress import shown_progress
 from xbcompile.data.datasets import load_data
 from xbcompile.diagnosis import diagnosis
 from xbcompile.errors import DataError
@@ -21,7 +21,7 @@ def diagnose(
     device: str | None = None,
     seed: int = 0,
     score: Callable[[np.ndarray], float] | None = None,
-    progress: bool | Callable[[str], None] = False,
+    progress: bool | Callable[[str, float], None] | None = None,
     threads: int | None = None,
     *,
     labels: Any = None,
@@ -37,7 +37,7 @@ def diagnose(
         device: a device name of the program's target; None takes the default.
         seed: which chip.
         score: accuracy, or anything else, of the first graph output; None: the accuracy, where the data have labels.
-        progress: show a bar; or a function that is told what is measured next.
+        progress: True: show what is measured; or a function that is told that, and the part (0 to 1) of all that is done.
         threads: worker threads; None takes one per processor.
         labels: the name of the labels in the data, see `run`; or the labels.
         threshold: a single output above it is of the second class; None: as the network says.
@@ -53,14 +53,5 @@ def diagnose(
     if score is None and loaded.labels is not None:
         classifier, known = Classifier.of(program.network, threshold), loaded.labels
         score = lambda output: classifier.accuracy(output, known)  # noqa: E731  # one of two scores
-    with progress_bar("diagnosing", None, progress is True) as tell:
-        steps = 0
-
-        def told(text: str) -> None:
-            nonlocal steps
-            steps += 1
-            tell(steps, f"diagnosing: {text}")
-            if callable(progress):
-                progress(text)
-
-        return diagnosis.diagnose(program, loaded.inputs, device, seed, score, told, threads)
+    with shown_progress("diagnosing", progress) as tell:
+        return diagnosis.diagnose(program, loaded.inputs, device, seed, score, lambda now: tell(now, None), threads)

@@ -13,6 +13,8 @@ from xbcompile.files import write_atomically
 from xbcompile.program import program as inert
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from xbcompile.api.running import Run
     from xbcompile.report.facts import Facts
 
@@ -96,6 +98,16 @@ class Program(inert.Program):
             text = cell if isinstance(cell, str) else ",".join(map(str, cell or ()))
             found = places.cell_content(self, *places.parse_cell(text))
         return Facts({"weights": found}, print_place)
+
+    def plot(self) -> Figure:
+        """Weight images, use of cells, energy and time by layer, as `xbcompile inspect --plot` draws them.
+
+        Returns:
+            a figure of matplotlib, which notebooks show; `figure.savefig("mapping.svg")` writes it.
+        """
+        from xbcompile.report.plots import mapping_figure
+
+        return mapping_figure(self.summary())
 
     def run(self, data: Any, device: str | None = None, seed: int = 0, **options: Any) -> Run:
         """Run data on simulated chips; see `xbcompile.run`.

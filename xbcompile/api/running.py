@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
 from typing import Any
 
 from xbcompile.api.evaluation import ChipRun, Evaluation, run_facts
-from xbcompile.api.progress import Progress, progress_bar
+from xbcompile.api.progress import shown_progress
 from xbcompile.data.datasets import load_data
 from xbcompile.errors import RunError
 from xbcompile.ir.corrections import Corrections
@@ -75,7 +75,7 @@ def run(
     threshold: float | None = None,
     threads: int | None = None,
     memory_bytes: int = MEMORY_BYTES,
-    progress: bool = False,
+    progress: bool | Callable[[str, float], None] | None = None,
 ) -> Run:
     """Run data through a program on one simulated chip or more, each commissioned first.
 
@@ -93,7 +93,7 @@ def run(
         threshold: a single output above it is of the second class; None: as the network says.
         threads: worker threads; None takes one per processor.
         memory_bytes: what simulating may take, see `Session`.
-        progress: show a bar with the time that is left.
+        progress: True: show a bar with the time that is left; or a function of what is done and the part (0 to 1) of all.
 
     Raises:
         DataError: the data or labels do not fit the model.
@@ -112,14 +112,15 @@ def run(
     software = evaluation.software_accuracy()
     seeds = range(seed, seed + chips)
     runs: list[ChipRun] = []
-    with progress_bar("running", loaded.samples * chips, progress) as tell:
+    every = loaded.samples * chips
+
+    def told(before: int, done: int) -> None:
+        tell(f"{before + done:,} of {every:,} samples", (before + done) / every)
+
+    with shown_progress("running", progress) as tell:
         for number, each in enumerate(seeds):
-            told = partial(_further, tell, number * loaded.samples)
-            runs.append(evaluation.run(each, not number, number == chips - 1, told))
+            further = partial(told, number * loaded.samples)
+            runs.append(evaluation.run(each, not number, number == chips - 1, further))
     seconds = time.perf_counter() - started
     facts = run_facts(evaluation, runs, seeds, software, None, seconds)
     return Run(Facts(facts, print_run), runs[-1].outputs, reduce(add, (each.cost for each in runs)))
-
-
-def _further(tell: Progress, before: int, done: int) -> None:
-    tell(before + done, "")

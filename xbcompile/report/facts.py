@@ -64,11 +64,20 @@ class _HtmlConsole(_Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """Take a table as a table, all else as text."""
         for each in objects:
-            self.parts.append(self._table(each) if isinstance(each, Table) else html_text(self._plain(each)))
+            self._take(each)
+
+    def _take(self, value: Any) -> None:
+        if isinstance(value, Table):
+            self.parts.append(self._table(value))
+        elif not isinstance(value, str | Text) and hasattr(value, "__rich_console__"):
+            for each in value.__rich_console__(self, self.options):  # what a table of ours is, where there is room
+                self._take(each)
+        elif str(value):
+            self.parts.append(html_text(self._plain(value)))
 
     def _table(self, table: Table) -> str:
         columns = [[self._plain(cell) for cell in column.cells] for column in table.columns]
-        headers = [self._plain(column.header) for column in table.columns]
+        headers = [self._plain(column.header) for column in table.columns if table.show_header]
         caption = self._plain(table.title or "")
         below = html_text(self._plain(table.caption)) if table.caption else ""
         return html_table(headers, list(zip(*columns, strict=True)), caption, _MOST_ROWS) + below
