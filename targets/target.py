@@ -11,7 +11,7 @@ from typing import Any
 
 from xbcompile.errors import TargetError, shown
 from xbcompile.ir import ArraySpec
-from xbcompile.notebook import html_table, html_text
+from xbcompile.notebook import html_table, html_text, printable
 from xbcompile.targets.assumed import AssumedRange, assumed_ranges, parse_ranges, says_assumed
 from xbcompile.targets.contract import Device, HasDefectMap, SimulatedDevice
 from xbcompile.targets.control import ASSUMED, ControlParameters, model_quantities, parse_control
@@ -54,7 +54,7 @@ class Target:
 
     def __repr__(self) -> str:
         spec = self.array_spec
-        return f"<Target {self.name!r}, arrays of {spec.rows}x{spec.columns}: {self.summary}>"
+        return printable(f"<Target {self.name!r}, arrays of {spec.rows}x{spec.columns}: {self.summary}>")
 
     def _repr_html_(self) -> str:
         rows = [

@@ -227,7 +227,7 @@ NEVERS = [
         "a chip never sees a layer",
         ("targets/",),
         importing(
-            r"xbcompile\.(?!deferred|errors|names|units|whole_numbers|extensions|targets)\w+",
+            r"xbcompile\.(?!deferred|errors|names|notebook|units|whole_numbers|extensions|targets)\w+",
             but=r"xbcompile\.ir(\.array_spec)?\.ArraySpec",
         ),
     ),

@@ -40,7 +40,7 @@ def html_table(
 
 def _cell(value: object) -> str:
     text = printable("" if value is None else f"{value:,}" if isinstance(value, int) else str(value))
-    side = "right" if text[:1].isdecimal() or text[:1] in "-−±" else "left"
+    side = "right" if text[:1].isdecimal() or text.startswith(("-", "−", "±")) else "left"
     return f'<td style="text-align:{side}">{escape(text)}</td>'
 
 

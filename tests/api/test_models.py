@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -116,7 +117,7 @@ def torch(monkeypatch):
         file.write(linear("/fc/Gemm", "onnx::Gemm_1").SerializeToString())
         return None
 
-    found = ModuleType("torch")
+    found: Any = ModuleType("torch")
     found.calls, found.fails, found.script = [], lambda options: False, False
     found.Tensor, found.no_grad = _Tensor, nullcontext
     found.from_numpy = lambda array: _Tensor(np.asarray(array, np.float32))

@@ -1,4 +1,4 @@
-"""The program that users hold: what its methods give is what the commands print, and it shows itself in one line or as a table."""
+"""The program that users hold: its methods give what the commands print, and it shows itself in one line or as a table."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import xbcompile
+from tests.api.user_program import use
 from xbcompile.errors import DataError, ProgramError, RunError
 from xbcompile.interop.inference_session import InferenceSession
 from xbcompile.notebook import html_table, html_text, printable
@@ -87,9 +88,7 @@ def test_it_is_the_program_that_the_rooms_below_know(program, tmp_path):
 def test_names_are_offered():
     """In the package and on the program, for completion."""
     assert set(xbcompile.__all__) <= set(dir(xbcompile))
-    assert {"summary", "cost", "where", "plot", "run", "export", "report", "save", "network"} <= set(
-        dir(xbcompile.Program)
-    )
+    assert {"summary", "cost", "where", "plot", "run", "export", "report", "save"} <= set(dir(xbcompile.Program))
 
 
 # --- summary, cost, places
@@ -117,13 +116,13 @@ def test_where_weights_sit_both_ways(program, cli, tmp_path):
         (place["arrays"][0], place["row"], place["column"]),
         f"{place['arrays'][0]},{place['row']},{place['column']}",
     ):
-        assert program.where(cell=cell)["weights"] == [place]
+        assert place in program.where(cell=cell)["weights"]
     assert "fc1[0,4,2]: weight" in repr(found)
     for arguments, options, text in (
         ((), {}, "give either a weight"),
         (("fc1[0,0]",), {"cell": (0, 0, 0)}, "give either a weight"),
         (("fc1",), {}, "names no weight"),
-        (("fc1", 9, 0), {}, r"has no weight \[9, 0\]"),
+        (("fc1", 9, 0), {}, r"has no weight \[0, 9, 0\]"),
         (("fc1", 0.5, 0), {}, "the numbers of a weight are whole numbers; found 0.5, 0"),
         ((), {"cell": (0, 0)}, "names no cell"),
         (("fc2", 0, 0), {}, "no matrix layer 'fc2'"),
@@ -285,3 +284,7 @@ def test_the_plot_is_a_figure_of_all_layers(program):
     texts = " ".join(label.get_text() for axes in figure.axes for label in axes.get_yticklabels())
     assert "fc1" in texts
     assert callable(figure.savefig)
+
+
+def test_a_typed_program_of_a_user_runs():
+    assert 0 <= use(model(), X, Y) <= 1

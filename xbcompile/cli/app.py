@@ -210,7 +210,9 @@ def inspect_command(
 @app.command("run")
 def run_command(
     program: arguments.Program,
-    data: Annotated[str, typer.Option(help="mnist:test[:N], another set, FILE.npz, or FILE.npy.")],
+    data: Annotated[
+        str, typer.Option(help="mnist:test[:N], another set, a file (.npz, .npy, .csv), a folder of images.")
+    ],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
@@ -230,6 +232,7 @@ def run_command(
         typer.Option(min=1, metavar="MIB", help="What simulating may take in each process.", show_default="512"),
     ] = None,
     require: arguments.Required = None,
+    labels: arguments.Labels = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Execute a program with device errors: outputs or accuracy, counters, cost."""
@@ -255,6 +258,7 @@ def run_command(
         jobs,
         memory,
         require,
+        labels=labels,
         show_progress=shown,
     )
     for warning in result["warnings"]:
@@ -287,10 +291,13 @@ def commission_command(
 @app.command("diagnose")
 def diagnose_command(
     program: arguments.Program,
-    data: Annotated[str, typer.Option(help="mnist:train:500, another set, FILE.npz, or FILE.npy.")],
+    data: Annotated[
+        str, typer.Option(help="mnist:train:500, another set, a file (.npz, .npy, .csv), a folder of images.")
+    ],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     threshold: arguments.Threshold = None,
+    labels: arguments.Labels = None,
     threads: arguments.Threads = None,
     plot: arguments.Plot = None,
     as_json: arguments.Json = False,
@@ -301,7 +308,7 @@ def diagnose_command(
 
     plotting.check_plot(plot, program, data)
     shown = terminal.shows_progress(as_json)
-    result = diagnose_program(program, data, device, seed, threshold, threads, show_progress=shown)
+    result = diagnose_program(program, data, device, seed, threshold, threads, labels_name=labels, show_progress=shown)
     plotting.write_plot(plot, "diagnosis", result)
     terminal.give(print_diagnosis, result, as_json)
 

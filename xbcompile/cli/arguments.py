@@ -45,7 +45,10 @@ Target = Annotated[
     str | None,
     typer.Option(help="Name of a shipped target, or path of a .toml description.", show_default="mram64"),
 ]
-Calibration = Annotated[str | None, typer.Option(help="Inputs to fit on: mnist:train:1000, FILE.npz, or FILE.npy.")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(help="Inputs to fit on: mnist:train:1000, a file (.npz, .npy, .csv), or a folder of images."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),
@@ -89,6 +92,14 @@ Threshold = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Worker threads of each process.", show_default="one per processor, shared by --jobs"),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Array or column of labels in the data.",
+        show_default="labels, label, y, targets, or target",
+    ),
 ]
 Required = Annotated[
     list[str] | None,

@@ -23,6 +23,7 @@ def compare_files(
     threads: int | None,
     output: Path | None = None,
     *,
+    labels: str | None = None,
     show_progress: bool,
 ) -> dict[str, Any]:
     """What differs between two programs, and where there is data what runs of both give; the keys of `compare --json`.
@@ -36,7 +37,9 @@ def compare_files(
     result = {"names": [str(first), str(second)], **compare(*programs)}
     if data is not None:
         result["runs"] = [
-            run_program(each, data, None, seed, repeat, None, threads=threads, show_progress=show_progress)
+            run_program(
+                each, data, None, seed, repeat, None, threads=threads, labels=labels, show_progress=show_progress
+            )
             for each in (first, second)
         ]
     if output is not None:

@@ -25,6 +25,7 @@ def report_file(
     repeat: int,
     threads: int | None,
     *,
+    labels: str | None = None,
     show_progress: bool,
 ) -> dict[str, Any]:
     """Write the page of a program, with a run where there is data; the keys are those of `report --json`."""
@@ -32,7 +33,9 @@ def report_file(
     streams.keep_clear(output)
     program, run = load_program(path), None
     if data is not None:
-        run = run_program(path, data, device, seed, repeat, None, threads=threads, show_progress=show_progress)
+        run = run_program(
+            path, data, device, seed, repeat, None, threads=threads, labels=labels, show_progress=show_progress
+        )
     commands = [compiled_again(program, path), this_command()]
     page = report_page(program, commands, run, file_digests(data)).encode()
     write_atomically(output, page)

@@ -35,6 +35,7 @@ def run_program(
     memory_mib: int | None = None,
     require: Sequence[str] | None = None,
     *,
+    labels: str | None = None,
     show_progress: bool,
 ) -> dict[str, Any]:
     """Run a program on `repeat` chips; the keys are those of `run --json`."""
@@ -43,7 +44,7 @@ def run_program(
         check_one_chip(repeat)
     memory_bytes = MEMORY_BYTES if memory_mib is None else memory_mib << 20
     states = tuple(parse_states(state or ()).items())
-    bench = Bench(path, data, device, fit, states, threshold, threads, memory_bytes)
+    bench = Bench(path, data, device, fit, states, threshold, threads, memory_bytes, labels)
     evaluation, loaded = bench.evaluation, bench.loaded
     if loaded.labels is None:
         check_labels(required, data)

@@ -32,7 +32,7 @@ from xbcompile.errors import DataError, ProgramError
 from xbcompile.ir import Recurrence
 from xbcompile.ir.corrections import LayerCorrection
 from xbcompile.ir.vectors import collect, lay_out
-from xbcompile.notebook import html_table
+from xbcompile.notebook import html_table, printable
 from xbcompile.passes.contract import OutputsPass
 from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_outputs
@@ -151,7 +151,7 @@ class Diagnosis:
     def __repr__(self) -> str:
         largest = "; ".join(f"{each.layer}: {each.corrected.largest or 'no error'}" for each in self.layers[:_NAMED])
         more = f"; and {len(self.layers) - _NAMED} more" if len(self.layers) > _NAMED else ""
-        return f"<Diagnosis, largest source of error by layer: {largest}{more}>"
+        return printable(f"<Diagnosis, largest source of error by layer: {largest}{more}>")
 
     def _repr_html_(self) -> str:
         """Each layer's error over its standard deviation, the shares of the sources, and the whole network without each."""

@@ -27,6 +27,7 @@ from xbcompile.files import write_atomically
 from xbcompile.interop.faults import FailedRun, InvalidInput, MissingInput, Refused
 from xbcompile.interop.io_binding import IOBinding, ort_value
 from xbcompile.interop.node_args import ModelMetadata, NodeArg, metadata_of, node_arg
+from xbcompile.notebook import printable
 from xbcompile.onnx_graph import engine
 from xbcompile.program import program as inert
 from xbcompile.runtime import Session
@@ -107,7 +108,7 @@ class InferenceSession:
 
     def __repr__(self) -> str:
         names = [", ".join(value.name for value in each) for each in (self._inputs, self._outputs)]
-        return f"<InferenceSession of {self.program!r}: {names[0] or 'nothing'} -> {names[1]}>"
+        return printable(f"<InferenceSession of {self.program!r}: {names[0] or 'nothing'} -> {names[1]}>")
 
     def _repr_html_(self) -> str:
         return self.program._repr_html_()

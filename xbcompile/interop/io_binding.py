@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from onnx import helper
@@ -13,11 +13,19 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from xbcompile.errors import quoted
 from xbcompile.interop.faults import BindingError
-
-if TYPE_CHECKING:
-    from xbcompile.interop.inference_session import InferenceSession
+from xbcompile.interop.node_args import NodeArg
 
 _CPU = "cpu"
+
+
+class Runs(Protocol):
+    """What of a session a binding uses; see `InferenceSession`."""
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs."""
+
+    def run(self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: object) -> list[Any]:
+        """Run the model."""
 
 
 class IOBinding:
@@ -27,7 +35,7 @@ class IOBinding:
         session: whose inputs and outputs are bound.
     """
 
-    def __init__(self, session: InferenceSession) -> None:
+    def __init__(self, session: Runs) -> None:
         self._session = session
         self._known = [value.name for value in session.get_inputs()]
         self._inputs: dict[str, Any] = {}
