@@ -264,7 +264,7 @@ def test_public_names():
 
 def test_the_built_metadata_has_the_version():
     """`pyproject.toml` names no version of its own: what setuptools builds takes the package's."""
-    project = Path(__file__).parent.parent / "pyproject.toml"
+    project = Path(__file__).parents[2] / "pyproject.toml"
     assert read_configuration(project, expand=True)["project"]["version"] == xbcompile.__version__
 
 

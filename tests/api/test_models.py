@@ -72,6 +72,8 @@ class _Tensor:
 
 
 class _Module:
+    forward: Any = None
+
     """What `torch.nn.Module` has that is asked for."""
 
     def __init__(self):

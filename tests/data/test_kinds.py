@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -359,13 +360,14 @@ def test_a_folder_of_colour_images_with_channels_first_or_last(tmp_path):
         ((None, None, 3), scaled),
     ):
         np.testing.assert_array_equal(load_data(tmp_path, (value("n", *shape),)).inputs["x"], wanted)
-    for shape, text in (
+    wrong: list[tuple[tuple[Any, ...], str]] = [
         ((36,), "of 36 takes none of that size"),
         (("a", "b", "c"), r"of \?x\?x\? does not say whether channels come first or last"),
         ((1, 3, 4), "4x3 pixels of 3 channels, and the model's input 'x' of 1x3x4 takes none of that size"),
-    ):
+    ]
+    for sizes, text in wrong:
         with pytest.raises(DataError, match=text):
-            load_data(tmp_path, (value("n", *shape),))
+            load_data(tmp_path, (value("n", *sizes),))
 
 
 def test_images_without_classes_and_of_other_modes(tmp_path):
