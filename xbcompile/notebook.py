@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+_AMOUNT = re.compile(r"[-−±]?\d[\d,.e+-]*( \S+)?")  # a number, and maybe its unit
 MOST_ROWS = 20  # that a notebook shows; assumed
 
 
@@ -24,7 +26,7 @@ def html_table(
 
     Args:
         columns: their headers; none: the table has none.
-        rows: a cell for each column; numbers, and texts that begin as one, stand at the right.
+        rows: a cell for each column; numbers, and texts of one with its unit, stand at the right.
         caption: above the table.
         most: rows that are shown.
     """
@@ -40,7 +42,7 @@ def html_table(
 
 def _cell(value: object) -> str:
     text = printable("" if value is None else f"{value:,}" if isinstance(value, int) else str(value))
-    side = "right" if text[:1].isdecimal() or text.startswith(("-", "−", "±")) else "left"
+    side = "right" if _AMOUNT.fullmatch(text) else "left"
     return f'<td style="text-align:{side}">{escape(text)}</td>'
 
 

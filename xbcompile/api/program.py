@@ -105,9 +105,13 @@ class Program(inert.Program):
         Returns:
             a figure of matplotlib, which notebooks show; `figure.savefig("mapping.svg")` writes it.
         """
+        from xbcompile.report.plot_style import rendered
         from xbcompile.report.plots import mapping_figure
 
-        return mapping_figure(self.summary())
+        figure = mapping_figure(self.summary())
+        # Notebooks draw figures of pyplot alone by themselves, which is not loaded here, as it would choose a window system.
+        setattr(figure, "_repr_png_", lambda: rendered(figure, ("png",))["png"])  # noqa: B010  # it has no such field
+        return figure
 
     def run(self, data: Any, device: str | None = None, seed: int = 0, **options: Any) -> Run:
         """Run data on simulated chips; see `xbcompile.run`.

@@ -51,7 +51,10 @@ class _Console(Console):
     """A console on which texts are only texts."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(markup=False, highlight=False, emoji=False, color_system=None, **options)
+        plain = {"markup": False, "highlight": False, "emoji": False, "color_system": None}
+        super().__init__(
+            force_jupyter=False, force_terminal=False, **plain, **options
+        )  # a notebook would be printed to
 
 
 class _HtmlConsole(_Console):
