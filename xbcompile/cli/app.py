@@ -210,9 +210,7 @@ def inspect_command(
 @app.command("run")
 def run_command(
     program: arguments.Program,
-    data: Annotated[
-        str, typer.Option(help="mnist:test[:N], another set, a file (.npz, .npy, .csv), a folder of images.")
-    ],
+    data: Annotated[str, typer.Option(help="mnist:test[:N], another set, .npz, .npy, .csv, or a folder of images.")],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
@@ -291,9 +289,7 @@ def commission_command(
 @app.command("diagnose")
 def diagnose_command(
     program: arguments.Program,
-    data: Annotated[
-        str, typer.Option(help="mnist:train:500, another set, a file (.npz, .npy, .csv), a folder of images.")
-    ],
+    data: Annotated[str, typer.Option(help="mnist:train:500, another set, .npz, .npy, .csv, or a folder of images.")],
     device: Annotated[str | None, typer.Option(help="Device of the program's target; see 'xbcompile targets'.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     threshold: arguments.Threshold = None,
