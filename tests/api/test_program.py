@@ -143,6 +143,20 @@ def test_facts_show_themselves_as_the_command_does(program, cli, tmp_path, monke
     assert {"table", "th", "td", "p"} <= cells.tags
 
 
+def test_facts_print_nothing_in_a_notebook(program, monkeypatch, capsys):
+    """There rich takes every console for the notebook's own output; what is shown would be there twice."""
+
+    def display(*arguments):
+        raise AssertionError("it is shown by the side")
+
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", display)
+    for value in (program.summary(), program.where("fc1", 0, 0)):
+        assert "fc1" in repr(value)
+        assert "fc1" in value._repr_html_()
+    assert capsys.readouterr() == ("", "")
+
+
 # --- how values show themselves
 
 

@@ -54,6 +54,7 @@ class Samples:
         return len(self.arrays[0])
 
     def __getitem__(self, number):
+        assert number < len(self), "it says nothing of an end"
         *values, y = (each[number] for each in self.arrays)
         return (*values, self.label(y))
 
@@ -120,6 +121,16 @@ def test_every_kind_gives_the_same(name):
 @pytest.mark.parametrize("given", [X, Tensor(X), X.tolist(), tuple(X), {"x": X}, Loader(X), iter([X])], ids=range(7))
 def test_labels_need_not_be(given):
     data = load_data(given, FOUR)
+    assert data.labels is None
+    np.testing.assert_array_equal(data.inputs["x"], X)
+
+
+def test_a_data_set_without_labels():
+    class Unlabelled(Samples):
+        def __getitem__(self, number):
+            return super().__getitem__(number)[0]
+
+    data = load_data(Unlabelled(X, Y), FOUR)
     assert data.labels is None
     np.testing.assert_array_equal(data.inputs["x"], X)
 

@@ -51,10 +51,15 @@ class _Console(Console):
     """A console on which texts are only texts."""
 
     def __init__(self, **options: Any) -> None:
-        plain = {"markup": False, "highlight": False, "emoji": False, "color_system": None}
         super().__init__(
-            force_jupyter=False, force_terminal=False, **plain, **options
-        )  # a notebook would be printed to
+            markup=False,
+            highlight=False,
+            emoji=False,
+            color_system=None,
+            force_terminal=False,
+            force_jupyter=False,  # else a notebook is printed to
+            **options,
+        )
 
 
 class _HtmlConsole(_Console):
