@@ -203,7 +203,8 @@ def test_names_cannot_leave_their_places():
     for node in model.graph.node:
         if node.op_type == "Conv":
             node.name = "</script><script>alert(1)</script>\"'><b>"
-    page = report_page(xbcompile.compile(model, "m2tj4"), ["xbcompile <b>&"])
+    page = report_page(xbcompile.compile(model, "m2tj4"), ["xbcompile <b>& \udcff"])
+    assert "xbcompile &lt;b&gt;&amp; \\udcff" in page
     parser = _Elements()
     parser.feed(page)
     tags = [tag for tag, _ in parser.found]
