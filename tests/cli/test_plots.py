@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import onnx
 import pytest
 
 from tests.support.small_programs import convolution_model, images
+from xbcompile.cli.characters import visible
 from xbcompile.report import plots
 from xbcompile.report.plot_style import rendered
 
@@ -111,3 +113,40 @@ def test_ratios_are_drawn_from_one():
     assert bars(axes) == [("weight images", 1.0), ("tiles", -0.5)]
     assert [text.get_text() for text in axes.texts] == ["4 → 8", "8 → 4"]
     assert rendered(plots.comparison_figure(result | {"figures": []}), ("svg",))["svg"].startswith(b"<?xml")
+
+
+def test_names_of_any_characters():
+    """What a font lacks, what text cannot hold and what would be a formula stop no plot."""
+    figures = [{"figure": "images", "first": 4, "second": 8, "ratio": 2.0}]
+    result = visible({"names": ["a\udcff.xbar", "b\x1b$x$ $\\frac\n層"], "figures": figures})
+    for kind in ("png", "svg"):
+        assert rendered(plots.comparison_figure(result), (kind,))[kind]
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_errors_that_are_no_numbers_are_not_drawn(value):
+    source = {"source": "weights", "relative_mean_square": value}
+    layer = {"layer": "fc", "corrected": {"relative_mean_square": value, "sources": [source]}}
+    cases = [("device", None), ("model", None), ("without", "weights"), ("alone", "weights")]
+    ends = [{"case": case, "source": each, "accuracy": None, "relative_error": value} for case, each in cases]
+    result = {"device": "d", "seed": 0, "samples": 1, "data": "x", "sources": ["weights"], "layers": [layer]}
+    figure = plots.diagnosis_figure(result | {"end_to_end": ends})
+    assert rendered(figure, ("png",))["png"]
+    assert sum(bar.get_width() for axes in figure.axes for bar in axes.patches) == 0
+
+
+def test_sources_are_stacked():
+    """Their lengths are the relative mean squares, one behind the other; the whole, with cross terms, is a mark."""
+    squares = {"weights": 0.2, "coding": 0.0, "random": 0.1}
+    sources = [{"source": name, "relative_mean_square": value} for name, value in squares.items()]
+    layer = {"layer": "fc", "corrected": {"relative_mean_square": 0.25, "sources": sources}}
+    cases = [("device", None, 0.5), ("model", None, 0.9)]
+    cases += [(case, name, 0.6) for case in ("without", "alone") for name in squares]
+    ends = [{"case": case, "source": name, "accuracy": value, "relative_error": 0.1} for case, name, value in cases]
+    result = {"device": "d", "seed": 0, "samples": 1, "data": "x", "sources": list(squares), "layers": [layer]}
+    by_layer, end_to_end = plots.diagnosis_figure(result | {"end_to_end": ends}).axes
+    drawn = [(bar.get_x(), bar.get_width()) for bar in by_layer.patches]
+    np.testing.assert_allclose(drawn, [(0.0, 0.2), (0.2, 0.1)])
+    assert by_layer.lines[0].get_xdata().tolist() == [0.25]
+    assert {bar.get_width() for bar in end_to_end.patches} == {60.0}
+    assert [line.get_xdata()[0] for line in end_to_end.lines] == [50.0, 90.0]

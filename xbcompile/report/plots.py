@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def diagnosis_figure(result: Facts) -> Figure:
         result: keys as in docs/json.md. Of more than 40 layers those with the largest error are drawn.
     """
     layers = [
-        {"layer": row["layer"], "error": row["corrected"]["relative_mean_square"] or 0.0, "row": row}
+        {"layer": row["layer"], "error": _finite(row["corrected"]["relative_mean_square"]), "row": row}
         for row in result["layers"]
     ]
     kept = sorted(range(len(layers)), key=lambda i: -layers[i]["error"])[:MOST_BARS]
@@ -180,7 +181,12 @@ def _sources(axes: Axes, layers: Sequence[Facts], sources: Sequence[str]) -> Non
 
 def _square(layer: Facts, source: str) -> float:
     squares = {each["source"]: each["relative_mean_square"] for each in layer["corrected"]["sources"]}
-    return squares.get(source) or 0.0
+    return _finite(squares.get(source))
+
+
+def _finite(value: float | None) -> float:
+    """What is not known, or no number, is drawn as nothing."""
+    return value if value is not None and math.isfinite(value) else 0.0
 
 
 def _colour(source: str) -> str:
@@ -200,11 +206,11 @@ def _ends(axes: Axes, ends: dict[tuple[str, str | None], Facts], sources: Sequen
     )
     for case, at, colour, label in styles:
         shown = [(i, ends[case, source][key]) for i, source in enumerate(sources)]
-        known = [(at(i), scale * value) for i, value in shown if value is not None]
+        known = [(at(i), scale * value) for i, value in shown if value is not None and math.isfinite(value)]
         axes.barh([place for place, _ in known], [value for _, value in known], 0.36, color=colour, label=label)
     for case, style in (("device", "-"), ("model", ":")):
         value = ends[case, None][key]
-        if value is not None:
+        if value is not None and math.isfinite(value):
             axes.axvline(scale * value, color="black", linestyle=style, linewidth=1, label=f"{case} as it is")
     axes.set_yticks(range(len(sources)), [NAMES[source] for source in sources])
     axes.invert_yaxis()

@@ -1,4 +1,5 @@
 // Arrays: all weight images as a map, and one of them cell by cell.
+const MOST_BOXES = 40000; // of the map; with more images, a box is the first of several
 const FIELDS = 9; // of a tile: layer, group, k0, k1, m0, m1, image, row, column
 const held = { piece: -1, cells: null };
 
@@ -49,29 +50,30 @@ function choose(image) {
 function showMap() {
   const { images } = data.cells;
   if (!images) return null;
-  const across = Math.ceil(Math.sqrt(images * 3)), down = Math.ceil(images / across);
+  const each = Math.ceil(images / MOST_BOXES), boxes = Math.ceil(images / each); // images in a box
+  const across = Math.ceil(Math.sqrt(boxes * 3)), down = Math.ceil(boxes / across);
   const byLayer = element("map-choice").value === "1", z = [], text = [];
   for (let r = 0; r < down; r++) {
     const line = [], words = [];
     for (let c = 0; c < across; c++) {
-      const image = r * across + c;
+      const image = (r * across + c) * each;
       if (image >= images) { line.push(null); words.push(""); continue; }
       line.push(byLayer ? held.image_layer[image] : 100 * held.image_used[image]);
-      words.push(`image ${image}<br>${escaped(data.layers[held.image_layer[image]])}<br>${(100 * held.image_used[image]).toFixed(1)} % of cells used` +
+      words.push(`image ${image}${each > 1 ? `, first of ${each}` : ""}<br>${escaped(data.layers[held.image_layer[image]])}<br>${(100 * held.image_used[image]).toFixed(1)} % of cells used` +
         (held.place.has(image) ? "" : "<br>cells not in this page"));
     }
     z.push(line);
     text.push(words);
   }
   const scale = byLayer ? layerScale(data.layers.length) : { colorscale: "Cividis", zmin: 0, zmax: 100, colorbar: { title: { text: "%" }, thickness: 12 } };
-  const gap = images < 1200 ? 1 : 0;
+  const gap = boxes < 1200 ? 1 : 0;
   return draw("map", [{ type: "heatmap", z, text, xgap: gap, ygap: gap, hovertemplate: "%{text}<extra></extra>", ...scale }], {
     title: `All weight images, row by row: ${byLayer ? "layer" : "share of cells used"}. Click one to see its cells.`,
     height: Math.min(420, 110 + Math.max(60, 14 * down)),
     xaxis: { showticklabels: false, showgrid: false, zeroline: false }, yaxis: { autorange: "reversed", showticklabels: false, showgrid: false, zeroline: false },
   }).then((graph) => {
     graph.removeAllListeners("plotly_click");
-    graph.on("plotly_click", (event) => choose(event.points[0].y * across + event.points[0].x));
+    graph.on("plotly_click", (event) => choose((event.points[0].y * across + event.points[0].x) * each));
   });
 }
 
@@ -149,7 +151,7 @@ async function showImage() {
   }
   const unit = kind > 1 ? UNITS[names[kind - 2].split("_").at(-1)] || "" : "";
   const scale = kind === 1 ? layerScale(data.layers.length)
-    : { colorscale: kind ? "Cividis" : "RdBu", reversescale: !kind, colorbar: { thickness: 12, title: { text: unit }, tickformat: kind ? "~s" : "" }, ...(kind === 0 && panel.levels ? { zmin: panel.levels[0], zmax: panel.levels.at(-1) } : {}) };
+    : { colorscale: kind ? "Cividis" : "RdBu", reversescale: !kind, colorbar: { thickness: 12, title: { text: unit }, tickformat: kind ? "~s" : "" }, ...(kind ? {} : panel.levels ? { zmin: panel.levels[0], zmax: panel.levels.at(-1) } : { zmid: 0 }) };
   await draw("cells", [{ type: "heatmap", z, text, hovertemplate: "%{text}<extra></extra>", ...scale }], {
     title: `Image ${image}: ${cells ? element("shown-choice").selectedOptions[0].text : "layer (its cells are not in this page)"}`, height: 520,
     xaxis: { title: { text: cells ? "physical column" : "column before permutation" }, constrain: "domain" },

@@ -45,6 +45,11 @@ function draw(id, traces, more) {
   return Plotly.react(id, traces, layout({ ...more, title }), OPTIONS);
 }
 
+// Title, and below it a legend, which may take two lines in a narrow window.
+function keyed(title) {
+  return { title: { text: title, font: { size: 13 }, y: 0.98, yanchor: "top" }, margin: { l: 60, r: 20, t: 74, b: 50 }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 } };
+}
+
 function layerColor(index) {
   return PALETTE[index % PALETTE.length];
 }

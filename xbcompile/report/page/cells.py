@@ -9,7 +9,7 @@ import numpy as np
 from xbcompile.program.program import Program
 from xbcompile.report.page.packing import bits_of, in_bits, packed
 
-MOST_CELL_BYTES = 3 << 20  # of packed cells in a page; assumed
+MOST_CELL_BYTES = 3 << 20  # of packed cells and their columns in a page; assumed
 MOST_TILES = 200_000  # of which a page says where they are; assumed
 _PIECE = 32  # images that are packed at a time
 _KNOTS = 65  # of the tables of a continuous cell's quantities; odd: one is at 0, where a pair changes over
@@ -99,9 +99,10 @@ def _pieces(program: Program, order: np.ndarray, bits: int, most_bytes: int) -> 
     """The images whose cells fit, and the cells."""
     pieces: list[str] = []
     for first in range(0, len(order), _PIECE):
-        cells = program.cells(order[first : first + _PIECE])
+        some = order[first : first + _PIECE]
+        cells = program.cells(some)
         piece = packed(cells.astype(np.float32) if bits == 32 else in_bits(cells, bits))
-        most_bytes -= len(piece)
+        most_bytes -= len(piece) + len(packed(program.schedule.column_permutation[some].astype(np.int32)))
         if most_bytes < 0 and pieces:
             break
         pieces.append(piece)

@@ -29,7 +29,7 @@ function showLayers(picture, i) {
     type: "bar", name: `${side ? "second" : "first"}: ${escaped(data.names[side])}`, x: labels.map((_, at) => at), y: values, text: labels, textposition: "none",
     marker: { color: tones[side] }, customdata: values.map((each) => (picture.unit ? prefixed(each ?? NaN, picture.unit) : `${each === null ? "-" : Number(each.toPrecision(4))}`)), hovertemplate: "%{text}: %{customdata}",
   })), {
-    title: { text: picture.title, font: { size: 13 }, y: 0.98, yanchor: "top" }, height: 340, margin: { l: 60, r: 20, t: 74, b: 50 }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 },
+    ...keyed(picture.title), height: 340,
     xaxis: namedAxis(labels), yaxis: { tickformat: picture.unit ? "~s" : "", ticksuffix: picture.unit, rangemode: "tozero" },
   });
 }

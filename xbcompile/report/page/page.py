@@ -95,7 +95,7 @@ def rendered_page(template: str, scripts: Sequence[str], data: Mapping[str, Any]
         data: what the scripts draw.
         values: of the template.
     """
-    return str(
+    page = (
         _environment()
         .get_template(template)
         .render(
@@ -107,6 +107,7 @@ def rendered_page(template: str, scripts: Sequence[str], data: Mapping[str, Any]
             **values,
         )
     )
+    return page.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
 
 
 def versions() -> dict[str, str]:

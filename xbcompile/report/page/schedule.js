@@ -41,10 +41,9 @@ function showSteps(panel) {
       });
     }
   return draw("timeline", traces, {
-    title: {
-      text: panel.bins ? `The first ${counted(array.length)} steps` : panel.batches > 1 ? "Reads and writes of each array; later batches are paler" : "Reads and writes of each array",
-      font: { size: 13 }, y: 0.98, yanchor: "top" }, height: Math.min(620, 170 + 22 * Math.min(panel.arrays, 22)),
+    ...keyed(panel.bins ? `The first ${counted(array.length)} steps` : batches > 1 ? "Reads and writes of each array; later batches are paler" : "Reads and writes of each array"),
+    height: Math.min(620, 170 + 22 * Math.min(panel.arrays, 22)),
     barmode: "overlay", bargap: 0.25, xaxis: { title: { text: "time, s" }, tickformat: "~s" },
-    yaxis: { title: { text: "array" }, autorange: "reversed", dtick: panel.arrays <= 24 ? 1 : undefined }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0 }, margin: { l: 60, r: 20, t: 70, b: 50 },
+    yaxis: { title: { text: "array" }, autorange: "reversed", dtick: panel.arrays <= 24 ? 1 : undefined },
   });
 }
