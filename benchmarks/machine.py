@@ -58,7 +58,7 @@ def product_flops(dtype: type) -> float:
 def normals_per_second() -> float:
     """Errors of readings, as the kernels draw them."""
     noise, blocks = np.empty((READS, ROWS), np.float32), blocks_of(ROWS)
-    words, halves = np.empty((READS, 4 * blocks), np.uint32), half_of(np.arange(ROWS))
+    words, halves = np.empty((READS, 4 * blocks), np.uint32), half_of(np.arange(ROWS), ROWS)
     counter = read_counter(key_of("benchmark", 0), 0, 0, (READS, 1, ROWS))
     keys, tables = (counter.key_low, counter.key_high), (middle_quantiles(), quantile_pieces())
     return noise.size / best_seconds(lambda: draw_noise(noise, words, counter, *keys, 0, 1, 0, blocks, halves, *tables))

@@ -130,6 +130,16 @@ class InputCoder:
             return CodedInput(values, np.ones(1), np.zeros(1))
         return _scaled(code, values, *self._ranges_of(first, values, self.each), self.both_signs)
 
+    def scale(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """`gain` and `shift` of some vectors of a layer whose vectors are patches, as of `CodedInput`.
+
+        Args:
+            first: the first.
+            stop: end.
+        """
+        coded = self.scaled(np.empty((0, stop - first, 0), np.float32), first)
+        return coded.gain, coded.shift
+
 
 def code_vectors(layer: MatrixLayer, x: np.ndarray, vectors: np.ndarray, both_signs: bool) -> CodedInput:
     """Code all vectors of a tensor.

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from xbcompile.ir.corrections import LayerCorrection
 from xbcompile.ir.vectors import lay_out, of_type
-from xbcompile.runtime.drive import CodedInput, NotDriven
+from xbcompile.runtime.digital_side import DigitalSide
 from xbcompile.runtime.kept_tiles import KEPT_CELLS
 from xbcompile.runtime.layer_input import LayerInput
 from xbcompile.runtime.one_by_one import EffortCounter, OneByOne
 from xbcompile.runtime.placed import PlacedProgram
-from xbcompile.runtime.recombination import recombine
+from xbcompile.runtime.reading import AnyReading, PatchReading, Reading, Take
 from xbcompile.runtime.tile_block import TileBlock
 from xbcompile.runtime.tiles import BLOCK_CELLS, LayerTiles, check_driven
 from xbcompile.runtime.timeline import VectorRange
@@ -62,25 +63,6 @@ class _Run:
     batch: int
 
 
-@dataclass
-class Reading:
-    """One layer's vectors on their way: what all tiles read of them is added up here.
-
-    Args:
-        coded: the vectors' codes.
-        sums: float64 [groups, vectors, outputs].
-        shape: what `lay_out` needs.
-    """
-
-    coded: CodedInput
-    sums: np.ndarray
-    shape: tuple[int, ...] = field(default=())
-
-
-# Takes the place of a first vector, and what all tiles read of it and those that follow.
-Take = Callable[[int, Reading], None]
-
-
 class LayerExecutor:
     """Executes one layer of a program.
 
@@ -111,13 +93,13 @@ class LayerExecutor:
             check_driven(self.layer, self.program.spec)
         self.tiles = LayerTiles(placed, index, 1 if self.one_by_one else BLOCK_CELLS)
         self.ideal = IdealArray(self.program.spec)
-        assert self.layer.weight_code is not None
-        self.code = self.layer.weight_code
-        self.level_sum = self.code.column_sums()
         matrices = self.program.network.matrices
         # How many earlier layers read the same tiles: each has noise of its own.
         self.counted_from = USE_VECTORS * matrices[:index].count(matrices[index])
         self.correction: LayerCorrection = placed.corrections.layers[index]
+        both_signs_of = self.tiles.coefficients if self.tiles.both_signs else None
+        self.digital = DigitalSide(self.layer, self.correction, both_signs_of)
+        self.code = self.digital.code
 
     @property
     def rewritten(self) -> bool:
@@ -140,18 +122,33 @@ class LayerExecutor:
         Returns:
             the output tensor, of x's type.
         """
-        source = self.input(x)
+        source, floats = self.input(x), x.dtype in (np.float32, np.float64)
+        if source.in_patches and floats and not self.one_by_one:
+            return self._run_patches(source, x.dtype, reads or VectorRange(), alone)
         y = np.empty((source.count, self.layer.groups * self.layer.outputs), x.dtype)
 
         def take(start: int, reading: Reading) -> None:
             some = y[start : start + reading.sums.shape[1]]
-            if x.dtype in (np.float32, np.float64):
-                self._recombine(reading, some, corrected=True)
+            if floats:
+                self.digital.recombine(reading, some, corrected=True)
             else:
                 some[:] = of_type(self.recombined(reading) * self.correction.gain + self.correction.shift, x.dtype)
 
         _Call(self, source, reads or VectorRange(), take, alone=alone).run(0, source.count)
         return lay_out(self.layer, y, source.shape)
+
+    def _run_patches(self, source: LayerInput, dtype: np.dtype[Any], reads: VectorRange, alone: bool) -> np.ndarray:
+        """`run` of vectors that are patches, gathered by the kernels that read them."""
+        geometry, channels = self.layer.geometry, self.layer.groups * self.layer.outputs
+        samples, size = np.split(np.array(source.shape, np.intp), [len(source.shape) + geometry.channel_axis + 1])
+        y = np.empty((math.prod(samples), channels, math.prod(size)), dtype)
+
+        def take(start: int, reading: AnyReading) -> None:
+            assert isinstance(reading, PatchReading)
+            self.digital.recombine_patches(reading, y, start)
+
+        _Call(self, source, reads, take, alone=alone, in_patches=True).run(0, source.count)
+        return y.reshape(*samples, channels, *size)
 
     def vectors(
         self, x: np.ndarray, reads: VectorRange | None = None, observer: ReadingObserver | None = None
@@ -193,7 +190,7 @@ class LayerExecutor:
         y = np.empty((stop - start, self.layer.groups * self.layer.outputs))
 
         def take(first: int, reading: Reading) -> None:
-            self._recombine(reading, y[first - start : first - start + reading.sums.shape[1]])
+            self.digital.recombine(reading, y[first - start : first - start + reading.sums.shape[1]])
 
         _Call(self, source, reads or VectorRange(), take, observer).run(start, stop)
         return y
@@ -228,10 +225,25 @@ class LayerExecutor:
         sums = np.zeros((self.layer.groups, stop - start, self.layer.outputs))
         return Reading(source.coded(start, stop), sums, source.shape)
 
-    def parts(self, start: int, stop: int, threads: int | None = None) -> Iterator[tuple[int, int]]:
-        """Ranges of vectors that go through the tiles together, on so many threads; None: on all."""
+    def patch_reading(self, source: LayerInput, start: int, stop: int) -> PatchReading:
+        """Code some vectors of an input tensor that are patches."""
+        sums = np.zeros((self.layer.groups, self.layer.outputs, stop - start))
+        return PatchReading(*source.patches(start, stop), sums)
+
+    def parts(
+        self, start: int, stop: int, threads: int | None = None, value_bytes: int | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """Ranges of vectors that go through the tiles together, on so many threads; None: on all.
+
+        Args:
+            start: the first.
+            stop: end.
+            threads: so many take parts.
+            value_bytes: what the values of a vector take; None: those of one that is gathered.
+        """
         layer = self.layer
-        values = layer.groups * (2 * 4 * layer.inputs + 2 * 8 * layer.outputs)
+        gathered = 2 * 4 * layer.groups * layer.inputs
+        values = 2 * 8 * layer.groups * layer.outputs + (gathered if value_bytes is None else value_bytes)
         share = -(-(stop - start) // (threads or self.workers.threads))
         size = stop - start if self.one_by_one else max(PART_VECTORS, min(share, PART_BYTES // max(values, 1)))
         for first in range(start, stop, max(size, 1)):
@@ -284,35 +296,8 @@ class LayerExecutor:
     def recombined(self, reading: Reading) -> np.ndarray:
         """Undo both codes: float64 [V, groups * outputs]."""
         y = np.empty((reading.sums.shape[1], self.layer.groups * self.layer.outputs))
-        self._recombine(reading, y)
+        self.digital.recombine(reading, y)
         return y
-
-    def _recombine(self, reading: Reading, y: np.ndarray, corrected: bool = False) -> None:
-        """Undo both codes: fill y, float32 or float64 [V, groups * outputs]; with the chip's own correction, if wanted."""
-        code, layer, coded = self.code, self.layer, reading.coded
-        offset, drive_sum = np.zeros((layer.groups, 0)), np.zeros((layer.groups, 0))
-        if np.any(code.offset):
-            offset, drive_sum = code.offset.astype(np.float64), coded.value.sum(axis=2, dtype=np.float64)
-            if self.tiles.both_signs:
-                drive_sum = 2 * drive_sum - layer.inputs * self.tiles.coefficients.sum()
-        own = self.correction
-        recombine(
-            y, reading.sums, coded.gain, coded.shift, code.scale.astype(np.float64), self.level_sum, offset, drive_sum,
-            layer.inputs, layer.bias.astype(np.float64), own.gain, own.shift, corrected,
-        )  # fmt: skip
-        if coded.not_driven is not None:
-            self._follow_floats(coded.not_driven, y, corrected)
-
-    def _follow_floats(self, lost: NotDriven, y: np.ndarray, corrected: bool) -> None:
-        """Replace, in y [V, groups * outputs], the outputs of vectors that the array was not driven with by what floats give."""
-        weights, outputs, own = self.code.dequantized().astype(np.float64), self.layer.outputs, self.correction
-        for group in np.unique(lost.group).tolist():
-            mine, columns = lost.group == group, slice(group * outputs, (group + 1) * outputs)
-            with np.errstate(invalid="ignore"):  # infinity times 0, or less infinity
-                found = lost.values[mine].astype(np.float64) @ weights[group] + self.layer.bias[columns]
-                y[lost.vector[mine], columns] = (
-                    found * own.gain[columns] + own.shift[columns] if corrected else found
-                )  # fmt: skip
 
 
 @dataclass
@@ -321,7 +306,7 @@ class _Part:
 
     start: int
     stop: int
-    reading: Reading | None = None
+    reading: AnyReading | None = None
 
 
 class _Call:
@@ -335,7 +320,9 @@ class _Call:
         take: Take,
         observer: ReadingObserver | None = None,
         alone: bool = False,
+        in_patches: bool = False,
     ) -> None:
+        self.in_patches = in_patches
         self.executor, self.source, self.reads, self.take, self.observer = executor, source, reads, take, observer
         self.tiles, self.workers = executor.tiles, executor.workers if observer is None and not alone else ALONE
         self.runs = list(executor.runs(reads, source.count))
@@ -357,7 +344,8 @@ class _Call:
 
     def _parts(self, start: int, stop: int) -> list[_Part]:
         """Vectors in parts; of whole runs where each has writes of its own, unless one is larger than a part."""
-        parts = [_Part(*each) for each in self.executor.parts(start, stop, self.workers.threads)]
+        value_bytes = self.source.patch_bytes if self.in_patches else None
+        parts = [_Part(*each) for each in self.executor.parts(start, stop, self.workers.threads, value_bytes)]
         if len(self.runs) == 1 or not self.executor.rewritten or self.executor.one_by_one:
             return parts
         size, ends = parts[0].stop - parts[0].start if parts else 1, [start]
@@ -381,9 +369,10 @@ class _Call:
             for part in parts:
                 self._end(part)
 
-    def _begin(self, part: _Part) -> Reading:
+    def _begin(self, part: _Part) -> AnyReading:
         if part.reading is None:
-            part.reading = self.executor.reading(self.source, part.start, part.stop)
+            begin = self.executor.patch_reading if self.in_patches else self.executor.reading
+            part.reading = begin(self.source, part.start, part.stop)
         return part.reading
 
     def _end(self, part: _Part) -> None:
@@ -415,10 +404,11 @@ class _Call:
         )  # fmt: skip
         which = ReadBlock(block.tiles, counter, 0, use, times)
         some = slice(start - part.start, stop - part.start)
-        values, sums = reading.coded.value[:, some], reading.sums[:, some]
         if self.observer is None:
-            (tiles or self._load(block, run)).add(values, which, sums)
+            reading.add(tiles or self._load(block, run), which, some)
             return
+        assert isinstance(reading, Reading)
+        values, sums = reading.coded.value[:, some], reading.sums[:, some]
         images = (
             executor.device.load(executor.written(block, run, reads))
             if tiles is None or tiles.images is None

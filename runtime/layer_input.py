@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xbcompile.deferred import njit
 from xbcompile.ir import MatrixLayer, Patches
 from xbcompile.ir.vectors import count_vectors, gather
 from xbcompile.runtime.drive import CodedInput, InputCoder
+from xbcompile.targets.patch_values import PatchValues
 
 
 class LayerInput:
@@ -50,7 +50,7 @@ class LayerInput:
         """
         if self._patches is None:
             return self._vectors[:, start:stop].astype(np.float32, copy=False)
-        return self._patches.gathered(start, stop, _as_they_are)
+        return self._patches.between(start, stop, _as_they_are).vectors()
 
     def coded(self, start: int, stop: int) -> CodedInput:
         """The codes of some vectors.
@@ -62,7 +62,29 @@ class LayerInput:
         if self._patches is None or not self.coder.all_driven:
             return self.coder.code(self.vectors(start, stop), start)
         # A value is in many patches: it is coded once, and padding with it.
-        return self.coder.scaled(self._patches.gathered(start, stop, self.coder.values), start)
+        values = self._patches.between(start, stop, self.coder.values)
+        return self.coder.scaled(values.vectors(), start)
+
+    @property
+    def in_patches(self) -> bool:
+        """Whether vectors are patches of values that rows take: `patches` has them."""
+        return self._patches is not None and self.coder.all_driven
+
+    @property
+    def patch_bytes(self) -> int:
+        """Bytes that the values of a patch take, padded, coded and as drives, where all patches of a sample share them."""
+        assert self._patches is not None
+        return -(-(4 + 4 + 8) * self._patches.sample_size // max(1, len(self._patches.starts)))
+
+    def patches(self, start: int, stop: int) -> tuple[PatchValues, np.ndarray, np.ndarray]:
+        """The codes of some vectors where they lie, and `gain` and `shift` as of `CodedInput`.
+
+        Args:
+            start: the first.
+            stop: end.
+        """
+        assert self._patches is not None
+        return self._patches.between(start, stop, self.coder.values), *self.coder.scale(start, stop)
 
 
 def _as_they_are(samples: np.ndarray, first: int) -> np.ndarray:
@@ -79,9 +101,10 @@ class _Patches:
         ahead, none = (1,) * (3 - rank), (0,) * (3 - rank)
         self.shape = (*samples, *output)
         self.x = x.reshape(math.prod(samples), x.shape[axis], *ahead, *spatial)
-        self.groups, self.inputs = layer.groups, layer.inputs
+        self.groups = layer.groups
         self.before, after = (*none, *pads[:rank]), (*none, *pads[rank:])
         self.size = tuple(sum(each) for each in zip(self.before, self.x.shape[2:], after, strict=True))  # padded
+        self.sample_size = self.x.shape[1] * math.prod(self.size)
         channels = x.shape[axis] // layer.groups
         kernel, dilations = (*ahead, *geometry.kernel), (*ahead, *geometry.dilations)
         # Where the values of a patch lie behind its first one, in a padded sample; and where the patches of a sample start.
@@ -94,8 +117,8 @@ class _Patches:
         grid = np.indices(sizes).reshape(4, -1) * np.array(steps)[:, None]
         return np.ravel_multi_index(tuple(grid), (self.x.shape[1] + sizes[0], *self.size))
 
-    def gathered(self, start: int, stop: int, prepare: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
-        """Patches as vectors, float32 [groups, stop - start, K].
+    def between(self, start: int, stop: int, prepare: Callable[[np.ndarray, int], np.ndarray]) -> PatchValues:
+        """Some patches.
 
         Args:
             start: the first.
@@ -104,10 +127,10 @@ class _Patches:
         """
         each = max(1, len(self.starts))
         first, last = start // each, -(-stop // each)
-        out = np.empty((self.groups, stop - start, self.inputs), np.float32)
-        padded = self._padded(first, last, prepare)
-        _gather(out, padded.reshape(-1), start - first * each, self.starts, self.taps, padded[:1].size)
-        return out
+        padded, size = self._padded(first, last, prepare), self.sample_size
+        return PatchValues(
+            padded.reshape(-1), size, size // self.groups, self.groups, self.starts, self.taps, start - first * each, stop - start
+        )  # fmt: skip
 
     def _padded(self, first: int, last: int, prepare: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
         """Samples with their padding, prepared; the last ones stay, as patches of a large sample are gathered in turn."""
@@ -121,18 +144,3 @@ class _Patches:
         padded = prepare(padded, first)
         self._held = key, padded
         return padded
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _gather(out, x, first, starts, taps, sample_size):  # type: ignore[no-untyped-def]  # numba infers
-    """Fill out [groups, vectors, inputs] with patches of flat samples, the first of which is not the first of its sample."""
-    groups, vectors, inputs = out.shape
-    each = len(starts)
-    channels = sample_size // groups  # values of a group's channels
-    for g in range(groups):
-        for v in range(vectors):
-            sample = (first + v) // each
-            at = sample * sample_size + g * channels + starts[first + v - sample * each]
-            patch, into = x[at:], out[g, v]
-            for k in range(inputs):
-                into[k] = patch[taps[k]]

@@ -20,9 +20,10 @@ from xbcompile.ir.vectors import lay_out, of_type
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Flow, Pending
 from xbcompile.runtime.drive import join_coded
-from xbcompile.runtime.layer_executor import LayerExecutor, Reading
+from xbcompile.runtime.layer_executor import LayerExecutor
 from xbcompile.runtime.one_by_one import read_once, write_once
 from xbcompile.runtime.placed import PlacedProgram
+from xbcompile.runtime.reading import Reading
 from xbcompile.runtime.statistics import StatisticsCollector
 from xbcompile.runtime.timeline import COMMISSION_VECTOR, SIZE_VECTORS, STEP_VECTORS, VectorRange
 from xbcompile.targets import Device, Read, Write

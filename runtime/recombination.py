@@ -39,3 +39,49 @@ def recombine(  # type: ignore[no-untyped-def]  # numba infers
                     y += offset[g, m] * shifted
                 y += added[m]
                 out[v, first + m] = y * own[m] + further[m] if corrected else y
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def recombine_patches(  # type: ignore[no-untyped-def]  # numba infers
+    out, first, sums, gain, shift, scale, level_sum, offset, drive_sum, inputs, bias, own_gain, own_shift
+):
+    """`recombine` of vectors that are patches, with the chip's own correction, to the same bits.
+
+    Args:
+        out: float32 or float64 [samples, groups * M, patches of a sample].
+        first: the first vector's place among the patches of all samples.
+        sums: float64 [groups, M, V].
+        gain: as of `recombine`, like all that follows.
+        shift: see gain.
+        scale: see gain.
+        level_sum: see gain.
+        offset: see gain.
+        drive_sum: see gain.
+        inputs: see gain.
+        bias: see gain.
+        own_gain: see gain.
+        own_shift: see gain.
+    """
+    groups, outputs, vectors = sums.shape
+    each, same = out.shape[2], len(gain) == 1
+    for c in range(groups * outputs):
+        g, m = c // outputs, c % outputs
+        factor, levels, added, own, further = scale[g, m], level_sum[g, m], bias[c], own_gain[c], own_shift[c]
+        start = 0
+        while start < vectors:
+            sample, patch = (first + start) // each, (first + start) % each
+            stop = min(vectors, start + each - patch)
+            row, given = out[sample, c, patch : patch + stop - start], sums[g, m, start:stop]
+            if same and not offset.shape[1]:
+                gain_0, shifted = gain[0], shift[0] * levels
+                for v in range(len(row)):
+                    row[v] = (factor * (gain_0 * given[v] + shifted) + added) * own + further
+            else:
+                for v in range(len(row)):
+                    gain_v, shift_v = gain[(start + v) % len(gain)], shift[(start + v) % len(shift)]
+                    y = factor * (gain_v * given[v] + shift_v * levels)
+                    if offset.shape[1]:
+                        driven = gain_v * drive_sum[g, start + v] + shift_v * inputs
+                        y += offset[g, m] * driven
+                    row[v] = (y + added) * own + further
+            start = stop

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from xbcompile.targets.column_sums import add_columns
+from xbcompile.targets.column_sums import add_columns, add_patches
 from xbcompile.targets.counter_random import Key, quantile_pieces, read_counter
 from xbcompile.targets.fixed_point import round_to_exact
 from xbcompile.targets.loaded_images import LoadedImages, LoadedTiles
 from xbcompile.targets.ordered_product import ordered_product
+from xbcompile.targets.patch_values import PatchValues
 from xbcompile.targets.read_block import ReadBlock
 from xbcompile.targets.read_noise import block_of, blocks_of, half_of, middle_quantiles, wanted_blocks
 from xbcompile.targets.tile_routing import TileRouting
@@ -28,7 +30,8 @@ _LEAST_SUM = 2.0**-100
 _ROOM_BYTES = 1 << 21
 _BLOCK_DRIVES = 128
 # Where tiles use so few columns, and read each so often, going column by column is faster, with so many reads together.
-_FEW_COLUMNS, _READS_PER_COLUMN, _BLOCK_READS = 4, 64, 512
+_FEW_COLUMNS, _READS_PER_COLUMN = 4, 64
+_BLOCK_READS = 496  # no power of two, as rows of drives so far apart would all compete for the same places of a cache
 
 
 def exact_matrix(matrix: np.ndarray, largest: float | None = None, binary: bool = False) -> np.ndarray:
@@ -76,11 +79,10 @@ class LinearImages(LoadedImages):
         sums += self.constants[:, None, :].astype(sums.dtype)
         sums = sums.reshape(images, vectors, slices, -1)
         if self.readout.converts:
+            halves = half_of(np.arange(sums.shape[3]), sums.shape[3])
             for i, key in enumerate(self.keys(reads.tiles)):
                 counter = read_counter(key, reads.first_vector, reads.first_slice, sums[i].shape)
-                read_out(
-                    sums[i], self.readout, half_of(np.arange(sums.shape[3])), middle_quantiles(), quantile_pieces(), counter
-                )  # fmt: skip
+                read_out(sums[i], self.readout, halves, middle_quantiles(), quantile_pieces(), counter)
         return sums
 
     def _sums(self, drives: np.ndarray) -> np.ndarray:
@@ -151,15 +153,22 @@ class LinearTiles(LoadedTiles):
 
     def add(self, values: np.ndarray, reads: ReadBlock, sums: np.ndarray) -> None:
         """See LoadedTiles."""
-        routing = self.routing
-        size = values.shape[1], routing.slices, self.columns
-        counter = read_counter((np.uint32(0), np.uint32(0)), reads.first_vector, reads.first_slice, size)
-        reads_of_column = size[0] * size[1]
+        reads_of_column = values.shape[1] * self.routing.slices
         by_columns = self.width <= _FEW_COLUMNS and reads_of_column >= _READS_PER_COLUMN * self.width
         kernel, step = (add_columns, self.column_step) if by_columns else (add_tiles, self.step)
-        kernel(
-            values, self.tables, self.terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, self.readout,
-            blocks_of(size[2]), middle_quantiles(), quantile_pieces(), counter, sums, step,
+        kernel(values, *self._arguments(values.shape[1], reads), sums, step)
+
+    def add_patches(self, patches: PatchValues, reads: ReadBlock, sums: np.ndarray, first: int) -> None:
+        """See LoadedTiles."""
+        add_patches(patches, *self._arguments(patches.count, reads), sums, first, self.column_step)
+
+    def _arguments(self, vectors: int, reads: ReadBlock) -> tuple[Any, ...]:
+        """What all kernels are told of so many vectors."""
+        routing, size = self.routing, (vectors, self.routing.slices, self.columns)
+        counter = read_counter((np.uint32(0), np.uint32(0)), reads.first_vector, reads.first_slice, size)
+        return (
+            self.tables, self.terms, SCHEMES[routing.scheme], routing.both_signs, routing.coefficients, self.readout,
+            blocks_of(self.columns), middle_quantiles(), quantile_pieces(), counter,
         )  # fmt: skip
 
 
@@ -192,8 +201,8 @@ def _tables(images: LinearImages, routing: TileRouting) -> Tables:
             idle = _powers(routing.idle_drive[~used][None], len(matrix))[0]
             constant[i, :width] += idle @ (matrix[:, ~used][:, :, wanted].reshape(-1, width) / _STEPS)
             matrices.append(chosen.reshape(-1, width) / _STEPS if routing.scheme == "analogue" else chosen.sum(axis=0))
-        first_block[i], block_count[i] = wanted_blocks(wanted, columns)
-        order[i, :width] = np.argsort(block_of(wanted, columns), kind="stable")
+        first_block[i], block_count[i] = wanted_blocks(wanted)
+        order[i, :width] = np.argsort(block_of(wanted), kind="stable")
     dtype = np.float32 if images.binary or images.single else np.float64
     return Tables(
         pattern_group=np.array(groups, np.int64),
@@ -209,7 +218,7 @@ def _tables(images: LinearImages, routing: TileRouting) -> Tables:
         constant=constant.astype(dtype),
         first_block=first_block,
         blocks=block_count,
-        halves=half_of(routing.columns),
+        halves=half_of(routing.columns, columns),
         order=order,
         keys=np.array(images.keys(routing.tile), np.uint32).reshape(-1, 2),
         **_corrections(routing),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xbcompile.errors import TargetError
+from xbcompile.targets.patch_values import PatchValues
 from xbcompile.targets.read_block import ReadBlock
 from xbcompile.targets.tile_routing import TileRouting
 
@@ -77,6 +78,23 @@ class LoadedTiles:
             drives = routing.drives(values[:, some])
             readings = _checked(self.images.read(drives, reads.after(first, drives.shape[1])), drives)
             routing.add(routing.totals(readings), sums[:, some])
+
+    def add_patches(self, patches: PatchValues, reads: ReadBlock, sums: np.ndarray, first: int) -> None:
+        """`add` for vectors that are patches.
+
+        Args:
+            patches: the vectors.
+            reads: which reads these are.
+            sums: float64 [groups, outputs, vectors], changed in place from vector `first` on.
+            first: see sums.
+        """
+        size = max(1, BLOCK_VALUES // max(1, patches.groups * len(patches.taps)))
+        for at in range(0, patches.count, size):
+            mine = patches._replace(first=patches.first + at, count=min(size, patches.count - at))
+            some = sums[:, :, first + at : first + at + mine.count]
+            by_vector = np.ascontiguousarray(some.transpose(0, 2, 1))
+            self.add(mine.vectors(), reads.after(at, mine.count), by_vector)
+            some[:] = by_vector.transpose(0, 2, 1)
 
 
 def _checked(readings: np.ndarray, drives: np.ndarray) -> np.ndarray:

@@ -4,8 +4,9 @@ A reading's 16 bits choose the middle of one of 65,536 parts of equal probabilit
 sigma, 32 further bits choose the place within the part, so that tails are those of `counter_random`; within, values are at
 most 0.005 sigma apart. Philox with seven rounds passes BigCrush (Salmon et al., table 2), and makes eight of them at once.
 
-Column c takes half c % 2 (the lower one first) of the read's word c // 2, and in a tail, of the counters of tails, word c % 4 of
-block c // 4. Word i * blocks + b is the i-th of block b, for blocks of eight columns.
+Column c takes half c % 2 (the lower one first) of word c % 8 // 2 of the read's block c // 8, so that few columns side by side
+need few blocks; and in a tail, of the counters of tails, word c % 4 of block c // 4. In memory word i of block b has place
+i * blocks + b.
 """
 
 from __future__ import annotations
@@ -39,25 +40,26 @@ def middle_quantiles() -> np.ndarray:
     return quantiles
 
 
-def half_of(columns: np.ndarray) -> np.ndarray:
-    """Where the halves of columns lie in the words of a read, uint32."""
-    return (columns ^ _EXCHANGED).astype(np.uint32)
-
-
 def blocks_of(columns: int) -> int:
     """Blocks of words in a read of so many columns."""
     return -(-columns // BLOCK_COLUMNS)
 
 
-def block_of(used: np.ndarray, columns: int) -> np.ndarray:
-    """The block of words that holds the half of each used column, of so many columns in all."""
-    return used // 2 % blocks_of(columns)
+def half_of(used: np.ndarray, columns: int) -> np.ndarray:
+    """Where the halves of used columns, of so many columns in all, lie in the words of a read, uint32."""
+    word = used % BLOCK_COLUMNS // 2 * blocks_of(columns) + used // BLOCK_COLUMNS
+    return (2 * word + used % 2 ^ _EXCHANGED).astype(np.uint32)
 
 
-def wanted_blocks(used: np.ndarray, columns: int) -> tuple[int, int]:
-    """First block and number of blocks of words that hold the halves of used columns, of so many columns in all."""
-    block = block_of(used, columns)
-    return int(block.min(initial=columns)), int(np.ptp(block) + 1) if len(block) else 0
+def block_of(used: np.ndarray) -> np.ndarray:
+    """The block of words that holds the half of each used column."""
+    return used // BLOCK_COLUMNS
+
+
+def wanted_blocks(used: np.ndarray) -> tuple[int, int]:
+    """First block and number of blocks of words that hold the halves of used columns."""
+    block = block_of(used)
+    return (int(block.min()), int(np.ptp(block) + 1)) if len(block) else (0, 0)
 
 
 @njit(cache=True, inline="always")
@@ -73,9 +75,11 @@ def in_tail(h):  # type: ignore[no-untyped-def]  # numba infers uint16
 
 
 @njit(cache=True, inline="always")
-def column_of(half):  # type: ignore[no-untyped-def]  # numba infers uint32
-    """The column whose half lies there, see `half_of`."""
-    return uint32(half ^ uint32(_EXCHANGED))
+def column_of(half, blocks):  # type: ignore[no-untyped-def]  # numba infers
+    """The column whose half lies there, see `half_of`, of so many blocks."""
+    place = np.int64(half ^ uint32(_EXCHANGED))
+    word = place // 2
+    return word % blocks * BLOCK_COLUMNS + word // blocks * 2 + place % 2
 
 
 @njit(cache=True, error_model="numpy")
@@ -176,6 +180,6 @@ def _refine(noise, bits, row, counter, k0, k1, start, slices, halves, pieces):  
     for m in range(noise.shape[1]):
         h = bits[row, halves[m]]
         if in_tail(h):
-            column = column_of(halves[m])
+            column = uint32(column_of(halves[m], bits.shape[1] // BLOCK_COLUMNS))
             further = philox_seven(low, middle, high, uint32(base | (column >> uint32(2))), k0, k1)[column & uint32(3)]
             noise[row, m] = tail_error(h, further, pieces)

@@ -186,7 +186,7 @@ def _expand_analogue(drives, values, v0, r0, signs, both_signs, terms):  # type:
 
 
 @njit(cache=True, inline="always")
-def _middle_of_code(dot, lowest, per_lsb, lsb, low, high, middle):  # type: ignore[no-untyped-def]  # numba infers float32
+def middle_of_code(dot, lowest, per_lsb, lsb, low, high, middle):  # type: ignore[no-untyped-def]  # numba infers float32
     """The reading of a sum with its error by a converter."""
     code = np.floor((dot - lowest) * per_lsb)
     code = low if code < low else code
@@ -206,7 +206,7 @@ def convert(readings, sums, constant, noise, readout):  # type: ignore[no-untype
         if readout.rounds:
             for m in range(readings.shape[1]):
                 dot = np.float32(given[m] + constant[m]) + sigma * error[m]
-                out[m] = _middle_of_code(dot, lowest, per_lsb, lsb, low, high, middle)
+                out[m] = middle_of_code(dot, lowest, per_lsb, lsb, low, high, middle)
         else:
             for m in range(readings.shape[1]):  # of the type of sums, as exact ones stay exact
                 dot = given[m] + constant[m] + sigma * error[m]
@@ -246,7 +246,7 @@ def _finish(  # type: ignore[no-untyped-def]  # numba infers
         elif readout.rounds:
             for m in range(len(into)):
                 dot = np.float32(given[m] + constant[m]) + sigma * error[m]
-                total = coefficient * np.float64(_middle_of_code(dot, lowest, per_lsb, lsb, low, high, middle))
+                total = coefficient * np.float64(middle_of_code(dot, lowest, per_lsb, lsb, low, high, middle))
                 into[m] += (total - subtract[m]) * factor[m] if corrects else total
         else:
             for m in range(len(into)):

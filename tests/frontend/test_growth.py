@@ -228,6 +228,16 @@ def test_lists_of_sizes_that_double(monkeypatch):
     assert not types._has_short_lists(graph)
 
 
+@pytest.mark.parametrize(
+    ("start", "limit", "long"),
+    [(2**40, -(2**63), True), (-(2**62), 2**62 - 1, True), (9, 3, False), (0, 2**63 - 1, True)],
+)
+def test_ranges_whose_length_overflows(start, limit, long):
+    """onnx takes limit - start in int64: -2**63 - 2**40 comes out as 2**63 - 2**40, of which it would make a list."""
+    graph = from_model(growing.growing("Range", from_input=True, used=0, a=start, b=limit))
+    assert types._has_short_lists(graph) is not long
+
+
 # Copies of bodies
 
 

@@ -10,7 +10,7 @@ import xbcompile
 from tests.support.model_kit import model_of, run_onnxruntime
 from xbcompile.errors import DataError, ModelError
 from xbcompile.frontend import load_model
-from xbcompile.frontend.soundness import check_soundness
+from xbcompile.frontend.soundness import check_bodies, check_soundness
 from xbcompile.onnx_graph.engine import RAW_ERRORS
 
 
@@ -205,3 +205,60 @@ def test_recurrences_of_more_steps_than_a_schedule_lists():
 
     with pytest.raises(xbcompile.XbcompileError, match="has 1,000,000 steps, and a schedule lists at most"):
         xbcompile.compile(recurrent(), "ideal", dims={"t": 1_000_000})
+
+
+def control_flow(kind, inputs, outputs, body_inputs, body_outputs, **attributes):
+    """A node of so many inputs and outputs, with a body of so many."""
+    value = [
+        helper.make_tensor_value_info(f"v{i}", TensorProto.FLOAT, [1]) for i in range(max(body_inputs, body_outputs))
+    ]
+    body = helper.make_graph([], "body", value[:body_inputs], value[:body_outputs])
+    names = ["then_branch", "else_branch"] if kind == "If" else ["body"]
+    attributes |= dict.fromkeys(names, body)
+    return helper.make_node(
+        kind, [f"i{i}" for i in range(inputs)], [f"o{i}" for i in range(outputs)], name="flow", **attributes
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "fits"),
+    [
+        (control_flow("If", 1, 2, 0, 2), True),
+        (control_flow("If", 1, 2, 0, 1), False),
+        (control_flow("If", 1, 1, 1, 1), False),
+        (control_flow("Loop", 4, 3, 4, 4), True),  # two states, one stacked output
+        (control_flow("Loop", 0, 1, 2, 2), True),  # nothing but a stacked output
+        (control_flow("Loop", 4, 1, 4, 3), True),  # outputs may be left out
+        (control_flow("Loop", 3, 1, 4, 4), False),
+        (control_flow("Loop", 4, 3, 4, 3), False),
+        (control_flow("Loop", 4, 2, 4, 2), False),
+        (control_flow("Scan", 2, 2, 2, 2, num_scan_inputs=1), True),
+        (control_flow("Scan", 3, 2, 2, 2, num_scan_inputs=1), True),  # of opset 8, with lengths
+        (control_flow("Scan", 1, 2, 2, 2, num_scan_inputs=1), False),
+        (control_flow("Scan", 2, 3, 2, 2, num_scan_inputs=1), False),
+        (control_flow("Scan", 2, 2, 2, 2, num_scan_inputs=3), False),
+        (control_flow("Scan", 2, 2, 2, 2, num_scan_inputs=0), False),
+        (control_flow("Scan", 3, 1, 3, 1, num_scan_inputs=1), False),  # fewer outputs than states
+        (control_flow("Scan", 2, 2, 2, 2, num_scan_inputs=1, scan_input_axes=[0, 1]), False),
+        (control_flow("Scan", 2, 2, 2, 2, num_scan_inputs=1, scan_output_directions=[0, 1]), False),
+    ],
+)
+def test_bodies_take_and_give_what_their_nodes_do(node, fits):
+    """The signatures of If, Loop (opset 11) and Scan (opsets 8 and 9) in onnx's operators."""
+    outer = helper.make_graph([node], "g", [], [])
+    for nodes in (
+        [node],
+        [helper.make_node("If", ["c"], [], then_branch=outer, else_branch=helper.make_graph([], "g", [], []))],
+    ):
+        if fits:
+            check_bodies(nodes, "m.onnx")
+            continue
+        with pytest.raises(ModelError, match=r"m.onnx: not a valid ONNX model: node 'flow' .*body 'body' .*do not fit"):
+            check_bodies(nodes, "m.onnx")
+
+
+def test_models_whose_loop_lacks_a_state_are_refused_when_loaded():
+    node = control_flow("Loop", 3, 1, 4, 4)
+    model = model_of([node], {"i0": [1], "i1": [1], "i2": [1]}, ["o0"], {})
+    with pytest.raises(ModelError, match="do not fit"):
+        load_model(model)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
 from tests.support.model_kit import model_of, run_onnxruntime
+from xbcompile.errors import DataError
 from xbcompile.ir import Contraction, Geometry, MatrixLayer, Patches
 from xbcompile.ir.vectors import collect, count_vectors, gather, lay_out, vectors_per_sample
 
@@ -144,3 +148,18 @@ def test_vectors_of_one_sample_are_neighbours() -> None:
     assert count_vectors(layer, x.shape) == 5 * 12
     assert vectors_per_sample(layer, x.shape) == 3 * 4
     assert np.array_equal(vectors[0, :, 0], np.repeat(np.arange(5), 12))
+
+
+def test_axes_that_a_tensor_does_not_have():
+    """A program from a stranger may say any axis of samples; every way to vectors and back says so."""
+    flat = replace(layer_of(np.ones((1, 3, 2), np.float32), Contraction(-1, -1, False)), sample_axis=8)
+    patches = layer_of(np.ones((1, 9, 2), np.float32), Patches((3, 3), (1, 1), (1, 1), (0, 0, 0, 0), "NOTSET"))
+    for refused in (
+        lambda: count_vectors(flat, (4, 3)),
+        lambda: vectors_per_sample(flat, (4, 3)),
+        lambda: collect(flat, np.ones((4, 2))),
+        lambda: vectors_per_sample(patches, (4, 3)),
+        lambda: collect(patches, np.ones((4, 2))),
+    ):
+        with pytest.raises(DataError, match="layer 'layer'"):
+            refused()

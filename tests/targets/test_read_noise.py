@@ -21,7 +21,7 @@ def drawn(columns: np.ndarray, of: int, vectors: int, slices: int = 1, first: in
     noise = np.empty((vectors * slices, len(columns)), np.float32)
     words = np.full((len(noise), 4 * blocks_of(of)), 7, np.uint32)
     counter = read_counter(KEY, first, 0, (start + vectors, slices, of))
-    halves, blocks = half_of(columns), wanted_blocks(columns, of)
+    halves, blocks = half_of(columns, of), wanted_blocks(columns)
     draw_noise(noise, words, counter, *KEY, start, slices, *blocks, halves, middle_quantiles(), quantile_pieces())
     return noise
 
@@ -66,12 +66,12 @@ def test_counters_of_one_key_never_meet(monkeypatch: pytest.MonkeyPatch) -> None
                 1,
                 0,
                 blocks,
-                half_of(np.arange(8)),
+                half_of(np.arange(8), 8 * blocks),
                 middle_quantiles(),
                 quantile_pieces(),
             )
         bits = np.zeros((1, MOST_COLUMNS), np.uint16)  # all in a tail
-        read_noise._refine(noise, bits, 0, counter, *KEY, 0, 1, half_of(columns), quantile_pieces())
+        read_noise._refine(noise, bits, 0, counter, *KEY, 0, 1, half_of(columns, MOST_COLUMNS), quantile_pieces())
     # Neighbours share further words: four columns each.
     further = {each for each in asked if each[3] & int(TAIL)}
     assert len({each for each in asked if not each[3] & int(TAIL)}) == 15 * 5
@@ -89,6 +89,18 @@ def test_an_error_depends_on_its_read_and_column_alone(of: int) -> None:
         assert np.array_equal(drawn(narrow, of, 5, 2, first=2**64 - 11, start=6), every[8:18, narrow])
 
 
+@pytest.mark.parametrize("of", [8, 20, 64])
+def test_columns_side_by_side_share_blocks(of: int) -> None:
+    """Every column has a half of its own; eight side by side are one block, so that few columns draw few words."""
+    halves = half_of(np.arange(of), of)
+    assert len(set(halves.tolist())) == of
+    for first in range(0, of, 8):
+        some = np.arange(first, min(first + 8, of))
+        assert wanted_blocks(some) == (first // 8, 1)
+        assert set((halves[some] // 2 % blocks_of(of)).tolist()) == {first // 8}
+    assert wanted_blocks(np.arange(0)) == (0, 0)
+
+
 def test_quantiles_are_the_middles_of_equal_parts() -> None:
     expected = ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
     assert np.abs(middle_quantiles() - expected).max() < 8e-6
@@ -101,7 +113,7 @@ def test_tails_take_further_bits() -> None:
     """All words 0 or all ones: the outermost part of either side, cut by 32 bits from counters of its own."""
     bits = np.repeat(np.array([[0], [0xFFFF], [63], [0xFFFF - 63], [64]], np.uint16), 8, axis=1)
     noise = np.full(bits.shape, 9, np.float32)
-    counter, halves = read_counter(KEY, 5, 0, (5, 1, 8)), half_of(np.arange(8))
+    counter, halves = read_counter(KEY, 5, 0, (5, 1, 8)), half_of(np.arange(8), 8)
     for row in range(len(bits)):
         read_noise._refine(noise, bits, row, counter, *KEY, 0, 1, halves, quantile_pieces())
     for row, column in np.ndindex(4, 8):

@@ -17,7 +17,7 @@ from xbcompile.frontend.calls import check_calls
 from xbcompile.frontend.dims import fix_dimensions
 from xbcompile.frontend.external_data import load_external_data
 from xbcompile.frontend.inputs import AS_THEY_ARE, ModelInputs, settled, with_fixed_inputs
-from xbcompile.frontend.soundness import MOST_PARTS, check_soundness, too_many_parts
+from xbcompile.frontend.soundness import MOST_PARTS, check_bodies, check_soundness, too_many_parts
 from xbcompile.frontend.standard import with_known_domains
 from xbcompile.frontend.wire import has_more_messages
 from xbcompile.onnx_graph import engine
@@ -55,6 +55,7 @@ def load_model(source: str | os.PathLike[str] | ModelProto, inputs: ModelInputs 
     if not model.HasField("graph"):
         raise ModelError(f"{where}: no graph in it, so it is not an ONNX model; export it as .onnx (binary protobuf)")
     check_soundness(model, where)
+    check_bodies([*model.graph.node, *(node for each in model.functions for node in each.node)], where)
     check_calls(model, where)
     _check_versions(model, where)
     _check_names(model, where)

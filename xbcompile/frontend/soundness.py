@@ -4,7 +4,7 @@ without number, bodies without end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor  # type: igno
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from xbcompile.errors import ModelError
-from xbcompile.onnx_graph.nodes import bodies
+from xbcompile.onnx_graph.nodes import all_nodes, bodies
 
 MOST_PARTS = (
     4_000_000  # assumed: messages in a model (nodes, attributes, values, ...); networks that are used have 1,000,000
@@ -121,3 +121,54 @@ def _check_references(graph: GraphProto, where: str) -> None:
 
 def _name(node: NodeProto) -> str:
     return node.name or f"{node.op_type}_{next(filter(None, node.output), '')}"
+
+
+def check_bodies(nodes: Iterable[NodeProto], where: str) -> None:
+    """Refuse If, Loop and Scan whose bodies take or give another number of values than the nodes do, at any depth.
+
+    Args:
+        nodes: of a graph or a function.
+        where: the model, for a message.
+
+    Raises:
+        ModelError: a number does not fit.
+    """
+    for node in all_nodes(nodes):
+        fits = _BODIES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        for body in bodies(node):
+            if fits is not None and not fits(node, body):
+                raise ModelError(
+                    f"{where}: not a valid ONNX model: node {_name(node)!r} ({node.op_type}) has {len(node.input)} inputs and "
+                    f"{len(node.output)} outputs, and its body {body.name!r} {len(body.input)} and {len(body.output)}: they do "
+                    f"not fit; export the model again"
+                )
+
+
+def _branch_fits(node: NodeProto, body: GraphProto) -> bool:
+    return not body.input and len(body.output) >= len(node.output)
+
+
+def _loop_fits(node: NodeProto, body: GraphProto) -> bool:
+    """The number of runs and the condition may be left out; the body gives its condition before its states."""
+    states = max(len(node.input), 2) - 2
+    return len(body.input) == states + 2 and len(body.output) > max(states, len(node.output))
+
+
+def _scan_fits(node: NodeProto, body: GraphProto) -> bool:
+    """Its first version takes the lengths of sequences besides."""
+    numbers = {each.name: each.i for each in node.attribute}
+    lists = {each.name: len(each.ints) for each in node.attribute if each.ints}
+    cut = numbers.get("num_scan_inputs", 0)
+    states = len(body.input) - cut
+    stacked = len(body.output) - states
+    return (
+        len(node.input) - len(body.input) in (0, 1)
+        and cut > 0 <= states
+        and stacked >= 0
+        and len(body.output) >= len(node.output)
+        and {lists.get(f"scan_input_{what}", cut) for what in ("axes", "directions")} == {cut}
+        and {lists.get(f"scan_output_{what}", stacked) for what in ("axes", "directions")} == {stacked}
+    )
+
+
+_BODIES = {"If": _branch_fits, "Loop": _loop_fits, "Scan": _scan_fits}

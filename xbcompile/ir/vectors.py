@@ -99,8 +99,22 @@ def lay_out(layer: MatrixLayer, y: np.ndarray, shape: tuple[int, ...]) -> np.nda
 
 
 def collect(layer: MatrixLayer, tensor: np.ndarray) -> np.ndarray:
-    """Inverse of `lay_out`: output vectors [V, groups * M] of a layer's output tensor."""
+    """Inverse of `lay_out`: output vectors [V, groups * M] of a layer's output tensor.
+
+    Raises:
+        DataError: the tensor has not the axes that the layer's outputs have.
+    """
     geometry = layer.geometry
+    axes = tensor.ndim + (not isinstance(geometry, Patches) and geometry.squeeze)
+    if isinstance(geometry, Patches):
+        fits = axes >= -geometry.channel_axis
+    else:
+        fits = axes >= -geometry.output_axis and 0 <= _kept_axis(layer, axes) < max(axes - 1, 1)
+    if not fits:
+        raise DataError(
+            f"layer {layer.name!r}: its output {layer.output!r} has {tensor.ndim} axes, which its vectors do not fit; compile "
+            f"the model again"
+        )
     if isinstance(geometry, Patches):
         tensor = np.moveaxis(tensor, geometry.channel_axis, -1)
     else:
@@ -110,7 +124,12 @@ def collect(layer: MatrixLayer, tensor: np.ndarray) -> np.ndarray:
 
 
 def vectors_per_sample(layer: MatrixLayer, shape: tuple[int, ...]) -> int:
-    """Vectors that one entry of the axis of samples contributes, for an input tensor of this shape; 1 of a single vector."""
+    """Vectors that one entry of the axis of samples contributes, for an input tensor of this shape; 1 of a single vector.
+
+    Raises:
+        DataError: a tensor of this shape does not hold the layer's vectors.
+    """
+    _check_shape(layer, shape)
     geometry = layer.geometry
     if isinstance(geometry, Patches):
         axis = geometry.channel_axis
@@ -129,10 +148,10 @@ def count_vectors(layer: MatrixLayer, shape: tuple[int, ...]) -> int:
     Raises:
         DataError: a tensor of this shape does not hold the layer's vectors, as inputs of another size than the model's do.
     """
-    _check_shape(layer, shape)
     geometry = layer.geometry
     if isinstance(geometry, Patches):
         return shape[0] * vectors_per_sample(layer, shape)
+    _check_shape(layer, shape)
     kept = list(shape)
     del kept[geometry.input_axis]
     return int(np.prod(kept))

@@ -87,12 +87,21 @@ def _has_short_lists(graph: Graph) -> bool:
 
 
 def _range_length(node: NodeProto, constants: Mapping[str, TensorProto]) -> int:
-    """How many numbers a Range of constant bounds makes, rounded up; 1 where they are not constant."""
+    """How many numbers a Range of constant bounds makes, rounded up; 1 where they are not constant.
+
+    onnx takes the difference of whole numbers in their own type, in which it may come out with the other sign: the longer counts.
+    """
     bounds = [constants[name] for name in node.input if name in constants and elements(constants[name]) == 1]
     if len(bounds) < 3:
         return 1
-    start, limit, delta = (float(to_array(each).reshape(())) for each in bounds)
-    length = (limit - start) / delta if delta else 0.0
+    values = [to_array(each).reshape(()) for each in bounds]
+    start, limit, delta = (float(value) for value in values)
+    differences = [limit - start]
+    if values[0].dtype.kind in "iu":
+        bits = 8 * values[0].dtype.itemsize
+        exact = int(values[1]) - int(values[0])
+        differences.append(float((exact + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)))
+    length = max(difference / delta if delta else 0.0 for difference in differences)
     return math.ceil(min(max(length, 0.0), 2.0**62)) if math.isfinite(length) else 0
 
 

@@ -98,11 +98,7 @@ class QuietColumns(CalibratedPass):
             errors = errors_on_images(chip, feeds, self.vectors, corrections, used)
         else:
             errors = errors_on_columns(chip, self.patterns, self.vectors, used)
-        if not np.isfinite(errors.power).all():
-            raise PassError(
-                f"{self.name}: readings or exact sums are not finite on the calibration inputs; give finite inputs, or leave the "
-                f"pass out"
-            )
+        self._check(errors.power)
         offsets = any(each.removes == "column means" for each in chip.later)
         offset_of = partial(column_offset, lsb=chip.lsb) if offsets else None
         column = chosen_columns(chip.schedule, columns_of(chip.schedule, corrections), errors, self.assign, offset_of)
@@ -114,7 +110,18 @@ class QuietColumns(CalibratedPass):
         Args:
             cost: float64 [logical, physical], what each logical column costs on each physical one.
             column: intp [logical], where they are now.
+
+        Raises:
+            PassError: costs are not finite.
         """
+        self._check(cost)
         logical, found = optimize.linear_sum_assignment(cost)
         before = cost[logical, column].sum()
         return found.astype(np.intp) if cost[logical, found].sum() < before * (1 - 1e-12) else column
+
+    def _check(self, found: npt.NDArray[np.float64]) -> None:
+        if not np.isfinite(found).all():
+            raise PassError(
+                f"{self.name}: readings or exact sums are not finite on the calibration inputs, or too large for their squares; "
+                f"give smaller inputs, or leave the pass out"
+            )

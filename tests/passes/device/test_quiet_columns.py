@@ -104,6 +104,13 @@ def test_assign_sorts_where_the_cost_is_a_product(columns, seed):
     assert (matters * errs[found]).sum() == pytest.approx((np.sort(matters) * np.sort(errs)[::-1]).sum())
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_assign_refuses_costs_without_number(number):
+    """Errors may be finite, and their squares not: those of a program whose weights fill float32."""
+    with pytest.raises(PassError, match=r"not finite .* or too large for their squares"):
+        QuietColumns().assign(np.array([[1.0, number], [0.0, 1.0]]), np.arange(2))
+
+
 def test_assign_keeps_what_cannot_be_better():
     start = np.array([2, 0, 1])
     assert QuietColumns().assign(np.ones((3, 3)), start) is start
