@@ -1,4 +1,4 @@
-"""Networks of random weights that are timed: a dense layer, a convolution, residual networks. No file is downloaded."""
+"""Networks of random weights that are timed: a dense layer, a convolution, residual networks, GPT-2. No file is downloaded."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET = 17
-IR_VERSION = 8
+OPSET = 20
+IR_VERSION = 9
 
 
 class NetworkBuilder:
@@ -16,10 +16,11 @@ class NetworkBuilder:
     Args:
         shape: of one sample of the input.
         seed: of the weights.
+        tokens: whether the input is whole numbers, not floats.
     """
 
-    def __init__(self, shape: tuple[int, ...], seed: int = 0) -> None:
-        self.shape = shape
+    def __init__(self, shape: tuple[int, ...], seed: int = 0, *, tokens: bool = False) -> None:
+        self.shape, self.type = shape, TensorProto.INT64 if tokens else TensorProto.FLOAT
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._generator = np.random.default_rng(seed)
@@ -33,11 +34,11 @@ class NetworkBuilder:
     def weights(self, *shape: int, gain: float = 2.0) -> str:
         """Random weights [outputs, inputs, ...]: sums of products have `gain` times the mean square of the inputs."""
         scale = np.float32(np.sqrt(gain / np.prod(shape[1:])))
-        return self._constant(self._generator.standard_normal(shape, dtype=np.float32) * scale)
+        return self.constant(self._generator.standard_normal(shape, dtype=np.float32) * scale)
 
     def convolution(self, x: str, inputs: int, outputs: int, kernel: int, stride: int = 1, gain: float = 2.0) -> str:
         """Conv with bias, as batch normalization folded into it leaves it."""
-        bias = self._constant(np.zeros(outputs, np.float32))
+        bias = self.constant(np.zeros(outputs, np.float32))
         pads = [kernel // 2] * 4
         return self.node(
             "Conv", x, self.weights(outputs, inputs, kernel, kernel, gain=gain), bias, strides=[stride] * 2, pads=pads
@@ -45,7 +46,7 @@ class NetworkBuilder:
 
     def gemm(self, x: str, inputs: int, outputs: int) -> str:
         """Gemm with bias."""
-        bias = self._constant(np.zeros(outputs, np.float32))
+        bias = self.constant(np.zeros(outputs, np.float32))
         return self.node("Gemm", x, self.weights(outputs, inputs), bias, transB=1)
 
     def model(self, output: str) -> onnx.ModelProto:
@@ -53,13 +54,14 @@ class NetworkBuilder:
         graph = helper.make_graph(
             self.nodes,
             "network",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", *self.shape])],
+            [helper.make_tensor_value_info("input", self.type, ["batch", *self.shape])],
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
             self.constants,
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
-    def _constant(self, value: np.ndarray) -> str:
+    def constant(self, value: np.ndarray) -> str:
+        """Append a constant; its name."""
         name = f"constant{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(value, name))
         return name
@@ -109,6 +111,47 @@ def resnet50() -> onnx.ModelProto:
             inner = build.convolution(inner, width, outputs, 1, gain=0.5)
             x, channels = build.node("Relu", build.node("Add", inner, shortcut)), outputs
     return _classifier(build, x, channels, 1000)
+
+
+def gpt2_small(tokens: int = 64) -> onnx.ModelProto:
+    """GPT-2 small: 12 blocks, 768 wide, 12 heads, 50,257 words, the table of words used at both ends; 124 million weights.
+
+    Source: Radford et al., "Language models are unsupervised multitask learners", 2019; normalization before each part.
+
+    Args:
+        tokens: of a text; the network reads up to 1,024.
+    """
+    width, heads, words, blocks = 768, 12, 50257, 12
+    build = NetworkBuilder((tokens,), tokens=True)
+    table = build.weights(words, width, gain=width * 0.02**2)
+    x = build.node("Gather", table, "input")
+    x = build.node("Add", x, build.weights(tokens, width, gain=width * 0.02**2))
+    hidden = np.triu(np.full((tokens, tokens), -1e9, np.float32), 1)  # a word sees those before it alone
+    mask, root = build.constant(hidden), build.constant(np.float32(np.sqrt(width / heads)))
+    apart, joined = (build.constant(np.array(s)) for s in ([0, tokens, heads, width // heads], [0, tokens, width]))
+
+    def normalized(x: str) -> str:
+        ones, zeros = build.constant(np.ones(width, np.float32)), build.constant(np.zeros(width, np.float32))
+        return build.node("LayerNormalization", x, ones, zeros)
+
+    def linear(x: str, inputs: int, outputs: int) -> str:
+        product = build.node(
+            "MatMul", x, build.node("Transpose", build.weights(outputs, inputs, gain=1.0), perm=[1, 0])
+        )
+        return build.node("Add", product, build.constant(np.zeros(outputs, np.float32)))
+
+    for _ in range(blocks):
+        inner = normalized(x)
+        query, key, value = (build.node("Reshape", linear(inner, width, width), apart) for _ in range(3))
+        query, value = (build.node("Transpose", each, perm=[0, 2, 1, 3]) for each in (query, value))
+        scores = build.node("MatMul", query, build.node("Transpose", key, perm=[0, 2, 3, 1]))
+        weights = build.node("Softmax", build.node("Add", build.node("Div", scores, root), mask), axis=-1)
+        mixed = build.node("Transpose", build.node("MatMul", weights, value), perm=[0, 2, 1, 3])
+        x = build.node("Add", x, linear(build.node("Reshape", mixed, joined), width, width))
+        inner = linear(normalized(x), width, 4 * width)
+        x = build.node("Add", x, linear(build.node("Gelu", inner, approximate="tanh"), 4 * width, width))
+    words_first = build.node("Transpose", table, perm=[1, 0])
+    return build.model(build.node("MatMul", normalized(x), words_first))
 
 
 def _classifier(build: NetworkBuilder, x: str, channels: int, classes: int) -> onnx.ModelProto:

@@ -203,13 +203,28 @@ def write_docs(page: Path, results: Measured, before: Measured | None = None) ->
     Raises:
         ValueError: the page has no such marks.
     """
-    text = page.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text.split(BEGIN)[1]:
-        raise ValueError(f"{page} has no lines {BEGIN} and {END}")
     machine = results["machine"]
     said = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     parts = [f"{machine['processor']}, {machine['processors']} processors; {said}."]
     parts += [f"**{title}**\n\n{markdown(cells)}" for title, cells in tables(results, before).items()]
     parts.append("\n".join(["Errors that are on:", "", *(f"- {each}" for each in errors_of(results))]))
-    start, rest = text.split(BEGIN)
-    page.write_text(f"{start}{BEGIN}\n" + "\n\n".join(parts) + f"\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+    write_between(page, "\n\n".join(parts), BEGIN, END)
+
+
+def write_between(page: Path, content: str, begin: str, end: str) -> None:
+    """Put a text between two marks of a page.
+
+    Args:
+        page: with a line for each mark.
+        content: without its last line break.
+        begin: the first mark.
+        end: the last one.
+
+    Raises:
+        ValueError: the page has no such marks.
+    """
+    text = page.read_text(encoding="utf-8")
+    if begin not in text or end not in text.split(begin)[1]:
+        raise ValueError(f"{page} has no lines {begin} and {end}")
+    start, rest = text.split(begin)
+    page.write_text(f"{start}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from xbcompile.runtime.corrections_file import load_corrections, save_corrections
     from xbcompile.runtime.cost import Cost, Counters, cost_of
     from xbcompile.runtime.session import Session
-    from xbcompile.runtime.statistics import LayerStatistics
+    from xbcompile.runtime.statistics import ColumnStatistics, LayerStatistics
 
 _WHERE = {
+    "ColumnStatistics": "xbcompile.runtime.statistics",
     "Cost": "xbcompile.runtime.cost",
     "Counters": "xbcompile.runtime.cost",
     "LayerStatistics": "xbcompile.runtime.statistics",
@@ -29,6 +30,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "ColumnStatistics",
     "Cost",
     "Counters",
     "LayerStatistics",

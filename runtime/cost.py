@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 
 from xbcompile.ir import ArraySpec, Schedule
 from xbcompile.ir.schedule import tile_columns
+from xbcompile.notebook import html_table
 from xbcompile.program.program import Program
+from xbcompile.units import si
 
 
 @dataclass
@@ -80,6 +82,11 @@ class Cost:
     dot_products: int
     energy_j: float
     time_s: float
+
+    def _repr_html_(self) -> str:
+        rows = [(name.replace("_", " "), value) for name, value in list(asdict(self).items())[:-2]]
+        rows += [("energy", si(self.energy_j, "J")), ("array time", si(self.time_s, "s"))]
+        return html_table(("cost", "of all inferences"), rows)
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))

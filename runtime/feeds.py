@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xbcompile.data.datasets import holds_samples, load_data
 from xbcompile.data.inputs import arrays_of
 from xbcompile.data.shaping import transposition_hint
 from xbcompile.errors import DataError, elided, plain, quoted
@@ -26,6 +27,22 @@ def taken(program: Program, given: Any) -> dict[str, Any]:
         DataError: names are no texts, or a value is no array, or none that the input's type can hold.
     """
     return arrays_of(program.network.inputs, given)
+
+
+def all_samples(program: Program, given: Any) -> dict[str, Any]:
+    """`taken`, of data of any kind: of what has labels, or comes in pieces or from files, all inputs.
+
+    Args:
+        program: whose model has the inputs.
+        given: see `taken` and `load_data`.
+
+    Raises:
+        DataError: they do not fit the model.
+    """
+    network = program.network
+    if not holds_samples(given, network.inputs):
+        return taken(program, given)
+    return load_data(given, network.inputs, network.samples, finite=False).inputs
 
 
 def samples_taken(program: Program, given: Any) -> dict[str, Any]:

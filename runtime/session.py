@@ -18,6 +18,7 @@ from xbcompile.errors import DataError, ProgramError, RunError, shown
 from xbcompile.ir.corrections import Corrections, Effort
 from xbcompile.ir.sample_axes import SampleAxes
 from xbcompile.ir.vectors import count_vectors
+from xbcompile.notebook import html_table, html_text
 from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import CHUNK_SAMPLES
 from xbcompile.reference.sequence import calls_in_sequence, with_initial_states
@@ -25,17 +26,18 @@ from xbcompile.runtime.commissioning import chip_name, chip_of, fitted, with_cor
 from xbcompile.runtime.corrections_check import check_corrections
 from xbcompile.runtime.cost import Counters
 from xbcompile.runtime.dataflow import Digital, Pending, count_steps, walk
-from xbcompile.runtime.feeds import check_feeds, taken
+from xbcompile.runtime.feeds import all_samples, check_feeds, taken
 from xbcompile.runtime.joining import joined
 from xbcompile.runtime.layer_executor import OBSERVED_READINGS, PART_VECTORS, LayerExecutor
 from xbcompile.runtime.one_by_one import batched, checked
 from xbcompile.runtime.placed import PlacedProgram
 from xbcompile.runtime.player import BatchInput, Player, vector_range
 from xbcompile.runtime.prepared import MEMORY_BYTES, MOST_CHUNK, PreparedProgram
-from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
+from xbcompile.runtime.statistics import ColumnStatistics, LayerStatistics, StatisticsCollector
 from xbcompile.runtime.timeline import COMMISSION_BATCH, checked_first
 from xbcompile.runtime.unroll import open_recurrences
 from xbcompile.targets import BatchedDevice, Device
+from xbcompile.units import percent
 from xbcompile.whole_numbers import whole_number
 
 
@@ -93,9 +95,29 @@ class Session:
         self.placed = PlacedProgram(program, corrections, blocks=self.prepared.blocks)
         self.executors = self._make_executors()
         self._player = None if isinstance(self.device, BatchedDevice) else self._new_player()
-        self._statistics = [StatisticsCollector(each.device, each.layer.input_code) for each in self.executors]
+        self._statistics = [
+            StatisticsCollector(each.device, each.layer.input_code, program.spec.columns) for each in self.executors
+        ]
         self._set_up = self._warm = False
         self._turn, self._noting = RLock(), Lock()
+
+    def __repr__(self) -> str:
+        return f"<Session of {self.program!r} on {self._name}: {self.counters.inferences:,} inferences so far>"
+
+    def _repr_html_(self) -> str:
+        columns = ("layer", "inputs", "clipped", "readings observed", "mean error", "mean |error|")
+        unit = "dot" if self.device.lsb is None else "LSB"
+        rows = [
+            (
+                each.layer,
+                each.inputs,
+                "-" if each.clipped_fraction is None else percent(each.clipped_fraction),
+                each.readings,
+                *(f"{value:.3f} {unit}" for value in (each.mean_error_lsb, each.mean_absolute_error_lsb)),
+            )
+            for each in self.statistics
+        ]
+        return html_text(repr(self)[1:-1]) + html_table(columns, rows)
 
     @property
     def corrections(self) -> Corrections:
@@ -112,6 +134,12 @@ class Session:
         """Per-layer statistics: of all inputs, and of the first readings of the session's runs of samples, see `run_samples`."""
         names = [layer.name for layer in self.program.network.layers]
         return [c.result(name) for c, name in zip(self._statistics, names, strict=True)]
+
+    @property
+    def column_statistics(self) -> list[ColumnStatistics]:
+        """What was seen on each physical column, by layer; of the same readings as `statistics`."""
+        names = [layer.name for layer in self.program.network.layers]
+        return [c.result_of_columns(name) for c, name in zip(self._statistics, names, strict=True)]
 
     @property
     def axes(self) -> SampleAxes:
@@ -143,7 +171,7 @@ class Session:
 
     def run_samples(
         self,
-        feeds: Mapping[str, Any],
+        feeds: Any,
         progress: Callable[[int], None] | None = None,
         chunk: int | None = None,
         first_sample: int | None = None,
@@ -154,7 +182,8 @@ class Session:
 
         Args:
             feeds: graph inputs by name, or the only one, see `run`; those without samples once, or per call, with an axis more in
-                front. Of arrays in files (`numpy.memmap`) no more is read at once than one call takes.
+                front. Or data of any kind that `xbcompile.run` takes, whose labels are left out. Of arrays in files
+                (`numpy.memmap`) no more is read at once than one call takes.
             progress: told the number of samples done after each call.
             chunk: samples that are simulated together; None takes up to 1,000, fewer where their tensors would take more than
                 `memory_bytes`. What the model takes in one call goes before. A device without the batched path takes batch after
@@ -169,12 +198,12 @@ class Session:
             DataError: the samples do not fill calls of the model, an input does not fit, or a state is none.
             RunError: `chunk` is no number of samples.
         """
-        feeds = taken(self.program, feeds)
+        feeds = all_samples(self.program, feeds)
         return self.join(feeds, self.run_parts(feeds, progress, chunk, first_sample, states, observe), states)
 
     def run_parts(
         self,
-        feeds: Mapping[str, Any],
+        feeds: Any,
         progress: Callable[[int], None] | None = None,
         chunk: int | None = None,
         first_sample: int | None = None,
@@ -199,7 +228,7 @@ class Session:
         if chunk is not None:
             chunk = whole_number("chunk", chunk, 1, MOST_CHUNK, "how many samples are simulated together", RunError)
         with self._turn:
-            feeds = taken(self.program, feeds)
+            feeds = all_samples(self.program, feeds)
             if states:
                 feeds = with_initial_states(self.program.network, feeds, states)
                 yield from self._run_in_sequence(feeds, states, progress, first_sample, observe)

@@ -55,15 +55,38 @@ class LayerStatistics:
         return self.saturated_low_fraction + self.saturated_high_fraction
 
 
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """What was seen on each physical column, of all arrays together that hold tiles of one layer.
+
+    Each list has an entry a column.
+
+    Args:
+        layer: its name.
+        readings: how many were observed.
+        mean_error_lsb: see `LayerStatistics`; None where a column has no reading.
+        mean_absolute_error_lsb: likewise.
+        range_used_fraction: likewise; None where the device has no converter's range.
+    """
+
+    layer: str
+    readings: list[int]
+    mean_error_lsb: list[float | None]
+    mean_absolute_error_lsb: list[float | None]
+    range_used_fraction: list[float | None] | None
+
+
 class StatisticsCollector:
     """Accumulates statistics of one layer; see ReadingObserver.
 
     Args:
         device: what is read.
         code: how the layer's inputs are coded; None: not at all.
+        columns: of an array.
     """
 
-    def __init__(self, device: Device, code: InputCode | None = None) -> None:
+    def __init__(self, device: Device, code: InputCode | None = None, columns: int = 0) -> None:
+        self.columns = _Columns(columns)
         self.lsb = device.lsb or 1.0
         self.limits = device.reading_limits
         self.taken = None if code is None else code.taken
@@ -95,6 +118,7 @@ class StatisticsCollector:
         self.readings += readings.size
         self.error += float(difference.sum(dtype=np.float64))
         self.absolute_error += float(np.abs(difference).sum(dtype=np.float64))
+        self.columns.add(columns, difference, readings)
         if self.limits is not None and readings.size:
             low, high = self.limits
             self.saturated_low += int(np.count_nonzero(readings <= low))
@@ -120,9 +144,42 @@ class StatisticsCollector:
             mean_absolute_error_lsb=self.absolute_error / count,
         )
 
+    def result_of_columns(self, layer: str) -> ColumnStatistics:
+        """The statistics of columns so far."""
+        count, error, absolute = self.columns.count, self.columns.error, self.columns.absolute_error
+
+        def each(values: np.ndarray) -> list[float | None]:
+            return [float(value / n) if n else None for value, n in zip(values, count.tolist(), strict=True)]
+
+        used = None
+        if self.limits is not None:
+            low, high = self.limits
+            lowest, highest = (np.clip(end, low, high) for end in (self.columns.lowest, self.columns.highest))
+            used = each(np.maximum(highest - lowest, 0.0) / (high - low) * count)
+        return ColumnStatistics(layer, count.tolist(), each(error), each(absolute), used)
+
     def _range_used(self, low: float, high: float) -> float:
         lowest, highest = (min(max(end, low), high) for end in self.reading_range)
         return max(highest - lowest, 0.0) / (high - low)
+
+
+class _Columns:
+    """Sums over readings by physical column."""
+
+    def __init__(self, columns: int) -> None:
+        self.count = np.zeros(columns, np.int64)
+        self.error, self.absolute_error = np.zeros(columns), np.zeros(columns)
+        self.lowest, self.highest = np.full(columns, np.inf), np.full(columns, -np.inf)
+
+    def add(self, columns: np.ndarray, difference: np.ndarray, readings: np.ndarray) -> None:
+        """See ReadingObserver: [tiles, width], and twice [tiles, vectors, slices, width]."""
+        if not len(self.count) or not readings.size:
+            return
+        self.count += np.bincount(columns.ravel(), minlength=len(self.count)) * readings[0, ..., 0].size
+        np.add.at(self.error, columns, difference.sum(axis=(1, 2), dtype=np.float64))
+        np.add.at(self.absolute_error, columns, np.abs(difference).sum(axis=(1, 2), dtype=np.float64))
+        np.minimum.at(self.lowest, columns, readings.min(axis=(1, 2)))
+        np.maximum.at(self.highest, columns, readings.max(axis=(1, 2)))
 
 
 def _widened(span: tuple[float, float], low: float, high: float) -> tuple[float, float]:

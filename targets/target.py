@@ -11,6 +11,7 @@ from typing import Any
 
 from xbcompile.errors import TargetError, shown
 from xbcompile.ir import ArraySpec
+from xbcompile.notebook import html_table, html_text, printable
 from xbcompile.targets.assumed import AssumedRange, assumed_ranges, parse_ranges, says_assumed
 from xbcompile.targets.contract import Device, HasDefectMap, SimulatedDevice
 from xbcompile.targets.control import ASSUMED, ControlParameters, model_quantities, parse_control
@@ -28,7 +29,7 @@ MOST_CELL_LEVELS = 1 << 25  # of an array: cells times levels; simulating one ta
 _ARRAYS_LOOKED_AT = 8  # of one chip, for defects
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Target:
     """A target as one value: what a program embeds, and all that the compiler and runtime need.
 
@@ -50,6 +51,17 @@ class Target:
     pipeline: str
     quantities: dict[str, dict[str, Any]]
     assumed: dict[str, tuple[float, float]] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        spec = self.array_spec
+        return printable(f"<Target {self.name!r}, arrays of {spec.rows}x{spec.columns}: {self.summary}>")
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, each["value"], each.get("unit", ""), each.get("source", ""))
+            for name, each in self.quantities.items()
+        ]
+        return html_text(repr(self)[1:-1]) + html_table(("quantity", "value", "unit", "source"), rows, most=len(rows))
 
     @cached_property
     def parameters(self) -> Any:

@@ -16,14 +16,15 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # as in `names`
 if TYPE_CHECKING:
-    from xbcompile.api import compile
-    from xbcompile.diagnosis.diagnosis import diagnose
+    from xbcompile.api.compiling import compile
+    from xbcompile.api.diagnosing import diagnose
+    from xbcompile.api.program import Program, load_program
+    from xbcompile.api.running import Run, run
     from xbcompile.errors import XbcompileError
     from xbcompile.frontend.explain import explain
     from xbcompile.interop.inference_session import InferenceSession
     from xbcompile.options import CompileOptions, PlanOptions
     from xbcompile.planning.plan import Plan, plan
-    from xbcompile.program.program import Program, load_program
     from xbcompile.runtime import Session, commission, load_corrections, save_corrections
     from xbcompile.targets import Target, load_target
     from xbcompile.verification.verify import verify
@@ -33,18 +34,20 @@ _WHERE = {
     "InferenceSession": "xbcompile.interop.inference_session",
     "Plan": "xbcompile.planning.plan",
     "PlanOptions": "xbcompile.options",
-    "Program": "xbcompile.program.program",
+    "Program": "xbcompile.api.program",
+    "Run": "xbcompile.api.running",
     "Session": "xbcompile.runtime",
     "Target": "xbcompile.targets",
     "XbcompileError": "xbcompile.errors",
     "commission": "xbcompile.runtime",
-    "compile": "xbcompile.api",
-    "diagnose": "xbcompile.diagnosis.diagnosis",
+    "compile": "xbcompile.api.compiling",
+    "diagnose": "xbcompile.api.diagnosing",
     "explain": "xbcompile.frontend.explain",
     "load_corrections": "xbcompile.runtime",
-    "load_program": "xbcompile.program.program",
+    "load_program": "xbcompile.api.program",
     "load_target": "xbcompile.targets",
     "plan": "xbcompile.planning.plan",
+    "run": "xbcompile.api.running",
     "save_corrections": "xbcompile.runtime",
     "verify": "xbcompile.verification.verify",
 }
@@ -55,6 +58,7 @@ __all__ = [
     "Plan",
     "PlanOptions",
     "Program",
+    "Run",
     "Session",
     "Target",
     "XbcompileError",
@@ -66,9 +70,15 @@ __all__ = [
     "load_program",
     "load_target",
     "plan",
+    "run",
     "save_corrections",
     "verify",
 ]
 
 
 __getattr__ = public_names(__name__, _WHERE)
+
+
+def __dir__() -> list[str]:
+    """Names that are loaded when they are first used, too."""
+    return sorted({*globals(), *__all__})

@@ -27,3 +27,8 @@ def si(value: float, unit: str) -> str:
 def percent(fraction: float, digits: int = 2) -> str:
     """`0.9758` -> `97.58 %`."""
     return f"{100 * fraction:.{digits}f} %"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1, "image"` -> `1 image`; `1200, "image"` -> `1,200 images`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

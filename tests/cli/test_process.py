@@ -64,7 +64,7 @@ main()
 @pytest.mark.parametrize(
     ("command", "module", "name"),
     [
-        (["compile", "model.onnx", "-o", "out.xbar", "--target", "ideal"], "xbcompile.api", "verify"),
+        (["compile", "model.onnx", "-o", "out.xbar", "--target", "ideal"], "xbcompile.api.compiling", "verify"),
         (["compile", "model.onnx", "-o", "out.xbar", "--target", "ideal"], "os", "replace"),
         (["run", "program.xbar", "--data", "d.npz", "-o", "out.npz"], "xbcompile.runtime.layer_executor", "lay_out"),
         (["run", "program.xbar", "--data", "d.npz", "-o", "out.npz"], "os", "replace"),

@@ -121,7 +121,7 @@ def test_digits_without_scikit_learn(monkeypatch):
         (
             "",
             "unknown data ''; allowed: mnist:test[:N], fashion-mnist:test[:N], digits:test[:N], letters:test[:N], "
-            "scenes:test[:N], or a .npz or .npy file",
+            "scenes:test[:N], or a .npz, .npy or .csv file, or a folder of images",
         ),
         ("cifar:test", "unknown data 'cifar:test'"),
         ("mnist", "data 'mnist': part '' is unknown; allowed: train, test"),
@@ -141,7 +141,9 @@ def test_bad_specs(folder, spec, text):
 
 
 def test_models_that_a_set_does_not_fit(folder):
-    with pytest.raises(DataError, match=r"mnist:test: samples have shape 28x28; the model's input 'x' wants 6"):
+    with pytest.raises(
+        DataError, match=r"mnist:test, array 'x': samples have shape 28x28; the model's input 'x' wants 6"
+    ):
         load_data("mnist:test", SIX)
     with pytest.raises(DataError, match="has one array, but the model has 2 inputs"):
         load_data("mnist:test", (value("n", 784), value("n", 784, name="z")))
@@ -312,7 +314,7 @@ def test_an_input_named_labels(npz):
     ("arrays", "text"),
     [
         ({"x": X, "z": X}, "has arrays x, z; the model's inputs are x"),
-        ({"y": X, "z": X}, "has arrays y, z; the model's inputs are x"),
+        ({"w": X, "z": X}, "has arrays w, z; the model's inputs are x"),
         ({}, "has arrays none; the model's inputs are x"),
         ({"labels": np.arange(4)}, "has arrays none; the model's inputs are x"),
         ({"x": X[:, :5]}, "array 'x': samples have shape 5; the model's input 'x' wants 6"),

@@ -140,8 +140,8 @@ def test_archives_that_claim_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path.write_bytes(npz([("x.npy", zeros)] * 1 + [("y.npy", zeros)], zipfile.ZIP_DEFLATED))
     monkeypatch.setattr(files, "MOST_UNPACKED_BYTES", 2 * len(zeros) - 1)
     assert f"its compressed arrays come to {2 * len(zeros):,} bytes; allowed: {2 * len(zeros) - 1:,}" in refused(path)
-    path.write_bytes(npz([("x.npy", zeros), ("y.npy", zeros)]))
-    assert "has arrays x, y; the model's inputs are x" in refused(path)  # without compression there is no limit
+    path.write_bytes(npz([("x.npy", zeros), ("z.npy", zeros)]))
+    assert "has arrays x, z; the model's inputs are x" in refused(path)  # without compression there is no limit
     monkeypatch.undo()
     path.write_bytes(_claiming(npz([("x.npy", zeros)], zipfile.ZIP_DEFLATED), 2**31))
     assert "its compressed arrays come to 2,147,483,648 bytes; allowed: 1,073,741,824" in refused(path)
@@ -290,9 +290,9 @@ def test_names_of_data_that_are_none(spec: str, text: str) -> None:
     assert text in refused(spec, (helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16]),))
 
 
-@pytest.mark.parametrize("spec", [None, 3, X, ["mnist:test"]])
-def test_names_of_data_are_texts(spec: Any) -> None:
-    with pytest.raises(DataError, match="give the name of a set or of a file, not a"):
+@pytest.mark.parametrize("spec", [None, 3, ["mnist:test"]])
+def test_what_is_no_data(spec: Any) -> None:
+    with pytest.raises(DataError, match=r"there are no numbers in it|there are no samples|is not numeric"):
         load_data(spec, SIX)
 
 

@@ -18,6 +18,7 @@ from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.small_programs import CODED, convolution_program, dense_model, images
 from xbcompile.diagnosis.diagnosis import INHERITED, Diagnosis, LayerDiagnosis, _Accumulator, diagnose
 from xbcompile.errors import DataError, ProgramError, TargetError
+from xbcompile.program.program import Program
 from xbcompile.reference.evaluate import evaluate_model
 from xbcompile.runtime import Session
 from xbcompile.targets import Target, load_target
@@ -73,13 +74,13 @@ CASES = {
 
 
 @cache
-def case(name: str) -> tuple[xbcompile.Program, np.ndarray, Diagnosis]:
+def case(name: str) -> tuple[Program, np.ndarray, Diagnosis]:
     program, x = CASES[name]()
     return program, x, diagnose(program, {"x": x}, seed=2)
 
 
 @pytest.fixture
-def fitted() -> tuple[xbcompile.Program, Diagnosis]:
+def fitted() -> tuple[Program, Diagnosis]:
     return case("fitted")[::2]
 
 
@@ -111,7 +112,7 @@ def test_the_whole_of_the_last_layer_is_the_error_of_the_program(name: str) -> N
     assert found.layers[-1].variance == pytest.approx(variance, rel=1e-4)
 
 
-def test_the_first_layer_inherits_nothing(fitted: tuple[xbcompile.Program, Diagnosis]) -> None:
+def test_the_first_layer_inherits_nothing(fitted: tuple[Program, Diagnosis]) -> None:
     """Exactly: the same inputs, the same noise, and corrections fitted on the same readings."""
     first, second = fitted[1].layers
     assert parts(first)[INHERITED] == parts(first, corrected=False)[INHERITED] == 0
@@ -187,7 +188,7 @@ def test_saturation_is_counted_and_told_apart_from_rounding() -> None:
     assert parts(layers[1], False)["saturation"] > 20 * parts(layers[1], False)["rounding"]
 
 
-def test_end_to_end(fitted: tuple[xbcompile.Program, Diagnosis]) -> None:
+def test_end_to_end(fitted: tuple[Program, Diagnosis]) -> None:
     """Every source without and alone, in whole sessions; the score sees the first output."""
     program = fitted[0]
     found = diagnose(program, {"x": X}, seed=2, score=lambda output: float(output[0, 0]))

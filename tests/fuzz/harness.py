@@ -75,7 +75,7 @@ def boundary(name: str) -> ModuleType:
 
 def attempted(blocks: Iterable[Block], workers: int = 1) -> Iterator[Tally]:
     """What came of each block, as they are done."""
-    modules = ("xbcompile.api", "xbcompile.runtime", "tests.fuzz.harness")
+    modules = ("xbcompile.api.compiling", "xbcompile.runtime", "tests.fuzz.harness")
     for outcome in work_apart(
         _work,
         blocks,

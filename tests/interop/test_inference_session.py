@@ -90,7 +90,7 @@ def test_path_bytes_model_program_and_program_file_give_the_same(tmp_path):
 
 def test_target_device_seed_and_options_are_those_of_compile_and_session():
     model = perceptron()
-    session = xbcompile.InferenceSession(model, "mram64", "mram64-emulator", 3, packing="none")
+    session = xbcompile.InferenceSession(model, target="mram64", device="mram64-emulator", seed=3, packing="none")
     program = xbcompile.compile(model, "mram64", packing="none")
     assert session.program.target.name == "mram64"
     assert session.program.schedule == program.schedule
@@ -105,7 +105,7 @@ def test_target_device_seed_and_options_are_those_of_compile_and_session():
 def test_a_program_has_its_target():
     program = xbcompile.compile(perceptron(), "ideal")
     with pytest.raises(TypeError, match="target, packing: a program is compiled already, for 'ideal'; give the model"):
-        xbcompile.InferenceSession(program, "mram64", packing="none")
+        xbcompile.InferenceSession(program, target="mram64", packing="none")
 
 
 def test_what_cannot_be_read(tmp_path):

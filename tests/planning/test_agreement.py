@@ -10,7 +10,7 @@ from onnx import helper
 
 import xbcompile
 from tests.support.model_kit import MODELS, model_of
-from xbcompile import api
+from xbcompile.api import compiling
 from xbcompile.errors import ModelError
 from xbcompile.report.summary import summarize
 from xbcompile.targets import target_names
@@ -60,7 +60,7 @@ def test_plan_and_compile_agree(index, model, monkeypatch):
 
     Of targets and numbers of arrays each network meets two, in turn, as all take minutes; without search, as that is one code.
     """
-    monkeypatch.setattr(api, "_verify", lambda program: None)  # tests of their own compare programs with networks
+    monkeypatch.setattr(compiling, "_verify", lambda program: None)  # tests of their own compare programs with networks
     path = MODELS / f"{model}.onnx"
     for i, target in enumerate(target_names()[index % 4 :: 4]):
         if (model, target) in LONG:

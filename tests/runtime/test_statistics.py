@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xbcompile.ir import InputCode
-from xbcompile.runtime.statistics import LayerStatistics, StatisticsCollector
+from xbcompile.runtime.statistics import ColumnStatistics, LayerStatistics, StatisticsCollector
 
 NONE = np.zeros(0, int)
 
@@ -72,3 +72,37 @@ def test_no_inputs_and_none_that_is_finite() -> None:
     assert (empty.inputs, empty.lowest_input, empty.clipped_fraction) == (0, None, 0)
     strange = seen(np.array([np.nan, -np.inf]), code=InputCode("analogue", 1, 0.0, 1.0))
     assert (strange.not_finite, strange.highest_input, strange.clipped_fraction) == (2, None, 0.5)
+
+
+def test_columns_are_told_apart() -> None:
+    """Two tiles [vectors 3, slices 2]: tile 0 on columns 4 and 1, tile 1 on columns 1 and 0, against a loop over readings."""
+    rng = np.random.default_rng(5)
+    columns = np.array([[4, 1], [1, 0]])
+    readings, exact = rng.normal(size=(2, 3, 2, 2)), rng.normal(size=(2, 3, 2, 2))
+    device = SimpleNamespace(lsb=0.5, reading_limits=(-1.0, 3.0))
+    collector = StatisticsCollector(device, None, 6)
+    collector.observe(np.zeros(2, int), columns, readings, exact)
+    found = collector.result_of_columns("fc")
+    for column in range(6):
+        mine = [(t, w) for t in range(2) for w in range(2) if columns[t, w] == column]
+        seen_there = np.array([readings[t, v, s, w] for t, w in mine for v in range(3) for s in range(2)])
+        errors = np.array([(readings - exact)[t, v, s, w] / 0.5 for t, w in mine for v in range(3) for s in range(2)])
+        assert found.readings[column] == len(seen_there)
+        if not mine:
+            assert found.mean_error_lsb[column] is found.range_used_fraction[column] is None
+            continue
+        assert found.mean_error_lsb[column] == pytest.approx(errors.mean())
+        assert found.mean_absolute_error_lsb[column] == pytest.approx(np.abs(errors).mean())
+        inside = np.clip(seen_there, -1, 3)
+        assert found.range_used_fraction[column] == pytest.approx((inside.max() - inside.min()) / 4)
+    whole = collector.result("fc")
+    counts = np.array(found.readings)
+    assert whole.readings == counts.sum()
+    sums = sum(n * error for n, error in zip(counts, found.mean_error_lsb, strict=True) if n)
+    assert whole.mean_error_lsb == pytest.approx(sums / counts.sum())
+
+
+def test_columns_of_a_device_without_a_range() -> None:
+    assert StatisticsCollector(SimpleNamespace(lsb=None, reading_limits=None), None, 3).result_of_columns("fc") == (
+        ColumnStatistics("fc", [0, 0, 0], [None] * 3, [None] * 3, None)
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 MEMORY_BYTES = 4 * 2**30
-MODULES = ("xbcompile.api", "xbcompile.runtime")
+MODULES = ("xbcompile.api.compiling", "xbcompile.runtime")
 
 Tell = Callable[[Any], None]
 Work = Callable[[Any, Tell], Any]  # of a case; what it tells on its way is kept, however it ends

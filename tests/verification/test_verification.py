@@ -385,7 +385,7 @@ def test_a_layer_without_code_is_found() -> None:
 
 def test_compiling_refuses_a_wrong_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program is verified before it is returned: a broken tiler cannot hand one out."""
-    from xbcompile import api
+    from xbcompile.api import compiling
     from xbcompile.errors import VerifyError
     from xbcompile.tiler.reuse.reuse_cells import reuse_cells
 
@@ -395,7 +395,7 @@ def test_compiling_refuses_a_wrong_schedule(monkeypatch: pytest.MonkeyPatch) -> 
         tiles["k0"][0] = 1
         return replace(schedule, tiles=tiles)
 
-    monkeypatch.setattr(api, "reuse_cells", broken)
+    monkeypatch.setattr(compiling, "reuse_cells", broken)
     with pytest.raises(VerifyError, match="weights of layer 'conv' are in no tile") as caught:
         xbcompile.compile(convolution_model(), "ideal")
     assert len(caught.value.findings) == 1

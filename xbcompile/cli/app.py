@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from xbcompile import __version__
-from xbcompile.cli import arguments, completing, streams, terminal
+from xbcompile.cli import arguments, completing, plotting, streams, terminal
 from xbcompile.cli.help import App, Group
 from xbcompile.cli.progress import progress
 
@@ -150,6 +150,7 @@ def plan_command(
     batch_axis: arguments.BatchAxis = None,
     keep_inputs: arguments.KeptInputs = None,
     fixed_inputs: arguments.FixedInputs = None,
+    plot: arguments.Plot = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Map layer shapes alone, without weights: images, writes, reads, time and energy with bounds, and why it does not fit."""
@@ -157,6 +158,7 @@ def plan_command(
     from xbcompile.options import PlanOptions
     from xbcompile.report.plan import print_plan
 
+    plotting.check_plot(plot, source)
     with progress(f"planning {source}", not as_json) as tell:
         summary = plan_file(
             source,
@@ -166,6 +168,7 @@ def plan_command(
             arguments.given(context, PlanOptions),
             progress=lambda what: tell(f"planning {source}: {what}", None),
         )
+    plotting.write_plot(plot, "mapping", summary)
     terminal.give(print_plan, summary, as_json)
     if any(each["verdict"] != "met" for each in summary["requirements"]):
         raise typer.Exit(1)
@@ -194,6 +197,7 @@ def inspect_command(
     program: arguments.Program,
     schedule: Annotated[bool, typer.Option("--schedule", help="Print every step.")] = False,
     image: Annotated[int | None, typer.Option(help="Print the cells of this weight image.")] = None,
+    plot: arguments.Plot = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Show what a program is: layers, tiles, images, weight updates, reads, bounds, energy and time."""
@@ -201,11 +205,13 @@ def inspect_command(
     from xbcompile.program.program import load_program
     from xbcompile.report import summary, tables
 
+    plotting.check_plot(plot, program)
     loaded = load_program(program)
     if image is not None and not 0 <= image < loaded.schedule.images:
         allowed = f"allowed: 0 to {loaded.schedule.images - 1}" if loaded.schedule.images else "the program has none"
         raise ProgramError(f"image {image} does not exist; {allowed}")
     result = summary.summarize(loaded)
+    plotting.write_plot(plot, "mapping", result)
     if schedule:
         result["schedule"] = summary.schedule_rows(loaded)
     if image is not None:
@@ -223,7 +229,7 @@ def inspect_command(
 @app.command("run")
 def run_command(
     program: arguments.Program,
-    data: Annotated[str, typer.Option(help="mnist:test[:N], another set, FILE.npz, or FILE.npy.")],
+    data: Annotated[str, typer.Option(help="mnist:test[:N], another set, .npz, .npy, .csv, or a folder of images.")],
     device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
@@ -248,6 +254,7 @@ def run_command(
         typer.Option(min=1, metavar="MIB", help="What simulating may take in each process.", show_default="512"),
     ] = None,
     require: arguments.Required = None,
+    labels: arguments.Labels = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Execute a program with device errors: outputs or accuracy, counters, cost."""
@@ -272,6 +279,7 @@ def run_command(
         jobs,
         memory,
         require,
+        labels=labels,
         show_progress=not as_json,
     )
     for warning in result["warnings"]:
@@ -304,18 +312,24 @@ def commission_command(
 @app.command("diagnose")
 def diagnose_command(
     program: arguments.Program,
-    data: Annotated[str, typer.Option(help="mnist:train:500, another set, FILE.npz, or FILE.npy.")],
+    data: Annotated[str, typer.Option(help="mnist:train:500, another set, .npz, .npy, .csv, or a folder of images.")],
     device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Which chip.")] = 0,
     threshold: arguments.Threshold = None,
+    labels: arguments.Labels = None,
     threads: arguments.Threads = None,
+    plot: arguments.Plot = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Measure what each source of error costs, by switching it off: per layer and end to end."""
     from xbcompile.cli.diagnosing import diagnose_program
     from xbcompile.report.diagnosis import print_diagnosis
 
-    result = diagnose_program(program, data, device, seed, threshold, threads, show_progress=not as_json)
+    plotting.check_plot(plot, program, data)
+    result = diagnose_program(
+        program, data, device, seed, threshold, threads, labels_name=labels, show_progress=not as_json
+    )
+    plotting.write_plot(plot, "diagnosis", result)
     terminal.give(print_diagnosis, result, as_json)
 
 

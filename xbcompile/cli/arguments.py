@@ -71,7 +71,10 @@ Target = Annotated[
         autocompletion=completing.targets,
     ),
 ]
-Calibration = Annotated[str | None, typer.Option(help="Inputs to fit on: mnist:train:1000, FILE.npz, or FILE.npy.")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(help="Inputs to fit on: mnist:train:1000, a file (.npz, .npy, .csv), or a folder of images."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change one of the target's numbers; repeatable."),
@@ -116,9 +119,20 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Worker threads of each process.", show_default="one per processor, shared by --jobs"),
 ]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Array or column of labels in the data.",
+        show_default="labels, label, y, targets, or target",
+    ),
+]
 Required = Annotated[
     list[str] | None,
     typer.Option("--require", metavar="LIMIT", help="accuracy>=0.95, ...; repeatable. Exit status 1 if not met."),
+]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Also draw the result: FILE.png or FILE.svg.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 

@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from xbcompile.api.evaluation import ChipRun, Evaluation
 from xbcompile.cli.processes import done_in_processes, threads_of_each
 from xbcompile.data.datasets import Data, load_data
-from xbcompile.data.stored import StoredArray, blocks
-from xbcompile.errors import DataError
-from xbcompile.ir.corrections import Corrections, Effort
+from xbcompile.ir.corrections import Corrections
 from xbcompile.program.program import Program, load_program
-from xbcompile.reference.sequence import with_initial_states
-from xbcompile.runtime import Cost, LayerStatistics, Session, cost_of, load_corrections
-from xbcompile.runtime.accuracy import Classifier, software_accuracy
-from xbcompile.runtime.prepared import MEMORY_BYTES, PreparedProgram
-
-
-@dataclass(frozen=True)
-class ChipRun:
-    """What a run on one chip gave.
-
-    Args:
-        cost: of the run.
-        effort: what it took to fit the chip's corrections.
-        statistics: of the layers; readings are observed on the first chip alone.
-        has_converter: whether the chip has one.
-        not_finite: how many output values are NaN or infinite.
-        accuracy: fraction of samples classified right; None without labels.
-        rule: how classes were read; None without labels.
-        outputs: by name, where they are wanted.
-    """
-
-    cost: Cost
-    effort: Effort
-    statistics: list[LayerStatistics]
-    has_converter: bool
-    not_finite: int
-    accuracy: float | None
-    rule: dict[str, Any] | None
-    outputs: dict[str, Any]
+from xbcompile.runtime import load_corrections
+from xbcompile.runtime.prepared import MEMORY_BYTES
 
 
 @dataclass(frozen=True)
@@ -60,6 +29,7 @@ class Bench:
         threshold: see `Classifier.of`.
         threads: worker threads; None takes one per processor.
         memory_bytes: see `Session`.
+        labels: name of the labels in the data; None: found.
     """
 
     path: Path
@@ -70,6 +40,7 @@ class Bench:
     threshold: float | None = None
     threads: int | None = None
     memory_bytes: int = MEMORY_BYTES
+    labels: str | None = None
 
     @cached_property
     def program(self) -> Program:
@@ -78,76 +49,33 @@ class Bench:
 
     @cached_property
     def loaded(self) -> Data:
-        """The samples.
+        """The samples."""
+        network, states = self.program.network, dict(self.states)
+        return load_data(self.data, network.inputs, network.samples, states.values(), labels=self.labels, finite=False)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """What each chip does.
 
         Raises:
-            DataError: there is a threshold, and they have no labels.
+            DataError: there is a threshold, and the samples have no labels.
         """
-        network, states = self.program.network, dict(self.states)
-        loaded = load_data(self.data, network.inputs, network.samples, states.values(), finite=False)
-        if loaded.labels is None and self.threshold is not None:
-            raise DataError(f"--threshold {self.threshold:g} is for accuracy, and data {self.data!r} has no labels")
-        return loaded
-
-    @cached_property
-    def classifier(self) -> Classifier:
-        """How classes are read."""
-        return Classifier.of(self.program.network, self.threshold)
-
-    @cached_property
-    def prepared(self) -> PreparedProgram:
-        """What the chips share."""
-        return PreparedProgram(self.program, self.threads, self.memory_bytes)
+        program, corrections = self.program, self.corrections  # in this order, faults are told
+        return Evaluation(
+            program,
+            self.loaded,
+            self.device,
+            corrections,
+            dict(self.states),
+            self.threshold,
+            self.threads,
+            self.memory_bytes,
+        )
 
     @cached_property
     def corrections(self) -> Corrections | None:
         """Of the chip that is run; None: to be fitted."""
         return None if self.fit is None else load_corrections(self.fit)
-
-    def software_accuracy(self) -> float | None:
-        """Of the user's model on the samples; None where the program does not hold it."""
-        assert self.loaded.labels is not None
-        states = dict(self.states)
-        inputs = with_initial_states(self.program.network, self.loaded.inputs, states)
-        chunk = self.prepared.samples_at_once(inputs)
-        return software_accuracy(self.program, inputs, self.loaded.labels, states, self.classifier, chunk)
-
-    def run(self, seed: int, first: bool, keep_outputs: bool, progress: Callable[[int], None] | None = None) -> ChipRun:
-        """Run the samples on a chip.
-
-        Args:
-            seed: which.
-            first: observe readings.
-            keep_outputs: hand them back.
-            progress: told the number of samples done.
-        """
-        session, states = Session(self.prepared, self.device, seed, self.corrections), dict(self.states)
-        network, labels, inputs = self.program.network, self.loaded.labels, self.loaded.inputs
-        scored = network.outputs[0].name
-        not_finite = 0
-
-        def wanted() -> Iterator[dict[str, Any]]:
-            nonlocal not_finite
-            for part in session.run_parts(inputs, progress, states=states, observe=first):
-                not_finite += count_not_finite(part)
-                kept = part if keep_outputs else {} if labels is None else {scored: part[scored]}
-                yield kept
-
-        outputs = session.join(inputs, wanted(), states)
-        accuracy = rule = None
-        if labels is not None:
-            output = network.samples.samples_first(scored, outputs[scored])
-            accuracy, rule = self.classifier.accuracy(output, labels), self.classifier.rule(output)
-        return ChipRun(
-            cost_of(self.program, session.counters),
-            session.corrections_effort,
-            session.statistics,
-            session.device.lsb is not None,
-            not_finite,
-            accuracy,
-            rule,
-            outputs if keep_outputs else {},
-        )
 
 
 def run_chips(
@@ -165,7 +93,7 @@ def run_chips(
     samples, last = bench.loaded.samples, len(seeds) - 1
     if min(jobs, len(seeds)) == 1:
         return [
-            bench.run(seed, not i, keep_last and i == last, partial(_further, progress, i * samples))
+            bench.evaluation.run(seed, not i, keep_last and i == last, partial(_further, progress, i * samples))
             for i, seed in enumerate(seeds)
         ]
     jobs = min(jobs, len(seeds))
@@ -183,16 +111,10 @@ def _further(progress: Callable[[int], None], before: int, done: int) -> None:
 
 
 def _run_in_worker(bench: Bench, seed: int, first: bool, keep_outputs: bool) -> ChipRun:
-    return _kept(bench).run(seed, first, keep_outputs)
+    return _kept(bench).evaluation.run(seed, first, keep_outputs)
 
 
 @cache
 def _kept(bench: Bench) -> Bench:
     """The bench whose program, samples and sessions the chips of one process share."""
     return bench
-
-
-def count_not_finite(values: dict[str, Any]) -> int:
-    """How many numbers are NaN or infinite."""
-    floats = (x for x in values.values() if isinstance(x, np.ndarray | StoredArray) and x.dtype.kind == "f")
-    return sum(int(np.count_nonzero(~np.isfinite(block))) for x in floats for block in blocks(x))

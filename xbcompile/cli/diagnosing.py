@@ -34,11 +34,12 @@ def diagnose_program(
     threshold: float | None = None,
     threads: int | None = None,
     *,
+    labels_name: str | None = None,
     show_progress: bool,
 ) -> dict[str, Any]:
     """Diagnose a program file; the keys are those of `diagnose --json`."""
     program = load_program(path)
-    loaded = load_data(data, program.network.inputs, program.network.samples)
+    loaded = load_data(data, program.network.inputs, program.network.samples, labels=labels_name)
     labels = loaded.labels
     if labels is None and threshold is not None:
         raise DataError(f"--threshold {threshold:g} is for accuracy, and data {data!r} has no labels")

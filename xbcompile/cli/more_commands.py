@@ -68,18 +68,20 @@ def report_command(
     program: arguments.Program,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="PAGE.html", help="Page to write.")],
     data: Annotated[
-        str | None, typer.Option(help="Also run on these samples: mnist:test[:N], another set, FILE.npz, FILE.npy.")
+        str | None,
+        typer.Option(help="Also run on these samples: mnist:test[:N], another set, a file, a folder of images."),
     ] = None,
     device: arguments.Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
     threads: arguments.Threads = None,
+    labels: arguments.Labels = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Write one page to look at: network, arrays with their cells, schedule, cost, and with --data accuracy and errors."""
     from xbcompile.cli.reporting import report_file
 
-    result = report_file(program, output, data, device, seed, repeat, threads, show_progress=not as_json)
+    result = report_file(program, output, data, device, seed, repeat, threads, labels=labels, show_progress=not as_json)
     for warning in result["warnings"]:
         terminal.warn(warning)
     if as_json:
@@ -98,13 +100,21 @@ def compare_command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first chip.")] = 0,
     repeat: Annotated[int, typer.Option(min=1, help="Chips (seeds) to run on.")] = 1,
     threads: arguments.Threads = None,
+    labels: arguments.Labels = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="PAGE.html", help="Also write a page to look at.")
+    ] = None,
+    plot: arguments.Plot = None,
     as_json: arguments.Json = False,
 ) -> None:
     """Show what differs between two programs: options, target, mapping, cost, and with --data accuracy."""
     from xbcompile.cli.comparing import compare_files
+    from xbcompile.cli.plotting import check_plot, write_plot
     from xbcompile.report.comparison import print_comparison
 
-    result = compare_files(first, second, data, seed, repeat, threads, show_progress=not as_json)
+    check_plot(plot, first, second, data)
+    result = compare_files(first, second, data, seed, repeat, threads, output, labels=labels, show_progress=not as_json)
+    write_plot(plot, "comparison", result)
     terminal.give(print_comparison, result, as_json)
 
 

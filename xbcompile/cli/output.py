@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,12 @@ def check_output(path: Path, *inputs: str | Path | None) -> None:
     for each in inputs:
         if each is not None and (_same_file(path, each) or any(_same_file(path, file) for file in _beside(each, path))):
             raise ProgramError(f"output {str(path)!r} would overwrite the input {str(each)!r}; give another name")
+
+
+def check_ending(path: Path, endings: Sequence[str]) -> None:
+    """Raise ProgramError when a file's name says no kind that is written."""
+    if path.suffix not in endings:
+        raise ProgramError(f"output {str(path)!r} is of no kind that is written; allowed endings: {', '.join(endings)}")
 
 
 def _beside(model: str | Path, path: Path) -> Iterator[Path]:

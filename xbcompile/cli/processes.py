@@ -42,7 +42,7 @@ def done_in_processes(tasks: Sequence[Callable[[], Result]], jobs: int) -> Itera
         whatever a task raises: the others are ended.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["xbcompile.cli.chips", "xbcompile.api"])
+    context.set_forkserver_preload(["xbcompile.cli.chips", "xbcompile.api.compiling"])
     pool = ProcessPoolExecutor(jobs, context, _follow_parent, (context.Event(),))
     with pool:
         try:

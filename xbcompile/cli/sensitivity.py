@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from xbcompile.cli.characters import visible
-from xbcompile.cli.output import check_output
+from xbcompile.cli.output import check_ending, check_output
 from xbcompile.cli.processes import done_in_processes, threads_of_each
 from xbcompile.cli.progress import progress
-from xbcompile.errors import ProgramError, TargetError
+from xbcompile.errors import TargetError
 from xbcompile.experiments.sensitivity import (
     Accuracies,
     Ends,
@@ -58,7 +58,7 @@ def run_sensitivity(
     """
     names = _chosen(trial.target, only)
     for path in outputs:
-        _check_ending(path)
+        check_ending(path, _ENDINGS)
         check_output(path, trial.model, trial.data, trial.calibration)
     started = time.perf_counter()
     ends = ends_to_run(trial.target, names)
@@ -101,13 +101,6 @@ def _chosen(target: Target, only: Sequence[str]) -> list[str]:
         allowed = f"; allowed: {', '.join(names)}, or patterns of these" if names else ""
         raise TargetError(f"target {target.name!r}: {which}{allowed}")
     return [name for name in names if not only or any(fnmatchcase(name, pattern) for pattern in only)]
-
-
-def _check_ending(path: Path) -> None:
-    if path.suffix not in _ENDINGS:
-        raise ProgramError(
-            f"output {str(path)!r} is of no kind that is written; allowed endings: {', '.join(_ENDINGS)}"
-        )
 
 
 def _content(path: Path, result: dict[str, Any]) -> bytes:

@@ -1,4 +1,5 @@
-"""Data for calibration and evaluation, given by names such as `mnist:train:1000` or as .npz files.
+"""Data for calibration and evaluation: named sets, files, folders of images, arrays, tables and loaders.
 
-`datasets.py` (read it first) finds, checks and slices them; `synthetic.py` makes those that nobody published.
+`datasets.py` (read it first) finds and checks them; `columns.py` says which arrays are labels; `csv_tables.py`,
+`image_folders.py` and `batches.py` read what their names say, `synthetic.py` makes the sets that nobody published.
 """

@@ -1,4 +1,4 @@
-"""Data for calibration and evaluation: `mnist:train:1000`, `digits:test`, `letters:test`, ..., or a .npz file."""
+"""Data for calibration and evaluation, of any kind that users have: named sets, files, folders, arrays, loaders, tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,17 @@ import onnx
 from onnx import helper
 
 from xbcompile.data import synthetic
-from xbcompile.data.arrays import as_array, whole_labels
+from xbcompile.data.arrays import as_array, by_name, whole_labels
+from xbcompile.data.batches import is_pair, is_pieces, joined_pieces
+from xbcompile.data.columns import LABEL_NAMES, check_columns, check_names, choice_of, table_arrays
+from xbcompile.data.csv_tables import read_csv
 from xbcompile.data.files import ArrayArchive, check_file, mapped_array, read_at_most
+from xbcompile.data.image_folders import image_folder
 from xbcompile.data.shaping import shaped
 from xbcompile.errors import DataError, elided, plain, quoted
 from xbcompile.ir.sample_axes import SampleAxes
 
 ENVIRONMENT_VARIABLE = "XBCOMPILE_DATA"
-LABELS = "labels"
 
 # SHA-256 of the original gzip files, and where they are kept.
 _MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -74,41 +77,102 @@ class Data:
 
 
 def load_data(
-    spec: str | os.PathLike[str],
+    given: Any,
     model_inputs: tuple[onnx.ValueInfoProto, ...],
     samples: SampleAxes | None = None,
     optional: Collection[str] = (),
     *,
+    labels: Any = None,
     finite: bool = True,
+    where: str = "data",
 ) -> Data:
     """Load data and shape it for a model.
 
     Args:
-        spec: `SET:train[:N]`, `SET:test[:N]` with SET one of mnist, fashion-mnist, digits, letters, scenes; or the path of
-            a .npz file whose arrays are named like the model's inputs (any name if there is one input), with an
-            optional array `labels`; or of a .npy file with the only input, which is read as far as it is asked for.
+        given: what `docs/data.md` lists. As text or a path: `SET:train[:N]`, `SET:test[:N]` with SET one of mnist, fashion-mnist,
+            digits, letters, scenes; an .npz file whose arrays are named like the model's inputs (any name if there is one
+            input); an .npy file with the only input, which is read as far as it is asked for; a .csv file; a folder of
+            images. In Python also: arrays (or tensors) by input name, or the only input's; a pair of inputs and labels; a
+            table with `columns`, as pandas has it; a data set with `column_names`, as Hugging Face has it; and what gives
+            batches or samples one after another, as torch's DataLoader.
         model_inputs: the model's graph inputs.
         samples: which of their axes count samples; None: axis 0 of each.
-        optional: inputs that a file may lack.
+        optional: inputs that data may lack.
+        labels: the name of the labels in data with names; None: one of `LABEL_NAMES`. Or the labels themselves.
         finite: whether NaN and infinite values are refused.
+        where: what objects of Python are called in messages.
 
     Raises:
-        DataError: unknown set or part, missing or damaged file, or arrays that do not fit the model.
+        DataError: unknown set or part, missing or damaged file, arrays that do not fit, or data that can be read in two ways.
     """
-    if not isinstance(spec, str | bytes | os.PathLike):
-        raise DataError(f"data {quoted(spec)}: give the name of a set or of a file, not a {type(spec).__name__}")
-    spec = os.fsdecode(spec)
     axes = samples or SampleAxes({value.name: 0 for value in model_inputs})
-    if spec.endswith(".npy"):
-        arrays = {_only_input(model_inputs, optional, spec).name: mapped_array(spec)}
-        return data_of(arrays, None, model_inputs, spec, axes, optional, finite=finite)
-    if spec.endswith(".npz"):
-        return _from_npz(spec, model_inputs, axes, optional, finite)
-    name, _, rest = spec.partition(":")
+    named = labels if isinstance(labels, str) else None
+    if isinstance(given, str | bytes | os.PathLike):
+        where = os.fsdecode(given)
+        arrays, found, first = _read(where, model_inputs, optional, named)
+    else:
+        arrays, found, first = _taken(given, model_inputs, optional, named, where)
+    if labels is not None and named is None:
+        found = labels
+    return data_of(arrays, found, model_inputs, where, axes, optional, finite=finite, samples_first=first)
+
+
+def holds_samples(given: Any, model_inputs: tuple[onnx.ValueInfoProto, ...]) -> bool:
+    """Whether something is data that `load_data` takes apart, rather than inputs of the model as they are.
+
+    Args:
+        given: anything.
+        model_inputs: the model's graph inputs; where one takes no numbers, texts and lists are inputs.
+    """
+    names = [value.name for value in model_inputs]
+    tensors = (value.type.HasField("tensor_type") and value.type.tensor_type for value in model_inputs)
+    if not all(kind and kind.elem_type != onnx.TensorProto.STRING for kind in tensors):
+        return False
+    if isinstance(given, Mapping):
+        return any(key in LABEL_NAMES and key not in names for key in given)
+    if isinstance(given, str | os.PathLike):
+        return True
+    return is_pair(given) or is_pieces(given) or hasattr(given, "column_names") or hasattr(given, "columns")
+
+
+# Arrays by input name, labels or None, and whether samples lie along axis 0 of each whatever the model's axes.
+_Arrays = tuple[dict[str, Any], Any, bool]
+
+
+def _read(
+    spec: str, model_inputs: tuple[onnx.ValueInfoProto, ...], optional: Collection[str], labels: str | None
+) -> _Arrays:
+    """What a text or path names."""
+    names = [value.name for value in model_inputs]
+    ending = os.path.splitext(spec)[1].lower()
+    if ending in (".npz", ".csv"):
+        if ending == ".npz":
+            return *_from_npz(spec, names, optional, labels), False
+        return *table_arrays(*read_csv(spec), names, optional, labels, spec), True
+    name, colon, rest = spec.partition(":")
+    is_set = name in _SETS and bool(colon)
+    is_folder = not is_set and ending != ".npy" and os.path.isdir(spec)
+    if labels is not None:
+        kind = "one array" if ending == ".npy" else "subfolders as classes" if is_folder else "labels of its own"
+        raise DataError(f"data {quoted(spec)} has {kind}, and no array of labels {quoted(labels)}; leave --labels out")
+    if ending == ".npy":
+        return {_only_input(model_inputs, optional, spec).name: mapped_array(spec)}, None, False
+    if is_folder:
+        value = _only_input(model_inputs, optional, spec)
+        pixels, classes = image_folder(spec, value)
+        return {value.name: pixels}, classes, True
     if name not in _SETS:
         raise DataError(
-            f"unknown data {quoted(spec)}; allowed: {', '.join(f'{s}:test[:N]' for s in _SETS)}, or a .npz or .npy file"
+            f"unknown data {quoted(spec)}; allowed: {', '.join(f'{s}:test[:N]' for s in _SETS)}, or a .npz, .npy or .csv file, "
+            "or a folder of images"
         )
+    return _from_set(spec, name, rest, model_inputs, optional)
+
+
+def _from_set(
+    spec: str, name: str, rest: str, model_inputs: tuple[onnx.ValueInfoProto, ...], optional: Collection[str]
+) -> _Arrays:
+    """A named set, of which `rest` says the part and the number of samples."""
     part, _, count_text = rest.partition(":")
     if part not in ("train", "test"):
         raise DataError(f"data {quoted(spec)}: part {quoted(part)} is unknown; allowed: train, test")
@@ -117,8 +181,40 @@ def load_data(
     pixels, labels = load_set(name, part, count or None)
     if count_text and not 1 <= count <= len(pixels):
         raise DataError(f"data {quoted(spec)}: {quoted(count_text)} samples; allowed: 1 to {len(pixels)}")
-    inputs = {value.name: _in_place(pixels, value, spec, axes, samples_first=True)}
-    return Data(spec, inputs, labels, _checked_samples(inputs, labels, spec, axes))
+    return {value.name: pixels}, labels, True
+
+
+def _taken(
+    given: Any,
+    model_inputs: tuple[onnx.ValueInfoProto, ...],
+    optional: Collection[str],
+    labels: str | None,
+    where: str,
+) -> _Arrays:
+    """What an object of Python holds."""
+    names = [value.name for value in model_inputs]
+    needed = [name for name in names if name not in optional]
+    if hasattr(given, "column_names") and hasattr(given, "__getitem__"):  # a data set of Hugging Face
+        given = given[:]
+    if isinstance(given, Mapping):
+        given = by_name(given, names, where)
+        choice = choice_of(list(given), names, optional, labels, where)
+        arrays = {name: given[key] for name, key in choice.inputs.items()}
+        return arrays, None if choice.labels is None else given[choice.labels], False
+    if hasattr(given, "columns") and hasattr(given, "to_numpy"):  # a table of pandas and the like
+        columns = [str(name) for name in given.columns]
+        check_columns(columns, where)
+        values = [as_array(given[name], f"{where}, column {quoted(str(name))}") for name in given.columns]
+        return *table_arrays(columns, values, names, optional, labels, where), True
+    if is_pieces(given):
+        return *joined_pieces(given, needed, labels, where), True
+    if labels is not None:
+        raise DataError(
+            f"{where}: a {type(given).__name__} has no names, so no labels {quoted(labels)}; give the labels themselves"
+        )
+    if is_pair(given):
+        return by_name(given[0], needed, where), given[1], False
+    return by_name(given, needed, where), None, False
 
 
 def load_set(name: str, part: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -235,37 +331,24 @@ def _only_input(
 
 
 def _from_npz(
-    path: str, model_inputs: tuple[onnx.ValueInfoProto, ...], axes: SampleAxes, optional: Collection[str], finite: bool
-) -> Data:
-    names = [value.name for value in model_inputs]
+    path: str, names: Sequence[str], optional: Collection[str], labels: str | None
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     with ArrayArchive(path) as archive:
-        found = [name for name in archive.names if name != LABELS or name in names]
-        labels = archive.read(LABELS) if LABELS in archive.names and LABELS not in names else None
-        if len(names) == len(found) == 1:
-            arrays = {names[0]: archive.read(found[0])}
-        else:
-            _check_names(found, names, optional, path)
-            arrays = {name: archive.read(name) for name in found}
-    return data_of(arrays, labels, model_inputs, path, axes, optional, finite=finite)
-
-
-def _check_names(found: Collection[Any], names: Collection[str], optional: Collection[str], where: str) -> None:
-    if not set(names) - set(optional) <= set(found) <= set(names):
-        raise DataError(
-            f"data {quoted(where)} has arrays {elided(sorted(map(str, found)))}; the model's inputs are "
-            f"{elided(list(names))}"
-        )
+        choice = choice_of(archive.names, names, optional, labels, path)
+        arrays = {name: archive.read(key) for name, key in choice.inputs.items()}
+        return arrays, None if choice.labels is None else archive.read(choice.labels)
 
 
 def data_of(
     arrays: dict[str, np.ndarray],
-    labels: np.ndarray | None,
+    labels: Any,
     model_inputs: tuple[onnx.ValueInfoProto, ...],
     where: str,
     samples: SampleAxes | None = None,
     optional: Collection[str] = (),
     *,
     finite: bool = True,
+    samples_first: bool = False,
 ) -> Data:
     """Check arrays by input name, and labels, against a model.
 
@@ -277,18 +360,19 @@ def data_of(
         samples: which axes count samples; None: axis 0 of each input.
         optional: inputs that may be missing.
         finite: whether NaN and infinite values are refused.
+        samples_first: samples lie along axis 0 of each array, whatever the model's axes.
 
     Raises:
         DataError: a name, type, shape, value or number of samples does not fit.
     """
     names = [value.name for value in model_inputs]
     axes = samples or SampleAxes(dict.fromkeys(names, 0))
-    _check_names(arrays, names, optional, where)
+    check_names(arrays, names, optional, where)
     inputs = {}
     for value in model_inputs:
         if value.name in arrays:
             place = f"{plain(where)}, array {quoted(value.name)}"
-            x = _in_place(as_array(arrays[value.name], place), value, place, axes, finite=finite)
+            x = _in_place(as_array(arrays[value.name], place), value, place, axes, samples_first, finite)
             inputs[value.name] = x if axes.cuts(value.name, x) else np.asarray(x)
     whole = None if labels is None else whole_labels(labels, f"data {quoted(where)}")
     return Data(where, inputs, whole, _checked_samples(inputs, whole, where, axes))
@@ -298,7 +382,7 @@ def _checked_samples(inputs: dict[str, np.ndarray], labels: np.ndarray | None, w
     """Number of samples; raises DataError where inputs and labels hold different numbers."""
     samples = axes.samples(inputs)
     counts = {name: n for name, n in axes.counts(inputs).items() if not (n == axes.call == 1)}
-    counts |= {} if labels is None else {LABELS: len(labels)}
+    counts |= {} if labels is None else {"labels": len(labels)}
     if set(counts.values()) - {samples}:
         raise DataError(f"data {quoted(where)}: arrays have different numbers of samples: {counts}; {axes.words()}")
     return samples

@@ -32,6 +32,7 @@ from xbcompile.errors import DataError, ProgramError
 from xbcompile.ir import Recurrence
 from xbcompile.ir.corrections import LayerCorrection
 from xbcompile.ir.vectors import collect, lay_out
+from xbcompile.notebook import html_table, printable
 from xbcompile.passes.contract import OutputsPass
 from xbcompile.program.program import Program, device_passes
 from xbcompile.reference.evaluate import CHUNK_SAMPLES, model_outputs
@@ -43,8 +44,10 @@ from xbcompile.runtime.player import vector_range
 from xbcompile.runtime.prepared import PreparedProgram
 from xbcompile.runtime.references import reference_outputs
 from xbcompile.runtime.statistics import StatisticsCollector
+from xbcompile.units import percent
 
 INHERITED = "inherited"
+_NAMED = 6  # layers in one line
 # The identity holds to float64 rounding of sums whose terms may be far larger than what is left of them.
 IDENTITY_TOLERANCE = 1e-9
 
@@ -131,7 +134,7 @@ class EndToEnd:
     possible: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """All that `diagnose` found.
 
@@ -144,6 +147,28 @@ class Diagnosis:
     sources: tuple[str, ...]
     layers: tuple[LayerDiagnosis, ...]
     end_to_end: tuple[EndToEnd, ...]
+
+    def __repr__(self) -> str:
+        largest = "; ".join(f"{each.layer}: {each.corrected.largest or 'no error'}" for each in self.layers[:_NAMED])
+        more = f"; and {len(self.layers) - _NAMED} more" if len(self.layers) > _NAMED else ""
+        return printable(f"<Diagnosis, largest source of error by layer: {largest}{more}>")
+
+    def _repr_html_(self) -> str:
+        """Each layer's error over its standard deviation, the shares of the sources, and the whole network without each."""
+        columns = ("layer", "error / std", *(f"share of {name}" for name in (*self.sources, INHERITED)))
+        rows = []
+        for each in self.layers:
+            shares = {source.source: source.share for source in each.corrected.sources}
+            error = None if not each.variance > 0 else (each.corrected.whole / each.variance) ** 0.5
+            rows.append(
+                (each.layer, _percent(error), *(_percent(shares.get(name)) for name in (*self.sources, INHERITED)))
+            )
+        cases = [
+            (" ".join(filter(None, (row.case, row.source))), _number(row.score), _percent(row.relative_error))
+            for row in self.end_to_end
+        ]
+        ends = html_table(("the whole program", "score", "output error"), cases, most=len(cases))
+        return html_table(columns, rows, "Output error of layers, with corrections", 60) + ends
 
 
 def diagnose(
@@ -196,6 +221,14 @@ def diagnose(
     layers = _LayerWalk(program, feeds, sources, sessions, tell).run()
     rows = _end_to_end(program, feeds, sources, sessions, score, tell)
     return Diagnosis(sources, layers, rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else percent(fraction)
 
 
 def _origin(program: Program, recurrence: Recurrence) -> str:

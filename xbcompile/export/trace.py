@@ -1,7 +1,7 @@
 """The schedule as a trace that Chrome's and Perfetto's viewers show: arrays are threads, reads and writes are slices.
 
-Times are microseconds, as the Trace Event Format has them. Batches follow each other by the schedule's period, so that where
-weights stay they overlap.
+Times are microseconds, as the Trace Event Format has them, from the first set-up write on: Perfetto drops what is before 0.
+Batches follow each other by the schedule's period, so that where weights stay they overlap.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def trace_events(program: Program, batches: int = 1) -> Iterator[dict[str, Any]]
 
 
 def _setup(program: Program) -> Iterator[dict[str, Any]]:
-    """Writes before the first batch, one after another unless the electronics write side by side: they end at time 0."""
+    """Writes before the first batch, one after another unless the electronics write side by side."""
     schedule = program.schedule
     held = np.flatnonzero(schedule.initial >= 0).tolist()
     if not held:
@@ -49,7 +49,7 @@ def _setup(program: Program) -> Iterator[dict[str, Any]]:
     each_s = program.spec.t_write_s
     at_a_time = program.spec.writes_at_a_time or len(held)
     for place, array in enumerate(held):
-        start_s = -schedule.setup_s + place // at_a_time * each_s
+        start_s = place // at_a_time * each_s
         image = int(schedule.initial[array])
         args = {"image": image, "rows": schedule.rows, "energy_joule": program.spec.e_write_j}
         yield _slice(array, f"write image {image}", "set-up write", start_s, each_s, args)
@@ -57,7 +57,7 @@ def _setup(program: Program) -> Iterator[dict[str, Any]]:
 
 def _batch(program: Program, batch: int) -> Iterator[dict[str, Any]]:
     schedule, network, spec = program.schedule, program.network, program.spec
-    uses, shift_s = network.uses, batch * schedule.period_s
+    uses, shift_s = network.uses, schedule.setup_s + batch * schedule.period_s
     for step in schedule.steps:
         array, image = int(step["array"]), int(step["image"])
         start_s, length_s = float(step["start_s"]), float(step["end_s"] - step["start_s"])

@@ -53,7 +53,7 @@ class Effort:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Corrections(ContentEqual):
     """All that is fitted on one chip for one program.
 
@@ -79,6 +79,9 @@ class Corrections(ContentEqual):
     routes: tuple[ImageRoute, ...] | None = None
     defects_known: bool = False
     effort: Effort = Effort()
+
+    def __repr__(self) -> str:
+        return f"<Corrections of {self.chip or 'a chip'} for program {self.program[:12] or 'unnamed'}: {len(self.layers)} layers>"
 
     @property
     def moves_cells(self) -> bool:

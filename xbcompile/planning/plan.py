@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 
 from xbcompile.ir import ArraySpec, Schedule, Use
+from xbcompile.notebook import html_table, html_text
 from xbcompile.options import PlanOptions, changed_options
 from xbcompile.planning.figures import layer_rows, schedule_totals
 from xbcompile.planning.mapper import Mapping
@@ -22,9 +23,10 @@ from xbcompile.planning.shapes import read_problem
 from xbcompile.program.program import Program
 from xbcompile.targets import Target, load_target
 from xbcompile.tiler import Layout
+from xbcompile.units import si
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """A mapping of matrices without weights.
 
@@ -43,6 +45,23 @@ class Plan:
     layout: Layout
     schedule: Schedule
     summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """In one line; `summary` says all."""
+        schedule, met = self.schedule, "" if self.fits else ", requirements not met"
+        return (
+            f"<Plan of {self.network.name!r} on {self.target.name!r}: {len(self.network.layers):,} matrices, {schedule.images:,} "
+            f"weight images of {self.spec.rows}x{self.spec.columns} (at least {schedule.images_lower_bound:,}) on "
+            f"{schedule.arrays:,} arrays, {si(schedule.makespan_s, 's')} per batch{met}>"
+        )
+
+    def _repr_html_(self) -> str:
+        columns = ("matrix", "groups", "inputs", "outputs", "tiles", "images", "reads per inference", "read time")
+        keys = ("layer", "groups", "inputs", "outputs", "tiles", "images", "reads_per_inference")
+        rows = [(*(row[key] for key in keys), si(row["t_read_per_inference_s"], "s")) for row in self.summary["layers"]]
+        asked = [(row["asked"], row["verdict"]) for row in self.summary["requirements"]]
+        required = html_table(("requirement", "verdict"), asked) if asked else ""
+        return html_text(repr(self)[1:-1]) + html_table(columns, rows) + required
 
     @property
     def uses(self) -> tuple[Use, ...]:

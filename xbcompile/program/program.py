@@ -21,7 +21,6 @@ import reprlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from html import escape
 from typing import IO, Any
 
 import msgspec
@@ -32,6 +31,7 @@ from xbcompile.errors import ProgramError, XbcompileError
 from xbcompile.files import atomic_file
 from xbcompile.ir import ArraySpec, LoweringRecord, Network, Schedule
 from xbcompile.ir.content_equality import ContentEqual
+from xbcompile.notebook import html_table, html_text
 from xbcompile.onnx_graph.split_model import SplitModel
 from xbcompile.options import CompileOptions
 from xbcompile.passes.contract import DevicePass
@@ -47,7 +47,6 @@ from xbcompile.reference.host_graph import host_graph, layer_parameters
 from xbcompile.targets import Target
 
 FORMAT_VERSION = 6
-_HTML_LAYERS = 20  # that a notebook shows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,7 +81,7 @@ class Program(ContentEqual):
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """In one line: what is on how many arrays; `xbcompile.report.summary.summarize` says all."""
+        """In one line: what is on how many arrays."""
         layers, schedule = len(self.network.layers), self.schedule
         return (
             f"<Program {self.network.name!r} on {self.target.name!r}: {layers} matrix layer{'s' * (layers != 1)}, "
@@ -92,15 +91,9 @@ class Program(ContentEqual):
 
     def _repr_html_(self) -> str:
         """The same for notebooks, and a row for each layer."""
-        rows = "".join(
-            f"<tr><td>{escape(layer.name)}</td><td>{layer.groups} x {layer.inputs} x {layer.outputs}</td>"
-            f"<td>{layer.slices}</td></tr>"
-            for layer in self.network.layers[:_HTML_LAYERS]
-        )
-        more = len(self.network.layers) - _HTML_LAYERS
-        rest = f"<p>and {more:,} more layers</p>" if more > 0 else ""
-        head = "<tr><th>layer</th><th>groups x inputs x outputs</th><th>reads per vector and tile</th></tr>"
-        return f"<p><b>{escape(repr(self)[1:-1])}</b></p><table>{head}{rows}</table>{rest}"
+        columns = ("layer", "groups", "inputs", "outputs", "reads per vector and tile")
+        rows = [(each.name, *each.shape, each.slices) for each in self.network.layers]
+        return html_text(repr(self)[1:-1]) + html_table(columns, rows)
 
     @property
     def spec(self) -> ArraySpec:

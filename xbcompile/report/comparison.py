@@ -13,7 +13,7 @@ from xbcompile.report.summary import summarize
 from xbcompile.units import percent, si
 
 # What is compared of the totals, with what it is called on the terminal.
-_FIGURES = {
+FIGURES = {
     "images": "weight images",
     "images_lower_bound": "area bound",
     "utilisation": "utilisation",
@@ -48,7 +48,7 @@ def compare(first: Program, second: Program) -> dict[str, Any]:
         "decided": _decided(first, second, one, two),
         "figures": [
             {"figure": name, "first": a, "second": b, "ratio": b / a if a and b is not None else None}
-            for name in _FIGURES
+            for name in FIGURES
             for a, b in [(one["totals"][name], two["totals"][name])]
         ],
         "layers": _layers(one["layers"], two["layers"]),
@@ -98,21 +98,24 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
     if result["decided"]:
         table = FittedTable("decided", *names)
         for row in result["decided"]:
-            table.add_row(row["what"], *(_value(row[each]) for each in ("first", "second")))
+            table.add_row(row["what"], *(value_text(row[each]) for each in ("first", "second")))
         console.print(table)
     table = FittedTable("figure")
     for name in (*names, "second / first"):
         table.add_column(name, "right")
     for row in result["figures"]:
-        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3g}"
         table.add_row(
-            _FIGURES[row["figure"]], *(_shown(row["figure"], row[each]) for each in ("first", "second")), ratio
+            FIGURES[row["figure"]],
+            *(figure_text(row["figure"], row[each]) for each in ("first", "second")),
+            ratio_text(row["ratio"]),
         )
     console.print(table)
     if result["layers"]:
         table = FittedTable("layer", "what differs", narrow="stack")
         for row in result["layers"]:
-            words = [f"{key.replace('_', ' ')} {_value(a)} -> {_value(b)}" for key, (a, b) in row["differs"].items()]
+            words = [
+                f"{key.replace('_', ' ')} {value_text(a)} -> {value_text(b)}" for key, (a, b) in row["differs"].items()
+            ]
             table.add_row(row["layer"], "; ".join(words) or f"only in the {row['only_in']} program")
         console.print(table)
     for name, run in zip(names, result.get("runs", ()), strict=False):
@@ -121,11 +124,31 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
         console.print(f"{name} on {run['device']}: {said}, {run['samples']:,} samples")
 
 
-def _shown(figure: str, value: float) -> str:
+def figure_text(figure: str, value: float) -> str:
+    """A figure with its unit.
+
+    Args:
+        figure: one of `FIGURES`.
+        value: in SI units.
+    """
     if figure.endswith(("_s", "_j")):
         return si(value, "s" if figure.endswith("_s") else "J")
     return percent(value, 1) if figure == "utilisation" else f"{value:,}"
 
 
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def ratio_text(ratio: float | None) -> str:
+    """How many times a figure is another one, three digits.
+
+    Args:
+        ratio: None: there is none.
+    """
+    return "-" if ratio is None else f"{ratio:,.0f}" if ratio >= 1000 else f"{ratio:.3g}"
+
+
+def value_text(value: Any) -> str:
+    """A decision as text: texts as they are, others as JSON.
+
+    Args:
+        value: plain data.
+    """
+    return value if isinstance(value, str) else "-" if value is None else json.dumps(value)

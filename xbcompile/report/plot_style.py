@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,19 @@ def new_figure(
     return figure, list(axes.flat)
 
 
-def rendered(figure: Figure) -> dict[str, bytes]:
-    """A figure's files by ending: png and svg, without the time when they were made."""
+def rendered(figure: Figure, kinds: Sequence[str] = ("png", "svg")) -> dict[str, bytes]:
+    """A figure's files by ending, without the time when they were made.
+
+    Args:
+        figure: made inside of `plot_style`.
+        kinds: png, svg.
+    """
     files = {}
-    for kind, metadata in (("png", None), ("svg", {"Date": None})):
+    for kind in kinds:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
+        with plot_style(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # such a character is drawn as a box
+            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
         files[kind] = buffer.getvalue()
     return files
 

@@ -323,7 +323,7 @@ def _hand_over(entry: str, name: str, feeds: str, kind: str) -> None:
 def _outputs(entry: str, kind: str, given: Any, make: Callable[[np.ndarray], Any]) -> Any:
     """What comes of data in one place where they are taken."""
     if entry == "calibration":
-        program = xbcompile.compile(_model(kind), "m2tj4", calibration=given, passes=CALIBRATED, effort=0)
+        program: Program = xbcompile.compile(_model(kind), "m2tj4", calibration=given, passes=CALIBRATED, effort=0)
         return Session(program).run_samples({value.name: X for value in program.network.inputs})["y"]
     program = _program(kind)
     if entry == "run":

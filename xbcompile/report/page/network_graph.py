@@ -9,6 +9,7 @@ from xbcompile.deferred import library
 from xbcompile.ir import DigitalSegment, MatrixLayer
 from xbcompile.ir.network import NetworkNode
 from xbcompile.program.program import Program
+from xbcompile.units import counted
 
 networkx = library("networkx")
 
@@ -71,7 +72,8 @@ def _link(above: tuple[float, float], below: tuple[float, float]) -> str:
 def _box(node: NetworkNode, facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if isinstance(node, MatrixLayer):
         row = facts[node.name]
-        text = f"{row['inputs']}x{row['outputs']}, {row['images']:,} images, {row['reads_per_inference']:,} reads"
+        taken = f"{counted(row['images'], 'image')}, {counted(row['reads_per_inference'], 'read')}"
+        text = f"{row['inputs']}x{row['outputs']}, {taken}"
         groups = f"{row['groups']} matrices of " if row["groups"] > 1 else ""
         tip = (
             f"{node.name}: {groups}{row['inputs']} inputs x {row['outputs']} outputs on arrays, {row['tiles']:,} tiles"
@@ -91,6 +93,6 @@ def _box(node: NetworkNode, facts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "kind": "recurrence",
         "title": node.name,
-        "text": f"{len(node.layers)} layers, {steps} steps",
+        "text": f"{counted(len(node.layers), 'layer')}, {steps} steps",
         "tip": f"{node.name}: {steps} steps of {', '.join(each.name for each in node.layers)}",
     }

@@ -1,17 +1,19 @@
-"""The public functions: compile a model, and what the command line is made of."""
+"""Compile a model to a program."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
 
-from xbcompile.data.arrays import by_name
-from xbcompile.data.datasets import data_of, load_data
+from xbcompile.api.models import model_of
+from xbcompile.api.program import Program
+from xbcompile.api.progress import Progress, shown_progress
+from xbcompile.data.datasets import load_data
 from xbcompile.errors import DataError, PassError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model, runnable
 from xbcompile.frontend.lower import nothing_lowered
@@ -27,7 +29,7 @@ from xbcompile.passes.pipeline import parse_pipeline, print_pipeline, run_pipeli
 from xbcompile.planning.network_mapper import NetworkMapper
 from xbcompile.planning.shapes import coding_of
 from xbcompile.program.cells import CellImages
-from xbcompile.program.program import Program, with_stored_weights
+from xbcompile.program.program import with_stored_weights
 from xbcompile.reference.evaluate import computed_tensors
 from xbcompile.reference.host_graph import host_graph
 from xbcompile.targets import Target, load_target
@@ -39,27 +41,30 @@ from xbcompile.verification.verify import check_program as verify
 
 
 def compile(  # the name that users expect, as re.compile
-    model: str | os.PathLike[str] | onnx.ModelProto,
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto | Any,
     target: str | os.PathLike[str] | Target = "mram64",
     *,
-    calibration: str | os.PathLike[str] | Mapping[str, Any] | np.ndarray | None = None,
+    sample: Any = None,
+    calibration: Any = None,
     options: CompileOptions | None = None,
     after_pass: Callable[[Pass, Network], None] | None = None,
     warn: Callable[[str], None] | None = None,
-    progress: Callable[[str, float], None] | None = None,
+    progress: bool | Callable[[str, float], None] | None = None,
     **changes: Any,
 ) -> Program:
-    """Compile an ONNX model to a program; it is verified before it is returned.
+    """Compile a model to a program; it is verified before it is returned.
 
     Args:
-        model: path of an .onnx file, or a model in memory.
+        model: path of an .onnx file, a model in memory (onnx.ModelProto, or its bytes), or a torch.nn.Module.
         target: name of a shipped target, path of a .toml description, or a Target.
-        calibration: `SET:train:N`, path of a .npz file, or arrays by input name, or the only input's (tensors of other
-            libraries and lists of numbers, too); needed by passes that fit to data.
+        sample: for a module of torch: inputs of one batch to call it with, a tensor or array, a tuple of them, or a dict.
+        calibration: inputs, needed by passes that fit to data, of any kind that `run` takes: `SET:train:N`, a file, arrays,
+            a DataLoader, ...; labels are not used.
         options: all options, such as those of another program; None: the defaults.
         after_pass: called after each network pass.
         warn: called with each warning.
-        progress: told what is done next, and the part of all steps (0 to 1) that is done; steps take different times.
+        progress: True: show a bar; or a function that is told what is done next, and the part of all steps (0 to 1) that is
+            done; steps take different times.
         **changes: fields of `CompileOptions` that differ: `compile("m.onnx", arrays=4, cuts="greedy")`.
 
     Raises:
@@ -67,9 +72,23 @@ def compile(  # the name that users expect, as re.compile
         TypeError: an option that does not exist.
     """
     options = changed_options(CompileOptions, options, changes)
+    with shown_progress("compiling", progress) as tell:
+        return _compiled(
+            model_of(model, sample, options.batch_axis), target, calibration, options, after_pass, warn, tell
+        )
+
+
+def _compiled(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    target: str | os.PathLike[str] | Target,
+    calibration: Any,
+    options: CompileOptions,
+    after_pass: Callable[[Pass, Network], None] | None,
+    warn: Callable[[str], None] | None,
+    tell: Progress,
+) -> Program:
     chosen = target if isinstance(target, Target) else load_target(target)
-    if progress is not None:
-        progress("reading the model", 0.0)
+    tell("reading the model", 0.0)
     proto = load_model(model, options.inputs)
     network = imported = import_network(proto, options.digital, options.batch_axis)
     known = [layer.weights for layer in network.layers]
@@ -86,7 +105,7 @@ def compile(  # the name that users expect, as re.compile
     mapper = NetworkMapper(chosen.array_spec, options, coding_of(pipeline))
     context = PassContext(chosen.array_spec, data, mapper.row_weights, mapper.images, network)
     notes: list[str] = []
-    steps = _announced(progress, pipeline)
+    steps = _announced(tell, pipeline)
     next(steps)
 
     def after(each: Pass, changed: Network) -> None:
@@ -121,13 +140,12 @@ def compile(  # the name that users expect, as re.compile
     return program
 
 
-def _announced(progress: Callable[[str, float], None] | None, pipeline: tuple[Pass, ...]) -> Iterator[None]:
+def _announced(tell: Progress, pipeline: tuple[Pass, ...]) -> Iterator[None]:
     """Tells the next step each time that it is asked for one; the first step, reading the model, is done."""
     passes = [each.name for each in pipeline if isinstance(each, NetworkPass)]
     names = [*passes, "mapping", "scheduling", "verifying"]
     for number, name in enumerate(names, 1):
-        if progress is not None:
-            progress(name, number / (len(names) + 1))
+        tell(name, number / (len(names) + 1))
         yield
 
 
@@ -195,16 +213,10 @@ def _verify(program: Program) -> None:
         raise VerifyError(findings)
 
 
-def _calibration(
-    given: str | os.PathLike[str] | Mapping[str, Any] | np.ndarray | None, network: Network
-) -> dict[str, np.ndarray] | None:
+def _calibration(given: Any, network: Network) -> dict[str, np.ndarray] | None:
     if given is None:
         return None
-    if isinstance(given, str | bytes | os.PathLike):
-        found = load_data(given, network.inputs, network.samples)
-    else:
-        arrays = by_name(given, [value.name for value in network.inputs], "calibration")
-        found = data_of(arrays, None, network.inputs, "calibration", network.samples)
+    found = load_data(given, network.inputs, network.samples, where="calibration")
     return {name: np.asarray(x) for name, x in found.inputs.items()}  # passes fit to all of them
 
 

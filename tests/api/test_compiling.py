@@ -14,7 +14,7 @@ from setuptools.config.pyprojecttoml import read_configuration
 import xbcompile
 from tests.support.model_kit import model_of, run_onnxruntime
 from tests.support.small_programs import convolution_model, dense_model
-from xbcompile.api import check_fits, choose_pipeline
+from xbcompile.api.compiling import check_fits, choose_pipeline
 from xbcompile.errors import DataError, ModelError, PassError, ScheduleError, TargetError, VerifyError
 from xbcompile.frontend import import_network, load_model
 from xbcompile.ir import InputCode, WeightCode
@@ -65,7 +65,7 @@ def test_ways_to_give_calibration_inputs(tmp_path):
     ("given", "text"),
     [
         ({}, "has arrays none; the model's inputs are x"),
-        ({"z": X}, "has arrays z; the model's inputs are x"),
+        ({"z": X, "w": X}, "has arrays w, z; the model's inputs are x"),
         ({"x": X[:, :5]}, "calibration, array 'x': samples have shape 5"),
         ({"x": X * np.nan}, "there are NaN or infinite values"),
         ({"x": X[:0]}, "there are no samples"),
@@ -168,7 +168,7 @@ def test_calibration_inputs_of_a_fixed_batch():
 
 
 def test_what_does_not_verify_is_not_returned(monkeypatch):
-    monkeypatch.setattr("xbcompile.api.verify", lambda program: ["tiles: one", "steps: two"])
+    monkeypatch.setattr("xbcompile.api.compiling.verify", lambda program: ["tiles: one", "steps: two"])
     with pytest.raises(VerifyError) as caught:
         compiled(dense_model(6, 4))
     assert caught.value.findings == ["tiles: one", "steps: two"]
@@ -264,7 +264,7 @@ def test_public_names():
 
 def test_the_built_metadata_has_the_version():
     """`pyproject.toml` names no version of its own: what setuptools builds takes the package's."""
-    project = Path(__file__).parent.parent / "pyproject.toml"
+    project = Path(__file__).parents[2] / "pyproject.toml"
     assert read_configuration(project, expand=True)["project"]["version"] == xbcompile.__version__
 
 
