@@ -202,7 +202,7 @@ def figure_2d(effort: Effort, offsets: bool) -> Figure:
     p = parameters_of("mram64")
     dots, error = errors_when_high(ResistanceSumArray(p, 0), _vectors(effort))
     covered = (dots >= p.tdc_lowest_dot) & (dots < p.tdc_lowest_dot + 2 * p.tdc_dots_per_code * p.tdc_codes)
-    offset = column_offsets(error[covered])
+    offset = column_offsets(error)
     if offsets:
         error = error + offset
     columns = np.arange(p.columns) + 1
