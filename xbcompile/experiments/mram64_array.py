@@ -136,8 +136,8 @@ def figure_2c(effort: Effort) -> Figure:
     )
     ideal = Series("ideal", numbers(expected[[0, -1]] * _KILO), numbers(expected[[0, -1]] * _KILO))
     middle = [float(expected[p.rows // 2]) * _KILO]
-    process = Series("process alone, published (up to)", middle, [1.4], marks="points", published=True)
-    measured = Series("with transistor biases, published", middle, [4.9], marks="points", published=True)
+    process = Series("process alone (up to)", middle, [1.4], marks="points", published=True)
+    measured = Series("with transistor biases", middle, [4.9], marks="points", published=True)
     return Figure(
         [
             Panel("d.c. measurement", "expected R in kOhm", "measured R in kOhm", [points, ideal]),

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from xbcompile.data.datasets import load_set
 from xbcompile.experiments.figure import Effort
@@ -65,13 +66,14 @@ def trained(number: int) -> TanhNetwork:
     kept, _ = split(len(images), number)
     network, rng = TanhNetwork.random(SIZES, number), np.random.default_rng([number, 1])
     adam = Adam([*network.weights, *network.biases], _RATE, _EPOCHS * (len(kept) // _BATCH))
-    for _ in range(_EPOCHS):
-        shuffled = rng.permutation(kept)
-        for start in range(0, len(shuffled) - _BATCH + 1, _BATCH):
-            chosen = shuffled[start : start + _BATCH]
-            outputs = network.outputs(images[chosen], network.weights)
-            of_weights, of_biases = gradients(outputs, labels[chosen], network.weights)
-            adam.step([*of_weights, *of_biases])
+    with threadpool_limits(limits=1, user_api="blas"):  # matrices are small, and other processes train other networks
+        for _ in range(_EPOCHS):
+            shuffled = rng.permutation(kept)
+            for start in range(0, len(shuffled) - _BATCH + 1, _BATCH):
+                chosen = shuffled[start : start + _BATCH]
+                outputs = network.outputs(images[chosen], network.weights)
+                of_weights, of_biases = gradients(outputs, labels[chosen], network.weights)
+                adam.step([*of_weights, *of_biases])
     return network
 
 
