@@ -29,8 +29,8 @@ def test_ten_chips_are_the_papers_fifty_splits() -> None:
 
 
 def test_errors_are_those_of_the_tested_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two classes that one input tells apart, every fifth image with the other one's label: 20 % are answered wrongly, in software
-    and on exact cells of seven junctions, whichever images a split tests.
+    """Two classes that one input tells apart, every fifth image with the other one's label: 20 % are answered wrongly, in
+    software and on exact cells of seven junctions, whichever images a split tests.
     """
     rng = np.random.default_rng(0)
     images = rng.random((5_600, 400)).astype(np.float32)
