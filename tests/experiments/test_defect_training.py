@@ -11,13 +11,14 @@ import pytest
 from xbcompile.data.datasets import load_set
 from xbcompile.experiments.defect_training import DefectTraining, Pairs, network_of, pairs_of
 from xbcompile.experiments.systems import EXPERIMENTS
+from xbcompile.experiments.systems.memristor20 import DefectExperiment
 from xbcompile.experiments.tanh_network import TanhNetwork
 from xbcompile.program.cells import CellImages
 from xbcompile.program.program import Program
 from xbcompile.targets.families.differential_memristor import MemristorArray
 
 MODELS = Path(__file__).parents[2] / "models"
-BY_NAME = {each.name: each for each in EXPERIMENTS}
+BY_NAME = {each.name: each for each in EXPERIMENTS if isinstance(each, DefectExperiment)}
 
 
 @pytest.fixture(scope="module")

@@ -131,7 +131,7 @@ def _letters(
 _OBLIVIOUS = _letters(
     "-oblivious", "letters on memristor20, defect map unknown", _LETTERS, (82.34, 79.06), procedure="paper"
 )
-_GOAL = {"training": "letters:train", "within": 1.5}
+_GOAL: dict[str, Any] = {"training": "letters:train", "within": 1.5}
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     _OBLIVIOUS,
