@@ -8,10 +8,11 @@ code where the device has one (a digital offset on its output code). Scrambled c
 the array. There are two ways to measure it:
 
 program     all reads of the program on the calibration inputs
-high        every cell of the array at its highest level, random drives with every number of high rows; sums that the converter
-            does not cover do not count. The program and its inputs do not matter.
+high        every cell of the array at its highest level, random drives with every number of high rows; where the converter does
+            not cover a sum, its outermost reading is right. The program and its inputs do not matter.
 Source: Jung et al., Nature 601, 211 (2022), "we add offset digital values to some columns", Extended Data Fig. 4; "high" is
-Fig. 2d: W = R_H across the entire array, as many random input vectors for each possible dot product.
+Fig. 2d: W = R_H across the entire array, as many random input vectors for each possible dot product, and the "error distribution
+across all possible R values at each column". Sums that saturate count there, and draw a column's mean towards 0.
 """
 
 from __future__ import annotations
@@ -70,9 +71,10 @@ class CalibrateOffsets(CalibratedPass):
         for array in np.unique(chip.schedule.copies["array"]).tolist():
             drives = random_drives(spec, self.samples, array)
             error = chip.random_errors(array, np.full((1, spec.rows, spec.columns), cell), drives[None])[0]
-            kept = covered(level * (drives.astype(np.float64) @ spec.row_weight), chip.reading_limits, chip.lsb)
+            exact = level * (drives.astype(np.float64) @ spec.row_weight)
+            error += beyond(exact, chip.reading_limits)[:, None]
             for part in range(_PARTS):
-                mine = kept & (np.arange(len(kept)) % _PARTS == part)
+                mine = np.arange(len(exact)) % _PARTS == part
                 total[part, array], count[part, array] = error[mine].sum(axis=0), mine.sum()
         return total, count
 
@@ -100,12 +102,9 @@ def random_drives(spec: ArraySpec, count: int, array: int) -> np.ndarray:
     return np.where(place < highs[:, None], np.float32(1), np.float32(low))
 
 
-def covered(exact: Floats, limits: tuple[float, float] | None, lsb: float | None) -> np.ndarray:
-    """Which exact sums a converter covers: those within half a code of its outermost readings."""
-    if limits is None:
-        return np.ones(exact.shape, bool)
-    half = (lsb or 0.0) / 2
-    return np.asarray((exact >= limits[0] - half) & (exact < limits[1] + half))
+def beyond(exact: Floats, limits: tuple[float, float] | None) -> np.ndarray:
+    """By how much exact sums lie above the converter's outermost readings, or (negative) below them; 0 between."""
+    return np.zeros_like(exact) if limits is None else exact - np.clip(exact, *limits)
 
 
 def repeated_error(total: np.ndarray, count: np.ndarray) -> np.ndarray:

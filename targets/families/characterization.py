@@ -1,7 +1,7 @@
 """Characterising a resistance-sum array the way its paper did.
 
 Source: Jung et al., Nature 601, 211 (2022), "Time-domain array readout" and Fig. 2d: W = R_H everywhere, 1,000 input
-    vectors per dot product, every column read, one digital offset per column.
+    vectors per dot product, every column read, one digital offset per column from its errors "across all possible R values".
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def characterize(parameters: ResistanceSumParameters, seed: int = 0, vectors: in
     dots, error = errors_when_high(device, vectors)
     low, high = p.tdc_lowest_dot, p.tdc_lowest_dot + 2 * (p.tdc_dots_per_code * p.tdc_codes - 1)
     covered = (dots >= low) & (dots <= high)
-    offsets = column_offsets(error[covered])
+    offsets = column_offsets(error)
     error += offsets
     absolute = np.abs(error)
     shortest, longest = _delays(device)

@@ -138,10 +138,12 @@ def test_command_prints_the_rows(cli, models):
     assert [row["experiment"] for row in printed["rows"]] == [
         "memristor20-letters-oblivious",
         "memristor20-letters-partners",
+        "memristor20-letters-retrained",
         "memristor20-letters-plain",
         "memristor20-letters",
+        "memristor20-letters-retrained-recalibrated",
     ]
-    assert [row["procedure"] for row in printed["rows"]] == ["paper", "ours", "ours", "ours"]
+    assert [row["procedure"] for row in printed["rows"]] == ["paper", "ours", "paper", "ours", "ours", "ours"]
     assert result.status == (0 if all(row["met"] is not False for row in printed["rows"]) else 1)
     keys = {"experiment", "published_software", "published_array", "software", "array_mean", "array_worst"}
     assert keys | {"seeds", "reads_per_inference", "goal", "met"} <= set(printed["rows"][0])

@@ -136,8 +136,8 @@ def figure_2c(effort: Effort) -> Figure:
     )
     ideal = Series("ideal", numbers(expected[[0, -1]] * _KILO), numbers(expected[[0, -1]] * _KILO))
     middle = [float(expected[p.rows // 2]) * _KILO]
-    process = Series("process alone, published (up to)", middle, [1.4], marks="points", published=True)
-    measured = Series("with transistor biases, published", middle, [4.9], marks="points", published=True)
+    process = Series("process alone (up to)", middle, [1.4], marks="points", published=True)
+    measured = Series("with transistor biases", middle, [4.9], marks="points", published=True)
     return Figure(
         [
             Panel("d.c. measurement", "expected R in kOhm", "measured R in kOhm", [points, ideal]),
@@ -202,7 +202,7 @@ def figure_2d(effort: Effort, offsets: bool) -> Figure:
     p = parameters_of("mram64")
     dots, error = errors_when_high(ResistanceSumArray(p, 0), _vectors(effort))
     covered = (dots >= p.tdc_lowest_dot) & (dots < p.tdc_lowest_dot + 2 * p.tdc_dots_per_code * p.tdc_codes)
-    offset = column_offsets(error[covered])
+    offset = column_offsets(error)
     if offsets:
         error = error + offset
     columns = np.arange(p.columns) + 1

@@ -116,7 +116,7 @@ def figure_12(effort: Effort) -> Figure:
     """Share of the variance against the number of components (Fig. 12)."""
     share = _explained()
     curve = Series("training images", numbers(np.arange(len(share)) + 1), numbers(share))
-    mark = Series("87 components, published", [float(_COMPONENTS)], [_SHARE], marks="points", published=True)
+    mark = Series("87 components", [float(_COMPONENTS)], [_SHARE], marks="points", published=True)
     return Figure([Panel("", "components", "share of the variance", [curve, mark], x_scale="log")])
 
 
@@ -148,7 +148,7 @@ def figure_13(effort: Effort) -> Figure:
     states = (2, 3, 4, 6, 8, 12, 16) if effort.quick else (2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
     each = [_products(effort).measure(n, 0.0, 0.0).product.mean(axis=1) for n in states]
     found = Series("here", numbers(states), numbers([e.mean() for e in each]))
-    law = Series("1/N, published", numbers(states), [1 / n for n in states], published=True)
+    law = Series("1/N", numbers(states), [1 / n for n in states], published=True)
     return Figure(
         [Panel("", "states N", "root-mean-square error", [found, law], x_scale="log", y_scale="log")],
         "Normal weights of variance 1 and uniform inputs (assumed). Steeper than 1/N, as scale and offset fitted to 16 weights "

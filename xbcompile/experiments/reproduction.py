@@ -8,12 +8,13 @@ deliverable D4.2 (2026) for `m2tj4`. What each figure assumes is told in docs/re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 
 from xbcompile.api import compile as compile_model
 from xbcompile.data.datasets import Data, load_data
@@ -120,13 +121,25 @@ class Experiment:
 
     def compiled(self, models: Path, quantities: dict[str, float]) -> Program:
         """The program for the target with these of its numbers changed."""
+        return self.compiled_model(model_path(models, self.model), quantities)
+
+    def compiled_model(
+        self, model: Path | onnx.ModelProto, quantities: dict[str, float], calibration: Mapping[str, Any] | None = None
+    ) -> Program:
+        """The same of another network.
+
+        Args:
+            model: a file, or in memory.
+            quantities: of the target, that differ.
+            calibration: inputs by name; None: the experiment's.
+        """
         target = load_target(self.target)
         if quantities:
             target = target.with_quantities(f"experiment {self.name}", **quantities)
-        path = model_path(models, self.model)
         # One tile per array, as published, and the cuts for whose rows some of the networks were trained.
         options = {"cuts": "greedy", "packing": "none", **self.options}
-        return compile_model(path, target, passes=self.passes, calibration=self.calibration, **options)
+        given = self.calibration if calibration is None else calibration
+        return compile_model(model, target, passes=self.passes, calibration=given, **options)
 
     def coarse(self) -> Experiment:
         """The same on fewer test data, where it says so."""

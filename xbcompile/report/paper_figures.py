@@ -106,11 +106,16 @@ def _panel_height(panel: Values) -> float:
 
 def _labels(panel: Values) -> list[str]:
     """The texts of a panel's legend."""
-    names = [("published: " if each["published"] else "") + each["name"] for each in panel["series"]]
+    names = [_published(each["name"]) if each["published"] else each["name"] for each in panel["series"]]
     for name, number in panel["lines"]:
         shown = "not finite" if number is None else f"{number:g}"
         names.append(name if shown in name else f"{name}: {shown}")
     return [_wrapped(name, _PANEL_WIDTH - 0.9, _LABEL_SIZE) for name in names]
+
+
+def _published(name: str) -> str:
+    """A name that says that its numbers are the paper's, once."""
+    return name if name.startswith("published") else f"published: {name}"
 
 
 def _legend_lines(panel: Values) -> list[int]:

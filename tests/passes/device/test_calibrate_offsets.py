@@ -13,8 +13,8 @@ from xbcompile.errors import PassError
 from xbcompile.passes.contract import DevicePass, Stage
 from xbcompile.passes.device.calibrate_offsets import (
     CalibrateOffsets,
+    beyond,
     column_offset,
-    covered,
     random_drives,
     repeated_error,
 )
@@ -82,11 +82,32 @@ def rows_of(rows: int) -> dict[str, np.ndarray]:
     }
 
 
-def test_sums_beyond_the_converter_do_not_count() -> None:
-    """Outermost readings -44 and 46 in codes of 6: from -47 up to 49."""
-    exact = np.array([-47.1, -47, 0, 48.9, 49])
-    assert covered(exact, (-44, 46), 6.0).tolist() == [False, True, True, True, False]
-    assert covered(exact, None, None).all()
+def test_sums_beyond_the_converter_are_right_in_its_outermost_readings() -> None:
+    exact = np.array([-64.0, -44, 0, 46, 64])
+    assert beyond(exact, (-44, 46)).tolist() == [-20, 0, 0, 0, 18]
+    assert not beyond(exact, None).any()
+
+
+def test_saturated_sums_draw_a_columns_mean_towards_zero() -> None:
+    """By hand, from the device's own resistances, without jitter and rounding, in a converter of -34 to 32: readings and right
+    answers are clipped alike, and about half of the drives saturate.
+    """
+    changes = {"tdc_jitter_dot": 0.0, "tdc_codes": 34, "tdc_dots_per_code": 1, "tdc_lowest_dot": -34.0}
+    wide = {"r_high_sigma_ohm": 8e3, "r_low_sigma_ohm": 8e3}
+    target = load_target("mram64").with_quantities("test", **changes, **wide, f_clock_hertz=1e6)
+    passes = "fold-batchnorm,quantize{scheme=binary},thermometer{bits=8},calibrate-offsets{at=high samples=6500}"
+    session = xbcompile.Session(xbcompile.compile(dense_model(8, 6, 3), target, passes=passes), seed=5)
+    found = session.corrections.column_offset
+    p, drives = target.parameters, random_drives(target.array_spec, 6500, 0).astype(np.float64)
+    left, right = ResistanceSumArray(p, 5).paths(0)
+    weight, low, high = p.row_weight[:, None] / 6500, -34.0, 32.0
+    exact = drives @ p.row_weight
+    sums = (drives > 0) @ (weight * (left[1] - 19.5e3)) + (drives < 0) @ (weight * (right[0] - 19.5e3))
+    error = (np.clip(sums, low, high) - np.clip(exact, low, high)[:, None]).mean(axis=0)
+    unclipped = (sums - exact[:, None]).mean(axis=0)
+    assert found is not None
+    assert np.abs(found[0] + error).max() <= 1.3  # half a code of 2, and what is not kept
+    assert np.abs(unclipped).max() > np.abs(error).max() + 2
 
 
 def test_offsets_at_high_cells_are_those_of_the_devices() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from xbcompile.experiments import array_costs as costs
 from xbcompile.experiments import multicell_cells as cells
+from xbcompile.experiments import multicell_splits as splits
 from xbcompile.experiments.figure import Effort, PaperFigure
 from xbcompile.experiments.measurement import Measured, Measurement
 from xbcompile.experiments.reproduction import Experiment, Goal
@@ -79,7 +80,29 @@ def _measurement(name: str, title: str, unit: str, measure: Callable[[Effort], M
 
 _SEVEN = EXPERIMENTS[4]
 
+
+def _of_splits(junctions: int) -> Measurement:
+    """Published: comparable to software where cells have more than three junctions, and below 3 %."""
+    return _measurement(
+        f"splits-{junctions}",
+        f"error of such networks on arrays, {junctions} junction{'s' * (junctions > 1)} (Fig. 5c)",
+        "%",
+        partial(splits.array_error, experiment=_paper(junctions)),
+        published=3.0 if junctions >= 4 else None,
+        high=3.0 if junctions >= 4 else None,
+        weight=45,
+    )
+
+
 MEASUREMENTS: tuple[Measurement, ...] = (
+    _measurement(
+        "splits-software",
+        "error of 400-100-100-10 networks, each trained and tested on a random split of its own (Fig. 5c)",
+        "%",
+        splits.software_error,
+        weight=150,
+    ),
+    *(_of_splits(junctions) for junctions in range(1, 8)),
     _measurement(
         "write-voltage",
         "voltage for the last of seven serial junctions",
