@@ -203,13 +203,27 @@ def write_docs(page: Path, results: Measured, before: Measured | None = None) ->
     Raises:
         ValueError: the page has no such marks.
     """
-    text = page.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text.split(BEGIN)[1]:
-        raise ValueError(f"{page} has no lines {BEGIN} and {END}")
     machine = results["machine"]
     said = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     parts = [f"{machine['processor']}, {machine['processors']} processors; {said}."]
     parts += [f"**{title}**\n\n{markdown(cells)}" for title, cells in tables(results, before).items()]
     parts.append("\n".join(["Errors that are on:", "", *(f"- {each}" for each in errors_of(results))]))
-    start, rest = text.split(BEGIN)
-    page.write_text(f"{start}{BEGIN}\n" + "\n\n".join(parts) + f"\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+    write_between(page, BEGIN, "\n\n".join(parts))
+
+
+def write_between(page: Path, mark: str, text: str) -> None:
+    """Put a text between a mark of a page and the next `<!-- end -->`.
+
+    Args:
+        page: with a line for each of the two.
+        mark: the first of them.
+        text: what stands between them.
+
+    Raises:
+        ValueError: the page has no such marks.
+    """
+    found = page.read_text(encoding="utf-8")
+    if mark not in found or END not in found.split(mark)[1]:
+        raise ValueError(f"{page} has no lines {mark} and {END}")
+    start, rest = found.split(mark)
+    page.write_text(f"{start}{mark}\n{text}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
