@@ -102,7 +102,10 @@ COMPARISONS = (
         (
             ("`quantize{scheme=continuous}`", "quantize{scheme=continuous per=matrix},analogue"),
             ("`avoid-defects`", "quantize{scheme=continuous per=matrix},analogue,avoid-defects"),
-            ("`avoid-defects`, `recalibrate`", "quantize{scheme=continuous per=matrix},analogue,avoid-defects,recalibrate{samples=40}"),
+            (
+                "`avoid-defects`, `recalibrate`",
+                "quantize{scheme=continuous per=matrix},analogue,avoid-defects,recalibrate{samples=40}",
+            ),
         ),
         "letters:test", stays=True, least_chips=20,
     ),
@@ -123,7 +126,11 @@ def measured(row: Comparison, pipeline: str, chips: int, samples: int) -> tuple[
     for seed in range(max(chips, row.least_chips)):
         outputs = xbcompile.Session(program, seed=seed).run_samples(data.inputs)[name]
         drops.append(100 * (software - classifier.accuracy(outputs, data.labels)))
-    return float(np.mean(drops)), float(np.std(drops, ddof=1)), figures_of(program.network, program.spec, program.schedule)
+    return (
+        float(np.mean(drops)),
+        float(np.std(drops, ddof=1)),
+        figures_of(program.network, program.spec, program.schedule),
+    )
 
 
 def cells_of(row: Comparison, chips: int, samples: int) -> Cells:
@@ -133,8 +140,16 @@ def cells_of(row: Comparison, chips: int, samples: int) -> Cells:
     for (shown, _), (drop, deviation, cost) in zip(row.pipelines[1:], found[1:], strict=True):
         told = f"{row.pipelines[0][0]} -> {shown}"
         body.append(
-            [f"`{row.model}`", f"`{row.target}`", told, f"{first:.2f} ± {spread:.2f}", f"{drop:.2f} ± {deviation:.2f}"]
-            + [f"{cost['reads']:,.0f}", f"{cost['weight_updates']:,.0f}", si(cost["energy_j"], "J")]
+            [
+                *(
+                    f"`{row.model}`",
+                    f"`{row.target}`",
+                    told,
+                    f"{first:.2f} ± {spread:.2f}",
+                    f"{drop:.2f} ± {deviation:.2f}",
+                ),
+                *(f"{cost['reads']:,.0f}", f"{cost['weight_updates']:,.0f}", si(cost["energy_j"], "J")),
+            ]
         )
     return body
 
@@ -157,7 +172,9 @@ def main() -> None:
     for line in cells[1:]:
         table.add_row(*line)
     console.print(table, highlight=False)
-    told = f"{options.chips} chips (20 of `digits_mlp` and `letters_mlp`), at most {options.samples:,} test samples; {(time.perf_counter() - started) / 60:.1f} minutes."
+    minutes = (time.perf_counter() - started) / 60
+    chips = f"{options.chips} chips (20 of `digits_mlp` and `letters_mlp`)"
+    told = f"{chips}, at most {options.samples:,} test samples; {minutes:.1f} minutes."
     console.print(told, highlight=False)
     if options.write_docs:
         write_between(ROOT / "docs" / "accuracy.md", MARK, f"{markdown(cells)}\n\n{told}")

@@ -18,7 +18,13 @@ from urllib.parse import unquote, urlsplit
 
 SOURCE = Path(__file__).parent
 OUTPUT = SOURCE.parent / "build" / "docs"
-LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}  # what a browser fetches by itself
+LOADED = {
+    "script": "src",
+    "img": "src",
+    "link": "href",
+    "iframe": "src",
+    "source": "src",
+}  # what a browser fetches by itself
 
 
 @dataclass
@@ -98,7 +104,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT, help="folder of the site")
     options = parser.parse_args()
     started = time.perf_counter()
-    sphinx = [sys.executable, "-m", "sphinx", "-b", "html", "--fail-on-warning", "--keep-going", "--quiet", "-j", "auto"]
+    sphinx = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-b",
+        "html",
+        "--fail-on-warning",
+        "--keep-going",
+        "--quiet",
+        "-j",
+        "auto",
+    ]
     doctrees = options.output.parent / "docs-doctrees"
     if subprocess.run([*sphinx, "-d", doctrees, SOURCE, options.output]).returncode:
         raise SystemExit("the site was not built")
@@ -106,11 +123,8 @@ def main() -> None:
     print(*found, sep="\n", end="\n" * bool(found), file=sys.stderr)
     if found:
         raise SystemExit(f"{len(found)} links are wrong")
-    print(
-        "written: {}: {pages} pages, {within:,} links within followed, 0 broken; {elsewhere} elsewhere; in {seconds:.0f} s".format(
-            options.output / "index.html", **counts, seconds=time.perf_counter() - started
-        )
-    )
+    followed = f"{counts['pages']} pages, {counts['within']:,} links within followed, 0 broken; {counts['elsewhere']} elsewhere"
+    print(f"written: {options.output / 'index.html'}: {followed}; in {time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":

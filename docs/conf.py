@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 import xbcompile
 
 project = "xbcompile"
@@ -51,7 +53,19 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+html_show_search_summary = False  # browsers fetch no page from the disk
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
 copybutton_line_continuation_character = "\\"
+
+
+def first_line_alone(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """The page of the package has its own introduction."""
+    if name == "xbcompile":
+        lines[1:] = []
+
+
+def setup(app: Sphinx) -> None:
+    """See sphinx.application."""
+    app.connect("autodoc-process-docstring", first_line_alone)
