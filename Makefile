@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo.xbar
 
-.PHONY: help demo test check types docs bench bench-mapping soak fuzz kills dist clean
+.PHONY: help demo test check types docs bench bench-mapping bench-passes pages soak fuzz kills dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,11 +36,17 @@ types: $(VENV)/installed ## mypy alone, over the package, tests, models, benchma
 	cd build/check && MYPYPATH=models:tests/plugin_sample/src ../../$(BIN)/mypy --config-file ../../pyproject.toml \
 		xbcompile tests models benchmarks docs
 
-docs: $(VENV)/installed ## the reference of all public names, from docstrings, in build/docs/api
-	$(BIN)/python docs/build_api.py
+docs: $(VENV)/installed ## the site of pages, notebooks and the reference, its links followed, in build/docs
+	$(BIN)/python docs/build_site.py
 
 bench: $(VENV)/installed ## speed and memory, beside other simulators where they are installed: docs/performance.md; ARGS="--rows W1,W4"
 	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-passes: $(VENV)/installed ## what passes are worth, with and without each: docs/accuracy.md; ARGS="--write-docs"
+	$(BIN)/python -m benchmarks.passes $(ARGS)
+
+pages: $(VENV)/installed ## what commands in README and docs print today, put into these pages; PAGES="README.md"
+	$(BIN)/python -m tests.support.pages --write $(PAGES)
 
 fuzz: $(VENV)/installed ## attempts on models, programs, targets, data and options, a minute each; ARGS="program --minutes 60"
 	$(BIN)/python -m tests.fuzz $(ARGS)

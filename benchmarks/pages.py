@@ -25,7 +25,7 @@ from benchmarks.bench import ROOT, show
 from benchmarks.networks import gpt2_small, resnet50
 from benchmarks.report import Cells, markdown, write_between
 
-BEGIN, END = "<!-- pages -->", "<!-- end of pages -->"
+MARK = "<!-- pages -->"
 MEBIBYTE = 1 << 20
 
 
@@ -117,7 +117,7 @@ def main() -> None:
     cells += [measured(name, CASES[name], given.folder) for name in names]
     show(Console(), "Pages of `xbcompile report`", cells)
     if given.write_docs:
-        write_between(ROOT / "docs" / "performance.md", markdown(cells), BEGIN, END)
+        write_between(ROOT / "docs" / "performance.md", MARK, markdown(cells))
 
 
 if __name__ == "__main__":

@@ -208,23 +208,22 @@ def write_docs(page: Path, results: Measured, before: Measured | None = None) ->
     parts = [f"{machine['processor']}, {machine['processors']} processors; {said}."]
     parts += [f"**{title}**\n\n{markdown(cells)}" for title, cells in tables(results, before).items()]
     parts.append("\n".join(["Errors that are on:", "", *(f"- {each}" for each in errors_of(results))]))
-    write_between(page, "\n\n".join(parts), BEGIN, END)
+    write_between(page, BEGIN, "\n\n".join(parts))
 
 
-def write_between(page: Path, content: str, begin: str, end: str) -> None:
-    """Put a text between two marks of a page.
+def write_between(page: Path, mark: str, text: str) -> None:
+    """Put a text between a mark of a page and the next `<!-- end -->`.
 
     Args:
-        page: with a line for each mark.
-        content: without its last line break.
-        begin: the first mark.
-        end: the last one.
+        page: with a line for each of the two.
+        mark: the first of them.
+        text: what stands between them.
 
     Raises:
         ValueError: the page has no such marks.
     """
-    text = page.read_text(encoding="utf-8")
-    if begin not in text or end not in text.split(begin)[1]:
-        raise ValueError(f"{page} has no lines {begin} and {end}")
-    start, rest = text.split(begin)
-    page.write_text(f"{start}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+    found = page.read_text(encoding="utf-8")
+    if mark not in found or END not in found.split(mark)[1]:
+        raise ValueError(f"{page} has no lines {mark} and {END}")
+    start, rest = found.split(mark)
+    page.write_text(f"{start}{mark}\n{text}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")

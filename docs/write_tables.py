@@ -1,4 +1,4 @@
-"""Put the tables of a `xbcompile reproduce --json` result into README.md and docs/reproduction.md, between their marks."""
+"""Put the tables of a `xbcompile reproduce --json` result into docs/reproduction.md, between its marks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ ROWS = (
     "digital MACs", "goal", "met",
 )  # fmt: skip
 NUMBERS = ("number", "by", "published", "here", "unit", "basis", "goal", "met")
-SHORT = ("experiment", "by", "published", "software", "array", "drop", "chips", "reads")
-LEFT_OUT = re.compile(
-    "-(raw|unscrambled|own-offsets|recalibrated|spare|rows|per-column|data-aware|columns|plain|partners|emulator)$"
-)  # in README: steps between a paper's procedure and ours
-KEPT = ("mram64-mlp-paper-emulator", "mram64-mlp-plain", "mram64-mlp-spare", "memristor20-letters-plain")
 
 
 def main() -> None:
@@ -38,8 +33,6 @@ def main() -> None:
         f"{sum(asked)} of {len(asked)} goals met in {result['seconds'] / 60:.1f} minutes on two cores; accuracies in per cent, "
         "drops in points."
     )
-    rows = [row for row in result["rows"] if row["experiment"] in KEPT or not LEFT_OUT.search(row["experiment"])]
-    _replace(ROOT / "README.md", options.command, f"{_table(SHORT, map(_short, rows))}\n\n{told}")
     parts = [
         *_by_system(result["rows"], ROWS, _full),
         *_by_system(result["measurements"], NUMBERS, _number),
@@ -80,14 +73,6 @@ def _full(row: dict[str, Any]) -> dict[str, str]:
         "experiment": f"{row['title']} (`{row['experiment']}`)",
         "weight updates": f"{row['weight_updates']:,}",
     }
-
-
-def _short(row: dict[str, Any]) -> dict[str, str]:
-    cells, networks = _full(row), row["networks"]
-    if networks > 1:
-        cells["array"] = f"{row['array_mean']:.2f} ± {row['network_std']:.2f}"
-        cells["chips"] += f" x {networks} networks"
-    return cells
 
 
 def _number(row: dict[str, Any]) -> dict[str, str]:
