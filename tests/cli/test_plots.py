@@ -123,6 +123,11 @@ def test_names_of_any_characters():
         assert rendered(plots.comparison_figure(result), (kind,))[kind]
 
 
+def drawn_bars(axes):
+    """Start and width of each horizontal bar."""
+    return [(bar.get_x(), bar.get_width()) for bar in axes.patches]
+
+
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_errors_that_are_no_numbers_are_not_drawn(value):
     source = {"source": "weights", "relative_mean_square": value}
@@ -132,7 +137,7 @@ def test_errors_that_are_no_numbers_are_not_drawn(value):
     result = {"device": "d", "seed": 0, "samples": 1, "data": "x", "sources": ["weights"], "layers": [layer]}
     figure = plots.diagnosis_figure(result | {"end_to_end": ends})
     assert rendered(figure, ("png",))["png"]
-    assert sum(bar.get_width() for axes in figure.axes for bar in axes.patches) == 0
+    assert sum(width for axes in figure.axes for _, width in drawn_bars(axes)) == 0
 
 
 def test_sources_are_stacked():
@@ -140,13 +145,12 @@ def test_sources_are_stacked():
     squares = {"weights": 0.2, "coding": 0.0, "random": 0.1}
     sources = [{"source": name, "relative_mean_square": value} for name, value in squares.items()]
     layer = {"layer": "fc", "corrected": {"relative_mean_square": 0.25, "sources": sources}}
-    cases = [("device", None, 0.5), ("model", None, 0.9)]
+    cases: list[tuple[str, str | None, float]] = [("device", None, 0.5), ("model", None, 0.9)]
     cases += [(case, name, 0.6) for case in ("without", "alone") for name in squares]
     ends = [{"case": case, "source": name, "accuracy": value, "relative_error": 0.1} for case, name, value in cases]
     result = {"device": "d", "seed": 0, "samples": 1, "data": "x", "sources": list(squares), "layers": [layer]}
     by_layer, end_to_end = plots.diagnosis_figure(result | {"end_to_end": ends}).axes
-    drawn = [(bar.get_x(), bar.get_width()) for bar in by_layer.patches]
-    np.testing.assert_allclose(drawn, [(0.0, 0.2), (0.2, 0.1)])
-    assert by_layer.lines[0].get_xdata().tolist() == [0.25]
-    assert {bar.get_width() for bar in end_to_end.patches} == {60.0}
-    assert [line.get_xdata()[0] for line in end_to_end.lines] == [50.0, 90.0]
+    np.testing.assert_allclose(drawn_bars(by_layer), [(0.0, 0.2), (0.2, 0.1)])
+    assert np.asarray(by_layer.lines[0].get_xdata()).tolist() == [0.25]
+    assert {width for _, width in drawn_bars(end_to_end)} == {60.0}
+    assert [np.asarray(line.get_xdata())[0] for line in end_to_end.lines] == [50.0, 90.0]
