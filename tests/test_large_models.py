@@ -322,7 +322,7 @@ def test_a_compile_holds_the_weights_once(tmp_path: Path) -> None:
     program.save(tmp_path / "p.xbar")
     program = None
     # The embedded model (1), codes of one byte (1/4).
-    peak, loaded = traced_peak(lambda: load_program(tmp_path / "p.xbar"))
+    peak, loaded = traced_peak(lambda: xbcompile.load_program(tmp_path / "p.xbar"))
     assert peak < 1.7 * weights, peak / weights
     assert isinstance(loaded, xbcompile.Program)
     assert not any("weights" in vars(layer) for layer in loaded.network.layers)

@@ -91,7 +91,6 @@ def test_what_is_no_array_is_refused(entry: str, name: str) -> None:
     ("given", "text"),
     [
         ({}, "missing; given: none|has arrays none; the model's inputs are x"),
-        ({"q": X}, "missing; given: q|has arrays q; the model's inputs are x"),
         ({"x": X, "q": X}, "no input 'q'; its inputs are: x|has arrays q, x; the model's inputs are x"),
         ({1: X}, "the input name 1 is no text"),
         ({"x": X, None: X}, "the input name None is no text"),
@@ -104,6 +103,18 @@ def test_what_is_no_array_is_refused(entry: str, name: str) -> None:
 def test_names_that_do_not_fit(entry: str, given: Any, text: str) -> None:
     with pytest.raises(DataError, match=text):
         ENTRIES[entry](given)
+
+
+@pytest.mark.parametrize("entry", QUICK)
+def test_an_array_of_another_name_is_none_of_a_sessions_inputs(entry: str) -> None:
+    with pytest.raises(DataError, match="missing; given: q|has arrays q; the model's inputs are x"):
+        ENTRIES[entry]({"q": X})
+
+
+@pytest.mark.parametrize("entry", ["calibration", "diagnose"])
+def test_data_of_one_array_are_the_only_inputs_whatever_its_name(entry: str) -> None:
+    """As Hugging Face's `pixel_values` are; sessions take the model's own names alone, as onnxruntime's do."""
+    assert np.array_equal(ENTRIES[entry]({"pixel_values": X}), ENTRIES[entry]({"x": X}))
 
 
 def test_a_value_alone_is_for_a_single_input() -> None:

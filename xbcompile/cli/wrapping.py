@@ -36,7 +36,7 @@ class Unbroken(Text):
         for line in self.split(allow_blank=True):
             parts = line.divide(list(_ends(line.plain, width, options.get("overflow") != "ignore")))
             for part in parts:
-                part.rstrip_end(width)
+                part.rstrip()
             lines += parts
         return Text("\n", style=self.style).join(lines).wrap(console, width, **options)
 

@@ -148,10 +148,10 @@ def count_vectors(layer: MatrixLayer, shape: tuple[int, ...]) -> int:
     Raises:
         DataError: a tensor of this shape does not hold the layer's vectors, as inputs of another size than the model's do.
     """
+    _check_shape(layer, shape)
     geometry = layer.geometry
     if isinstance(geometry, Patches):
         return shape[0] * vectors_per_sample(layer, shape)
-    _check_shape(layer, shape)
     kept = list(shape)
     del kept[geometry.input_axis]
     return int(np.prod(kept))
