@@ -27,6 +27,7 @@ from xbcompile.runtime.workers import ALONE, Workers
 from xbcompile.targets import BatchedDevice, ReadBlock, WrittenImages
 from xbcompile.targets.families.ideal import IdealArray
 from xbcompile.targets.loaded_images import BLOCK_VALUES, LoadedTiles
+from xbcompile.targets.patch_values import MOST_COLUMNS
 
 # Bytes of vectors and sums that go through the tiles together, and vectors that do at least: fewer leave the kernels idle.
 PART_BYTES = 1 << 22
@@ -124,7 +125,7 @@ class LayerExecutor:
             the output tensor, of x's type.
         """
         source, floats = self.input(x), x.dtype in (np.float32, np.float64)
-        if source.in_patches and floats and not self.one_by_one:
+        if source.in_patches and floats and not self.one_by_one and self.tiles.widest <= MOST_COLUMNS:
             return self._run_patches(source, x.dtype, reads or VectorRange(), alone)
         y = np.empty((source.count, self.layer.groups * self.layer.outputs), x.dtype)
 

@@ -73,6 +73,12 @@ class LayerTiles:
         return arrays
 
     @cached_property
+    def widest(self) -> int:
+        """The largest number of columns that a tile uses."""
+        table = self.placed.program.schedule.tiles[self.index]
+        return int((table["m1"] - table["m0"]).max(initial=0))
+
+    @cached_property
     def blocks(self) -> list[TileBlock]:
         """All tiles in order of group, columns and rows."""
         key, known = (self.number, self.block_tiles), self.placed.blocks

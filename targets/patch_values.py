@@ -8,6 +8,9 @@ import numpy as np
 
 from xbcompile.deferred import njit
 
+# Where tiles use more columns, vectors that are gathered before are read as fast or faster.
+MOST_COLUMNS = 32
+
 
 class PatchValues(NamedTuple):
     """Vectors that are patches of padded samples, which lie one after another in memory.

@@ -107,7 +107,7 @@ def test_names_that_do_not_fit(entry: str, given: Any, text: str) -> None:
 
 @pytest.mark.parametrize("entry", QUICK)
 def test_an_array_of_another_name_is_none_of_a_sessions_inputs(entry: str) -> None:
-    with pytest.raises(DataError, match="missing; given: q|has arrays q; the model's inputs are x"):
+    with pytest.raises(DataError, match=r"missing; given: q|has arrays q; the model's inputs are x"):
         ENTRIES[entry]({"q": X})
 
 
