@@ -36,6 +36,22 @@ def narrow_tiles(rows: int, columns: int, width: int, scheme: str, signs: bool) 
     )
 
 
+def narrow_case(
+    name: str, width: int, scheme: str
+) -> tuple[BatchedDevice, TileRouting, np.ndarray, np.random.Generator]:
+    """A target's device, with noise where it has any, tiles of few columns, and random cells of their images."""
+    target = load_target(name.removesuffix("-emulator"))
+    if "read_noise" in target.quantities:
+        target = target.with_quantities("test", read_noise=0.01)
+    spec, device = target.array_spec, target.device("emulator" if "emulator" in name else None, 2)
+    assert isinstance(device, BatchedDevice)
+    rng = np.random.default_rng(1)
+    levels = 2 if spec.levels is None else len(spec.levels)
+    cells = rng.integers(0, levels, (TILES, spec.rows, spec.columns)).astype(np.uint8)
+    routing = narrow_tiles(spec.rows, spec.columns, width, scheme, spec.drives_both_signs)
+    return device, routing, cells, rng
+
+
 @pytest.mark.parametrize(
     ("name", "width", "scheme"),
     [
@@ -50,19 +66,10 @@ def narrow_tiles(rows: int, columns: int, width: int, scheme: str, signs: bool) 
 )
 def test_few_columns_give_the_sums_of_their_readings(name: str, width: int, scheme: str) -> None:
     """All at once by columns; from a vector on, as few that they go by rows; and the generic path by readings."""
-    target = load_target(name.removesuffix("-emulator"))
-    if "read_noise" in target.quantities:
-        target = target.with_quantities("test", read_noise=0.01)
-    spec, device = target.array_spec, target.device("emulator" if "emulator" in name else None, 2)
-    assert isinstance(device, BatchedDevice)
-    rng = np.random.default_rng(1)
-    levels = 2 if spec.levels is None else len(spec.levels)
-    cells = rng.integers(0, levels, (TILES, spec.rows, spec.columns)).astype(np.uint8)
-    routing = narrow_tiles(spec.rows, spec.columns, width, scheme, spec.drives_both_signs)
+    device, routing, cells, rng = narrow_case(name, width, scheme)
     values = (rng.random((2, VECTORS, 20)) if scheme == "analogue" else rng.integers(0, 8, (2, VECTORS, 20))).astype(
         np.float32
     )
-    assert isinstance(device, BatchedDevice)
     loaded, reads = device.load(written([0, 1, 0, 1], cells)), reads_of(routing.tile, FIRST)
     start = rng.normal(size=(2, VECTORS, 2 * width + 1))
     expected = start.copy()
@@ -88,15 +95,7 @@ def test_few_columns_give_the_sums_of_their_readings(name: str, width: int, sche
 def test_patches_give_the_sums_of_their_vectors(name: str, width: int, scheme: str, stride: int) -> None:
     """Values gathered where they lie, in runs of neighbours or one by one, from a patch within a sample on, into outputs by
     vectors: as gathered before, by numpy's indices, and read by the generic path."""
-    target = load_target(name.removesuffix("-emulator"))
-    if "read_noise" in target.quantities:
-        target = target.with_quantities("test", read_noise=0.01)
-    spec, device = target.array_spec, target.device("emulator" if "emulator" in name else None, 2)
-    assert isinstance(device, BatchedDevice)
-    rng = np.random.default_rng(1)
-    levels = 2 if spec.levels is None else len(spec.levels)
-    cells = rng.integers(0, levels, (TILES, spec.rows, spec.columns)).astype(np.uint8)
-    routing = narrow_tiles(spec.rows, spec.columns, width, scheme, spec.drives_both_signs)
+    device, routing, cells, rng = narrow_case(name, width, scheme)
     channels, height, breadth = 5, 13, 17  # and kernels of 2x2: 20 inputs of each of two groups
     samples = rng.random((6, 2 * channels, height, breadth), np.float32)
     samples = samples if scheme == "analogue" else np.floor(8 * samples)

@@ -100,11 +100,7 @@ def run(
         RunError: no number of chips, or corrections for several.
         TargetError: no such device.
     """
-    chips = whole_number("chips", chips, 1, _MOST_CHIPS, "how many are simulated", RunError)
-    if corrections is not None and chips > 1:
-        raise RunError(f"corrections are of one chip, and {chips} are to be run; give chips=1, or no corrections")
-    if not (device is None or isinstance(device, str)) and chips > 1:
-        raise RunError(f"one device is given, and {chips} chips are to be run; give chips=1, or the name of a device")
+    chips = _checked_chips(chips, device, corrections)
     network, states = program.network, dict(states or {})
     loaded = load_data(data, network.inputs, network.samples, states.values(), labels=labels, finite=False)
     evaluation = Evaluation(program, loaded, device, corrections, states, threshold, threads, memory_bytes)
@@ -124,3 +120,13 @@ def run(
     seconds = time.perf_counter() - started
     facts = run_facts(evaluation, runs, seeds, software, None, seconds)
     return Run(Facts(facts, print_run), runs[-1].outputs, reduce(add, (each.cost for each in runs)))
+
+
+def _checked_chips(chips: int, device: str | Device | None, corrections: Corrections | None) -> int:
+    """How many chips; what is of one chip alone is given for one."""
+    chips = whole_number("chips", chips, 1, _MOST_CHIPS, "how many are simulated", RunError)
+    if corrections is not None and chips > 1:
+        raise RunError(f"corrections are of one chip, and {chips} are to be run; give chips=1, or no corrections")
+    if not (device is None or isinstance(device, str)) and chips > 1:
+        raise RunError(f"one device is given, and {chips} chips are to be run; give chips=1, or the name of a device")
+    return chips
