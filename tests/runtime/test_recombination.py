@@ -15,7 +15,7 @@ GROUPS, OUTPUTS, EACH, INPUTS = 2, 3, 5, 7
 @pytest.mark.parametrize("ranges", ["one range", "a range of each vector"])
 @pytest.mark.parametrize(("first", "vectors"), [(0, 20), (3, 9), (7, 1), (4, 0)])
 def test_patches_are_recombined_as_vectors(first: int, vectors: int, ranges: str, offsets: bool, dtype: type) -> None:
-    """From a patch within a sample on: scale (gain sums + shift levels) + offset (gain drives + shift inputs) + bias, corrected."""
+    """From a patch within a sample: scale (gain sums + shift levels) + offset (gain drives + shift inputs) + bias."""
     rng = np.random.default_rng(first + vectors)
     sums = rng.normal(size=(GROUPS, vectors, OUTPUTS))
     gain, shift = rng.normal(size=(2, 1 if ranges == "one range" else vectors))
